@@ -1,0 +1,1 @@
+"""Configs: `get_config(arg)` of each file; see configs/common.py for every key."""
