@@ -1,19 +1,26 @@
-"""Every key of a training config, with its reference value and the sizes for two CPU cores.
+"""Every key of a training config, at reference size and at the size for two CPU cores.
 
-Weights and constants marked "ours" are our choice: of FIELDS (arXiv 2511.21245) only the abstract
-is public. The others are SMIRK's and TEASER's published ones.
+Of FIELDS (arXiv 2511.21245) only the abstract is public: numbers marked "ours" are our choice,
+the others are SMIRK's and TEASER's published ones.
 """
 
 from ml_collections import ConfigDict
 
 VARIANTS = ("synthetic", "full")
 
+# Expectations of what each network is; the names of FieldsModel's submodules.
+POSE = "pose_encoder"
+FACE_ENCODERS = ("expression_encoder", "shape_encoder")
+
 
 def base_config(variant: str) -> ConfigDict:
-    """The keys both stages share, at reference size or sized for two CPU cores.
+    """The keys both stages share.
 
     Args:
       variant: "full" (224 px, reference networks, licensed data) or "synthetic".
+
+    Raises:
+      ValueError: any other variant.
     """
     if variant not in VARIANTS:
         raise ValueError(f"unknown config argument {variant!r}; known: {', '.join(VARIANTS)}")
@@ -24,20 +31,26 @@ def base_config(variant: str) -> ConfigDict:
             stage=0,
             seed=0,
             image_size=224 if full else 64,  # a multiple of 32
-            batch_size=32,  # over all devices
-            parallel="pmap",  # or "shard_map"; same gradients
+            batch_size=64 if full else 32,  # over all devices
+            parallel="pmap",  # or "shard_map": same step, same gradients
             head="",  # FLAME .npz made by `fields_jax.convert`; empty: the procedural head
             init_from="",  # a workdir or a converted checkpoint to start from
-            model=model_config(full),
-            cycle=dict(
-                region_scale=1.0,  # scale on all perturbations of REFERENCE 6.6; 1 is SMIRK's
-            ),
+            steps_scale=1.0,  # multiplies the steps of every phase
+            model=_model(full),
+            losses=_losses(full),
+            cycle=_cycle(),
+            data=_data(full),
+            optim=_optim(full),
+            guard=dict(max_bad_steps=0),  # non-finite steps in a row that are skipped, not fatal
+            log=dict(every=20, images_every=1000 if full else 300, images=8),
+            checkpoint=dict(every=2000 if full else 100, keep=3),
+            evaluation=dict(sources="", batch_size=64),  # sources "": those of data.mixture
+            compilation_cache="",  # a folder that keeps compiled steps between runs
         )
     )
 
 
-def model_config(full: bool) -> dict:
-    """Widths and depths of the networks."""
+def _model(full: bool) -> dict:
     return dict(
         dtype="float32",  # or "bfloat16"; parameters stay float32
         n_shape=300,
@@ -50,5 +63,59 @@ def model_config(full: bool) -> dict:
         token_dim=256 if full else 64,
         adain_hidden=128 if full else 32,
         emotion_hidden=(512, 512) if full else (128, 128),  # ours
-        emotion_detach_shape=False,  # ours: True keeps the emotion loss away from identity
+        emotion_detach_shape=False,  # True keeps the emotion loss away from identity
+    )
+
+
+def _losses(full: bool) -> dict:
+    return dict(
+        # L_3D-GT on expression: "coefficient" (MSE of psi) or "vertex" (mm^2 over the face mask).
+        gt_metric="coefficient" if full else "vertex",
+        intensity_weighting=0.0,  # e > 0 weighs the class loss by (e + I) / (e + 1)
+        # Weights of the eight classes (neutral ... contempt); () for none. Ours for :synthetic:
+        # about the inverse root of the class prior, mean 1.
+        class_weights=() if full else (0.45, 0.35, 0.75, 1.0, 1.5, 1.9, 0.75, 1.9),
+        va_min_count=16,  # PCC and CCC need this many valid samples in the global batch
+        va_weights="fixed",  # or "shake": EmoNet's random weights, afresh each step
+        region_growth=(0.5, 0.2),  # mouth and eye boxes grow by this share on each side
+        perceptual_weights="",  # converted VGG16; empty switches the perceptual loss off
+        dilation=10 / 224,  # growth of the face hole in the masked image, share of the image
+    )
+
+
+def _cycle() -> dict:
+    """REFERENCE values of SMIRK's perturbations; see losses/cycle.py for their meaning."""
+    return dict(
+        noise=0.2,  # added to every group's expression
+        limit=4.0,  # clip of the random group, standard deviations
+        jaw_noise=(0.2, 0.02, 0.02),  # radians
+        jaw_limit=0.5,
+        eyelid_noise=0.25,
+        synthesizer_clip=0.1,  # global norm of the synthesiser's gradient in its turn
+    )
+
+
+def _data(full: bool) -> dict:
+    if full:
+        mixture = "affectnet/full=2,bp4d=1,faces=1"  # shares are ours
+    else:
+        mixture = "synthetic/wild2d=16,synthetic/spont4d=12,synthetic/levels=4"
+    return dict(
+        root="data" if full else "data/embedded",
+        mixture=mixture,  # TFDS folders below root, with their shares of each batch
+    )
+
+
+def _optim(full: bool) -> dict:
+    """Exactly one rule must match each parameter path; rates are per stage."""
+    adam = dict(b1=0.9, b2=0.999)
+    return dict(
+        final=0.01,  # the cosine ends at this share of the rate
+        period=0,  # steps of one cosine, restarted; 0: the length of the phase
+        warmup=0 if full else 50,
+        rules=dict(
+            encoders=dict(match=r"(pose|shape|expression|token)_encoder/.*", lr=0.0, **adam),
+            synthesizer=dict(match=r"synthesizer/.*", lr=0.0, b1=0.5, b2=0.999),
+            emotion=dict(match=r"emotion_head/.*", lr=0.0, **adam),
+        ),
     )

@@ -1,0 +1,112 @@
+"""Blend shapes and linear blend skinning, each step a pure function.
+
+Written from the equations of FLAME (Li et al. 2017, "Learning a model of facial shape and
+expression from 4D scans") and of SMPL (Loper et al. 2015), on which it builds.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def blend_shapes(
+    coefficients: Float[Array, "B C"], basis: Float[Array, "V 3 K"]
+) -> Float[Array, "B V 3"]:
+    """Displacements of the first C components of a basis; the remaining components are zero.
+
+    Raises:
+      ValueError: more coefficients than components.
+    """
+    count = coefficients.shape[-1]
+    if count > basis.shape[-1]:
+        raise ValueError(
+            f"{count} coefficients for a head with {basis.shape[-1]} components: "
+            "lower config.model.n_shape or n_expression"
+        )
+    return jnp.einsum("bc,vkc->bvk", coefficients, basis[..., :count], precision=_HIGHEST)
+
+
+def regress_joints(
+    vertices: Float[Array, "B V 3"], joint_regressor: Float[Array, "J V"]
+) -> Float[Array, "B J 3"]:
+    """Joint positions as fixed averages of shaped vertices."""
+    return jnp.einsum("jv,bvk->bjk", joint_regressor, vertices, precision=_HIGHEST)
+
+
+def rodrigues(axis_angle: Float[Array, "*N 3"]) -> Float[Array, "*N 3 3"]:
+    """Rotation matrices of axis-angle vectors in radians.
+
+    R = I + a K + b K K with a = sin(t)/t and b = (1 - cos(t))/t^2, K the cross-product matrix of
+    the unnormalised vector. Both factors are smooth at t = 0, where their series stand in for the
+    quotients, so that zero rotation is exactly I and its gradient exactly the generators.
+    """
+    squared = jnp.sum(axis_angle**2, axis=-1)
+    # Below t^2 = 1e-3 the series are exact to float32 (and to 1e-12 in float64).
+    small = squared < 1e-3
+    safe = jnp.where(small, 1.0, squared)
+    angle = jnp.sqrt(safe)
+    sine = jnp.where(
+        small,
+        1 - squared / 6 * (1 - squared / 20 * (1 - squared / 42)),
+        jnp.sin(angle) / angle,
+    )
+    cosine = jnp.where(
+        small,
+        0.5 - squared / 24 * (1 - squared / 30 * (1 - squared / 56)),
+        (1 - jnp.cos(angle)) / safe,
+    )
+    x, y, z = jnp.moveaxis(axis_angle, -1, 0)
+    zero = jnp.zeros_like(x)
+    rows = [[zero, -z, y], [z, zero, -x], [-y, x, zero]]
+    cross = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+    square = jnp.matmul(cross, cross, precision=_HIGHEST)
+    identity = jnp.eye(3, dtype=axis_angle.dtype)
+    return identity + sine[..., None, None] * cross + cosine[..., None, None] * square
+
+
+def pose_correctives(
+    rotations: Float[Array, "B J 3 3"], pose_basis: Float[Array, "V 3 P"]
+) -> Float[Array, "B V 3"]:
+    """Displacements linear in (R_j - I) of every joint but the root, joint-major, row-major."""
+    feature = rotations[:, 1:] - jnp.eye(3, dtype=rotations.dtype)
+    feature = feature.reshape(rotations.shape[0], -1)
+    return jnp.einsum("bp,vkp->bvk", feature, pose_basis, precision=_HIGHEST)
+
+
+def rigid_chain(
+    rotations: Float[Array, "B J 3 3"], joints: Float[Array, "B J 3"], parents: tuple[int, ...]
+) -> tuple[Float[Array, "B J 3 3"], Float[Array, "B J 3"], Float[Array, "B J 3"]]:
+    """Forward kinematics over a tree whose parents precede their children.
+
+    Returns:
+      For each joint the rotation and the translation that carry a rest-pose point to its posed
+      place (x -> R x + t), and the posed joint position.
+    """
+    world, position = [rotations[:, 0]], [joints[:, 0]]
+    for joint in range(1, len(parents)):
+        parent = parents[joint]
+        offset = joints[:, joint] - joints[:, parent]
+        position.append(position[parent] + _apply(world[parent], offset))
+        world.append(jnp.matmul(world[parent], rotations[:, joint], precision=_HIGHEST))
+    world, position = jnp.stack(world, axis=1), jnp.stack(position, axis=1)
+    return world, position - _apply(world, joints), position
+
+
+def skin(
+    vertices: Float[Array, "B V 3"],
+    rotations: Float[Array, "B J 3 3"],
+    translations: Float[Array, "B J 3"],
+    skin_weights: Float[Array, "V J"],
+) -> Float[Array, "B V 3"]:
+    """Each vertex moves by the weighted mean of its joints' rigid transforms."""
+    rotation = jnp.einsum("vj,bjkl->bvkl", skin_weights, rotations, precision=_HIGHEST)
+    translation = jnp.einsum("vj,bjk->bvk", skin_weights, translations, precision=_HIGHEST)
+    return _apply(rotation, vertices) + translation
+
+
+def _apply(rotation: Float[Array, "*N 3 3"], vector: Float[Array, "*N 3"]) -> Float[Array, "*N 3"]:
+    return jnp.einsum("...kl,...l->...k", rotation, vector, precision=_HIGHEST)

@@ -1,0 +1,1 @@
+"""Every loss term: element-wise functions in terms, emotion, cycle; one list of names in table."""

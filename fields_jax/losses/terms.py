@@ -1,0 +1,122 @@
+"""Element-wise losses: pure functions of predictions and targets, one value per example.
+
+None of them reads a config, a step, a random key or an axis name; the reduction over examples and
+devices is `masked_mean` alone. Formulas follow SMIRK and TEASER unless marked ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+# Sums an array over the examples of every device; identity plus jnp.sum on one device.
+Total = Callable[[Float[Array, " B"]], Float[Array, ""]]
+
+CONTOUR = 17  # leading points of the 68: the only ones TEASER's contour term uses
+_MOUTH, _EYES = slice(48, 61), slice(36, 48)  # TEASER's boxes: 13 mouth and 12 eye points
+_FRONTAL = 0.05  # radians of yaw within which the frontal 203 subset is used (TEASER)
+
+
+def masked_mean(values: Float[Array, " B"], valid: Array, total: Total) -> Float[Array, ""]:
+    """Mean of the valid values over the global batch, 0 when there are none.
+
+    Invalid values are dropped before the sum, so that a NaN among them harms nothing.
+    """
+    valid = valid.astype(bool)
+    kept = jnp.where(valid, values, 0.0)
+    return total(kept) / jnp.maximum(total(valid.astype(values.dtype)), 1.0)
+
+
+def mean_squared(
+    prediction: Float[Array, "B ..."], target: Float[Array, "B ..."]
+) -> Float[Array, " B"]:
+    """(1/N) sum (p - t)^2 of each example."""
+    return _per_example((prediction - target) ** 2)
+
+
+def mean_absolute(
+    prediction: Float[Array, "B ..."], target: Float[Array, "B ..."]
+) -> Float[Array, " B"]:
+    """(1/N) sum |p - t| of each example."""
+    return _per_example(jnp.abs(prediction - target))
+
+
+def contour_error(
+    prediction: Float[Array, "B 68 2"], target: Float[Array, "B 68 2"]
+) -> Float[Array, " B"]:
+    """Mean squared error of the 17 contour points, normalised device coordinates."""
+    return mean_squared(prediction[:, :CONTOUR], target[:, :CONTOUR])
+
+
+def pose_dependent_error(
+    prediction: Float[Array, "B 203 2"],
+    target: Float[Array, "B 203 2"],
+    yaw: Float[Array, " B"],
+    front: Bool[Array, "203"],
+    left: Bool[Array, "203"],
+    right: Bool[Array, "203"],
+) -> Float[Array, " B"]:
+    """Mean over the subset visible at each head's yaw of the squared 2D distance (TEASER).
+
+    Args:
+      prediction, target: normalised device coordinates.
+      yaw: y component of the predicted global axis-angle; only compared, never differentiated.
+      front, left, right: membership of the subsets; left serves yaw < -0.05 rad.
+    """
+    side = jnp.where(yaw[:, None] > _FRONTAL, right, front)
+    chosen = jnp.where(yaw[:, None] < -_FRONTAL, left, side).astype(prediction.dtype)
+    squared = jnp.sum((prediction - target) ** 2, axis=-1)
+    return jnp.sum(squared * chosen, axis=1) / jnp.sum(chosen, axis=1)
+
+
+def region_weight(
+    landmarks: Float[Array, "B 68 2"], image_size: int, growth: tuple[float, float]
+) -> Float[Array, "B H W 1"]:
+    """How many of the mouth's and the eyes' boxes hold each pixel: 0, 1 or 2 (TEASER).
+
+    Args:
+      landmarks: the annotated 68 points, normalised device coordinates.
+      image_size: H = W.
+      growth: share of its size by which the (mouth, eyes) box grows on each side.
+    """
+    centre = (2 * jnp.arange(image_size) + 1) / image_size - 1
+    weight = 0.0
+    for points, share in zip((_MOUTH, _EYES), growth, strict=True):
+        low, high = landmarks[:, points].min(axis=1), landmarks[:, points].max(axis=1)
+        margin = share * (high - low)
+        low, high = (low - margin)[..., None], (high + margin)[..., None]  # [B, 2, 1]
+        inside = ((centre >= low) & (centre <= high)).astype(landmarks.dtype)  # [B, 2, size]
+        weight = weight + inside[:, 1, :, None] * inside[:, 0, None, :]
+    return weight[..., None]
+
+
+def token_error(
+    prediction: Float[Array, "B K D"], target: Float[Array, "B K D"]
+) -> Float[Array, " B"]:
+    """Sum over the K tokens of each one's mean squared error (TEASER)."""
+    return jnp.sum(jnp.mean((prediction - target) ** 2, axis=-1), axis=-1)
+
+
+def metric_error(
+    prediction: Float[Array, "B E"], target: Float[Array, "B E"], gram: Float[Array, "E E"]
+) -> Float[Array, " B"]:
+    """Squared error through an expression basis: d^T G d with G = S^T S / V. Ours.
+
+    With S in mm over the V vertices of the face mask this is the mean squared vertex distance in
+    mm^2, which does not depend on how the components are scaled.
+    """
+    difference = prediction - target
+    return jnp.einsum("be,ef,bf->b", difference, gram, difference)
+
+
+def perceptual_distance(
+    prediction: list[Float[Array, "B h w c"]], target: list[Float[Array, "B h w c"]]
+) -> Float[Array, " B"]:
+    """Sum over a network's feature maps of their mean absolute difference, equal weights."""
+    return sum(mean_absolute(p, t) for p, t in zip(prediction, target, strict=True))
+
+
+def _per_example(values: Float[Array, "B ..."]) -> Float[Array, " B"]:
+    return jnp.mean(values.reshape(values.shape[0], -1), axis=1)

@@ -1,0 +1,101 @@
+r"""Trains FIELDS: `python -m fields_jax.train --config=configs/stage2.py`.
+
+As it stands the command trains on embedded, licence-free faces, which it makes when they are not
+there yet. The same command goes on from the last checkpoint of its workdir. On licensed data:
+
+    python -m fields_jax.train --config=configs/stage2.py:full \
+        --config.data.root=gs://BUCKET/tfds --workdir=gs://BUCKET/run
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator, Mapping
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from fields_jax.cli import UserError, run
+from fields_jax.flame.io import resolve_head
+from fields_jax.training import loop
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/stage2.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where to write; default runs/stage<N>[-full]")
+_HEAD = flags.DEFINE_string("head", None, "Head .npz; the same as --config.head")
+
+
+def main(argv: list[str]) -> int:
+    """Entry point; see the module's docstring."""
+    if len(argv) > 1:
+        raise UserError(f"unknown argument {argv[1]!r}; see --help")
+    if _CONFIG.value is None:
+        raise UserError("name a config, e.g. --config=configs/stage2.py")
+    config = _CONFIG.value
+    if _HEAD.value is not None:
+        config.head = _HEAD.value
+    suffix = "" if config.variant == "synthetic" else f"-{config.variant}"
+    workdir = _WORKDIR.value or f"runs/stage{config.stage}{suffix}"
+    if config.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
+    head = resolve_head(config.head)
+    pipeline = _import_pipeline()
+    prepare_data(config)
+    meta = dict(
+        head=dict(name=head.name, version=head.version, sha256=head.sha256),
+        data=pipeline.fingerprint(config.data),
+    )
+    loop.train(config, workdir, head, functools.partial(_batches, pipeline, config), meta)
+    print(f"done: {workdir}", flush=True)
+    return 0
+
+
+def prepare_data(config: ConfigDict) -> None:
+    """Makes the embedded faces when the mixture names them and they are absent."""
+    from data_pipelines import mixture, prepare
+
+    names = [name for name, _ in mixture.parse_mixture(config.data.mixture)]
+    embedded = [name for name in names if name.startswith("synthetic/")]
+    if not embedded:
+        return
+    print(
+        "trains on embedded, generated faces; for real ones prepare them with `python -m "
+        "data_pipelines.prepare` and name them: --config=configs/stage2.py:full "
+        "--config.data.root=DIR",
+        flush=True,
+    )
+    if any(not mixture.is_prepared(config.data, name) for name in embedded):
+        prepare.prepare_synthetic(config.data.root)
+
+
+def _import_pipeline():
+    try:
+        from data_pipelines import mixture
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"training reads TFDS shards and needs {error.name}: pip install 'fields_jax[data]'"
+        ) from error
+    return mixture
+
+
+def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """This process's share of every global batch from `start_step` on, checked."""
+    from data_pipelines.spec import validate_batch
+
+    for batch in pipeline.mixture(
+        config.data,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start_step=start_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    ):
+        validate_batch(batch, config.image_size)
+        yield batch
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,89 @@
+"""Optimisers: one Adam per network, its rates by regex rules that cover every parameter once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+PyTree = Any
+
+
+def label_params(params: Mapping[str, PyTree], rules: Mapping[str, Mapping]) -> dict[str, PyTree]:
+    """The name of the rule that matches each leaf's path ("network/module/.../kernel").
+
+    Raises:
+      ValueError: a leaf matched by no rule or by several, naming leaf and rules.
+    """
+    flat = traverse_util.flatten_dict(dict(params), sep="/")
+    labels = {}
+    for path in flat:
+        matches = [name for name, rule in rules.items() if re.fullmatch(rule["match"], path)]
+        if len(matches) != 1:
+            found = f"rules {', '.join(matches)}" if matches else "no rule"
+            raise ValueError(
+                f"parameter {path} is matched by {found}; config.optim.rules must match each once"
+            )
+        labels[path] = matches[0]
+    return traverse_util.unflatten_dict(labels, sep="/")
+
+
+def make_optimizer(
+    params: Mapping[str, PyTree], rules: Mapping[str, Mapping]
+) -> dict[str, optax.GradientTransformation]:
+    """One transformation per network; updates come at the full rate, see `schedule_factor`."""
+    labels = label_params(params, rules)
+    transforms = {
+        name: optax.chain(
+            optax.scale_by_adam(b1=rule["b1"], b2=rule["b2"]), optax.scale(-rule["lr"])
+        )
+        for name, rule in rules.items()
+    }
+    optimizer = {}
+    for network, tree in labels.items():
+        used = set(jax.tree.leaves(tree))
+        optimizer[network] = optax.partition({name: transforms[name] for name in used}, tree)
+    return optimizer
+
+
+def schedule_factor(
+    step: jax.Array, *, start: int, length: int, period: int, warmup: int, final: float
+) -> jax.Array:
+    """Share of each rule's rate: cosine from 1 to `final`, restarted each period (SMIRK, TEASER).
+
+    Args:
+      step: iterations done in the run.
+      start: iteration at which the phase starts.
+      length: iterations of the phase.
+      period: iterations of one cosine; 0 means the length of the phase.
+      warmup: iterations of linear growth at the start of the phase.
+      final: share at the end of a period.
+    """
+    done = (step - start).astype(jnp.float32)
+    period = period or max(length, 1)
+    cosine = (1 + jnp.cos(jnp.pi * jnp.mod(done, period) / period)) / 2
+    growth = jnp.minimum(1.0, (done + 1) / warmup) if warmup else 1.0
+    return growth * (final + (1 - final) * cosine)
+
+
+def update(
+    optimizer: Mapping[str, optax.GradientTransformation],
+    gradients: Mapping[str, PyTree],
+    params: dict[str, PyTree],
+    opt_state: dict[str, PyTree],
+    factor: jax.Array,
+) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
+    """Moves the networks that have gradients; the others keep parameters and moments."""
+    params, opt_state = dict(params), dict(opt_state)
+    for network, gradient in gradients.items():
+        updates, opt_state[network] = optimizer[network].update(
+            gradient, opt_state[network], params[network]
+        )
+        scaled = jax.tree.map(lambda u: u * factor, updates)
+        params[network] = optax.apply_updates(params[network], scaled)
+    return params, opt_state

@@ -1,0 +1,64 @@
+"""Mapping a per-device step over devices: pmap by default, shard_map on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "batch"
+MAPPINGS = ("pmap", "shard_map")
+
+
+def map_step(step: Callable, *, how: str, devices: Sequence[jax.Device] | None = None) -> Callable:
+    """Maps `step(state, batch, rng, assets)` so that it takes a process's whole batch.
+
+    State, key and assets are replicated, the batch is split into equal contiguous blocks, and the
+    outputs must be the same on every device. The state is donated.
+
+    Args:
+      step: per-device function, collectives over `AXIS`.
+      how: "pmap" or "shard_map".
+      devices: default: all.
+
+    Raises:
+      ValueError: an unknown mapping.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    if how == "pmap":
+        mapped = jax.pmap(
+            step,
+            axis_name=AXIS,
+            in_axes=(None, 0, None, None),
+            out_axes=None,
+            devices=devices,
+            donate_argnums=0,
+        )
+        local = len([d for d in devices if d.process_index == jax.process_index()])
+        return lambda state, batch, *rest: mapped(state, _split(batch, local), *rest)
+    if how == "shard_map":
+        mesh = Mesh(np.asarray(devices), (AXIS,))
+        # check_vma=False: with the default, gradients of replicated parameters arrive summed and
+        # the step's own pmean would leave them as many times too large as there are devices.
+        mapped = jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(), PartitionSpec()),
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        )
+        return jax.jit(mapped, donate_argnums=0)
+    raise ValueError(f"unknown config.parallel {how!r}; known: {', '.join(MAPPINGS)}")
+
+
+def replicate(tree, devices: Sequence[jax.Device] | None = None):
+    """Puts a tree on every device once, so that mapped calls need not send it again."""
+    mesh = Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def _split(batch: Mapping[str, np.ndarray], parts: int) -> dict[str, np.ndarray]:
+    """[B, ...] to [parts, B / parts, ...]."""
+    return {key: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]) for key, x in batch.items()}

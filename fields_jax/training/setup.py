@@ -1,0 +1,216 @@
+"""From a config to what the step needs: phases, optimiser, loss settings, constant arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fields_jax.cli import UserError
+from fields_jax.losses import table
+from fields_jax.losses.cycle import GROUPS, CycleSettings
+from fields_jax.losses.table import LossSettings, expression_gram
+from fields_jax.models.fields import build_model, init_variables
+from fields_jax.models.perceptual import VGG16Features
+from fields_jax.training import checkpoint
+from fields_jax.training.optim import make_optimizer
+from fields_jax.training.parallel import MAPPINGS
+from fields_jax.training.step import Assets, Phase, Recipe
+from fields_jax.types import FlameModel
+
+_NOT_FOR_DEVICES = ("id", "subject", "level", "source")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All static parts of a run.
+
+    Attributes:
+      phases: in order.
+      recipe: collaborators of the step.
+      assets: constant arrays of the step.
+      keep_base: whether the initial encoders are kept as the base model.
+      notes: what the user should know before training starts.
+    """
+
+    phases: tuple[Phase, ...]
+    recipe: Recipe
+    assets: Assets
+    keep_base: bool
+    notes: tuple[str, ...]
+
+
+def plan(config: ConfigDict, head: FlameModel) -> Plan:
+    """Checks a config against itself and the head and builds everything the step is bound to.
+
+    Raises:
+      UserError: naming the key and the remedy.
+    """
+    _check(config)
+    model = build_model(config, axis_name="batch")
+    notes: list[str] = []
+    phases = make_phases(config, notes)
+    names = {name for phase in phases for name in phase.weights}
+    shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), config.image_size))
+    perceptual = _perceptual(config) if "perceptual" in names else None
+    templates = head.expression_templates
+    if templates is None and any(phase.cycle for phase in phases):
+        notes.append("the head has no expression templates: the cycle draws from the batch")
+    size = config.model.n_expression
+    recipe = Recipe(
+        model=model,
+        optimizer=make_optimizer(shapes["params"], config.optim.rules.to_dict()),
+        settings=LossSettings(
+            gt_metric=config.losses.gt_metric,
+            intensity_weighting=config.losses.intensity_weighting,
+            class_weights=tuple(config.losses.class_weights),
+            va_min_count=config.losses.va_min_count,
+            region_growth=tuple(config.losses.region_growth),
+        ),
+        cycle=CycleSettings(
+            noise=config.cycle.noise,
+            limit=config.cycle.limit,
+            jaw_noise=tuple(config.cycle.jaw_noise),
+            jaw_limit=config.cycle.jaw_limit,
+            eyelid_noise=config.cycle.eyelid_noise,
+        ),
+        schedule=dict(
+            period=config.optim.period, warmup=config.optim.warmup, final=config.optim.final
+        ),
+        shake=config.losses.va_weights == "shake",
+        dilation=config.losses.dilation,
+        synthesizer_clip=config.cycle.synthesizer_clip,
+        perceptual=_apply_perceptual if perceptual is not None else None,
+    )
+    assets = Assets(
+        head=_trim(head, config.model.n_shape, size),
+        gram=expression_gram(head, size),
+        templates=None if templates is None else templates[:, :size],
+        perceptual=perceptual,
+    )
+    return Plan(phases, recipe, assets, bool(table.NEED_BASE & names), tuple(notes))
+
+
+def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
+    """The phases of a config, with the terms that cannot run taken out and noted.
+
+    Without a start, stage 2 has no base model to stay near and no encoder of pose to freeze: the
+    base terms are dropped and the pose encoder is trained (DESIGN's reading of FIELDS).
+    """
+    from_scratch = config.stage == 2 and not config.init_from
+    dropped: set[str] = set()
+    if not config.losses.perceptual_weights:
+        dropped.add("perceptual")
+    if from_scratch:
+        dropped |= table.NEED_BASE
+    phases, start = [], 0
+    for name in sorted(config.phases):
+        phase = config.phases[name]
+        table.check_names(phase.losses)
+        weights = {k: float(w) for k, w in phase.losses.items() if w and k not in dropped}
+        train = tuple(phase.train) + (("pose_encoder",) if from_scratch else ())
+        steps = max(1, round(phase.steps * config.steps_scale))
+        phases.append(Phase(name, start, steps, train, bool(phase.cycle), weights))
+        start += steps
+    asked = {name for phase in config.phases.values() for name, w in phase.losses.items() if w}
+    if "perceptual" in dropped & asked:
+        notes.append(
+            "perceptual loss is off: no weights; convert VGG16 and name it by "
+            "--config.losses.perceptual_weights=DIR"
+        )
+    if from_scratch:
+        notes.append(
+            "stage 2 without --config.init_from: starts from scratch, trains the pose encoder too, "
+            "base-model regularisation is off"
+        )
+    return tuple(phases)
+
+
+def describe(phase: Phase) -> str:
+    """One line that says what a phase does."""
+    cycle = ", with the cycle in turns" if phase.cycle else ""
+    end = phase.start + phase.steps
+    return (
+        f"phase {phase.name}: steps {phase.start}..{end}{cycle}; trains {', '.join(phase.train)}; "
+        f"losses {', '.join(f'{k} x {w:g}' for k, w in phase.weights.items())}"
+    )
+
+
+def step_inputs(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What of a batch goes to the devices: no strings, and no labels kept for evaluation."""
+    return {
+        key: value
+        for key, value in batch.items()
+        if key not in _NOT_FOR_DEVICES and not key.startswith(("eval_", "has_eval"))
+    }
+
+
+def check_same_shapes(expected: Any, found: Any, name: str) -> None:
+    """Refuses a tree of other leaves or shapes.
+
+    Raises:
+      UserError: naming the first leaf that differs.
+    """
+
+    def by_path(tree):
+        return {
+            jax.tree_util.keystr(path): leaf.shape
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+
+    want, have = by_path(expected), by_path(found)
+    for path in sorted(want.keys() | have.keys()):
+        if want.get(path) != have.get(path):
+            raise UserError(
+                f"{name}{path} has shape {have.get(path)}, this config needs {want.get(path)}; "
+                "use the config.model the checkpoint was made with"
+            )
+
+
+def _check(config: ConfigDict) -> None:
+    if config.parallel not in MAPPINGS:
+        raise UserError(
+            f"unknown config.parallel {config.parallel!r}; known: {', '.join(MAPPINGS)}"
+        )
+    devices = jax.device_count()
+    if config.batch_size % devices:
+        raise UserError(
+            f"config.batch_size {config.batch_size} is not divisible by {devices} devices"
+        )
+    if any(phase.cycle for phase in config.phases.values()) and config.batch_size % GROUPS:
+        raise UserError(
+            f"config.batch_size {config.batch_size} is not divisible by the cycle's {GROUPS} groups"
+        )
+    known = ("coefficient", "vertex")
+    if config.losses.gt_metric not in known:
+        raise UserError(f"unknown config.losses.gt_metric; known: {', '.join(known)}")
+    if config.losses.va_weights not in ("fixed", "shake"):
+        raise UserError("unknown config.losses.va_weights; known: fixed, shake")
+    if len(config.losses.class_weights) not in (0, 8):
+        raise UserError("config.losses.class_weights needs eight numbers, or none")
+
+
+def _trim(head: FlameModel, shapes: int, expressions: int) -> FlameModel:
+    """Only the components the networks predict: the step then carries no more than it uses."""
+    if head.shape_basis.shape[-1] < shapes or head.expression_basis.shape[-1] < expressions:
+        raise UserError(
+            f"head {head.name} has {head.shape_basis.shape[-1]} shape and "
+            f"{head.expression_basis.shape[-1]} expression components; lower config.model.n_shape "
+            f"({shapes}) or n_expression ({expressions})"
+        )
+    return head.replace(
+        shape_basis=head.shape_basis[..., :shapes],
+        expression_basis=head.expression_basis[..., :expressions],
+    )
+
+
+def _perceptual(config: ConfigDict) -> Any:
+    return checkpoint.read_params(config.losses.perceptual_weights)
+
+
+def _apply_perceptual(params: Any, image: jax.Array) -> list[jax.Array]:
+    return VGG16Features().apply({"params": params}, image)

@@ -1,0 +1,56 @@
+"""The state of a run: one frozen pytree without a device axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+PyTree = Any
+BASE_NETWORKS = ("expression_encoder", "shape_encoder")
+
+
+@struct.dataclass
+class TrainState:
+    """What a step maps to its successor.
+
+    Attributes:
+      step: iterations done, int32 scalar.
+      params: {network: parameters}.
+      batch_stats: {network: batch statistics}.
+      opt_state: {network: optimiser state}; one per network for the whole run, so that a network
+        that rests in a phase or turn finds its moments again.
+      base: the frozen base model's {"params", "batch_stats"} of its two networks, or None.
+      bad_steps: non-finite steps in a row, int32 scalar.
+    """
+
+    step: jax.Array
+    params: dict[str, PyTree]
+    batch_stats: dict[str, PyTree]
+    opt_state: dict[str, PyTree]
+    base: dict[str, PyTree] | None
+    bad_steps: jax.Array
+
+
+def create_state(
+    variables: dict[str, PyTree], optimizer: dict[str, Any], *, keep_base: bool
+) -> TrainState:
+    """The state before the first step; `keep_base` freezes a copy of the initial encoders."""
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    base = None
+    if keep_base:
+        # A copy, because the step donates its state: base and params must not share buffers.
+        base = {
+            kind: {name: jax.tree.map(jnp.copy, tree[name]) for name in BASE_NETWORKS}
+            for kind, tree in (("params", params), ("batch_stats", batch_stats))
+        }
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state={name: optimizer[name].init(tree) for name, tree in params.items()},
+        base=base,
+        bad_steps=jnp.zeros((), jnp.int32),
+    )

@@ -1,0 +1,368 @@
+"""The training step: a reconstruction update and, in a phase with a cycle, a cycle update.
+
+One pure per-device function with an axis name; `training.parallel` maps it. Losses are global
+(psum of sums over psum of counts) before they are differentiated, and gradients are averaged
+after, so that any number of devices gives the gradients of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float
+
+from fields_jax.flame import flame
+from fields_jax.losses import table
+from fields_jax.losses.cycle import CycleSettings, perturb
+from fields_jax.losses.table import Evidence, LossSettings, evaluate_losses
+from fields_jax.models.fields import FieldsModel
+from fields_jax.render import geometry_map, masked_image, project
+from fields_jax.training.optim import schedule_factor, update
+from fields_jax.training.state import TrainState
+from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel
+
+PyTree = Any
+Metrics = dict[str, jax.Array]
+TURNS = ("synthesizer", "encoders")
+
+
+@struct.dataclass
+class Assets:
+    """Constant arrays of a run, an argument of the step rather than constants of its program.
+
+    Attributes:
+      head: the FLAME model.
+      gram: [E, E] metric of the expression components, mm^2.
+      templates: [M, E] expressions for the cycle, or None: it then draws from the batch.
+      perceptual: parameters of the perceptual network, or None.
+    """
+
+    head: FlameModel
+    gram: Float[Array, "E E"]
+    templates: Float[Array, "M E"] | None
+    perceptual: PyTree | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one set of trained networks and one set of weights."""
+
+    name: str
+    start: int  # first iteration, counted over the run
+    steps: int
+    train: tuple[str, ...]
+    cycle: bool
+    weights: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Static collaborators of the step, bound before it is mapped.
+
+    Attributes:
+      model: the networks.
+      optimizer: {network: transformation}.
+      settings: choices of the losses that are not weights.
+      cycle: sizes of the cycle's perturbation.
+      schedule: keyword arguments of `schedule_factor` but start and length.
+      shake: draw the weights of the valence and arousal terms afresh each step (EmoNet).
+      dilation: growth of the face hole in the masked image, share of the image size.
+      synthesizer_clip: largest norm of the synthesiser's gradient in its cycle turn.
+      perceptual: apply function of the perceptual network, or None.
+    """
+
+    model: FieldsModel
+    optimizer: Mapping[str, optax.GradientTransformation]
+    settings: LossSettings
+    cycle: CycleSettings
+    schedule: Mapping[str, float]
+    shake: bool
+    dilation: float
+    synthesizer_clip: float
+    perceptual: Callable | None
+
+
+def train_step(
+    state: TrainState,
+    batch: Mapping[str, Array],
+    rng: jax.Array,
+    assets: Assets,
+    *,
+    recipe: Recipe,
+    phase: Phase,
+    turn: str | None,
+    axis_name: str,
+) -> tuple[TrainState, Metrics]:
+    """One iteration. A step whose loss or gradients are not finite leaves everything but counts.
+
+    Args:
+      state: before the step.
+      batch: this device's examples (data_pipelines/spec.py).
+      rng: the run's key; folded with the step here.
+      assets: constant arrays.
+      recipe, phase: static choices.
+      turn: who learns in the cycle update, one of `TURNS`; None in a phase without cycle.
+      axis_name: the mapped axis.
+
+    Returns:
+      The next state and the metrics, both the same on every device.
+    """
+    key = jax.random.fold_in(rng, state.step)
+    batch = table.clear_absent(batch) | {"image": batch["image"].astype(jnp.float32) / 255}
+    factor = schedule_factor(state.step, start=phase.start, length=phase.steps, **recipe.schedule)
+    bound = dict(recipe=recipe, phase=phase, axis_name=axis_name)
+
+    gradients, (output, stats, metrics) = reconstruction_gradients(
+        state, batch, key, assets, **bound
+    )
+    norms = {name: optax.tree.norm(tree) for name, tree in gradients.items()}
+    new = _advance(state, gradients, stats, recipe, factor)
+    if phase.cycle:
+        # The targets come from before the update, as in SMIRK.
+        gradients, (stats, cycle_metrics) = cycle_gradients(
+            new, batch, output, key, assets, turn=turn, **bound
+        )
+        if turn == "synthesizer":
+            clip = optax.clip_by_global_norm(recipe.synthesizer_clip)
+            gradients = clip.update(gradients, clip.init(gradients))[0]
+        new = _advance(new, gradients, stats, recipe, factor)
+        norms |= {f"cycle_{name}": optax.tree.norm(tree) for name, tree in gradients.items()}
+        metrics |= cycle_metrics
+    metrics |= {f"gradient_norm/{name}": norm for name, norm in norms.items()}
+    metrics["schedule_factor"] = factor
+
+    finite = jnp.isfinite(metrics["loss"] + metrics.get("cycle_loss", 0.0))
+    finite &= jnp.all(jnp.isfinite(jnp.stack(list(norms.values()))))
+    kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
+    bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
+    metrics["bad_steps"] = bad_steps
+    return kept.replace(step=state.step + 1, bad_steps=bad_steps), metrics
+
+
+def reconstruction_gradients(
+    state: TrainState,
+    batch: Mapping[str, Array],
+    key: jax.Array,
+    assets: Assets,
+    *,
+    recipe: Recipe,
+    phase: Phase,
+    axis_name: str,
+) -> tuple[dict[str, PyTree], tuple[FieldsOutput, PyTree, Metrics]]:
+    """Gradients of the reconstruction loss for the networks of the phase.
+
+    Returns:
+      ({network: gradients}, (outputs with gradients stopped, new batch statistics, metrics)).
+    """
+    weights = {name: weight for name, weight in phase.weights.items() if name not in table.CYCLE}
+    weights = _shake(weights, key) if recipe.shake else weights
+    total = _total(axis_name)
+
+    def loss_fn(trained):
+        variables = {"params": {**state.params, **trained}, "batch_stats": state.batch_stats}
+        evidence, stats = reconstruct(variables, state.base, batch, assets, recipe, phase, weights)
+        loss, values = evaluate_losses(weights, evidence, total)
+        return loss, (jax.lax.stop_gradient(evidence.output), stats, loss, values)
+
+    trained = {name: state.params[name] for name in phase.train}
+    gradients, (output, stats, loss, values) = jax.grad(loss_fn, has_aux=True)(trained)
+    metrics = {"loss": loss} | {f"loss/{name}": value for name, value in values.items()}
+    return jax.lax.pmean(gradients, axis_name), (output, stats, metrics)
+
+
+def reconstruct(
+    variables: PyTree,
+    base: PyTree | None,
+    batch: Mapping[str, Array],
+    assets: Assets,
+    recipe: Recipe,
+    phase: Phase,
+    weights: Mapping[str, float],
+) -> tuple[Evidence, PyTree]:
+    """Image to coefficients to mesh to image; only what the weighted terms look at is computed.
+
+    Returns:
+      The evidence and the new batch statistics.
+    """
+    model, image = recipe.model, batch["image"]
+    output, updates = model.apply(variables, image, train=phase.train, mutable=["batch_stats"])
+    stats = updates["batch_stats"]
+    coefficients = output.coefficients
+    face = flame(assets.head, coefficients)
+    landmarks = jax.tree.map(lambda points: project(points, coefficients.camera), face)
+    evidence = Evidence(
+        batch=batch,
+        settings=recipe.settings,
+        head=assets.head,
+        gram=assets.gram,
+        output=output,
+        landmarks=landmarks,
+    )
+    if table.NEED_BASE & weights.keys():
+        shape, expression, eyelid, jaw = model.apply(base, image, method="encode_face")
+        read = coefficients.replace(shape=shape, expression=expression, eyelid=eyelid, jaw=jaw)
+        evidence = dataclasses.replace(evidence, base=jax.lax.stop_gradient(read))
+    if not table.NEED_IMAGE & weights.keys():
+        return evidence, stats
+
+    geometry, masked = _synthesizer_input(
+        assets.head, face.vertices, coefficients.camera, batch, recipe.dilation
+    )
+    reconstruction, updates = model.apply(
+        {**variables, "batch_stats": stats},
+        geometry,
+        masked,
+        output.tokens,
+        train=phase.train,
+        method="synthesize",
+        mutable=["batch_stats"],
+    )
+    stats = updates["batch_stats"]
+    evidence = dataclasses.replace(evidence, reconstruction=reconstruction)
+    if "token" in weights:
+        # Running statistics describe real images: those of reconstructions are dropped.
+        tokens, _ = model.apply(
+            variables,
+            reconstruction,
+            train=phase.train,
+            method="encode_tokens",
+            mutable=["batch_stats"],
+        )
+        evidence = dataclasses.replace(evidence, tokens_again=tokens)
+    if "perceptual" in weights:
+        features = [recipe.perceptual(assets.perceptual, x) for x in (reconstruction, image)]
+        evidence = dataclasses.replace(evidence, features=tuple(features))
+    return evidence, stats
+
+
+def cycle_gradients(
+    state: TrainState,
+    batch: Mapping[str, Array],
+    output: FieldsOutput,
+    key: jax.Array,
+    assets: Assets,
+    *,
+    recipe: Recipe,
+    phase: Phase,
+    turn: str,
+    axis_name: str,
+) -> tuple[dict[str, PyTree], tuple[PyTree, Metrics]]:
+    """Gradients of the cycle loss for the synthesiser or for the encoders.
+
+    A perturbed face is rendered and synthesised, and the encoders read it back. In the
+    synthesiser's turn all encoders run in eval mode; in the encoders' turn the synthesiser does,
+    and its image is detached. Shape counts in the synthesiser's turn only.
+
+    Args:
+      output: what the networks said of the images, gradients stopped.
+      turn: one of `TURNS`.
+
+    Returns:
+      ({network: gradients}, (new batch statistics, metrics)).
+    """
+    perturbed, geometry, masked = _perturbed_face(
+        batch, output.coefficients, key, assets, recipe, axis_name
+    )
+    readers = [name for name in ("expression_encoder", "token_encoder") if name in phase.train]
+    learners = ("synthesizer",) if turn == "synthesizer" else tuple(readers)
+    weights = {name: weight for name, weight in phase.weights.items() if name in table.CYCLE}
+    if turn == "encoders":
+        weights.pop("cycle_shape", None)
+    model, total = recipe.model, _total(axis_name)
+
+    def loss_fn(trained):
+        variables = {"params": {**state.params, **trained}, "batch_stats": state.batch_stats}
+        image, updates = model.apply(
+            variables,
+            geometry,
+            masked,
+            output.tokens,
+            train=[name for name in learners if name == "synthesizer"],
+            method="synthesize",
+            mutable=["batch_stats"],
+        )
+        if turn == "encoders":
+            image = jax.lax.stop_gradient(image)
+        # Running statistics describe real images: those of synthetic ones are dropped.
+        read = dict(train=learners, mutable=["batch_stats"])
+        (shape, expression, eyelid, jaw), _ = model.apply(
+            variables, image, method="encode_face", **read
+        )
+        tokens, _ = model.apply(variables, image, method="encode_tokens", **read)
+        evidence = Evidence(
+            batch=batch,
+            settings=recipe.settings,
+            head=assets.head,
+            gram=assets.gram,
+            cycle=perturbed.replace(shape=shape, expression=expression, eyelid=eyelid, jaw=jaw),
+            perturbed=perturbed,
+            cycle_tokens=tokens,
+            cycle_tokens_target=output.tokens,
+        )
+        loss, values = evaluate_losses(weights, evidence, total)
+        return loss, (updates["batch_stats"], loss, values)
+
+    trained = {name: state.params[name] for name in learners}
+    gradients, (stats, loss, values) = jax.grad(loss_fn, has_aux=True)(trained)
+    metrics = {"cycle_loss": loss} | {f"loss/{name}": value for name, value in values.items()}
+    return jax.lax.pmean(gradients, axis_name), (stats, metrics)
+
+
+def _perturbed_face(
+    batch: Mapping[str, Array],
+    coefficients: FlameCoefficients,
+    key: jax.Array,
+    assets: Assets,
+    recipe: Recipe,
+    axis_name: str,
+) -> tuple[FlameCoefficients, Array, Array]:
+    expressions = jax.lax.all_gather(coefficients.expression, axis_name, tiled=True)
+    local = coefficients.expression.shape[0]
+    index = jax.lax.axis_index(axis_name) * local + jnp.arange(local)
+    templates = expressions if assets.templates is None else assets.templates
+    perturbed = perturb(key, index, coefficients, expressions, templates, recipe.cycle)
+    face = flame(assets.head, perturbed)
+    geometry, masked = _synthesizer_input(
+        assets.head, face.vertices, perturbed.camera, batch, recipe.dilation
+    )
+    return jax.lax.stop_gradient((perturbed, geometry, masked))
+
+
+def _synthesizer_input(
+    head: FlameModel, vertices: Array, camera: Array, batch: Mapping[str, Array], dilation: float
+) -> tuple[Array, Array]:
+    image = batch["image"]
+    size = image.shape[1]
+    geometry, mask = geometry_map(head, vertices, camera, size)
+    masked = masked_image(
+        image,
+        batch["face_mask"].astype(jnp.float32),
+        jax.lax.stop_gradient(mask),
+        dilation=round(dilation * size),
+    )
+    return geometry, masked
+
+
+def _advance(
+    state: TrainState, gradients: dict, stats: PyTree, recipe: Recipe, factor: jax.Array
+) -> TrainState:
+    params, opt_state = update(recipe.optimizer, gradients, state.params, state.opt_state, factor)
+    return state.replace(params=params, opt_state=opt_state, batch_stats=stats)
+
+
+def _total(axis_name: str) -> Callable[[Array], Array]:
+    return lambda values: jax.lax.psum(jnp.sum(values), axis_name)
+
+
+def _shake(weights: dict[str, float], key: jax.Array) -> dict[str, Any]:
+    """Random weights for the valence and arousal terms that keep their sum (EmoNet)."""
+    names = [name for name in table.VALENCE_AROUSAL if name in weights]
+    draw = jax.random.uniform(jax.random.fold_in(key, 1), (len(names),))
+    scale = sum(weights[name] for name in names) / jnp.sum(draw)
+    return weights | {name: scale * draw[i] for i, name in enumerate(names)}

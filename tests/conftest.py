@@ -1,0 +1,18 @@
+"""Shared by all tests: strict JAX settings and small heads."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+from tests.heads import random_head
+
+
+@pytest.fixture(scope="session")
+def tiny_head():
+    """A head of FLAME's structure with few vertices and random bases."""
+    return random_head(seed=0)
