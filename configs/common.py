@@ -84,7 +84,7 @@ def _losses(full: bool) -> dict:
 
 
 def _cycle() -> dict:
-    """REFERENCE values of SMIRK's perturbations; see losses/cycle.py for their meaning."""
+    """SMIRK's perturbations; see losses/cycle.py for their meaning."""
     return dict(
         noise=0.2,  # added to every group's expression
         limit=4.0,  # clip of the random group, standard deviations
@@ -103,6 +103,32 @@ def _data(full: bool) -> dict:
     return dict(
         root="data" if full else "data/embedded",
         mixture=mixture,  # TFDS folders below root, with their shares of each batch
+        crop_scale=(1.2, 1.8) if full else (1.25, 1.55),  # side of the crop, face boxes
+        eval_crop_scale=1.4,
+        augment=dict(
+            # Colours, on the scale of SMIRK's and TEASER's pipelines; p_* are probabilities.
+            brightness=0.2,
+            contrast=0.2,
+            p_brightness_contrast=0.5,
+            gamma=(80, 120),  # per cent
+            p_gamma=0.5,
+            jitter=0.05,
+            p_jitter=0.25,
+            rgb_shift=20,  # of 255
+            p_rgb_shift=0.25,
+            blur=(3, 7),  # odd widths
+            p_blur=0.1 if full else 0.0,
+            noise_variance=(10, 50),
+            p_noise=0.5,
+            # Geometry; share of the image, share, degrees.
+            shift=0.05,
+            zoom=0.1,
+            rotate=10,
+            p_geometric=0.9,
+        ),
+        cache_examples=20_000,  # sets up to this size are kept in memory, undecoded
+        shuffle_buffer=4096,  # larger ones stream through a buffer of this size
+        threads=0,  # 0: half of the cores
     )
 
 

@@ -4,7 +4,7 @@
     python -m fields_jax.train --config=configs/stage1.py:full --config.data.root=DIR --workdir=DIR
 
 `:synthetic` (default) trains on embedded faces; `:full` is SMIRK's and TEASER's pretraining
-(REFERENCE: lr 2e-4, encoders at a quarter of it, batch 32, 468,600 steps), without MICA's term.
+(lr 2e-4, encoders at a quarter of it, batch 32, 468,600 steps), without MICA's term.
 """
 
 from ml_collections import ConfigDict

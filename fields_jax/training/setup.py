@@ -99,7 +99,7 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
     """The phases of a config, with the terms that cannot run taken out and noted.
 
     Without a start, stage 2 has no base model to stay near and no encoder of pose to freeze: the
-    base terms are dropped and the pose encoder is trained (DESIGN's reading of FIELDS).
+    base terms are dropped and the pose encoder is trained (our reading of FIELDS).
     """
     from_scratch = config.stage == 2 and not config.init_from
     dropped: set[str] = set()

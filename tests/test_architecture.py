@@ -1,0 +1,129 @@
+"""Imports run one way, and the core needs neither tensorflow nor torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("train", "evaluate", "report")  # may import data_pipelines, lazily or not
+
+# What each module or package of ours may import of ours. The longest matching name decides.
+ALLOWED = {
+    "fields_jax": (),
+    "fields_jax.types": (),
+    "fields_jax.cli": (),
+    "fields_jax.flame": ("types",),
+    "fields_jax.render": ("types",),
+    "fields_jax.models": ("types",),
+    "fields_jax.losses": ("types",),
+    "fields_jax.training.state": ("types",),
+    "fields_jax.training.optim": ("types",),
+    "fields_jax.training.parallel": ("types",),
+    "fields_jax.training.metrics": ("types",),
+    "fields_jax.training.writers": ("types",),
+    "fields_jax.training.checkpoint": ("types", "cli", "models", "training.state"),
+    "fields_jax.training.step": (
+        *("types", "flame", "render", "models", "losses"),
+        *("training.optim", "training.state"),
+    ),
+    "fields_jax.training": ("types", "cli", "flame", "render", "models", "losses"),
+    "fields_jax.evaluation": ("types", "cli", "flame", "render", "models", "training.checkpoint"),
+    "fields_jax.report": (
+        *("types", "cli", "flame", "render", "models", "evaluation", "evaluate"),
+        "training.checkpoint",
+    ),
+    "fields_jax.train": ("cli", "flame", "training"),
+    "fields_jax.evaluate": ("types", "cli", "flame", "evaluation", "training.checkpoint"),
+    "data_pipelines": ("fields_jax.flame", "fields_jax.render", "fields_jax.types"),
+    "data_pipelines.prepare": ("fields_jax.cli",),
+    "configs": (),
+}
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for package in ("fields_jax", "data_pipelines", "configs"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found.append((".".join(parts).removesuffix(".__init__"), path))
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def own_package(name: str) -> str:
+    """fields_jax.flame.lbs -> fields_jax.flame; modules of one package may import each other."""
+    return max((key for key in ALLOWED if is_within(name, key)), key=len)
+
+
+def is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda x: x if isinstance(x, str) else "")
+def test_imports_run_one_way(name, path):
+    rule = own_package(name)
+    allowed = [
+        entry if entry.startswith("fields_jax") else f"fields_jax.{entry}"
+        for entry in ALLOWED[rule]
+    ]
+    allowed += [rule]
+    if rule == "data_pipelines.prepare":
+        allowed += ["data_pipelines"]
+    if rule.removeprefix("fields_jax.") in COMMANDS:
+        allowed += ["data_pipelines"]
+    if rule == "data_pipelines":
+        allowed += ["data_pipelines"]
+    for target in imports(path):
+        ours = any(is_within(target, p) for p in ("fields_jax", "data_pipelines", "configs"))
+        # `from fields_jax import x` also lists the bare package, which imports nothing.
+        if ours and target not in ("fields_jax", "data_pipelines", "fields_jax.training"):
+            assert any(is_within(target, entry) for entry in allowed), f"{name} imports {target}"
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda x: x if isinstance(x, str) else "")
+def test_only_the_pipelines_know_tensorflow_and_nothing_knows_torch(name, path):
+    third = {target.split(".")[0] for target in imports(path)}
+    assert "torch" not in third
+    if not name.startswith("data_pipelines"):
+        assert not third & {"tensorflow", "tensorflow_datasets", "clu"}
+    if name in ("data_pipelines.spec", "data_pipelines.landmarks"):
+        assert not third & {"tensorflow", "tensorflow_datasets"}
+
+
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow", "torch"):
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+sys.meta_path.insert(0, Block())
+from tests.training import tiny_run
+state, metrics = tiny_run(steps=1)
+assert int(state.step) == 1, state.step
+import fields_jax.flame.io, fields_jax.training.loop, fields_jax.evaluation, fields_jax.report
+assert not {"tensorflow", "torch"} & set(sys.modules), "imported in spite of the block"
+print("loss", float(metrics["loss"]))
+"""
+
+
+def test_a_train_step_runs_with_tensorflow_and_torch_blocked():
+    result = subprocess.run(
+        [sys.executable, "-c", BLOCKED], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "loss" in result.stdout

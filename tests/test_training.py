@@ -1,0 +1,188 @@
+"""The step, the optimiser and the mapping over devices."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fields_jax.training import optim, setup
+from fields_jax.training.step import Phase
+from tests.training import tiny_config, tiny_parts, tiny_run
+
+RULES = dict(
+    a=dict(match=r"one/.*", lr=0.1, b1=0.9, b2=0.999),
+    b=dict(match=r"two/.*kernel", lr=0.2, b1=0.5, b2=0.999),
+    c=dict(match=r"two/.*bias", lr=0.0, b1=0.9, b2=0.999),
+)
+PARAMS = {
+    "one": {"kernel": jnp.ones(3)},
+    "two": {"x": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}},
+}
+
+
+def test_gradients_are_those_of_one_device_on_eight_by_both_mappings():
+    program = [sys.executable, "-m", "tests.parallel_gradients"]
+    root = Path(__file__).parents[1]
+    result = subprocess.run(program, capture_output=True, text=True, cwd=root, timeout=600)
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert len(report) == 8
+    for case, errors in report.items():
+        assert errors["tree"] < 1e-4 and errors["leaf"] < 1e-4, (case, errors)
+
+
+def test_every_parameter_is_matched_by_exactly_one_rule():
+    labels = optim.label_params(PARAMS, RULES)
+    assert labels == {"one": {"kernel": "a"}, "two": {"x": {"kernel": "b", "bias": "c"}}}
+    with pytest.raises(ValueError, match="two/x/bias is matched by no rule"):
+        optim.label_params(PARAMS, {k: RULES[k] for k in "ab"})
+    twice = RULES | {"d": dict(RULES["a"], match=".*kernel")}
+    with pytest.raises(ValueError, match="one/kernel is matched by rules a, d"):
+        optim.label_params(PARAMS, twice)
+
+
+def test_a_resting_network_keeps_parameters_and_moments():
+    optimizer = optim.make_optimizer(PARAMS, RULES)
+    state = {name: optimizer[name].init(tree) for name, tree in PARAMS.items()}
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    params, moved = optim.update(optimizer, {"two": ones["two"]}, PARAMS, state, jnp.asarray(0.5))
+    np.testing.assert_array_equal(params["one"]["kernel"], PARAMS["one"]["kernel"])
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, moved["one"], state["one"]))
+    # Adam's first step is the rate itself, whatever the gradient: 1 - 0.5 * 0.2.
+    np.testing.assert_allclose(params["two"]["x"]["kernel"], 0.9, rtol=1e-4)
+    np.testing.assert_array_equal(params["two"]["x"]["bias"], 1.0)
+
+
+def test_schedule_by_hand():
+    def factor(step, period=0, warmup=0):
+        return float(
+            optim.schedule_factor(
+                jnp.asarray(step), start=100, length=50, period=period, warmup=warmup, final=0.01
+            )
+        )
+
+    assert factor(100) == pytest.approx(1.0)
+    assert factor(125) == pytest.approx(0.505)
+    assert factor(149) == pytest.approx(0.01, abs=2e-3)
+    assert factor(110, period=10) == pytest.approx(1.0)
+    assert factor(100, warmup=4) == pytest.approx(0.25)
+
+
+@pytest.fixture(scope="module")
+def after_phase_a():
+    return tiny_run(steps=1, phase="A")
+
+
+@pytest.fixture(scope="module")
+def after_phase_b():
+    return tiny_run(steps=2, phase="B")
+
+
+def changed(before, after) -> set[str]:
+    """Networks of which any leaf differs."""
+    return {
+        name
+        for name in before
+        if not jax.tree.all(jax.tree.map(np.array_equal, before[name], after[name]))
+    }
+
+
+def test_phase_a_moves_its_networks_and_no_other(after_phase_a):
+    _, _, start = tiny_parts()
+    state, metrics = after_phase_a
+    trained = {"expression_encoder", "shape_encoder", "emotion_head"}
+    assert changed(start.params, state.params) == trained
+    assert changed(start.opt_state, state.opt_state) == trained
+    assert changed(start.batch_stats, state.batch_stats) == trained - {"emotion_head"}
+    assert np.isfinite(metrics["loss"]) and metrics["bad_steps"] == 0
+
+
+def test_phase_b_moves_everything_but_the_pose_encoder(after_phase_b):
+    _, _, start = tiny_parts()
+    state, metrics = after_phase_b
+    assert changed(start.params, state.params) == set(start.params) - {"pose_encoder"}
+    assert "pose_encoder" not in changed(start.batch_stats, state.batch_stats)
+    assert jax.tree.all(jax.tree.map(np.array_equal, start.base, state.base))
+    assert int(state.step) == 2
+    weighted = {name.removeprefix("loss/") for name in metrics if name.startswith("loss/")}
+    _, plan, _ = tiny_parts()
+    assert weighted == set(plan.phases[1].weights) - {"cycle_shape"}  # the encoders' turn
+
+
+def test_a_non_finite_step_changes_nothing_but_the_counts():
+    config, plan, start = tiny_parts()
+    from functools import partial
+
+    from fields_jax.training import parallel
+    from fields_jax.training.step import train_step
+    from tests.training import tiny_batch
+
+    step = parallel.map_step(
+        partial(train_step, recipe=plan.recipe, phase=plan.phases[0], turn=None, axis_name="batch"),
+        how="shard_map",
+        devices=jax.devices()[:1],
+    )
+    batch = tiny_batch(config)
+    batch["expression"][1, 2] = np.inf
+    state, metrics = step(jax.tree.map(np.array, start), batch, jax.random.key(0), plan.assets)
+    assert int(state.step) == 1 and int(state.bad_steps) == 1 == int(metrics["bad_steps"])
+    for name in ("params", "batch_stats", "opt_state"):
+        assert not changed(getattr(start, name), getattr(state, name)), name
+    batch["expression"][1, 2] = 0
+    state, _ = step(state, batch, jax.random.key(0), plan.assets)
+    assert int(state.step) == 2 and int(state.bad_steps) == 0
+    assert changed(start.params, state.params)
+
+
+def test_phases_follow_the_config():
+    config = tiny_config()
+    config.steps_scale = 0.1
+    notes: list[str] = []
+    a, b = setup.make_phases(config, notes)
+    assert isinstance(a, Phase) and (a.name, b.name) == ("A", "B")
+    assert b.start == a.steps == round(0.1 * config.phases.A.steps)
+    assert "synthesizer" not in a.train and not a.cycle and b.cycle
+    assert "perceptual" not in b.weights and any("perceptual loss is off" in n for n in notes)
+    assert "pose_encoder" not in a.train + b.train and a.weights["base_expression"] > 0
+
+    config.init_from = ""
+    notes.clear()
+    for phase in setup.make_phases(config, notes):
+        assert "pose_encoder" in phase.train
+        assert not any(name.startswith("base_") for name in phase.weights)
+    assert any("from scratch" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("parallel", "pjit", "unknown config.parallel 'pjit'"),
+        ("image_size", 40, "divisible by 32"),
+        ("batch_size", 6, "not divisible by the cycle's 4 groups"),
+        ("losses.gt_metric", "mm", "gt_metric"),
+        ("losses.class_weights", (1.0, 2.0), "eight numbers"),
+        ("model.synthesizer", "unet", "unet"),
+        ("model.n_expression", 60, "n_expression"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused_by_name(key, value, message, tiny_head):
+    config = tiny_config()
+    with config.unlocked():
+        config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=message):
+        setup.plan(config, tiny_head)
+
+
+def test_an_unknown_loss_is_refused_by_name(tiny_head):
+    config = tiny_config()
+    with config.unlocked():
+        config.phases.B.losses.l2 = 1.0
+    with pytest.raises(ValueError, match="unknown loss 'l2'"):
+        setup.plan(config, tiny_head)
