@@ -63,7 +63,7 @@ def compare(found, expected) -> dict[str, float]:
         [np.asarray(x, np.float64) for x in jax.tree.leaves(t)] for t in (found, expected)
     )
     whole = np.sqrt(sum((x**2).sum() for x in expected))
-    assert whole > 1e-3, "no gradient to compare"
+    assert whole > 1e-7, "no gradient to compare"
     difference = [np.linalg.norm(a - b) for a, b in zip(found, expected, strict=True)]
     leaves = [
         d / np.linalg.norm(b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fields_jax.training import optim, setup
-from fields_jax.training.step import Phase
-from tests.training import tiny_config, tiny_parts, tiny_run
+from fields_jax.training import optim, parallel, setup
+from fields_jax.training.loop import map_iteration
+from fields_jax.training.step import Phase, train_step
+from tests.training import tiny_batch, tiny_config, tiny_parts, tiny_run
 
 RULES = dict(
     a=dict(match=r"one/.*", lr=0.1, b1=0.9, b2=0.999),
@@ -118,27 +120,39 @@ def test_phase_b_moves_everything_but_the_pose_encoder(after_phase_b):
 
 def test_a_non_finite_step_changes_nothing_but_the_counts():
     config, plan, start = tiny_parts()
-    from functools import partial
-
-    from fields_jax.training import parallel
-    from fields_jax.training.step import train_step
-    from tests.training import tiny_batch
-
-    step = parallel.map_step(
-        partial(train_step, recipe=plan.recipe, phase=plan.phases[0], turn=None, axis_name="batch"),
-        how="shard_map",
-        devices=jax.devices()[:1],
-    )
+    iterate = map_iteration(plan.recipe, plan.phases[0], how="shard_map", devices=jax.devices()[:1])
     batch = tiny_batch(config)
     batch["expression"][1, 2] = np.inf
-    state, metrics = step(jax.tree.map(np.array, start), batch, jax.random.key(0), plan.assets)
+    state = jax.tree.map(np.array, start)
+    state, metrics = iterate(0, state, batch, jax.random.key(0), plan.assets)
     assert int(state.step) == 1 and int(state.bad_steps) == 1 == int(metrics["bad_steps"])
     for name in ("params", "batch_stats", "opt_state"):
         assert not changed(getattr(start, name), getattr(state, name)), name
     batch["expression"][1, 2] = 0
-    state, _ = step(state, batch, jax.random.key(0), plan.assets)
+    state, _ = iterate(1, state, batch, jax.random.key(0), plan.assets)
     assert int(state.step) == 2 and int(state.bad_steps) == 0
     assert changed(start.params, state.params)
+
+
+def test_train_step_is_the_whole_iteration():
+    """The two mapped halves and the function that composes them trace to the same outputs."""
+    config, plan, start = tiny_parts()
+    phase = plan.phases[1]
+    mapped = parallel.map_step(
+        functools.partial(
+            train_step, recipe=plan.recipe, phase=phase, turn="encoders", axis_name=parallel.AXIS
+        ),
+        inputs=(False, True, False, False),
+        outputs=(False, False),
+        how="shard_map",
+        devices=jax.devices()[:1],
+    )
+    shapes = jax.eval_shape(mapped, start, tiny_batch(config), jax.random.key(0), plan.assets)
+    state, metrics = shapes
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), state, start)
+    assert {"loss", "cycle_loss", "bad_steps", "gradient_norm/cycle_expression_encoder"} <= set(
+        metrics
+    )
 
 
 def test_phases_follow_the_config():

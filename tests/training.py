@@ -9,9 +9,9 @@ import numpy as np
 
 from configs import stage2
 from fields_jax.models.fields import init_variables
-from fields_jax.training import parallel, setup
+from fields_jax.training import setup
+from fields_jax.training.loop import map_iteration
 from fields_jax.training.state import TrainState, create_state
-from fields_jax.training.step import train_step
 from tests.heads import random_head
 
 
@@ -60,33 +60,21 @@ def tiny_batch(config, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def tiny_parts(batch_size: int = 8, stats_seed: int | None = None):
+def tiny_parts(batch_size: int = 8):
     """(config, plan, initial state) of a tiny run."""
     config = tiny_config(batch_size)
     plan = setup.plan(config, random_head())
-    variables = init_variables(plan.recipe.model, jax.random.key(0), config.image_size)
+    variables = init_variables(plan.recipe.model, jax.random.key(0))
     return config, plan, create_state(variables, plan.recipe.optimizer, keep_base=True)
 
 
 def tiny_run(steps: int = 1, phase: str = "B", how: str = "pmap") -> tuple[TrainState, dict]:
-    """Runs a few mapped steps of a phase on one device."""
+    """Runs a few mapped iterations of a phase on one device."""
     config, plan, state = tiny_parts()
     chosen = next(p for p in plan.phases if p.name == phase)
-    turns = ("synthesizer", "encoders") if chosen.cycle else (None,)
-    programs = {
-        turn: parallel.map_step(
-            functools.partial(
-                train_step, recipe=plan.recipe, phase=chosen, turn=turn, axis_name=parallel.AXIS
-            ),
-            how=how,
-            devices=jax.devices()[:1],
-        )
-        for turn in turns[:steps]
-    }
+    iterate = map_iteration(plan.recipe, chosen, how=how, devices=jax.devices()[:1])
     state = jax.tree.map(np.array, state)
     for i in range(steps):
         batch = tiny_batch(config, seed=i)
-        state, metrics = programs[turns[i % len(turns)]](
-            state, batch, jax.random.key(1), plan.assets
-        )
+        state, metrics = iterate(i, state, batch, jax.random.key(1), plan.assets)
     return state, jax.device_get(metrics)

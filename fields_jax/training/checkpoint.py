@@ -20,7 +20,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from fields_jax.cli import UserError
-from fields_jax.models.fields import FieldsModel, build_model, init_variables
+from fields_jax.models.fields import FieldsModel, build_model, variable_shapes
 from fields_jax.training.state import TrainState
 
 PyTree = Any
@@ -158,10 +158,10 @@ def load_inference(workdir: str) -> Inference:
         if step is None:
             raise UserError(f"{workdir} holds no checkpoint yet; let the training reach one")
         model = build_model(config)
-        shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), config.image_size))
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         target = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+            variable_shapes(model),
         )
         variables = _read(manager, step, dict(target))
         meta = read_meta(manager)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ from fields_jax.training import checkpoint, parallel, setup
 from fields_jax.training.metrics import Window, clock
 from fields_jax.training.pictures import make_painter
 from fields_jax.training.state import TrainState, create_state
-from fields_jax.training.step import TURNS, Phase, train_step
+from fields_jax.training.step import TURNS, Phase, Recipe, cycle_step, reconstruction_step
 from fields_jax.training.writers import Writers
 from fields_jax.types import FlameModel
 
@@ -88,7 +88,7 @@ def _start(
     That state is the latest checkpoint, `config.init_from`, or the random start, in this order.
     """
     key = jax.random.key(config.seed)
-    variables = init_variables(plan.recipe.model, key, config.image_size)
+    variables = init_variables(plan.recipe.model, key)
     if manager.latest_step() is not None:
         state = create_state(variables, plan.recipe.optimizer, keep_base=plan.keep_base)
         state = checkpoint.restore(manager, state)
@@ -130,7 +130,8 @@ class _Run:
         step, end = int(state.step), phase.start + phase.steps
         self._trained |= set(phase.train)
         writers.text(step, setup.describe(phase))
-        steps = {turn: self._compile(phase, turn) for turn in (TURNS if phase.cycle else (None,))}
+        iterate = map_iteration(self._plan.recipe, phase, how=config.parallel)
+        programs = len(TURNS) if phase.cycle else 1
         batches = make_batches(step)
         window, began, pending = Window(config.batch_size), time.monotonic(), None
         first = step
@@ -139,17 +140,15 @@ class _Run:
             batch = next(batches)
             waited = time.monotonic() - asked
             inputs = setup.step_inputs(batch)
-            turn = TURNS[step % 2] if phase.cycle else None
-            state, metrics = steps[turn](state, inputs, self._rng, self._assets)
+            state, metrics = iterate(step, state, inputs, self._rng, self._assets)
             if pending is not None:
                 self._collect(window, *pending)
             pending = (metrics, waited, step)
             step += 1
-            if step - first == len(steps):  # every program is compiled by now
+            if step - first == programs:  # every program is compiled by now
                 jax.block_until_ready(metrics)
-                began, first = time.monotonic(), step
-                writers.text(step, f"phase {phase.name} compiled")
-                window.flush()
+                writers.text(step, f"phase {phase.name} compiled in {clock(window.flush_time())}")
+                began, first, programs = time.monotonic(), step, 0
             if step % config.log.every == 0 or step == end:
                 self._collect(window, *pending)
                 pending = None
@@ -176,16 +175,6 @@ class _Run:
             return
         meta = self._meta | {"trained": sorted(self._trained), "step": int(state.step)}
         checkpoint.save(self._manager, state, seed=self._config.seed, meta=meta)
-
-    def _compile(self, phase: Phase, turn: str | None) -> Callable:
-        step = functools.partial(
-            train_step,
-            recipe=self._plan.recipe,
-            phase=phase,
-            turn=turn,
-            axis_name=parallel.AXIS,
-        )
-        return parallel.map_step(step, how=self._config.parallel)
 
     def _flush(self, window: Window, pending: tuple | None) -> None:
         """Reads the last step before its state is written, so that no bad one ever is."""
@@ -228,6 +217,42 @@ class _Run:
             f"{means['images_per_second']:.0f} images/s  data {100 * means['data_wait']:.0f} %  "
             f"left {left}"
         )
+
+
+def map_iteration(
+    recipe: Recipe, phase: Phase, *, how: str, devices: Sequence[jax.Device] | None = None
+) -> Callable:
+    """The mapped programs of a phase as one function of (step, state, batch, rng, assets).
+
+    The parity of `step` decides the cycle's turn.
+    """
+    bound = dict(recipe=recipe, phase=phase, axis_name=parallel.AXIS)
+    reconstruct = parallel.map_step(
+        functools.partial(reconstruction_step, **bound),
+        inputs=(False, True, False, False),
+        outputs=(False, False, True),
+        how=how,
+        devices=devices,
+    )
+    cycles = [
+        parallel.map_step(
+            functools.partial(cycle_step, turn=turn, **bound),
+            inputs=(False, True, True, False, False, False),
+            outputs=(False, False),
+            how=how,
+            devices=devices,
+        )
+        for turn in (TURNS if phase.cycle else ())
+    ]
+
+    def iterate(step, state, batch, rng, assets):
+        state, metrics, output = reconstruct(state, batch, rng, assets)
+        if cycles:
+            cycle = cycles[step % len(cycles)]
+            state, metrics = cycle(state, batch, output, metrics, rng, assets)
+        return state, metrics
+
+    return iterate
 
 
 class _StopSwitch:

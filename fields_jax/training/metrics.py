@@ -35,6 +35,12 @@ class Window:
         self._started, self._waited = time.monotonic(), 0.0
         return means
 
+    def flush_time(self) -> float:
+        """Seconds since the last flush; starts a new window."""
+        elapsed = time.monotonic() - self._started
+        self.flush()
+        return elapsed
+
     def pause(self) -> float:
         """Marks the start of work that is no training; give the result to `resume`."""
         return time.monotonic()

@@ -12,14 +12,24 @@ AXIS = "batch"
 MAPPINGS = ("pmap", "shard_map")
 
 
-def map_step(step: Callable, *, how: str, devices: Sequence[jax.Device] | None = None) -> Callable:
-    """Maps `step(state, batch, rng, assets)` so that it takes a process's whole batch.
+def map_step(
+    step: Callable,
+    *,
+    inputs: Sequence[bool],
+    outputs: Sequence[bool],
+    how: str,
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable:
+    """Maps a per-device step so that it takes a process's whole batch.
 
-    State, key and assets are replicated, the batch is split into equal contiguous blocks, and the
-    outputs must be the same on every device. The state is donated.
+    The first argument is the state: it is replicated and donated. The second is the batch: numpy
+    arrays [B, ...] that are split into equal contiguous blocks.
 
     Args:
       step: per-device function, collectives over `AXIS`.
+      inputs: for each argument whether it is split over the devices (True) or replicated.
+      outputs: the same for each result; a replicated one must be equal on every device. A split
+        result may be handed to another mapped step as a split argument, and nowhere else.
       how: "pmap" or "shard_map".
       devices: default: all.
 
@@ -31,22 +41,22 @@ def map_step(step: Callable, *, how: str, devices: Sequence[jax.Device] | None =
         mapped = jax.pmap(
             step,
             axis_name=AXIS,
-            in_axes=(None, 0, None, None),
-            out_axes=None,
+            in_axes=tuple(0 if split else None for split in inputs),
+            out_axes=tuple(0 if split else None for split in outputs),
             devices=devices,
             donate_argnums=0,
         )
         local = len([d for d in devices if d.process_index == jax.process_index()])
         return lambda state, batch, *rest: mapped(state, _split(batch, local), *rest)
     if how == "shard_map":
-        mesh = Mesh(np.asarray(devices), (AXIS,))
+        spec = {True: PartitionSpec(AXIS), False: PartitionSpec()}
         # check_vma=False: with the default, gradients of replicated parameters arrive summed and
         # the step's own pmean would leave them as many times too large as there are devices.
         mapped = jax.shard_map(
             step,
-            mesh=mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(), PartitionSpec()),
-            out_specs=PartitionSpec(),
+            mesh=Mesh(np.asarray(devices), (AXIS,)),
+            in_specs=tuple(spec[split] for split in inputs),
+            out_specs=tuple(spec[split] for split in outputs),
             check_vma=False,
         )
         return jax.jit(mapped, donate_argnums=0)

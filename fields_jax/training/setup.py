@@ -14,7 +14,7 @@ from fields_jax.cli import UserError
 from fields_jax.losses import table
 from fields_jax.losses.cycle import GROUPS, CycleSettings
 from fields_jax.losses.table import LossSettings, expression_gram
-from fields_jax.models.fields import build_model, init_variables
+from fields_jax.models.fields import build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.training import checkpoint
 from fields_jax.training.optim import make_optimizer
@@ -55,7 +55,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
     notes: list[str] = []
     phases = make_phases(config, notes)
     names = {name for phase in phases for name in phase.weights}
-    shapes = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), config.image_size))
+    shapes = variable_shapes(model)
     perceptual = _perceptual(config) if "perceptual" in names else None
     templates = head.expression_templates
     if templates is None and any(phase.cycle for phase in phases):

@@ -99,50 +99,89 @@ def train_step(
     turn: str | None,
     axis_name: str,
 ) -> tuple[TrainState, Metrics]:
-    """One iteration. A step whose loss or gradients are not finite leaves everything but counts.
+    """One whole iteration: a reconstruction step, then, in a phase with a cycle, a cycle step.
+
+    The loop maps the two halves by themselves: they then compile once each, where this function
+    compiles the reconstruction again for each turn.
 
     Args:
-      state: before the step.
+      state: before the iteration.
       batch: this device's examples (data_pipelines/spec.py).
       rng: the run's key; folded with the step here.
       assets: constant arrays.
       recipe, phase: static choices.
-      turn: who learns in the cycle update, one of `TURNS`; None in a phase without cycle.
+      turn: who learns in the cycle step, one of `TURNS`; None in a phase without cycle.
       axis_name: the mapped axis.
 
     Returns:
       The next state and the metrics, both the same on every device.
     """
-    key = jax.random.fold_in(rng, state.step)
-    batch = table.clear_absent(batch) | {"image": batch["image"].astype(jnp.float32) / 255}
-    factor = schedule_factor(state.step, start=phase.start, length=phase.steps, **recipe.schedule)
     bound = dict(recipe=recipe, phase=phase, axis_name=axis_name)
-
-    gradients, (output, stats, metrics) = reconstruction_gradients(
-        state, batch, key, assets, **bound
-    )
-    norms = {name: optax.tree.norm(tree) for name, tree in gradients.items()}
-    new = _advance(state, gradients, stats, recipe, factor)
+    state, metrics, output = reconstruction_step(state, batch, rng, assets, **bound)
     if phase.cycle:
-        # The targets come from before the update, as in SMIRK.
-        gradients, (stats, cycle_metrics) = cycle_gradients(
-            new, batch, output, key, assets, turn=turn, **bound
-        )
-        if turn == "synthesizer":
-            clip = optax.clip_by_global_norm(recipe.synthesizer_clip)
-            gradients = clip.update(gradients, clip.init(gradients))[0]
-        new = _advance(new, gradients, stats, recipe, factor)
-        norms |= {f"cycle_{name}": optax.tree.norm(tree) for name, tree in gradients.items()}
-        metrics |= cycle_metrics
-    metrics |= {f"gradient_norm/{name}": norm for name, norm in norms.items()}
-    metrics["schedule_factor"] = factor
+        state, metrics = cycle_step(state, batch, output, metrics, rng, assets, turn=turn, **bound)
+    return state, metrics
 
-    finite = jnp.isfinite(metrics["loss"] + metrics.get("cycle_loss", 0.0))
-    finite &= jnp.all(jnp.isfinite(jnp.stack(list(norms.values()))))
-    kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
-    bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
-    metrics["bad_steps"] = bad_steps
-    return kept.replace(step=state.step + 1, bad_steps=bad_steps), metrics
+
+def reconstruction_step(
+    state: TrainState,
+    batch: Mapping[str, Array],
+    rng: jax.Array,
+    assets: Assets,
+    *,
+    recipe: Recipe,
+    phase: Phase,
+    axis_name: str,
+) -> tuple[TrainState, Metrics, FieldsOutput]:
+    """Updates the networks of the phase; an update that is not finite is skipped.
+
+    Returns:
+      The next state, the metrics, and this device's outputs from before the update: the cycle
+      takes its targets from them, as SMIRK does.
+    """
+    key = jax.random.fold_in(rng, state.step)
+    gradients, (output, stats, metrics) = reconstruction_gradients(
+        state, _as_floats(batch), key, assets, recipe=recipe, phase=phase, axis_name=axis_name
+    )
+    state, metrics = _advance(state, gradients, stats, metrics, recipe, phase)
+    if not phase.cycle:
+        state, metrics = _count(state, metrics)
+    return state, metrics, output
+
+
+def cycle_step(
+    state: TrainState,
+    batch: Mapping[str, Array],
+    output: FieldsOutput,
+    metrics: Metrics,
+    rng: jax.Array,
+    assets: Assets,
+    *,
+    recipe: Recipe,
+    phase: Phase,
+    turn: str,
+    axis_name: str,
+) -> tuple[TrainState, Metrics]:
+    """Updates the synthesiser or the encoders by the cycle and ends the iteration.
+
+    Args:
+      state, metrics, output: as `reconstruction_step` returned them.
+      turn: one of `TURNS`.
+
+    Returns:
+      The next state and the metrics of both steps.
+    """
+    key = jax.random.fold_in(rng, state.step)
+    bound = dict(recipe=recipe, phase=phase, axis_name=axis_name)
+    gradients, (stats, found) = cycle_gradients(
+        state, _as_floats(batch), output, key, assets, turn=turn, **bound
+    )
+    if turn == "synthesizer":
+        clip = optax.clip_by_global_norm(recipe.synthesizer_clip)
+        gradients = clip.update(gradients, clip.init(gradients))[0]
+    state, found = _advance(state, gradients, stats, found, recipe, phase, prefix="cycle_")
+    metrics = metrics | found | {"finite": metrics["finite"] & found["finite"]}
+    return _count(state, metrics)
 
 
 def reconstruction_gradients(
@@ -349,11 +388,33 @@ def _synthesizer_input(
     return geometry, masked
 
 
+def _as_floats(batch: Mapping[str, Array]) -> dict[str, Array]:
+    return table.clear_absent(batch) | {"image": batch["image"].astype(jnp.float32) / 255}
+
+
 def _advance(
-    state: TrainState, gradients: dict, stats: PyTree, recipe: Recipe, factor: jax.Array
-) -> TrainState:
+    state: TrainState,
+    gradients: dict[str, PyTree],
+    stats: PyTree,
+    metrics: Metrics,
+    recipe: Recipe,
+    phase: Phase,
+    prefix: str = "",
+) -> tuple[TrainState, Metrics]:
+    """Applies an update if its loss and gradients are finite."""
+    factor = schedule_factor(state.step, start=phase.start, length=phase.steps, **recipe.schedule)
+    norms = {f"gradient_norm/{prefix}{k}": optax.tree.norm(v) for k, v in gradients.items()}
+    finite = jnp.all(jnp.isfinite(jnp.stack([metrics[f"{prefix}loss"], *norms.values()])))
     params, opt_state = update(recipe.optimizer, gradients, state.params, state.opt_state, factor)
-    return state.replace(params=params, opt_state=opt_state, batch_stats=stats)
+    new = state.replace(params=params, opt_state=opt_state, batch_stats=stats)
+    kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
+    return kept, metrics | norms | {"schedule_factor": factor, "finite": finite}
+
+
+def _count(state: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+    bad_steps = jnp.where(metrics["finite"], 0, state.bad_steps + 1)
+    state = state.replace(step=state.step + 1, bad_steps=bad_steps)
+    return state, metrics | {"bad_steps": bad_steps}
 
 
 def _total(axis_name: str) -> Callable[[Array], Array]:
