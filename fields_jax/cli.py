@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 
 class UserError(ValueError):
@@ -16,6 +16,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command under absl; mistakes end with one line on stderr and status 2."""
 
     def guarded(argv: list[str]) -> int:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # Orbax narrates every file it writes
         try:
             return main(argv) or 0
         except (ValueError, FileNotFoundError) as error:

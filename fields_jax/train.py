@@ -56,7 +56,7 @@ def prepare_data(config: ConfigDict) -> None:
     """Makes the embedded faces when the mixture names them and they are absent."""
     from data_pipelines import mixture, prepare
 
-    names = mixture.parse_mixture(config.data.mixture)
+    names = [name for name, _ in mixture.parse_mixture(config.data.mixture)]
     embedded = [name for name in names if name.startswith("synthetic/")]
     if not embedded:
         return
