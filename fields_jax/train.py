@@ -22,22 +22,26 @@ from fields_jax.cli import UserError, run
 from fields_jax.flame.io import resolve_head
 from fields_jax.training import loop
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/stage2.py")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where to write; default runs/stage<N>[-full]")
-_HEAD = flags.DEFINE_string("head", None, "Head .npz; the same as --config.head")
+
+def define_flags() -> None:
+    """The flags of the command; see the module's docstring."""
+    config_flags.DEFINE_config_file("config", None, "config file, e.g. configs/stage2.py")
+    flags.DEFINE_string("workdir", None, "where to write (default: runs/stage<N>[-full])")
+    flags.DEFINE_string("head", None, "head .npz; the same as --config.head")
 
 
 def main(argv: list[str]) -> int:
     """Entry point; see the module's docstring."""
     if len(argv) > 1:
         raise UserError(f"unknown argument {argv[1]!r}; see --help")
-    if _CONFIG.value is None:
+    chosen = flags.FLAGS
+    if chosen.config is None:
         raise UserError("name a config, e.g. --config=configs/stage2.py")
-    config = _CONFIG.value
-    if _HEAD.value is not None:
-        config.head = _HEAD.value
+    config = chosen.config
+    if chosen.head is not None:
+        config.head = chosen.head
     suffix = "" if config.variant == "synthetic" else f"-{config.variant}"
-    workdir = _WORKDIR.value or f"runs/stage{config.stage}{suffix}"
+    workdir = chosen.workdir or f"runs/stage{config.stage}{suffix}"
     if config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
     head = resolve_head(config.head)
@@ -98,4 +102,5 @@ def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[
 
 
 if __name__ == "__main__":
+    define_flags()
     sys.exit(run(main))

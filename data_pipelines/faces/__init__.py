@@ -1,0 +1,1 @@
+"""TFDS builder: a folder of photographs with mediapipe's points beside each."""

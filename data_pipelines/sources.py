@@ -1,0 +1,191 @@
+"""Prepared sets on disk: finding them, drawing records from them, naming what is damaged in them.
+
+Records stay undecoded here, so that going to a step far ahead costs no image decoding.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import logging
+from etils import epath
+
+from data_pipelines import prepare, records
+
+_OPEN_SHARDS = 16  # read at once when a set is streamed
+_FOREVER = 2**62
+
+
+class DataError(ValueError):
+    """Prepared data are absent, damaged or not what the config asks for; one line with a remedy."""
+
+
+class Source(NamedTuple):
+    """One split of one prepared set."""
+
+    name: str
+    folder: epath.Path
+    shards: list[str]  # paths, in order
+    size: int  # examples
+    remedy: str  # how to make the set again
+
+
+def newest_version(root: epath.PathLike, name: str) -> epath.Path | None:
+    """Folder of the newest version of a prepared set, if there is any."""
+    folder = epath.Path(root) / name
+    described = folder.glob("*/dataset_info.json") if folder.exists() else []
+    # An interrupted preparation leaves a folder with another kind of name.
+    versions = [p.parent for p in described if tfds.core.Version.is_valid(p.parent.name)]
+    return max(versions, key=lambda path: tfds.core.Version(path.name), default=None)
+
+
+def open_source(root: epath.PathLike, name: str, split: str) -> Source:
+    """Finds a split and checks that all of it is there.
+
+    Args:
+      root: folder of the prepared sets (TFDS's `data_dir`).
+      name: directory below root without the version, "faces" or "synthetic/wild2d"; the newest
+        version is taken.
+      split: "train" or "test".
+
+    Raises:
+      DataError: no such set, split or shard, or a set of another schema.
+    """
+    make = prepare.remedy(name, root)
+    folder = newest_version(root, name)
+    if folder is None:
+        raise DataError(f"no prepared set {name!r} in {epath.Path(root) / name}; {make}")
+    again = f"remove {folder} and {make}"
+    try:
+        info = tfds.builder_from_directory(folder).info
+    except Exception as error:  # whatever a damaged description makes the reader raise
+        raise DataError(
+            f"{folder}: unreadable description ({_first_line(error)}); {again}"
+        ) from error
+    if set(info.features) != set(records.features()):
+        raise DataError(f"{folder}: has other features than this version reads; {again}")
+    if split not in info.splits:
+        raise DataError(f"{name!r} has no split {split!r}; it has {', '.join(info.splits)}")
+    shards, size = info.splits[split].filepaths, info.splits[split].num_examples
+    there = {path.name for path in folder.iterdir()}
+    if missing := [path for path in shards if path.name not in there]:
+        raise DataError(f"{missing[0]}: shard is missing; {again}")
+    if not size:
+        raise DataError(f"{folder}: split {split!r} is empty; {again}")
+    return Source(name, folder, [os.fspath(path) for path in shards], size, again)
+
+
+def in_order(source: Source) -> tf.data.Dataset:
+    """Undecoded records once, in file order."""
+    return tf.data.TFRecordDataset(source.shards)
+
+
+def draws(
+    source: Source, seed: int, index: int, *, start: int, cache_examples: int, shuffle_buffer: int
+) -> tf.data.Dataset:
+    """Undecoded records for ever, each epoch in an order of its own; a function of seed and index.
+
+    Args:
+      source: what to draw from.
+      seed: of the run.
+      index: of the source, so that two sources never share an order.
+      start: how many draws to skip.
+      cache_examples: a set of at most this many examples is kept in memory and shuffled as a
+        whole; a larger one is streamed through a shuffle buffer.
+      shuffle_buffer: examples in that buffer.
+
+    Raises:
+      DataError: a set to be kept in memory is damaged.
+    """
+    if source.size <= cache_examples:
+        once = _shuffled_in_memory(tf.constant(_read(source)))
+    else:
+        once = _shuffled_stream(tf.constant(source.shards), shuffle_buffer)
+    first, done = divmod(start, source.size)
+
+    @tf.autograph.experimental.do_not_convert
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        key = tf.random.fold_in([seed, index], number)
+        return once(key).skip(tf.where(number == first, tf.cast(done, tf.int64), 0))
+
+    return tf.data.Dataset.range(first, _FOREVER).flat_map(epoch)
+
+
+def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """One record with its pictures decoded."""
+    return records.features().deserialize_example(serialized)
+
+
+def damage(sources: list[Source], error: Exception) -> DataError:
+    """Finds the record or shard that made reading fail, by reading everything once more."""
+    logging.info("Reading failed; looking for the damaged record.")
+    for source in sources:
+        for shard in source.shards:
+            good = 0
+            try:
+                for serialized in tf.data.TFRecordDataset(shard):
+                    if fault := _fault(serialized):
+                        return DataError(f"{shard}: {fault}; {source.remedy}")
+                    good += 1
+            except tf.errors.OpError:
+                return DataError(f"{shard}: damaged after {good} records; {source.remedy}")
+    names = ", ".join(source.name for source in sources)
+    return DataError(f"reading {names} failed once and not again: {_first_line(error)}; retry")
+
+
+def _fault(serialized: tf.Tensor) -> str | None:
+    """What keeps a record from being decoded, with the record's id."""
+    try:
+        decode(serialized)
+    except tf.errors.OpError:
+        skip = {key: tfds.decode.SkipDecoding() for key in ("image", "face_mask")}
+        try:
+            record = records.features().deserialize_example(serialized, decoders=skip)
+        except tf.errors.OpError:
+            return "a record does not parse"
+        return f"a picture of example {record['id'].numpy().decode()!r} does not decode"
+    return None
+
+
+def _read(source: Source) -> list[bytes]:
+    """Every record, in file order."""
+    try:
+        found = list(in_order(source).as_numpy_iterator())
+    except tf.errors.OpError as error:
+        raise damage([source], error) from error
+    if len(found) != source.size:
+        raise DataError(f"{source.folder}: {len(found)} of {source.size} records; {source.remedy}")
+    return found
+
+
+def _shuffled_in_memory(serialized: tf.Tensor):
+    def once(key: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(serialized)), key)
+        return tf.data.Dataset.from_tensor_slices(order).map(lambda row: serialized[row])
+
+    return once
+
+
+def _shuffled_stream(shards: tf.Tensor, shuffle_buffer: int):
+    def once(key: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(shards, key)
+        seed = tf.random.stateless_uniform([], key, None, None, tf.int64)
+        return (
+            tf.data.Dataset.from_tensor_slices(order)
+            .interleave(
+                tf.data.TFRecordDataset,
+                cycle_length=_OPEN_SHARDS,
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            .shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=False)
+        )
+
+    return once
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,262 @@
+"""Scores a trained model on held-out examples.
+
+    python -m fields_jax.evaluate --workdir=runs/stage2
+    python -m fields_jax.evaluate --workdir=DIR --split=test --head=HEAD.npz --out=scores.json
+
+Prints a table and writes WORKDIR/evaluation.json, with the scores pooled and per source, and
+predictions.npz beside it, with one row per example for figures and for scores of your own.
+The sets are those the model was trained on, or `config.evaluation.sources` ("NAME,NAME").
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags, logging
+from etils import epath
+from ml_collections import ConfigDict
+
+from fields_jax.cli import UserError, run
+from fields_jax.evaluation import geometry, summary
+from fields_jax.evaluation.predict import predict, reconstruct, spread
+from fields_jax.flame.io import resolve_head
+from fields_jax.training.checkpoint import Inference, load_inference
+from fields_jax.types import FieldsOutput, FlameModel
+
+FORMAT = 1  # of evaluation.json
+PREDICTIONS = "predictions.npz"  # beside evaluation.json
+EXAMPLES = 4  # of each source, whole, for pictures
+
+_TABLE = {
+    "n": lambda part: part["n"],
+    "error mm": lambda part: part["expression_error_mm"],
+    "zero mm": lambda part: part["zero_expression_error_mm"],
+    "slope": lambda part: part["expression"]["calibration"]["slope"],
+    "rank": lambda part: part["expression"]["calibration"]["spearman"],
+    "ordered": lambda part: part["levels"]["ordered_share"],
+    "V CCC": lambda part: part["valence_ccc"],
+    "A CCC": lambda part: part["arousal_ccc"],
+    "accuracy": lambda part: part["accuracy"],
+    "eye": lambda part: part["landmarks"]["landmarks_105"]["interocular"],
+}
+_LEGEND = """error mm: distance of predicted from true expression; zero mm: of no expression at all
+slope, rank: predicted against true intensity; ordered: pairs of graded intensity in order
+eye: error of the 105 landmarks as a share of the inter-ocular distance
+all: every example; emotion scores without the sets of graded intensity"""
+
+
+def define_flags() -> None:
+    """The command's flags; called by the command only, so that commands can import one another."""
+    flags.DEFINE_string("workdir", None, "folder of a training run or of a converted checkpoint")
+    flags.DEFINE_string("split", "test", "part of the sets to score")
+    flags.DEFINE_string("out", "", "JSON file to write (default: WORKDIR/evaluation.json)")
+    flags.DEFINE_string("head", "", "head .npz (default: the one the model was trained with)")
+
+
+def main(argv: list[str]) -> None:
+    """The command."""
+    chosen = flags.FLAGS
+    if len(argv) > 1:
+        raise UserError(f"unexpected argument {argv[1]!r}; see --help")
+    if not chosen.workdir:
+        raise UserError("--workdir is missing: name the folder of a training run")
+    logging.set_verbosity(logging.WARNING)  # tensorflow_datasets reports every file it opens
+    out = chosen.out or str(epath.Path(chosen.workdir) / "evaluation.json")
+    scores = evaluate_workdir(chosen.workdir, out, split=chosen.split, head=chosen.head)
+    print(table(scores))
+    print(f"written: {out} and predictions.npz beside it")
+
+
+def evaluate_workdir(workdir: str, out: str, *, split: str = "test", head: str = "") -> dict:
+    """Scores the latest checkpoint of a workdir; writes JSON to `out` and the .npz beside it.
+
+    Args:
+      workdir: of a training run or a converted checkpoint.
+      out: the JSON file; its folder is made.
+      split: part of the sets.
+      head: path of a head; empty: that of the run's config.
+
+    Returns:
+      What the JSON file holds.
+
+    Raises:
+      UserError: no checkpoint, data or tensorflow; or another head than in training.
+      ValueError: the model predicts something that is not finite.
+    """
+    inference = load_inference(workdir)
+    model = resolve_head(head or inference.config.head)
+    _check_head(inference, model)
+    scores, arrays = evaluate(inference, model, split)
+    scores = {"format": FORMAT, "workdir": str(workdir)} | scores
+    file = epath.Path(out)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(scores, indent=1, allow_nan=False))
+    stored = io.BytesIO()
+    np.savez_compressed(stored, **arrays)
+    (file.parent / PREDICTIONS).write_bytes(stored.getvalue())
+    return scores
+
+
+def evaluate(
+    inference: Inference, head: FlameModel, split: str = "test"
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Scores of a model on every source, ready for JSON, and the arrays behind them.
+
+    Args:
+      inference: the model.
+      head: the FLAME model it was trained with.
+      split: part of the sets.
+
+    Returns:
+      The pooled scores (`summary.summarize`) with those of each set under "sources"; and, for
+      predictions.npz, one row per example of every column, `source` as the row of "sources",
+      `example_row` of the examples kept whole, `example_*` their pictures, labels and predictions.
+
+    Raises:
+      UserError: tensorflow or a set is absent.
+      ValueError: the model predicts something that is not finite.
+    """
+    config = inference.config
+    mixture, emotions = _data_modules()
+    names = source_names(config, mixture.parse_mixture)
+    apply = partial(jax.jit(partial(_apply, inference.model)), inference.variables)
+    size = config.evaluation.batch_size
+    parts, predictions, kept, start = [], [], [], 0
+    for index, name in enumerate(names):
+        total = mixture.count_examples(config.data, name, split)
+        batches = mixture.evaluation_batches(
+            config.data, name, split, image_size=config.image_size, batch_size=size
+        )
+        batches, examples = spread(_progress(batches, name, total), total, EXAMPLES)
+        prediction, labels = predict(apply, batches, size)
+        parts.append(summary.columns(head, prediction, labels, batch_size=size))
+        predictions.append(prediction)
+        kept += [example | {"row": example["row"] + start, "source": index} for example in examples]
+        start += total
+
+    edges = summary.intensity_edges(parts)
+    pooled = summary.pool(parts)
+    scores = {
+        "stage": config.stage,
+        "step": inference.step,
+        "trained": list(inference.meta["trained"]),
+        "split": split,
+        "emotions": list(emotions),
+        "head": {key: getattr(head, key) for key in ("name", "version", "sha256")},
+        **summary.summarize(pooled, edges),
+        "sources": {
+            name: summary.summarize(part, edges) for name, part in zip(names, parts, strict=True)
+        },
+    }
+    source = np.repeat(np.arange(len(parts)), [len(part["group"]) for part in parts])
+    return scores, pooled | {"source": source} | _examples(inference, head, kept, predictions)
+
+
+def source_names(config: ConfigDict, parse_mixture: Any) -> list[str]:
+    """Sets to score: `config.evaluation.sources`, or else those of the training mixture."""
+    chosen = config.evaluation.sources
+    if not chosen:
+        return list(dict(parse_mixture(config.data.mixture)))
+    return [name.strip() for name in chosen.split(",")]
+
+
+def table(scores: dict[str, Any]) -> str:
+    """The headline numbers, one line per source, for a terminal."""
+    rows = [("", *_TABLE)]
+    for name, part in [*scores["sources"].items(), ("all", scores)]:
+        values = (read(part) for read in _TABLE.values())
+        rows.append((name, *(_number(value) for value in values)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        row[0].ljust(widths[0])
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+    title = f"stage {scores['stage']}, step {scores['step']}, {scores['split']} split"
+    return "\n".join([title, *lines, _LEGEND])
+
+
+def _check_head(inference: Inference, head: FlameModel) -> None:
+    """Coefficients mean something only with the head they were learnt for."""
+    trained = inference.meta.get("head")  # converted checkpoints name none
+    if trained and trained["sha256"] != head.sha256:
+        raise UserError(
+            f"the model was trained with head {trained['name']} {trained['version']}, this is "
+            f"{head.name} {head.version} of other content; name the right one with --head=HEAD.npz"
+        )
+
+
+def _apply(model: Any, variables: Any, image: jax.Array) -> FieldsOutput:
+    return model.apply(variables, image.astype(jnp.float32) / 255)
+
+
+def _data_modules() -> tuple[Any, tuple[str, ...]]:
+    """data_pipelines.mixture and the names of the emotions."""
+    try:
+        from data_pipelines import mixture, spec
+    except ImportError as error:
+        raise UserError(
+            f"evaluate reads data sets through tensorflow, which is not here ({error}); "
+            "install it with `pip install -e .[data]`"
+        ) from error
+    return mixture, spec.EMOTIONS
+
+
+def _progress(batches: Iterable[dict], name: str, total: int) -> Iterator[dict]:
+    """Passes batches on and keeps one line on stderr up to date."""
+    done, start = 0, time.monotonic()
+    for batch in batches:
+        yield batch
+        done += len(batch["image"])
+        rate = done / (time.monotonic() - start)
+        line = f"{name}: {done}/{total} images, {rate:.0f}/s, {(total - done) / rate:.0f} s left"
+        print(f"\r{line:70}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+def _examples(
+    inference: Inference, head: FlameModel, kept: list[dict], predictions: list[FieldsOutput]
+) -> dict[str, np.ndarray]:
+    """Arrays `example_*`: all that a report draws, so that it needs neither data nor networks."""
+    stored = {f"example_{key}": np.stack([example[key] for example in kept]) for key in kept[0]}
+    every = jax.tree.map(lambda *parts: np.concatenate(parts), *predictions)
+    output = jax.tree.map(lambda column: column[stored["example_row"]], every)
+    for name in ("shape", "expression", "jaw", "eyelid", "pose", "camera"):
+        stored[f"example_predicted_{name}"] = getattr(output.coefficients, name)
+    truth, known = geometry.true_coefficients(
+        {key.removeprefix("example_"): column for key, column in stored.items()}
+    )
+    stored["example_has_truth"] = known
+    for name in ("expression", "jaw", "eyelid"):
+        stored[f"example_true_{name}"] = getattr(truth, name)
+    if "synthesizer" in inference.meta["trained"]:
+        stored["example_reconstruction"] = reconstruct(
+            inference.model,
+            inference.variables,
+            head,
+            output,
+            stored["example_image"],
+            stored["example_face_mask"],
+            dilation=round(inference.config.losses.dilation * inference.config.image_size),
+        )
+    return stored
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{round(value, 3) + 0.0:.3f}"
+
+
+if __name__ == "__main__":
+    define_flags()
+    run(main)

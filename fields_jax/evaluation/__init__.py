@@ -1,0 +1,1 @@
+"""How good a prediction is: of emotion (`affect`) and of geometry (`geometry`)."""

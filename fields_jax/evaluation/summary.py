@@ -1,0 +1,191 @@
+"""From predictions and labels to the numbers of an evaluation: first columns, then means.
+
+`columns` gives one flat [N] array per quantity, so that sets can be concatenated, pooled, stored
+and drawn; `summarize` turns columns into a dict for JSON, None standing for "no such labels".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fields_jax.evaluation import affect, geometry
+from fields_jax.types import FieldsOutput, FlameModel
+
+Columns = dict[str, NDArray]
+_LABELS = ("emotion", "valence", "arousal", "has_emotion", "has_va", "subject", "level")
+
+
+def columns(
+    model: FlameModel,
+    prediction: FieldsOutput,
+    labels: Mapping[str, NDArray],
+    *,
+    batch_size: int = 64,
+) -> Columns:
+    """Every scored quantity of N examples as an [N] array.
+
+    Raises:
+      ValueError: a prediction is not finite.
+    """
+    for name in ("valence", "arousal", "logits"):
+        _check_finite(name, getattr(prediction, name))
+    truth, known = geometry.true_coefficients(labels)
+    guess = prediction.coefficients
+    for name in ("shape", "expression", "jaw", "eyelid", "pose", "camera"):
+        _check_finite(name, getattr(guess, name))
+    expression = geometry.measure_expression(model, truth, guess, batch_size=batch_size)
+    landmarks = geometry.landmark_errors(model, guess, labels, batch_size=batch_size)
+    return {
+        **{name: labels[name] for name in _LABELS},
+        "predicted_emotion": prediction.logits.argmax(axis=-1),
+        "predicted_valence": prediction.valence,
+        "predicted_arousal": prediction.arousal,
+        "has_expression": known,
+        **expression._asdict(),
+        **{
+            f"{name}.{unit}": value
+            for name, errors in landmarks.items()
+            for unit, value in errors.items()
+        },
+        "group": _groups(labels["subject"]),
+    }
+
+
+def pool(parts: Sequence[Columns]) -> Columns:
+    """Several sets as one.
+
+    Sets graded in intensity (`level` given) measure the order of intensities; their class labels
+    are left out of the pooled recognition scores, which would otherwise depend on how many weak
+    examples happen to be in them.
+    """
+    pooled = {
+        name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "group"
+    }
+    graded = pooled["level"] >= 0
+    for flag in ("has_emotion", "has_va"):
+        pooled[flag] = pooled[flag] & ~graded
+    offsets = np.cumsum([0, *(part["group"].max() + 1 for part in parts)])
+    pooled["group"] = np.concatenate(
+        [part["group"] + offset for part, offset in zip(parts, offsets, strict=False)]
+    )
+    return pooled
+
+
+def summarize(data: Columns, edges: tuple[float, float] | None, *, samples: int = 1000) -> dict:
+    """The scores of one set or of a pool.
+
+    Args:
+      data: columns.
+      edges: of the intensity bins in mm, `tertiles` of all sets; None where no truth is known.
+      samples: bootstrap samples of the 95 % intervals, drawn by subject.
+    """
+    known = data["has_expression"]
+    expression = geometry.Expression(
+        *(data[name][known] for name in ("error", "intensity", "predicted_intensity"))
+    )
+    means = geometry.expression_scores(expression, np.ones(known.sum(), bool))
+    valence, arousal = (_axis(data, name) for name in ("valence", "arousal"))
+    classes = _classes(data)
+    return {
+        "n": len(known),
+        "groups": len(np.unique(data["group"])),
+        "expression_error_mm": means["expression_error_mm"],
+        "zero_expression_error_mm": means["zero_expression_error_mm"],
+        "valence_ccc": valence and valence["ccc"],
+        "arousal_ccc": arousal and arousal["ccc"],
+        "accuracy": classes and classes["accuracy"],
+        "intervals": _intervals(data, samples),
+        "expression": {
+            "n": means["n"],
+            "predicted_intensity_mm": means["predicted_intensity_mm"],
+            "calibration": geometry.calibration(
+                expression.intensity, expression.predicted_intensity
+            ),
+            "edges_mm": edges,
+            "bins": geometry.bin_scores(expression, edges) if edges else None,
+        },
+        "levels": geometry.ordered_pairs(
+            *(data[name] for name in ("predicted_intensity", "group", "emotion", "level"))
+        ),
+        "valence": valence,
+        "arousal": arousal,
+        "classes": classes,
+        "landmarks": {name: _landmarks(data, name) for name in geometry.LANDMARK_SETS},
+    }
+
+
+def intensity_edges(parts: Sequence[Columns]) -> tuple[float, float] | None:
+    """Bin edges from the true intensities of every set; they depend on the data alone."""
+    known = np.concatenate([part["intensity"][part["has_expression"]] for part in parts])
+    return geometry.tertiles(known) if len(known) else None
+
+
+def _groups(subject: NDArray) -> NDArray:
+    """Consecutive ids of what is drawn together: a subject, or one example of an unknown one."""
+    alone = -1 - np.arange(len(subject))
+    return np.unique(np.where(subject >= 0, subject, alone), return_inverse=True)[1]
+
+
+def _axis(data: Columns, name: str) -> dict[str, float] | None:
+    rows = data["has_va"]
+    if not rows.any():
+        return None
+    scores = affect.affect_scores(data[name][rows], data[f"predicted_{name}"][rows])
+    return {"n": int(rows.sum())} | scores
+
+
+def _classes(data: Columns) -> dict | None:
+    rows = data["has_emotion"]
+    if not rows.any():
+        return None
+    scores = affect.class_scores(data["emotion"][rows], data["predicted_emotion"][rows])
+    return {"n": int(rows.sum())} | scores
+
+
+def _landmarks(data: Columns, name: str) -> dict:
+    def mean(values: NDArray) -> float | None:
+        finite = values[np.isfinite(values)]
+        return float(finite.mean()) if len(finite) else None
+
+    ndc = data[f"{name}.ndc"]
+    return {
+        "n": int(np.isfinite(ndc).sum()),
+        "ndc": mean(ndc),
+        "interocular": mean(data[f"{name}.interocular"]),
+    }
+
+
+def _intervals(data: Columns, samples: int) -> dict[str, list[float] | None]:
+    """95 % bootstrap intervals of the headline numbers."""
+    chosen = {
+        "expression_error_mm": (np.mean, "has_expression", ("error",)),
+        "valence_ccc": (affect.ccc, "has_va", ("valence", "predicted_valence")),
+        "arousal_ccc": (affect.ccc, "has_va", ("arousal", "predicted_arousal")),
+        "accuracy": (_hits, "has_emotion", ("emotion", "predicted_emotion")),
+    }
+    intervals = {}
+    for name, (metric, flag, names) in chosen.items():
+        rows = data[flag]
+        if not rows.any():
+            intervals[name] = None
+            continue
+        values = (data[column][rows] for column in names)
+        found = affect.bootstrap(metric, *values, groups=data["group"][rows], samples=samples)
+        intervals[name] = [found.low, found.high]
+    return intervals
+
+
+def _hits(label: NDArray, prediction: NDArray) -> float:
+    return float(np.mean(label == prediction))
+
+
+def _check_finite(name: str, values: NDArray) -> None:
+    bad = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
+    if bad:
+        raise ValueError(
+            f"the model predicts {name} that is not finite for {bad} of {len(values)} images: "
+            "the training diverged; evaluate an earlier checkpoint or train again"
+        )

@@ -1,0 +1,1 @@
+"""The networks, in flax.linen and NHWC, assembled in `fields`; `layers` has their parts."""

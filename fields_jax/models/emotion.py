@@ -1,0 +1,46 @@
+"""Emotion head: coefficients to class logits, valence and arousal.
+
+FIELDS (arXiv 2511.21245) reads emotion from expression and identity; the layers of its head are
+not public. Width, depth and activation here are our choice. Batch norm is left out because
+a batch mixes labelled and unlabelled sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+CLASSES = 8  # AffectNet's: neutral, happy, sad, surprise, fear, disgust, anger, contempt
+_SLOPE = 0.2  # of the leaky ReLU below zero
+_INIT = nn.initializers.lecun_uniform()  # outputs of the size of the inputs
+
+
+class EmotionHead(nn.Module):
+    """A multilayer perceptron on coefficients in standard deviations, in float32.
+
+    Attributes:
+      hidden: widths of the hidden layers.
+      detach_shape: let no gradient reach the shape, so that emotion cannot be told by identity.
+    """
+
+    hidden: Sequence[int] = (512, 512)
+    detach_shape: bool = False
+
+    @nn.compact
+    def __call__(
+        self, expression: Float[Array, "B E"], shape: Float[Array, "B S"]
+    ) -> tuple[Float[Array, "B 8"], Float[Array, " B"], Float[Array, " B"]]:
+        """Returns logits, valence and arousal, none of them bounded."""
+        if self.detach_shape:
+            shape = jax.lax.stop_gradient(shape)
+        x = jnp.concatenate([expression, shape], axis=-1)
+        for k, features in enumerate(self.hidden):
+            layer = nn.Dense(features, kernel_init=_INIT, name=f"hidden_{k}")
+            x = nn.leaky_relu(layer(x), _SLOPE)
+        logits = nn.Dense(CLASSES, kernel_init=_INIT, name="logits")(x)
+        affect = nn.Dense(2, kernel_init=_INIT, name="affect")(x)
+        return logits, affect[:, 0], affect[:, 1]

@@ -1,0 +1,144 @@
+"""Encoders: image to coefficients and to appearance tokens, each with a backbone of its own.
+
+As in SMIRK and TEASER, images enter as RGB in [0, 1] with no mean removed, and one linear layer
+reads the pooled features. The heads compute in float32 whatever the dtype of the backbone.
+Submodules are named after the reference's, so that a converter only has to split names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from fields_jax.models.layers import at_least_float32, average_pool, linear, torch_uniform
+from fields_jax.models.mobilenet import MobileNetV3
+
+CAMERA_SCALE = 7.0  # at the start: a face fills most of its crop (SMIRK)
+JAW_SWAY = 0.2  # largest jaw rotation about y and about z, radians (SMIRK)
+AJAR = 0.05  # bias of eyelids and jaw opening at the start (ours)
+TOKEN_GRIDS = (1, 2, 4, 8)  # cells to a side that each token sees, coarsest first (TEASER)
+
+_HEAD = dict(dtype=None, precision=jax.lax.Precision.HIGHEST)
+
+
+class Encoder(nn.Module):
+    """What the encoders share.
+
+    Attributes:
+      width, depth: multipliers of the backbone, see `MobileNetV3`.
+      dtype: of the backbone's computation.
+      axis_name: mapped axis over which training synchronises batch statistics.
+    """
+
+    width: float = 1.0
+    depth: float = 1.0
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    def features(self, variant: str, image: Array, train: bool) -> list[Array]:
+        """The five features of the backbone; called once, from the compact method."""
+        settings = (self.width, self.depth, self.dtype, self.axis_name)
+        backbone = MobileNetV3(variant, *settings, name="encoder")
+        return [at_least_float32(x) for x in backbone(image, train)]
+
+    def pooled(self, variant: str, image: Array, train: bool) -> Array:
+        """[B, C] means over the image of the deepest features."""
+        return self.features(variant, image, train)[-1].mean(axis=(1, 2))
+
+
+class PoseEncoder(Encoder):
+    """Head pose and camera. Starts at no rotation, scale `CAMERA_SCALE` and no translation."""
+
+    @nn.compact
+    def __call__(
+        self, image: Float[Array, "B H W 3"], train: bool = False
+    ) -> tuple[Float[Array, "B 3"], Float[Array, "B 3"]]:
+        """Returns pose (radians) and camera (scale, tx, ty)."""
+        x = self.pooled("small", image, train)
+        init = torch_uniform(x.shape[-1], scale=1e-3)
+        x = nn.Dense(
+            6,
+            kernel_init=_with_entries(init, 3, 0.0),
+            bias_init=_with_entries(init, 3, CAMERA_SCALE),
+            name="pose_cam_layers_0",
+            **_HEAD,
+        )(x)
+        return x[:, :3], x[:, 3:]
+
+
+class ShapeEncoder(Encoder):
+    """Identity coefficients, all zero at the start."""
+
+    n_shape: int = 300
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "B H W 3"], train: bool = False) -> Float[Array, "B S"]:
+        x = self.pooled("large", image, train)
+        return linear(x.shape[-1], self.n_shape, scale=0.0, name="shape_layers_0", **_HEAD)(x)
+
+
+class ExpressionEncoder(Encoder):
+    """Expression, eyelids and jaw, near zero at the start.
+
+    Eyelids and jaw opening have no gradient below zero. Started at zero like the rest, as in the
+    reference, each would be there for a whole batch in about one run of nine, hence their bias
+    `AJAR`. It is larger than what the features contribute at the start.
+    """
+
+    n_expression: int = 50
+
+    @nn.compact
+    def __call__(
+        self, image: Float[Array, "B H W 3"], train: bool = False
+    ) -> tuple[Float[Array, "B E"], Float[Array, "B 2"], Float[Array, "B 3"]]:
+        """Returns expression, eyelids in [0, 1], and jaw (radians; x opens, never negative)."""
+        x = self.pooled("large", image, train)
+        n = self.n_expression
+        init = torch_uniform(x.shape[-1], scale=0.1)
+        x = nn.Dense(
+            n + 5,
+            kernel_init=init,
+            bias_init=_with_entries(init, slice(n, n + 3), AJAR),
+            name="expression_layers_0",
+            **_HEAD,
+        )(x)
+        expression, eyelid, opening, sway = jnp.split(x, (n, n + 2, n + 3), axis=-1)
+        jaw = jnp.concatenate([nn.relu(opening), jnp.clip(sway, -JAW_SWAY, JAW_SWAY)], axis=-1)
+        return expression, jnp.clip(eyelid, 0, 1), jaw
+
+
+class TokenEncoder(Encoder):
+    """Four appearance tokens, each from one depth of a small backbone, coarsest first.
+
+    Features of stride 32, 16, 8 and 4 are averaged over `image_size / 32` pixels to a side (7 at
+    the reference's 224) to grids of 1, 2, 4 and 8 cells: the token heads have the same size at
+    every image size. The reference starts one unit of each head at a constant 7, copied from the
+    camera's; here all start plainly.
+    """
+
+    token_dim: int = 256
+
+    @nn.compact
+    def __call__(
+        self, image: Float[Array, "B H W 3"], train: bool = False
+    ) -> Float[Array, "B 4 D"]:
+        _, *shallow, deepest = self.features("small", image, train)
+        tokens = []
+        for k, (x, grid) in enumerate(zip((deepest, *shallow[::-1]), TOKEN_GRIDS, strict=True)):
+            # Channels first before flattening: the order of the reference's weights.
+            x = average_pool(x, grid).transpose(0, 3, 1, 2).reshape(len(x), -1)
+            tokens.append(
+                linear(x.shape[-1], self.token_dim, name=f"token_layers_{k}_0", **_HEAD)(x)
+            )
+        return jnp.stack(tokens, axis=1)
+
+
+def _with_entries(
+    init: nn.initializers.Initializer, index: int | slice, value: float
+) -> nn.initializers.Initializer:
+    """An initialiser whose entries at some places of the last axis are a constant."""
+    return lambda key, shape, dtype: init(key, shape, dtype).at[..., index].set(value)

@@ -1,0 +1,193 @@
+"""Parts the networks share: initialisers, normalisation, and operations with a fast CPU form.
+
+XLA's CPU backend is slow on grouped convolutions, on the kernel gradient of strided transposed
+convolutions and on the gradient of windowed maxima. Each of these has a second form here, equal in
+value, which compiled code takes on CPU and nowhere else. The choice is made when a program is
+lowered: it costs nothing at run time, and an export for another platform gets that platform's form.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+# Running statistics keep nine tenths of the past, torch's momentum 0.1. Statistics are float32
+# whatever the dtype, and with an `axis_name` those of training are of the whole mapped batch.
+BatchNorm = partial(nn.BatchNorm, momentum=0.9)
+
+
+def uniform(bound: float) -> nn.initializers.Initializer:
+    """U(-bound, bound)."""
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def torch_uniform(fan_in: int, scale: float = 1.0) -> nn.initializers.Initializer:
+    """Torch's default for kernels and biases, U(+-1/sqrt(fan_in)), times a constant."""
+    return uniform(scale / math.sqrt(fan_in))
+
+
+def linear(inputs: int, features: int, *, scale: float = 1.0, **kwargs: Any) -> nn.Dense:
+    """A dense layer that starts like torch's, times `scale`."""
+    init = torch_uniform(inputs, scale)
+    return nn.Dense(features, kernel_init=init, bias_init=init, **kwargs)
+
+
+def conv(inputs: int, features: int, size: int, **kwargs: Any) -> nn.Conv:
+    """A square convolution with SAME padding that starts like torch's."""
+    init = torch_uniform(inputs * size * size)
+    return nn.Conv(features, (size, size), kernel_init=init, bias_init=init, **kwargs)
+
+
+def at_least_float32(x: Array) -> Array:
+    """Raises half precision to float32 and leaves the rest."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+class DepthwiseConv(nn.Module):
+    """3x3 convolution of every channel by itself, SAME padding, no bias.
+
+    The kernel has the layout of `nn.Conv` with as many groups as channels, [3, 3, 1, C]. It starts
+    uniform with He's variance of 2 / fan-out, which is 9 for each channel.
+    """
+
+    stride: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+        init = uniform(math.sqrt(3 * 2 / 9))
+        kernel = self.param("kernel", init, (3, 3, 1, x.shape[-1]))
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        return depthwise_conv(x, kernel, self.stride)
+
+
+class UpConv(nn.Module):
+    """Transposed convolution 2x2 with stride 2: doubles the image; no two outputs overlap.
+
+    Output (2h + i, 2w + j) is `x[h, w] @ kernel[i, j] + bias`; kernel is [2, 2, inputs, features].
+    Both start like torch's, whose fan-in of a transposed convolution counts the outputs.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B 2*H 2*W O"]:
+        init = torch_uniform(4 * self.features)
+        kernel = self.param("kernel", init, (2, 2, x.shape[-1], self.features))
+        bias = self.param("bias", init, (self.features,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return up_conv(x, kernel) + bias
+
+
+def depthwise_conv(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 1 C"], stride: int
+) -> Float[Array, "B h w C"]:
+    """3x3 convolution of every channel by itself, SAME padding."""
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=partial(depthwise_conv_by_shifts, stride=stride),
+        default=partial(depthwise_conv_by_groups, stride=stride),
+    )
+
+
+def depthwise_conv_by_groups(x: Array, kernel: Array, *, stride: int) -> Array:
+    """`depthwise_conv` as one grouped convolution."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=_NHWC,
+        feature_group_count=x.shape[-1],
+    )
+
+
+def depthwise_conv_by_shifts(x: Array, kernel: Array, *, stride: int) -> Array:
+    """`depthwise_conv` as nine shifted multiply-adds, in forward and in gradient."""
+    batch, *size, channels = x.shape
+    pads = lax.padtype_to_pads(size, (3, 3), (stride, stride), "SAME")
+    rows, columns = ((n - 1) // stride * stride + 1 for n in size)
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    total = 0.0
+    for i in range(3):
+        for j in range(3):
+            stop = (batch, i + rows, j + columns, channels)
+            shifted = lax.slice(x, (0, i, j, 0), stop, (1, stride, stride, 1))
+            total += shifted * kernel[i, j, 0]
+    return total
+
+
+def up_conv(
+    x: Float[Array, "B H W I"], kernel: Float[Array, "2 2 I O"]
+) -> Float[Array, "B 2*H 2*W O"]:
+    """Transposed convolution 2x2 with stride 2, see `UpConv`."""
+    return lax.platform_dependent(x, kernel, cpu=up_conv_by_matmul, default=up_conv_by_conv)
+
+
+def up_conv_by_conv(x: Array, kernel: Array) -> Array:
+    """`up_conv` as a convolution of the dilated image."""
+    flipped = kernel[::-1, ::-1]
+    return lax.conv_transpose(x, flipped, (2, 2), "VALID", dimension_numbers=_NHWC)
+
+
+def up_conv_by_matmul(x: Array, kernel: Array) -> Array:
+    """`up_conv` as one matrix product and an interleaving."""
+    batch, rows, columns, _ = x.shape
+    blocks = jnp.einsum("bhwc,ijco->bhiwjo", x, kernel)
+    return blocks.reshape(batch, 2 * rows, 2 * columns, -1)
+
+
+def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
+    """Maximum of each 2x2 window; an odd last row or column is dropped.
+
+    Where entries of a window tie, the CPU form shares the gradient among them and the other gives
+    it to the first. After a ReLU the ties are zeros, whose gradient the ReLU drops anyway.
+    """
+    return lax.platform_dependent(x, cpu=max_pool_by_reshape, default=max_pool_by_window)
+
+
+def max_pool_by_window(x: Array) -> Array:
+    """`max_pool` as a windowed reduction."""
+    return nn.max_pool(x, (2, 2), (2, 2), "VALID")
+
+
+def max_pool_by_reshape(x: Array) -> Array:
+    """`max_pool` as a maximum over two axes of length two."""
+    batch, rows, columns, channels = x.shape
+    rows, columns = rows // 2, columns // 2
+    x = x[:, : 2 * rows, : 2 * columns]
+    return x.reshape(batch, rows, 2, columns, 2, channels).max(axis=(2, 4))
+
+
+def average_pool(x: Float[Array, "B H W C"], grid: int) -> Float[Array, "B g g C"]:
+    """Means of `grid` by `grid` equal blocks; the image must divide evenly."""
+    batch, rows, columns, channels = x.shape
+    return x.reshape(batch, grid, rows // grid, grid, columns // grid, channels).mean(axis=(2, 4))
+
+
+def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
+    """Doubles an image bilinearly between pixel centres, edges repeated."""
+    return _double(_double(x, 1), 2)
+
+
+def _double(x: Array, axis: int) -> Array:
+    # Output centres lie a quarter pixel to either side of each input centre.
+    padded = jnp.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(x.ndim)], mode="edge")
+    before, after = (lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis) for i in (0, 2))
+    pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
+    return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])

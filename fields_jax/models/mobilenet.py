@@ -1,0 +1,177 @@
+"""MobileNetV3 "minimal" backbones: no squeeze-and-excite, ReLU throughout, 3x3 kernels only.
+
+Architecture of Howard et al. 2019 ("Searching for MobileNetV3") in the TensorFlow variants that
+SMIRK and TEASER use, tf_mobilenetv3_{small,large}_minimal_100. Submodules are named after theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from fields_jax.models.layers import BatchNorm, DepthwiseConv
+
+# He's variance by the fan-out, as is usual for this family, uniform because that compiles fastest.
+# Ours: the reference starts from ImageNet.
+_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "uniform")
+
+
+class Row(NamedTuple):
+    """A block of the table: expanded channels (0: depthwise-separable), output channels, stride."""
+
+    expanded: int
+    features: int
+    stride: int
+
+
+class Variant(NamedTuple):
+    """A backbone at width and depth 1.
+
+    Attributes:
+      stages: rows of each stage.
+      last: channels of the final 1x1 convolution.
+      taps: stages after which features of stride 2, 4, 8, 16 are read; 0 is the stem.
+    """
+
+    stages: tuple[tuple[Row, ...], ...]
+    last: int
+    taps: tuple[int, ...]
+
+
+VARIANTS = {
+    "small": Variant(
+        stages=(
+            (Row(0, 16, 2),),
+            (Row(72, 24, 2), Row(88, 24, 1)),
+            (Row(96, 40, 2), Row(240, 40, 1), Row(240, 40, 1)),
+            (Row(120, 48, 1), Row(144, 48, 1)),
+            (Row(288, 96, 2), Row(576, 96, 1), Row(576, 96, 1)),
+        ),
+        last=576,
+        taps=(0, 1, 2, 4),
+    ),
+    "large": Variant(
+        stages=(
+            (Row(0, 16, 1),),
+            (Row(64, 24, 2), Row(72, 24, 1)),
+            (Row(72, 40, 2), Row(120, 40, 1), Row(120, 40, 1)),
+            (Row(240, 80, 2), Row(200, 80, 1), Row(184, 80, 1), Row(184, 80, 1)),
+            (Row(480, 112, 1), Row(672, 112, 1)),
+            (Row(672, 160, 2), Row(960, 160, 1), Row(960, 160, 1)),
+        ),
+        last=960,
+        taps=(1, 2, 3, 5),
+    ),
+}
+
+
+def scale_channels(channels: int, width: float) -> int:
+    """Channels times width, to the nearest multiple of 8, at least 8."""
+    return max(8, int(channels * width / 8 + 0.5) * 8)
+
+
+def scale_row(row: Row, width: float) -> Row:
+    """A row with its channels scaled; a block that expands nothing still does not."""
+    expanded = scale_channels(row.expanded, width) if row.expanded else 0
+    return Row(expanded, scale_channels(row.features, width), row.stride)
+
+
+def scale_stage(rows: tuple[Row, ...], depth: float) -> tuple[Row, ...]:
+    """The first `ceil(depth * len(rows))` rows; beyond the last, it is repeated at stride 1."""
+    count = max(1, math.ceil(depth * len(rows)))
+    more = (rows[-1]._replace(stride=1),) * (count - len(rows))
+    return rows[:count] + more
+
+
+class Block(nn.Module):
+    """Inverted residual, or depthwise-separable block where nothing is expanded; linear output."""
+
+    row: Row
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W I"], train: bool) -> Float[Array, "B h w O"]:
+        norm = partial(_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        expanded, features, stride = self.row
+        depthwise = DepthwiseConv(stride, self.dtype, name="conv_dw")
+        if expanded:
+            y = nn.relu(norm("bn1")(_conv(expanded, self.dtype, "conv_pw")(x)))
+            y = nn.relu(norm("bn2")(depthwise(y)))
+            y = norm("bn3")(_conv(features, self.dtype, "conv_pwl")(y))
+        else:
+            y = nn.relu(norm("bn1")(depthwise(x)))
+            y = norm("bn2")(_conv(features, self.dtype, "conv_pw")(y))
+        return x + y if stride == 1 and x.shape == y.shape else y
+
+
+class LastBlock(nn.Module):
+    """1x1 convolution to the many channels of the deepest features."""
+
+    features: int
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W I"], train: bool) -> Float[Array, "B H W O"]:
+        norm = _norm("bn1", train=train, dtype=self.dtype, axis_name=self.axis_name)
+        return nn.relu(norm(_conv(self.features, self.dtype, "conv")(x)))
+
+
+class MobileNetV3(nn.Module):
+    """Image to features of stride 2, 4, 8, 16 and 32.
+
+    Attributes:
+      variant: "small" or "large".
+      width: multiplier of every channel count, rounded by `scale_channels`.
+      depth: multiplier of the blocks of each stage, see `scale_stage`.
+      dtype: of the computation.
+      axis_name: mapped axis over which training synchronises batch statistics.
+    """
+
+    variant: str
+    width: float = 1.0
+    depth: float = 1.0
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, image: Float[Array, "B H W 3"], train: bool = False
+    ) -> tuple[Float[Array, "B h w C"], ...]:
+        stages, last, taps = VARIANTS[self.variant]
+        common = dict(dtype=self.dtype, axis_name=self.axis_name)
+        x = _conv(scale_channels(16, self.width), self.dtype, "conv_stem", size=3, stride=2)(image)
+        x = nn.relu(_norm("bn1", train=train, **common)(x))
+        outputs = [x]
+        for i, rows in enumerate(stages):
+            for j, row in enumerate(scale_stage(rows, self.depth)):
+                scaled = scale_row(row, self.width)
+                x = Block(scaled, **common, name=f"blocks_{i}_{j}")(x, train)
+            outputs.append(x)
+        features = scale_channels(last, self.width)
+        x = LastBlock(features, **common, name=f"blocks_{len(stages)}_0")(x, train)
+        return (*(outputs[tap] for tap in taps), x)
+
+
+def _conv(features: int, dtype: Any, name: str, *, size: int = 1, stride: int = 1) -> nn.Conv:
+    return nn.Conv(
+        features,
+        (size, size),
+        (stride, stride),
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=_INIT,
+        name=name,
+    )
+
+
+def _norm(name: str, *, train: bool, dtype: Any, axis_name: str | None) -> nn.BatchNorm:
+    return BatchNorm(
+        use_running_average=not train, epsilon=1e-3, dtype=dtype, axis_name=axis_name, name=name
+    )

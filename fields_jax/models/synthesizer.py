@@ -1,0 +1,221 @@
+"""Synthesiser: geometry map and masked image to a photograph, guided by appearance tokens.
+
+A U-Net with residual blocks at its bottleneck (SMIRK). TEASER adds a modulation by a token after
+each batch norm of its blocks, and a decoder of the tokens whose maps are added to the U-Net's,
+through 1x1 convolutions that start at zero. Submodules are named after TEASER's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from fields_jax.models.layers import (
+    BatchNorm,
+    UpConv,
+    at_least_float32,
+    conv,
+    linear,
+    max_pool,
+    upsample,
+)
+
+_EPSILON = 1e-5  # torch's default, in batch norm and in instance norm
+
+
+class AdaptiveInstanceNorm(nn.Module):
+    """Instance norm whose scale and shift a token decides; statistics are float32.
+
+    Attributes:
+      hidden: width of the layer between token and modulation.
+    """
+
+    hidden: int = 128
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], token: Float[Array, "B D"]
+    ) -> Float[Array, "B H W C"]:
+        channels = x.shape[-1]
+        token = at_least_float32(token)
+        shared = nn.relu(linear(token.shape[-1], self.hidden, name="mlp_shared_0")(token))
+        gamma = linear(self.hidden, channels, name="mlp_gamma")(shared)
+        beta = linear(self.hidden, channels, name="mlp_beta")(shared)
+        y = instance_norm(at_least_float32(x))
+        return (y * (1 + gamma[:, None, None]) + beta[:, None, None]).astype(x.dtype)
+
+
+def instance_norm(x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+    """Each channel of each image to mean 0 and (biased) variance 1."""
+    mean = x.mean(axis=(1, 2), keepdims=True)
+    centred = x - mean
+    variance = (centred**2).mean(axis=(1, 2), keepdims=True)
+    return centred * jax.lax.rsqrt(variance + _EPSILON)
+
+
+class Block(nn.Module):
+    """Twice: 3x3 convolution, batch norm, modulation by the token if there is one, ReLU."""
+
+    features: int
+    adain_hidden: int = 128
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W I"], token: Float[Array, "B D"] | None, train: bool
+    ) -> Float[Array, "B H W O"]:
+        for k in (1, 2):
+            x = _conv3(self, x, self.features, f"conv{k}", use_bias=False)
+            x = _norm(self, x, train, f"norm{k}")
+            if token is not None:
+                x = AdaptiveInstanceNorm(self.adain_hidden, name=f"adain{k}")(x, token)
+            x = nn.relu(x)
+        return x
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions on reflected borders, added to their input."""
+
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W C"]:
+        bare = dict(use_bias=False, padding="VALID")
+        y = _conv3(self, _reflect(x), x.shape[-1], "conv_block_1", **bare)
+        y = nn.relu(_norm(self, y, train, "conv_block_2"))
+        y = _conv3(self, _reflect(y), x.shape[-1], "conv_block_5", **bare)
+        return x + _norm(self, y, train, "conv_block_6")
+
+
+class TokenDecoder(nn.Module):
+    """Tokens to maps that double in size and halve in channels.
+
+    Attributes:
+      features: channels of each map, coarsest first.
+    """
+
+    features: tuple[int, ...]
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, tokens: Float[Array, "B 4 D"], size: int, train: bool
+    ) -> list[Float[Array, "B H W C"]]:
+        """Returns maps of 2, 4, 8, 16 times `size` pixels to a side; the last is in [-1, 1]."""
+        finest_first = tokens[:, ::-1].reshape(len(tokens), -1)
+        channels = self.features[0]
+        x = linear(
+            finest_first.shape[-1], channels * size**2, dtype=self.dtype, name="decoder_1_0"
+        )(finest_first)
+        # Channels first: the order of the reference's weights.
+        x = x.reshape(-1, channels, size, size).transpose(0, 2, 3, 1)
+        maps = []
+        for k, features in enumerate(self.features, start=1):
+            index = 3 if k == 1 else 1  # place in the reference's list of layers
+            x = _conv3(self, upsample(x), features, f"decoder_{k}_{index}")
+            x = nn.relu(_norm(self, x, train, f"decoder_{k}_{index + 1}"))
+            if k == len(self.features):
+                x = jnp.tanh(_conv3(self, x, features, f"decoder_{k}_{index + 3}"))
+            maps.append(x)
+        return maps
+
+
+class Synthesizer(nn.Module):
+    """The U-Net. Images must be multiples of 16, and of 32 for the residual blocks' borders.
+
+    Attributes:
+      width: channels of the first block; they double at each of four halvings. 32 in TEASER.
+      residual_blocks: at the bottleneck, which has `image_size / 16` pixels to a side. 5 in TEASER.
+      token_dim: width of a token.
+      adain_hidden: width of the layer between token and modulation.
+      token_guided: False gives SMIRK's network, which takes no tokens.
+      dtype: of the computation.
+      axis_name: mapped axis over which training synchronises batch statistics.
+    """
+
+    width: int = 32
+    residual_blocks: int = 5
+    adain_hidden: int = 128
+    token_guided: bool = True
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        geometry: Float[Array, "B H W 1"],
+        masked: Float[Array, "B H W 3"],
+        tokens: Float[Array, "B 4 D"] | None,
+        train: bool = False,
+    ) -> Float[Array, "B H W 3"]:
+        """Paints a face.
+
+        Args:
+          geometry: shaded render, 0 where empty.
+          masked: the photograph with the face blanked out.
+          tokens: coarsest first; only a token-guided network reads them.
+          train: use and update batch statistics.
+
+        Returns:
+          An image in [0, 1], float32.
+        """
+        common = dict(dtype=self.dtype, axis_name=self.axis_name)
+        coarse_to_fine = [tokens[:, k] if self.token_guided else None for k in range(4)]
+        widths = [8 * self.width, 4 * self.width, 2 * self.width, self.width]
+
+        def block(x: Array, features: int, token: Array | None, name: str) -> Array:
+            return Block(features, self.adain_hidden, **common, name=name)(x, token, train)
+
+        # The reference's render has three equal channels.
+        x = jnp.concatenate([jnp.repeat(geometry, 3, axis=-1), masked], axis=-1)
+        skips = []
+        for k in (1, 2, 3, 4):
+            x = block(x, widths[4 - k], coarse_to_fine[4 - k], f"encoder{k}")
+            skips.append(x)
+            x = max_pool(x)
+        x = block(x, 16 * self.width, coarse_to_fine[0], "bottleneck")
+        for k in range(self.residual_blocks):
+            x = ResidualBlock(**common, name=f"resnet_blocks_{k}")(x, train)
+
+        if self.token_guided:
+            decoder = TokenDecoder(tuple(widths), **common, name="token_decoder")
+            maps = decoder(tokens, x.shape[1], train)
+        for k in (4, 3, 2, 1):
+            features, token = widths[4 - k], coarse_to_fine[4 - k]
+            x = UpConv(features, self.dtype, name=f"upconv{k}")(x)
+            x = block(jnp.concatenate([x, skips.pop()], axis=-1), features, token, f"decoder{k}")
+            if self.token_guided:
+                x += _zero_conv(features, self.dtype, f"token_zero_conv_{k}")(maps[4 - k])
+        x = conv(self.width, 3, 1, dtype=self.dtype, name="conv")(x)
+        return nn.sigmoid(at_least_float32(x))
+
+
+def _conv3(module: nn.Module, x: Array, features: int, name: str, **kwargs: Any) -> Array:
+    return conv(x.shape[-1], features, 3, dtype=module.dtype, name=name, **kwargs)(x)
+
+
+def _norm(module: nn.Module, x: Array, train: bool, name: str) -> Array:
+    norm = BatchNorm(
+        use_running_average=not train,
+        epsilon=_EPSILON,
+        dtype=module.dtype,
+        axis_name=module.axis_name,
+        name=name,
+    )
+    return norm(x)
+
+
+def _zero_conv(features: int, dtype: Any, name: str) -> nn.Conv:
+    zero = nn.initializers.zeros_init()
+    return nn.Conv(features, (1, 1), dtype=dtype, kernel_init=zero, name=name)
+
+
+def _reflect(x: Array) -> Array:
+    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")

@@ -1,0 +1,87 @@
+"""The geometry map: the face's normals under five fixed lights, as the synthesiser sees it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from fields_jax.render.camera import project
+from fields_jax.render.interpolate import interpolate
+from fields_jax.render.rasterize import rasterize
+from fields_jax.types import FlameModel
+
+# Albedo and lights of DECA's shape renderer, which SMIRK and TEASER keep.
+_ALBEDO = 180 / 255
+_INTENSITY = 1.7
+_LIGHTS = ((-1, 1, 1), (1, 1, 1), (-1, -1, 1), (1, -1, 1), (0, 0, 1))
+_SMALLEST_NORMAL = 1e-6  # square metres; pytorch3d's floor for the length that divides a normal
+
+
+def vertex_normals(
+    vertices: Float[Array, "B V 3"], faces: Int[Array, "F 3"]
+) -> Float[Array, "B V 3"]:
+    """Area-weighted unit normals, outward for faces that are counter-clockwise from outside.
+
+    Sums the cross products of the faces around each vertex and divides by the sum's length, or by
+    1e-6 where that is shorter; a vertex without faces has normal 0.
+
+    Args:
+      vertices: [B, V, 3] metres.
+      faces: [F, 3].
+    """
+    # Batch innermost: one gather or scatter then moves a row of the whole batch, which makes the
+    # gradient three times as fast on a CPU.
+    position, faces = vertices.transpose(1, 2, 0), jnp.asarray(faces)
+    a, b, c = (position[faces[:, k]] for k in range(3))
+    doubled_area = jnp.cross(b - a, c - a, axis=1)
+    total = jnp.zeros_like(position)
+    for k in range(3):
+        total = total.at[faces[:, k]].add(doubled_area)
+    squared = jnp.sum(total**2, axis=1, keepdims=True)
+    normals = total * jax.lax.rsqrt(jnp.maximum(squared, _SMALLEST_NORMAL**2))
+    return normals.transpose(2, 0, 1)
+
+
+def five_light_shade(normals: Float[Array, "*N 3"]) -> Float[Array, "*N"]:
+    """Lambertian shade of a grey surface under five directional lights, about 0 to 0.79.
+
+    The albedo times the mean over the lights of 1.7 max(n . l, 0); z points to the viewer.
+
+    Args:
+      normals: [..., 3]; their length scales the shade.
+    """
+    lights = jnp.array(_LIGHTS, normals.dtype)
+    lights = lights / jnp.linalg.norm(lights, axis=1, keepdims=True)
+    cosine = jnp.einsum("...c,lc->...l", normals, lights, precision=jax.lax.Precision.HIGHEST)
+    return _ALBEDO * _INTENSITY * jnp.mean(jax.nn.relu(cosine), axis=-1)
+
+
+def geometry_map(
+    model: FlameModel,
+    vertices: Float[Array, "B V 3"],
+    camera: Float[Array, "B 3"],
+    image_size: int | tuple[int, int],
+) -> tuple[Float[Array, "B H W 1"], Float[Array, "B H W"]]:
+    """The shaded face without eyeballs, ears and neck: the synthesiser's view of the geometry.
+
+    Normals are those of the posed head before the camera. They are interpolated over each face but
+    not made unit again, as in the reference. Gradients reach the vertices through normals and
+    barycentric weights, and the camera through the latter; outlines and the mask have none.
+
+    Args:
+      model: the head; its `face_vertices` and `face_triangles` choose what is drawn.
+      vertices: [B, V, 3] metres, the whole head.
+      camera: [B, 3] (scale, tx, ty).
+      image_size: pixels, square, or (height, width).
+
+    Returns:
+      image [B, H, W, 1], 0 where the face is not, and mask [B, H, W], 1 where it is.
+    """
+    skin = vertices[:, model.face_vertices]
+    projected = project(skin, camera)
+    fragments = rasterize(projected, model.face_triangles, image_size)
+    normals = vertex_normals(skin, model.face_triangles)
+    pixel_normals = interpolate(fragments, projected, model.face_triangles, normals)
+    mask = (fragments.face_index >= 0).astype(vertices.dtype)
+    return five_light_shade(pixel_normals)[..., None], mask

@@ -1,0 +1,368 @@
+"""The mixture: geometry, colours, determinism, sharing, and what it says of damaged data."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+from PIL import Image, ImageDraw
+
+from data_pipelines import landmarks, mixture, ops, records, sources, spec
+
+STORED = 96
+SIZES = {"a": 10, "b": 7, "c": 5}
+COLOURS = ("brightness_contrast", "gamma", "jitter", "rgb_shift", "blur", "noise")
+OFF = {f"p_{name}": 0.0 for name in COLOURS}
+AUGMENT = {
+    "p_geometric": 0.9,
+    "shift": 0.05,
+    "zoom": 0.1,
+    "rotate": 10.0,
+    "p_brightness_contrast": 0.5,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "p_gamma": 0.5,
+    "gamma": (80.0, 120.0),
+    "p_jitter": 0.25,
+    "jitter": 0.05,
+    "p_rgb_shift": 0.25,
+    "rgb_shift": 20.0,
+    "p_blur": 0.1,
+    "blur": (3, 7),
+    "p_noise": 0.5,
+    "noise_variance": (10.0, 50.0),
+}
+
+
+def dotted_record(name, index, stored=STORED):
+    """Two white dots on black at landmarks 0 and 1, and a tilted square as the face."""
+    rng = np.random.default_rng(index)
+    middle = stored / 2
+    points = middle + rng.uniform(-0.12, 0.12, (68, 2)) * stored
+    points[:2] = middle + np.array([[-0.1, -0.08], [0.09, 0.1]]) * stored
+    points[2:6] = middle + np.array([[0, -0.2], [0.2, 0], [0, 0.2], [-0.2, 0]]) * stored
+    rows, columns = np.mgrid[:stored, :stored] + 0.5
+    distance = np.hypot(columns - points[:2, 0, None, None], rows - points[:2, 1, None, None])
+    width = stored / 40
+    image = (250 * np.exp(-0.5 * (distance / width) ** 2).max(0)).astype(np.uint8)
+    return records.record(
+        np.repeat(image[..., None], 3, axis=2),
+        landmarks.hull_mask(points[2:6], stored, stored),
+        [stored / 4, stored / 4, stored * 3 / 4, stored * 3 / 4],
+        id=f"{name}{index}",
+        landmarks_68=points,
+        emotion=index % 8,
+        subject=index,
+    )
+
+
+def write_set(root, config, count, stored=STORED):
+    tfds.disable_progress_bar()
+    examples = [(i, dotted_record(config, i, stored)) for i in range(count)]
+    tfds.dataset_builders.store_as_tfds_dataset(
+        "dots",
+        "1.0.0",
+        records.features(),
+        {"train": examples, "test": examples[: count // 2 + 1]},
+        config=config,
+        data_dir=root,
+    )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    for config, count in SIZES.items():
+        write_set(root, config, count)
+    write_set(root, "large", 3, stored=320)
+    return root
+
+
+def make_config(root, mix="dots/a=3,dots/b=2,dots/c=1", augment=(), **changes):
+    values = {
+        "root": str(root),
+        "mixture": mix,
+        "crop_scale": (1.2, 1.8),
+        "eval_crop_scale": 1.4,
+        "augment": AUGMENT | dict(augment),
+        "cache_examples": 100,
+        "shuffle_buffer": 4,
+        "threads": 1,
+    }
+    return ConfigDict(values | changes)
+
+
+def take(config, count, batch_size=6, seed=3, image_size=32, **kwargs):
+    batches = mixture.mixture(
+        config, image_size=image_size, batch_size=batch_size, seed=seed, **kwargs
+    )
+    return list(itertools.islice(batches, count))
+
+
+def assert_same(one, other):
+    assert set(one) == set(other)
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+def centroid(image, point, radius):
+    """Centre of brightness around a point, in continuous pixels."""
+    rows, columns = np.mgrid[: len(image), : len(image)] + 0.5
+    weight = image[..., 0] * (np.hypot(columns - point[0], rows - point[1]) < radius)
+    return np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+
+
+def test_batches_follow_the_spec_and_the_shares(root):
+    batch = take(make_config(root), 1)[0]
+    spec.validate_batch(batch, 32)
+    assert np.bincount(batch["source"]).tolist() == [3, 2, 1]
+    names = np.array(["a", "b", "c"])[batch["source"]]
+    assert [name[0] for name in batch["id"]] == names.tolist()
+    np.testing.assert_array_equal(batch["emotion"], [int(name[1:]) % 8 for name in batch["id"]])
+    assert batch["has_landmarks_68"].all()
+    assert not batch["has_landmarks_105"].any()
+    assert not batch["landmarks_105"].any()
+
+
+@pytest.mark.parametrize(("config", "size"), [("a", 64), ("large", 64)])
+def test_image_mask_and_landmarks_move_together(root, config, size):
+    """320 to 64 pixels also goes through the averaging that precedes a strong reduction."""
+    batch = take(make_config(root, f"dots/{config}=1", OFF), 1, batch_size=24, image_size=size)[0]
+    pixels = (batch["landmarks_68"] + 1) * size / 2
+    for image, points in zip(batch["image"].astype(float), pixels, strict=True):
+        for point in points[:2]:
+            assert np.abs(centroid(image, point, size / 10) - point).max() < 0.7
+    for mask, points in zip(batch["face_mask"], pixels, strict=True):
+        canvas = Image.new("L", (size, size), 1)
+        ImageDraw.Draw(canvas).polygon([tuple(p) for p in points[2:6]], fill=0)
+        assert np.mean(mask != np.asarray(canvas)) < 0.05
+    # The crops do differ, turn and zoom.
+    sides = np.linalg.norm(pixels[:, 2] - pixels[:, 4], axis=1)
+    angles = np.degrees(np.arctan2(*(pixels[:, 4] - pixels[:, 2]).T))
+    assert sides.max() / sides.min() > 1.3
+    assert 5 < np.ptp(angles) <= 20.1
+
+
+def test_evaluation_crop_is_the_numpy_one_in_file_order(root):
+    config = make_config(root)
+    batches = list(mixture.evaluation_batches(config, "dots/a", image_size=40, batch_size=4))
+    assert [len(batch["id"]) for batch in batches] == [4, 2]
+    assert sorted(name for batch in batches for name in batch["id"]) == [f"a{i}" for i in range(6)]
+    assert mixture.count_examples(config, "dots/a", "test") == 6
+    spec.validate_batch(batches[0], 40)
+    stored = dotted_record("a", int(batches[0]["id"][0][1:]))
+    matrix = landmarks.crop_matrix(stored["face_box"], 1.4, 40)
+    points = landmarks.to_ndc(landmarks.transform_points(matrix, stored["landmarks_68"]), 40)
+    np.testing.assert_allclose(batches[0]["landmarks_68"][0], points, atol=1e-5)
+    difference = landmarks.cut(stored["image"], matrix, 40).astype(int) - batches[0]["image"][0]
+    assert np.abs(difference).max() < 12  # JPEG, and pillow rounds its bilinear weights
+
+
+@pytest.mark.parametrize("cache_examples", [100, 0])
+def test_pure_function_of_seed_and_step(root, cache_examples):
+    config = make_config(root, cache_examples=cache_examples)
+    batches = take(config, 8)
+    for one, other in zip(batches[5:], take(config, 3, start_step=5), strict=True):
+        assert_same(one, other)
+    other = take(config, 1, seed=4)[0]
+    assert (other["id"] != batches[0]["id"]).any()
+    # 8 steps draw 24 of a's 10, 16 of b's 7 and 8 of c's 5: whole epochs come before repeats.
+    for source, size in enumerate(SIZES.values()):
+        names = np.concatenate([batch["id"][batch["source"] == source] for batch in batches])
+        epochs = [names[i : i + size] for i in range(0, len(names) - size + 1, size)]
+        assert all(len(set(epoch)) == size for epoch in epochs)
+        assert len(epochs) == 1 or (epochs[0] != epochs[1]).any()
+
+
+def test_the_same_example_looks_different_next_time(root):
+    batches = take(make_config(root, "dots/c=1"), 2, batch_size=5)
+    first, second = (batch["landmarks_68"][np.argsort(batch["id"])] for batch in batches)
+    assert (np.abs(first - second).max(axis=(1, 2)) > 1e-3).all()
+
+
+def test_processes_share_a_batch(root):
+    config = make_config(root)
+    whole = take(config, 2)
+    parts = [take(config, 2, process_index=i, process_count=3) for i in range(3)]
+    for step, batch in enumerate(whole):
+        joined = {key: np.concatenate([part[step][key] for part in parts]) for key in batch}
+        assert_same(batch, joined)
+    with pytest.raises(sources.DataError, match="batch_size 6 does not divide by 4 processes"):
+        take(config, 1, process_count=4)
+
+
+def test_counts_follow_the_rule_of_the_reference():
+    names = ["lrs3", "mead", "ffhq", "celeba", "sides"]
+    shares = list(zip(names, (0.2, 0.1, 0.3, 0.3, 0.1), strict=True))
+    assert mixture.draws_per_batch(shares, 32) == [8, 3, 9, 9, 3]  # SMIRK
+    assert mixture.draws_per_batch([("a", 0.1), ("b", 0.2), ("c", 0.3)], 6) == [1, 2, 3]
+    with pytest.raises(sources.DataError, match="'b' has no place in a batch of 8"):
+        mixture.draws_per_batch([("a", 9), ("b", 1)], 8)
+
+
+def test_every_slice_of_a_batch_holds_all_kinds():
+    order = mixture.interleave([12, 16, 4])
+    assert np.bincount(order).tolist() == [12, 16, 4]
+    for part in order.reshape(4, 8):
+        assert np.abs(np.bincount(part, minlength=3) - [3, 4, 1]).max() <= 1
+        assert len(set(part)) == 3
+
+
+def test_mixture_strings_keep_their_order():
+    assert mixture.parse_mixture("x/b=2, a = 0.5") == [("x/b", 2.0), ("a", 0.5)]
+
+
+def test_fingerprint_tells_sets_apart(root):
+    marks = mixture.fingerprint(make_config(root, "dots/a=1,dots/b=1"))
+    assert list(marks) == ["dots/a", "dots/b"]
+    assert marks["dots/a"] != marks["dots/b"]
+    assert marks["dots/a"] == mixture.fingerprint(make_config(root, "dots/a=3"))["dots/a"]
+    assert mixture.is_prepared(make_config(root), "dots/a")
+    assert not mixture.is_prepared(make_config(root), "dots/z")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a=0", "a=-1", "a=x", "=1", "a=1,,b=1", "a=inf", "a=1,a=2"]
+)
+def test_malformed_mixtures_are_refused(text):
+    with pytest.raises(sources.DataError, match=r"^data\.mixture: "):
+        mixture.parse_mixture(text)
+
+
+def test_absent_sets_and_splits_are_named_with_the_remedy(root, tmp_path):
+    with pytest.raises(sources.DataError, match=r"no split 'valid'; it has (test|train), "):
+        mixture.count_examples(make_config(root), "dots/a", "valid")
+    line = (
+        r"no prepared set 'synthetic/levels' in .*; make it with `python -m data_pipelines.prepare"
+    )
+    with pytest.raises(sources.DataError, match=line + " synthetic --out="):
+        take(make_config(tmp_path, "synthetic/levels=1"), 1)
+    with pytest.raises(sources.DataError, match=r"'nothing' in .*; known sets: synthetic, faces"):
+        take(make_config(root, "nothing=1"), 1)
+
+
+def test_newest_whole_version_is_read(root, tmp_path):
+    for version in ("1.0.0", "1.2.0", "1.10.0", "incomplete.ABC_2.0.0"):
+        shutil.copytree(root / "dots" / "c" / "1.0.0", tmp_path / "dots" / "c" / version)
+    assert sources.newest_version(tmp_path, "dots/c").name == "1.10.0"
+
+
+@pytest.fixture
+def damaged(root, tmp_path):
+    """A copy of one set, for tests to break."""
+    shutil.copytree(root / "dots" / "c", tmp_path / "dots" / "c")
+    return make_config(tmp_path, "dots/c=1"), tmp_path / "dots" / "c" / "1.0.0"
+
+
+def the_shard(folder, split="train"):
+    return next(folder.glob(f"*{split}.tfrecord*"))
+
+
+def test_missing_shard_is_named(damaged):
+    config, folder = damaged
+    shard = the_shard(folder)
+    shard.unlink()
+    with pytest.raises(
+        sources.DataError, match=f"{shard.name}: shard is missing; remove .*c/1.0.0"
+    ):
+        take(config, 1)
+
+
+@pytest.mark.parametrize("cache_examples", [100, 0])
+def test_damaged_shard_is_named(damaged, cache_examples):
+    config, folder = damaged
+    config.cache_examples = cache_examples
+    shard = the_shard(folder)
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(
+        sources.DataError, match=f"{shard.name}: damaged after [0-4] records"
+    ) as caught:
+        take(config, 3)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_set_is_noticed(damaged):
+    config, folder = damaged
+    kept = list(tf.data.TFRecordDataset(str(the_shard(folder))).as_numpy_iterator())[:3]
+    rewrite(the_shard(folder), kept)
+    with pytest.raises(sources.DataError, match="3 of 5 records"):
+        take(config, 1)
+
+
+def test_picture_that_does_not_decode_is_named(damaged):
+    config, folder = damaged
+    shard = the_shard(folder, "test")
+    kept = list(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator())
+    example = tf.train.Example.FromString(kept[1])
+    example.features.feature["image"].bytes_list.value[0] = b"\xff\xd8\xff garbage"
+    name = example.features.feature["id"].bytes_list.value[0].decode()
+    rewrite(shard, [kept[0], example.SerializeToString(), *kept[2:]])
+    line = f"{shard.name}: a picture of example '{name}' does not decode; remove"
+    with pytest.raises(sources.DataError, match=line):
+        list(mixture.evaluation_batches(config, "dots/c", image_size=16, batch_size=2))
+
+
+def test_set_of_another_schema_is_refused(tmp_path):
+    features = tfds.features.FeaturesDict({"x": np.int64})
+    tfds.dataset_builders.store_as_tfds_dataset(
+        "other", "1.0.0", features, {"train": [(0, {"x": 1})]}, data_dir=tmp_path
+    )
+    with pytest.raises(sources.DataError, match="has other features than this version reads"):
+        take(make_config(tmp_path, "other=1"), 1)
+
+
+def rewrite(shard, serialized):
+    with tf.io.TFRecordWriter(str(shard)) as writer:
+        for each in serialized:
+            writer.write(each)
+
+
+def coloured(image, augment, **draws):
+    """One colour transform with every draw in the middle unless given."""
+    values = {name: tf.constant(float(draws.get(name, 0.5))) for name in ops._DRAWS}
+    key = tf.constant([1, 2], tf.int64)
+    image = tf.constant(image, tf.float32)
+    return ops.augment_colours(image, values, key, AUGMENT | OFF | augment).numpy()
+
+
+def test_colour_transforms_by_hand():
+    image = np.full((9, 9, 3), 100.0)
+    image[4, 4] = 190.0
+    assert (coloured(image, {}) == image).all()
+    # A draw of 0 is the lower end of its range, 1 the upper, 0.5 the middle.
+    brighter = coloured(image, {"p_brightness_contrast": 1}, brightness=1, contrast=0)
+    np.testing.assert_allclose(brighter, image * 0.8 + 51, rtol=1e-5)
+    darker = coloured(image, {"p_gamma": 1}, gamma=1)
+    np.testing.assert_allclose(darker[0, 0], 255 * (100 / 255) ** 1.2, rtol=1e-5)
+    shifted = coloured(image, {"p_rgb_shift": 1}, red=0, green=0.5, blue=1)
+    np.testing.assert_allclose(shifted[0, 0], [80, 100, 120], rtol=1e-5)
+    blurred = coloured(image, {"p_blur": 1}, blur=0)  # 3 x 3
+    np.testing.assert_allclose(blurred[3, 4], 110, rtol=1e-5)
+    np.testing.assert_allclose(blurred[2, 4], 100, rtol=1e-5)
+    np.testing.assert_allclose(
+        coloured(image, {"p_blur": 1}, blur=0.999)[1, 1], 100 + 90 / 49, rtol=1e-5
+    )
+    np.testing.assert_allclose(coloured(image, {"p_jitter": 1}), image, rtol=1e-4)
+    assert coloured(image, {"p_gamma": 1}, gamma=1, if_gamma=0.99).max() < 190
+    assert (coloured(image, {"p_gamma": 0.5}, gamma=1, if_gamma=0.6) == image).all()
+
+
+def test_noise_has_the_variance_asked_for():
+    image = np.full((64, 64, 3), 128.0)
+    noise = coloured(image, {"p_noise": 1}, noise=0.75) - image
+    assert np.var(noise) == pytest.approx(40, rel=0.05)
+    assert abs(noise.mean()) < 0.3
+
+
+def test_colours_change_pictures_and_not_landmarks(root):
+    plain, colourful = (
+        take(make_config(root, "dots/a=1", augment), 1)[0] for augment in (OFF, {"p_gamma": 1.0})
+    )
+    np.testing.assert_array_equal(plain["landmarks_68"], colourful["landmarks_68"])
+    np.testing.assert_array_equal(plain["face_mask"], colourful["face_mask"])
+    assert (plain["image"] != colourful["image"]).any()

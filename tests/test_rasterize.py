@@ -1,0 +1,322 @@
+"""The rasteriser against a float64 loop over triangles, and its promises one by one."""
+
+from __future__ import annotations
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fields_jax.render import rasterize
+from fields_jax.render.camera import to_pixels
+
+MODULE = importlib.import_module("fields_jax.render.rasterize")
+SIZE = (40, 36)  # shared by most tests, as are the meshes' shapes: compiling is what takes time
+
+
+def soup(rng, *, batch=4, triangles=120, spread=0.5):
+    """Loose triangles of all sizes, some leaving the frame: vertices [B, 3T, 3], faces [T, 3]."""
+    centre = rng.uniform(-1.1, 1.1, (batch, triangles, 1, 3))
+    extent = spread * rng.uniform(0.02, 1, (batch, triangles, 1, 1)) ** 3
+    corners = centre + extent * rng.normal(size=(batch, triangles, 3, 3))
+    faces = rng.permutation(3 * triangles).reshape(triangles, 3)
+    return corners.reshape(batch, -1, 3).astype(np.float32), faces
+
+
+def sphere(subdivisions=3):
+    """A unit icosphere, counter-clockwise from outside in x right, y up, z to the viewer."""
+    golden = (1 + 5**0.5) / 2
+    points = [[0, i, j * golden] for i in (-1, 1) for j in (-1, 1)]
+    points = np.array([np.roll(point, shift) for shift in range(3) for point in points], float)
+    triples = np.array(np.meshgrid(*[range(12)] * 3, indexing="ij")).reshape(3, -1).T
+    edges = np.linalg.norm(points[triples] - points[np.roll(triples, 1, axis=1)], axis=-1)
+    faces = triples[np.all(np.isclose(edges, 2), axis=1) & (triples[:, 0] == triples.min(axis=1))]
+    a, b, c = (points[faces[:, k]] for k in range(3))
+    faces = faces[np.sum(np.cross(b - a, c - a) * a, axis=1) > 0]
+    for _ in range(subdivisions):
+        middles, split = {}, []
+        points = list(points)
+        for face in faces.tolist():
+            middle = []
+            for edge in zip(face, face[1:] + face[:1], strict=True):
+                if frozenset(edge) not in middles:
+                    middles[frozenset(edge)] = len(points)
+                    points.append(np.mean([points[i] for i in edge], axis=0))
+                middle.append(middles[frozenset(edge)])
+            a, b, c, ab, bc, ca = *face, *middle
+            split += [[a, ab, ca], [b, bc, ab], [c, ca, bc], [ab, bc, ca]]
+        points, faces = np.array(points), np.array(split)
+    return points / np.linalg.norm(points, axis=1, keepdims=True), faces
+
+
+def posed_spheres(rng, zooms=(0.5, 0.8, 0.95, 4.0)):
+    """Turned and bulging spheres as `project` returns them, one per zoom."""
+    points, faces = sphere()
+    vertices = []
+    for zoom in zooms:
+        turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+        turn *= np.sign(np.linalg.det(turn))
+        bulge = 1 + 0.1 * np.sin(5 * points @ rng.normal(size=(3, 1)))
+        vertices.append(zoom * (points * bulge) @ turn.T * [1, -1, -1])
+    return np.array(vertices, np.float32), faces
+
+
+def oracle(vertices, faces, size, *, cull=False, margin=1e-4):
+    """One image by a float64 loop over triangles.
+
+    Returns:
+      Face indices, depths and the pixels in doubt: those within `margin` pixels of an edge that
+      could matter, or with two depths closer than float32 input and 16 bits can tell apart.
+    """
+    height, width = size
+    points = vertices.astype(np.float64)
+    points[:, :2] = (points[:, :2] + 1) * [width / 2, height / 2] - 0.5
+    used = points[np.unique(faces)]
+    quantum = 2.0**-16 * np.ptp(used[np.isfinite(used).all(axis=1), 2])
+    row, column = np.mgrid[:height, :width]
+    face_index = np.full(size, -1)
+    depth, tolerance = np.full(size, np.inf), np.zeros(size)
+    doubt = np.zeros(size, bool)
+    for face, triangle in enumerate(faces):
+        corner = points[triangle]
+        (ax, ay), (bx, by), (cx, cy) = corner[:, :2]
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if not np.isfinite(corner).all() or area == 0 or (cull and area > 0):
+            continue
+        distances, weights = [], []
+        for k in range(3):
+            tail, head = corner[k - 2, :2], corner[k - 1, :2]
+            edge = head - tail
+            cross = edge[0] * (row - tail[1]) - edge[1] * (column - tail[0])
+            weights.append(cross / area)
+            distances.append(np.sign(area) * cross / np.hypot(*edge))
+        inside = np.min(distances, axis=0)
+        z = sum(weight * value for weight, value in zip(weights, corner[:, 2], strict=True))
+        slope = np.abs(np.gradient(z, axis=0)).max() + np.abs(np.gradient(z, axis=1)).max()
+        allowed = quantum + margin * slope
+        near = (inside > -margin) & (z <= depth + allowed + tolerance)
+        doubt |= near & ((inside < margin) | (z >= depth - allowed - tolerance))
+        won = (inside >= 0) & (z < depth)
+        # A clear win removes the doubts of what it hides.
+        doubt &= ~((inside >= margin) & (z < depth - allowed - tolerance))
+        face_index[won], depth[won], tolerance[won] = face, z[won], allowed
+    return face_index, depth, doubt
+
+
+@pytest.mark.parametrize("cull", [False, True])
+@pytest.mark.parametrize("make", [soup, posed_spheres])
+def test_equals_a_float64_loop(make, cull):
+    vertices, faces = make(np.random.default_rng(7))
+    found = rasterize(vertices, faces, SIZE, cull=cull)
+    for image in range(len(vertices)):
+        expected, depth, doubt = oracle(vertices[image], faces, SIZE, cull=cull)
+        assert doubt.mean() < 0.02
+        assert np.mean(expected >= 0) > 0.15
+        wrong = np.asarray(found.face_index[image]) != expected
+        assert not np.any(wrong & ~doubt)
+        sure = (expected >= 0) & ~doubt
+        np.testing.assert_allclose(found.depth[image][sure], depth[sure], atol=2e-5)
+
+
+def test_barycentric_weights_rebuild_the_pixel():
+    vertices, faces = posed_spheres(np.random.default_rng(0))
+    found = rasterize(vertices, faces, SIZE)
+    points = np.asarray(to_pixels(jnp.asarray(vertices), SIZE), np.float64)
+    covered = np.asarray(found.face_index) >= 0
+    image, row, column = np.nonzero(covered)
+    corners = points[image[:, None], faces[np.asarray(found.face_index)[covered]]]
+    weights = np.asarray(found.barycentric)[covered]
+    rebuilt = np.sum(weights[..., None] * corners, axis=1)
+    np.testing.assert_allclose(rebuilt[:, 0], column, atol=1e-4)
+    np.testing.assert_allclose(rebuilt[:, 1], row, atol=1e-4)
+    np.testing.assert_allclose(rebuilt[:, 2], np.asarray(found.depth)[covered], atol=1e-5)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
+    assert weights.min() > -1e-5
+    assert not np.any(np.asarray(found.barycentric)[~covered])
+    assert not np.any(np.asarray(found.depth)[~covered])
+
+
+def test_grids_have_no_holes():
+    """Vertices on pixel centres, between them, on 1/256 pixel and anywhere; both diagonals."""
+    rng = np.random.default_rng(3)
+    row, column = np.mgrid[: SIZE[0] + 4, : SIZE[1] + 4]
+    lattice = np.stack([column, row], axis=-1) - 2.0
+    grids = [lattice, lattice + 0.5]
+    for step in (0.5, 1 / 256, 0):
+        jitter = rng.uniform(-0.45, 0.45, lattice.shape)
+        grids.append(lattice + (np.round(jitter / step) * step if step else jitter))
+    vertices = np.zeros((len(grids), row.size, 3), np.float32)
+    points = np.reshape(grids, (len(grids), -1, 2))
+    vertices[..., :2] = (2 * points + 1) / [SIZE[1], SIZE[0]] - 1
+    vertices[..., 2] = rng.normal(size=vertices.shape[:2])
+
+    index = row * row.shape[1] + column
+    a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
+    falling = np.stack([a, b, c, a, c, d], axis=-1)
+    rising = np.stack([a, b, d, d, b, c], axis=-1)
+    chosen = np.where(rng.random((*a.shape, 1)) < 0.5, falling, rising).reshape(-1, 3)
+    faces = rng.permuted(chosen, axis=1)  # windings and first vertices at random
+    found = rasterize(vertices, faces, SIZE)
+    assert np.asarray(found.face_index).min() >= 0
+
+
+def test_equal_depths_go_to_the_lowest_face():
+    vertices = np.array([[[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]], np.float32)
+    faces = np.array([[0, 1, 1], [0, 2, 1], [0, 1, 2], [2, 3, 0], [0, 2, 3]])
+    # Pixels on the shared diagonal belong to the lower face too.
+    expected = [[1, 1, 1, 1], [3, 1, 1, 1], [3, 3, 1, 1], [3, 3, 3, 1]]
+    for backend in ("scatter", "reference"):
+        found = np.asarray(rasterize(vertices, faces, 4, backend=backend).face_index[0])
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_smaller_depth_is_nearer_and_culling_keeps_front_faces():
+    # One square seen from both sides: its depth slopes up to the right in faces 0 and 1.
+    vertices = np.array([[[-1, -1, 0], [1, -1, 1], [1, 1, 1], [-1, 1, 0]]], np.float32)
+    far = vertices + np.array([0, 0, 5])
+    vertices = np.concatenate([far, vertices], axis=1).astype(np.float32)
+    # Clockwise on the screen: faces 0 and 1 look away.
+    faces = np.array([[4, 5, 6], [4, 6, 7], [0, 2, 1], [0, 3, 2]])
+    both, culled = rasterize(vertices, faces, 4), rasterize(vertices, faces, 4, cull=True)
+    assert set(np.unique(both.face_index)) == {0, 1}
+    assert set(np.unique(culled.face_index)) == {2, 3}
+    slope = np.array([[1, 3, 5, 7]]) / 8
+    np.testing.assert_allclose(both.depth[0], np.tile(slope, (4, 1)), atol=1e-6)
+    np.testing.assert_allclose(culled.depth[0], np.tile(slope + 5, (4, 1)), atol=1e-6)
+
+
+def test_further_passes_lose_nothing():
+    vertices, faces = posed_spheres(np.random.default_rng(1))
+    whole = rasterize(vertices, faces, SIZE)
+    parts = rasterize(vertices, faces, SIZE, jobs=128)
+    np.testing.assert_array_equal(whole.face_index, parts.face_index)
+    assert np.asarray(parts.passes).min() > 2
+    assert np.all(np.asarray(parts.passes) > np.asarray(whole.passes))
+
+
+def test_a_mesh_that_fills_half_the_frame_takes_one_pass():
+    vertices, faces = posed_spheres(np.random.default_rng(1), zooms=(0.3, 0.4, 0.5, 0.6))
+    assert np.asarray(rasterize(vertices, faces, SIZE).passes).tolist() == [1, 1, 1, 1]
+    slots = MODULE.default_jobs(9976, (112, 112))
+    assert 6621 < slots < 9119  # needed at most at eight tenths of the frame; by a full frame
+    assert slots % 256 == 128
+
+
+def test_faces_in_groups_lose_nothing(monkeypatch):
+    """Groups exist for frames so large that the jobs of all faces might overflow an int32."""
+    vertices, faces = soup(np.random.default_rng(2))
+    whole = rasterize(vertices, faces, SIZE)
+    monkeypatch.setattr(MODULE, "_MOST_JOBS", 50 * 10 * 18)  # 50 of the 120 faces
+    parts = rasterize(vertices, faces, SIZE, jobs=6000)
+    np.testing.assert_array_equal(whole.face_index, parts.face_index)
+    assert np.asarray(parts.passes).tolist() == [3] * 4
+
+
+def test_more_faces_than_a_packed_key_holds():
+    rng = np.random.default_rng(4)
+    vertices, faces = soup(rng)
+    many = np.zeros((2**16 + 5000, 3), np.int64)  # faces without area
+    place = np.sort(rng.choice(len(many), len(faces), replace=False))
+    many[place] = faces
+    few = np.asarray(rasterize(vertices, faces, SIZE).face_index)
+    found = rasterize(vertices, many, SIZE, jobs=200)
+    np.testing.assert_array_equal(found.face_index, np.where(few < 0, -1, place[few]))
+    assert np.asarray(found.passes).min() > 1
+
+
+def test_reference_backend_agrees():
+    vertices, faces = posed_spheres(np.random.default_rng(5))
+    fast = rasterize(vertices, faces, SIZE)
+    slow = rasterize(vertices, faces, SIZE, backend="reference")
+    np.testing.assert_array_equal(fast.face_index, slow.face_index)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_bad_vertices_harm_only_their_faces(value):
+    vertices, faces = posed_spheres(np.random.default_rng(6))
+    rows = np.arange(0, vertices.shape[1], 40)
+    bad = vertices.copy()
+    bad[1, rows, 0] = value
+    touched = np.isin(faces, rows).any(axis=1)
+    clean = np.where(touched[:, None], 0, faces)
+    found = rasterize(bad, faces, SIZE)
+    expected = rasterize(vertices, clean, SIZE)
+    if np.isfinite(value):  # a huge triangle is drawn, over some of the pixels
+        huge = np.isin(np.asarray(found.face_index[1]), np.nonzero(touched)[0])
+        same = np.asarray(found.face_index[1] == expected.face_index[1])
+        assert np.all(same | huge)
+    else:
+        np.testing.assert_array_equal(found.face_index[1], expected.face_index[1])
+        assert np.isfinite(found.depth).all()
+    others = rasterize(vertices, faces, SIZE)
+    for image in (0, 2, 3):
+        np.testing.assert_array_equal(found.face_index[image], others.face_index[image])
+
+
+def test_nothing_to_draw():
+    vertices, faces = posed_spheres(np.random.default_rng(6))
+    for nothing in (vertices + 5, np.full_like(vertices, np.nan), np.zeros_like(vertices)):
+        found = rasterize(nothing, faces, SIZE)
+        assert np.all(np.asarray(found.face_index) == -1)
+        assert not np.any(found.depth) and not np.any(found.barycentric)
+
+
+def test_an_image_alone_equals_itself_in_a_batch():
+    vertices, faces = soup(np.random.default_rng(8), batch=4)
+    batch = rasterize(vertices, faces, SIZE)
+    for image in range(len(vertices)):
+        alone = rasterize(vertices[image : image + 1], faces, SIZE)
+        for together, single in zip(jax.tree.leaves(batch), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_array_equal(together[image], single[0])
+
+
+def test_accelerators_take_the_batch_whole_with_the_same_result(monkeypatch):
+    vertices, faces = soup(np.random.default_rng(9), batch=4)
+    chunked = rasterize(vertices, faces, SIZE, jobs=1001)
+    monkeypatch.setattr(
+        jax.lax, "platform_dependent", lambda *arrays, default, cpu: default(*arrays)
+    )
+    whole = rasterize(vertices, faces, SIZE, jobs=1002)
+    np.testing.assert_array_equal(chunked.face_index, whole.face_index)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_lowers_for_accelerators(platform):
+    vertices, faces = soup(np.random.default_rng(9), batch=2)
+    traced = jax.jit(lambda v: rasterize(v, faces, SIZE)).trace(vertices)
+    assert "scatter" in traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_works_inside_jit_vmap_and_x64():
+    vertices, faces = soup(np.random.default_rng(10), batch=4)
+    plain = rasterize(vertices, faces, SIZE).face_index
+    pairs = jax.jit(jax.vmap(lambda v: rasterize(v, faces, SIZE).face_index))(
+        vertices.reshape(2, 2, -1, 3)
+    )
+    np.testing.assert_array_equal(pairs.reshape(plain.shape), plain)
+    with jax.enable_x64(True):
+        double = rasterize(vertices.astype(np.float64), faces, SIZE)
+        assert double.depth.dtype == jnp.float64
+        # Pixel coordinates are rounded at another place; a pixel on an edge may change.
+        assert np.mean(np.asarray(double.face_index) != plain) < 2e-3
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(vertices=np.zeros((4, 3))), r"vertices of shape \(4, 3\)"),
+        (dict(faces=np.zeros((2, 4), int)), r"faces of shape \(2, 4\)"),
+        (dict(faces=np.zeros((0, 3), int)), "F > 0"),
+        (dict(backend="opengl"), "unknown backend 'opengl'; known: auto, scatter, reference"),
+        (dict(image_size=0), "image_size 0"),
+        (dict(image_size=(8, 8, 3)), "image_size"),
+        (dict(image_size=7.5), "image_size 7.5"),
+        (dict(jobs=0), "jobs is 0"),
+    ],
+)
+def test_mistakes_are_named(arguments, message):
+    valid = dict(vertices=np.zeros((1, 4, 3)), faces=np.zeros((2, 3), int), image_size=8)
+    with pytest.raises(ValueError, match=message):
+        rasterize(**valid | arguments)
