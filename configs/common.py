@@ -132,6 +132,13 @@ def _data(full: bool) -> dict:
     )
 
 
+def set_encoder_rates(config: ConfigDict, rate: float, pose_head: float) -> None:
+    """The learning rates of all encoders, that of the pose encoder's last layer apart."""
+    config.optim.rules.backbones.lr = rate
+    config.optim.rules.heads.lr = rate
+    config.optim.rules.pose_head.lr = pose_head
+
+
 def _optim(full: bool) -> dict:
     """Exactly one rule must match each parameter path; rates are per stage."""
     adam = dict(b1=0.9, b2=0.999)
@@ -140,7 +147,13 @@ def _optim(full: bool) -> dict:
         period=0,  # steps of one cosine, restarted; 0: the length of the phase
         warmup=0 if full else 50,
         rules=dict(
-            encoders=dict(match=r"(pose|shape|expression|token)_encoder/.*", lr=0.0, **adam),
+            backbones=dict(
+                match=r"(pose|shape|expression|token)_encoder/encoder/.*", lr=0.0, **adam
+            ),
+            heads=dict(match=r"(shape|expression|token)_encoder/(?!encoder/).*", lr=0.0, **adam),
+            # By itself, because a metre of translation moves a face by seven images: where others
+            # may take large steps, this one may not.
+            pose_head=dict(match=r"pose_encoder/(?!encoder/).*", lr=0.0, **adam),
             synthesizer=dict(match=r"synthesizer/.*", lr=0.0, b1=0.5, b2=0.999),
             emotion=dict(match=r"emotion_head/.*", lr=0.0, **adam),
         ),

@@ -9,7 +9,7 @@
 
 from ml_collections import ConfigDict
 
-from configs.common import FACE_ENCODERS, POSE, base_config
+from configs.common import FACE_ENCODERS, POSE, base_config, set_encoder_rates
 
 
 def get_config(variant: str = "synthetic") -> ConfigDict:
@@ -18,7 +18,10 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     full = variant == "full"
     config.stage = 1
     config.batch_size = 32
-    config.optim.rules.encoders.lr = 5e-5 if full else 1e-3
+    if full:
+        set_encoder_rates(config, 5e-5, pose_head=5e-5)
+    else:
+        set_encoder_rates(config, 1e-3, pose_head=1e-4)
     if full:
         config.optim.period = 1562  # one epoch of 50,000 samples
     config.phases = ConfigDict(

@@ -12,7 +12,7 @@ and all numbers of `:synthetic` are ours; the rest is TEASER's main training.
 
 from ml_collections import ConfigDict
 
-from configs.common import FACE_ENCODERS, base_config
+from configs.common import FACE_ENCODERS, base_config, set_encoder_rates
 
 
 def get_config(variant: str = "synthetic") -> ConfigDict:
@@ -20,7 +20,10 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     config = base_config(variant)
     full = variant == "full"
     config.stage = 2
-    config.optim.rules.encoders.lr = 2.5e-4 if full else 1e-3
+    if full:
+        set_encoder_rates(config, 2.5e-4, pose_head=2.5e-4)
+    else:
+        set_encoder_rates(config, 1e-3, pose_head=1e-4)
     config.optim.rules.synthesizer.lr = 1e-3 if full else 2e-3
     config.optim.rules.emotion.lr = 1e-3
     if full:

@@ -151,9 +151,9 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
     assert "<html" in page and 'src="http' not in page and page.count("data:image/png") >= 5
     assert set(json.loads(both.read_text())) == {"stage1", "stage2"}
 
-    changed = run(place, "train", *arguments, "--config.optim.rules.encoders.lr=0.5")
+    changed = run(place, "train", *arguments, "--config.optim.rules.heads.lr=0.5")
     assert changed.returncode == 2
-    assert "optim.rules.encoders.lr was 0.001, now 0.5" in changed.stderr
+    assert "optim.rules.heads.lr was 0.001, now 0.5" in changed.stderr
     assert "Traceback" not in changed.stderr
 
 
