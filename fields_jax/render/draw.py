@@ -51,9 +51,9 @@ def draw_points(
     disc = dx**2 + dy**2 <= radius**2
     dy, dx = dy[disc], dx[disc]
 
-    pixels = (points[..., :2] + 1) * [width / 2, height / 2] - 0.5
     sample, point = np.nonzero(np.all(np.abs(points[..., :2]) <= 1, axis=-1))
-    centre = np.round(pixels[sample, point]).astype(int)
+    place = (points[sample, point, :2] + 1) * [width / 2, height / 2]
+    centre = np.minimum(np.floor(place).astype(int), [width - 1, height - 1])
     column, row = centre[:, :1] + dx, centre[:, 1:] + dy
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     sample = np.broadcast_to(sample[:, None], inside.shape)

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int
 from fields_jax.render.camera import to_pixels
 from fields_jax.types import Fragments
 
-# Doubled triangle area, in square pixels, below which the gradient stops growing (it goes as
-# 1 / area). pytorch3d's rasteriser has the like: 1e-8 in squared image coordinates, at 224 pixels.
+# Doubled triangle area, in square pixels, below which the gradient, which goes as 1 / area, stops
+# growing. pytorch3d adds 1e-8 to areas in image coordinates, 1.3e-4 square pixels at 224.
 _SLIVER = 1e-4
 # Pixels per step of the CPU backward pass: small enough for the cache, large enough to amortise.
 _BLOCK = 1024

@@ -21,7 +21,9 @@ from fields_jax.render.camera import image_shape, to_pixels
 from fields_jax.render.interpolate import map_images, surface
 from fields_jax.types import Fragments
 
-_PATCH = (4, 2)  # rows and columns of a job; the fastest of those tried on a head at 224 pixels
+# Rows and columns of a job. On a CPU, with a head at 64, 112 and 224 pixels, none from (2, 2) to
+# (4, 4) was faster.
+_PATCH = (4, 2)
 # Bounding boxes grow by this many pixels: far more than rounding can move an edge, so that only
 # the edge functions decide.
 _MARGIN = 1e-3
@@ -44,8 +46,8 @@ def rasterize(
 
     Pixel (i, j) samples x = (2j+1)/W - 1, y = (2i+1)/H - 1. Edges belong to both their faces, so
     that a closed mesh has no holes; where depths are equal the lowest face index wins. A face with
-    a vertex that is not finite, or without area, is not drawn. Nothing here has a gradient: see
-    `interpolate`.
+    a vertex that is not finite, or without a finite area, is not drawn. Nothing here has a
+    gradient: see `interpolate`.
 
     Args:
       vertices: [B, V, 3] as `project` returns them: x right, y down in [-1, 1], smaller z nearer.
@@ -53,8 +55,8 @@ def rasterize(
       image_size: pixels, square, or (height, width).
       cull: drop the faces that turn their back (clockwise on the screen).
       backend: "scatter"; "reference", which is slow and obvious; "auto", the fastest.
-      jobs: patches drawn per pass and image by "scatter"; the default suits a mesh that fills the
-        frame. More passes are slower, nothing else changes.
+      jobs: patches drawn per pass and image by "scatter", a matter of speed and memory only; the
+        default is `default_jobs`.
 
     Returns:
       Fragments. "scatter" resolves depths to 2^-16 of the image's own range of z or better.
@@ -77,17 +79,18 @@ def rasterize(
 
 
 def default_jobs(faces: int, size: tuple[int, int]) -> int:
-    """Job slots that hold a head or a face spanning up to nine tenths of the frame in one pass.
+    """Job slots with which a head or a face takes one to three passes.
 
-    Two layers of patches over the frame, and what the outlines of small triangles cut off patches.
-    Fitted to the FLAME topology (9,976 faces, and its 3,408 of the face) at 32 to 448 pixels, yaw
-    up to 60 degrees.
+    A layer of patches over the frame, and what the outlines of small triangles cut off patches:
+    about half the need of a head that spans nine tenths of the frame, fitted to the FLAME topology
+    (9,976 faces, and its 3,408 of the face) at 32 to 448 pixels. Needs differ fourfold between
+    meshes and zooms; a few full passes are faster on a CPU than one that is half empty.
     """
     pixels = size[0] * size[1]
-    need = 0.2 * pixels + 0.5 * math.sqrt(pixels * faces)
+    slots = 0.1 * pixels + 0.25 * math.sqrt(pixels * faces)
     # An odd multiple of 128: rows a power of two apart evict each other from a CPU's cache, which
     # doubled the time of 8,192 slots.
-    return 128 * (math.ceil(need / 128) | 1)
+    return 128 * (math.ceil(slots / 128) | 1)
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4, 5))
@@ -132,14 +135,16 @@ def _prepare(points, faces, size, cull) -> _Triangles:
     rows = -(-(last[1] - first[1] + 1) // _PATCH[0])
 
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
-    drawn = jnp.all(jnp.isfinite(corners), axis=1) & (area != 0) & (columns > 0) & (rows > 0)
+    # The area of a face with absurd coordinates overflows, and its depths would not be numbers.
+    drawn = jnp.all(jnp.isfinite(corners), axis=1) & jnp.isfinite(area) & (area != 0)
+    drawn &= (columns > 0) & (rows > 0)
     if cull:
         # Sorting a face's vertices turned it over if the permutation was odd. With y down, faces
         # that are counter-clockwise from outside have negative area.
         a, b, c = faces.T
         odd = ((a > b) ^ (b > c)) ^ (a > c)
         drawn &= jnp.where(odd, -area, area) < 0
-    box = jnp.stack([first[0], first[1], columns], axis=1)
+    box = jnp.stack([first[0], first[1], jnp.maximum(columns, 1)], axis=1)
     triangles = _Triangles(corners, box, jnp.where(drawn, columns * rows, 0))
     # Computed once and stored: a second computation, fused elsewhere, might round another way.
     return jax.lax.optimization_barrier(triangles)
