@@ -63,7 +63,7 @@ def compare(found, expected) -> dict[str, float]:
         [np.asarray(x, np.float64) for x in jax.tree.leaves(t)] for t in (found, expected)
     )
     whole = np.sqrt(sum((x**2).sum() for x in expected))
-    assert whole > 1e-7, "no gradient to compare"
+    assert whole > 1e-7, f"no gradient to compare: norm {whole}"
     difference = [np.linalg.norm(a - b) for a, b in zip(found, expected, strict=True)]
     leaves = [
         d / np.linalg.norm(b)
@@ -94,6 +94,7 @@ def main() -> None:
             for how, function in (("pmap", many), ("shard_map", shard)):
                 found, _ = function(batch, plan.assets, **static)
                 report[f"{name}{label}/{how}"] = compare(found, expected)
+                print(name,label,how,report[f"{name}{label}/{how}"],flush=True)
     print(json.dumps(report))
 
 

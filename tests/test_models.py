@@ -249,14 +249,14 @@ def test_up_conv_forms_agree_and_follow_the_definition():
 def test_max_pool_forms_agree_without_ties(image):
     x = np.random.default_rng(0).permutation(2 * 3 * math.prod(image)).astype(np.float32)
     x = x.reshape(2, *image, 3)
-    assert_same_value_and_gradients(layers.max_pool_by_reshape, layers.max_pool_by_window, x)
+    assert_same_value_and_gradients(layers.max_pool_by_pairs, layers.max_pool_by_window, x)
     found = layers.max_pool(x)
     assert found[1, 1, 2, 0] == x[1, 2:4, 4:6, 0].max()
 
 
 def test_max_pool_shares_the_gradient_of_ties_on_cpu():
     x = jnp.array([[1.0, 3.0], [3.0, 2.0]]).reshape(1, 2, 2, 1)
-    share = jax.grad(lambda x: layers.max_pool_by_reshape(x).sum())(x)
+    share = jax.grad(lambda x: layers.max_pool_by_pairs(x).sum())(x)
     first = jax.grad(lambda x: layers.max_pool_by_window(x).sum())(x)
     np.testing.assert_array_equal(share[0, ..., 0], [[0, 0.5], [0.5, 0]])
     np.testing.assert_array_equal(first[0, ..., 0], [[0, 1], [0, 0]])

@@ -158,7 +158,7 @@ def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
     Where entries of a window tie, the CPU form shares the gradient among them and the other gives
     it to the first. After a ReLU the ties are zeros, whose gradient the ReLU drops anyway.
     """
-    return lax.platform_dependent(x, cpu=max_pool_by_reshape, default=max_pool_by_window)
+    return lax.platform_dependent(x, cpu=max_pool_by_pairs, default=max_pool_by_window)
 
 
 def max_pool_by_window(x: Array) -> Array:
@@ -166,12 +166,17 @@ def max_pool_by_window(x: Array) -> Array:
     return nn.max_pool(x, (2, 2), (2, 2), "VALID")
 
 
-def max_pool_by_reshape(x: Array) -> Array:
-    """`max_pool` as a maximum over two axes of length two."""
+def max_pool_by_pairs(x: Array) -> Array:
+    """`max_pool` as maxima of pairs.
+
+    Not as one maximum over two axes: its gradient divides by the number of entries equal to the
+    maximum, which is none, and the gradient NaN, once XLA recomputes an entry in another fusion.
+    """
     batch, rows, columns, channels = x.shape
     rows, columns = rows // 2, columns // 2
-    x = x[:, : 2 * rows, : 2 * columns]
-    return x.reshape(batch, rows, 2, columns, 2, channels).max(axis=(2, 4))
+    x = x[:, : 2 * rows, : 2 * columns].reshape(batch, rows, 2, columns, 2, channels)
+    x = jnp.maximum(x[:, :, 0], x[:, :, 1])
+    return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
 
 
 def average_pool(x: Float[Array, "B H W C"], grid: int) -> Float[Array, "B g g C"]:

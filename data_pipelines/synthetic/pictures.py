@@ -1,0 +1,132 @@
+"""From samples to records: batches through the renderer, then backdrop, occluders and camera."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines.landmarks import bounding_box, hull_mask
+from data_pipelines.records import record
+from data_pipelines.spec import LANDMARK_SETS
+from data_pipelines.synthetic import canvas
+from data_pipelines.synthetic.rendering import Lights, Picture, Skin
+from data_pipelines.synthetic.samples import Sample
+from fields_jax.types import FlameCoefficients
+
+BATCH = 32  # images rendered at once; one shape, so that the renderer compiles once
+_LAB_NOISE, _WILD_NOISE = 0.008, (0.005, 0.02)  # of the sensor, of a full scale of 1
+_WILD_BLUR = 0.35  # at most
+_EXPOSURE = 0.22  # mean linear radiance of a head that the camera aims at
+_EYES = (slice(36, 42), slice(42, 48))  # rows of the 68-point scheme
+
+
+def records(
+    samples: Iterable[Sample], render: Callable[..., Picture], image_size: int
+) -> Iterator[dict[str, Any]]:
+    """Renders samples.
+
+    Args:
+      samples: what to render.
+      render: made by `rendering.make_renderer`.
+      image_size: pixels of the stored crop.
+    """
+    stream = iter(samples)
+    waiting: tuple[list[Sample], Picture] | None = None
+    while batch := list(itertools.islice(stream, BATCH)):
+        padded = batch + [batch[-1]] * (BATCH - len(batch))
+        # Dispatched, not awaited: painting the previous batch overlaps with rendering this one.
+        rendering = render(*_stack(padded))
+        if waiting:
+            yield from _finish(*waiting, image_size)
+        waiting = batch, rendering
+    if waiting:
+        yield from _finish(*waiting, image_size)
+
+
+def _finish(batch: list[Sample], pictures: Picture, size: int) -> Iterator[dict[str, Any]]:
+    arrays = [np.asarray(part) for part in pictures]
+    for index, sample in enumerate(batch):
+        yield _record(sample, Picture(*(array[index] for array in arrays)), size)
+
+
+def _stack(batch: list[Sample]) -> tuple[FlameCoefficients, Any, Skin, Lights]:
+    def stack(get):
+        return jnp.asarray(np.stack([get(sample) for sample in batch]), jnp.float32)
+
+    coefficients = FlameCoefficients(
+        shape=stack(lambda s: s.shape),
+        expression=stack(lambda s: s.performance.expression),
+        jaw=stack(lambda s: s.performance.jaw),
+        eyelid=stack(lambda s: s.performance.eyelid),
+        pose=stack(lambda s: s.view.pose),
+        camera=jnp.zeros((len(batch), 3)),
+        eyes=stack(lambda s: s.view.eyes),
+    )
+    skin = Skin(*(stack(lambda s, name=name: getattr(s.look, name)) for name in Skin._fields))
+    lights = Lights(
+        direction=stack(lambda s: s.view.light_direction),
+        colour=stack(lambda s: s.view.light_colour),
+        sky=stack(lambda s: s.view.sky),
+        gloss=stack(lambda s: s.view.gloss),
+    )
+    return coefficients, stack(lambda s: s.view.framing), skin, lights
+
+
+def _record(sample: Sample, picture: Picture, size: int) -> dict[str, Any]:
+    def pixels(points):
+        return (points + 1) * (size / 2)
+
+    outline = pixels(picture.outline)
+    box = bounding_box(outline)
+    landmarks = {name: pixels(getattr(picture, name)) for name in LANDMARK_SETS}
+    image = (_wild_image if sample.wild else _laboratory_image)(sample, picture, size)
+    spread = sample.landmark_noise * (box[2] - box[0] + box[3] - box[1]) / 2
+    told = {n: p + spread * sample.rng.standard_normal(p.shape) for n, p in landmarks.items()}
+    mask = hull_mask(_rim(outline), size, size)
+    return record(image, mask, box, id=sample.id, **told, **sample.labels)
+
+
+def _rim(points: np.ndarray) -> np.ndarray:
+    """The first and last pixel of each row that has points: the hull's corners are among them."""
+    columns, rows = np.floor(points).astype(np.int64).T
+    top = rows.min()
+    height = rows.max() - top + 1
+    first, last = np.full(height, columns.max()), np.full(height, columns.min())
+    np.minimum.at(first, rows - top, columns)
+    np.maximum.at(last, rows - top, columns)
+    used = np.flatnonzero(first <= last)
+    ends = np.concatenate([first[used], last[used]])
+    return np.stack([ends, np.tile(used + top, 2)], axis=1)
+
+
+def _laboratory_image(sample: Sample, picture: Picture, size: int) -> np.ndarray:
+    wall = canvas.laboratory_wall(sample.rng, size)
+    scene = canvas.clothes(_over(picture, wall), _share(picture.neck), sample.look.cloth)
+    return canvas.develop(sample.rng, scene, _LAB_NOISE, 0.0)
+
+
+def _wild_image(sample: Sample, picture: Picture, size: int) -> np.ndarray:
+    rng, look = sample.rng, sample.look
+    behind = canvas.wild_backdrop(rng, size)
+    if look.hair is not None:
+        behind = canvas.long_hair(rng, behind, look.hair)
+    scene = canvas.clothes(_over(picture, behind), _share(picture.neck), look.cloth)
+    eyes = _share(np.stack([picture.landmarks_68[eye].mean(axis=0) for eye in _EYES]))
+    scene = canvas.occlude(rng, scene, eyes)
+    return canvas.develop(rng, scene, rng.uniform(*_WILD_NOISE), rng.uniform(0, _WILD_BLUR))
+
+
+def _over(picture: Picture, behind: np.ndarray) -> np.ndarray:
+    """The head before a backdrop, exposed for the head as cameras do, half-way at least."""
+    mean = picture.radiance.sum() / (3 * picture.coverage.sum())
+    gain = (_EXPOSURE / mean) ** 0.6
+    return gain * picture.radiance + (1 - picture.coverage[..., None]) * behind
+
+
+def _share(points: np.ndarray) -> np.ndarray:
+    """Points in [-1, 1] as shares of the picture."""
+    return (points + 1) / 2

@@ -1,0 +1,226 @@
+"""Who is seen and what their face does: subjects, expressions, sequences, in FLAME coefficients.
+
+Everything is drawn with numpy generators. Emotion and intensity act through non-linear growth, two
+prototypes per class, personal style and random movements on top, so that valence and arousal are in
+the face without being a linear function of its coefficients.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from data_pipelines.spec import EMOTIONS, N_EXPRESSION, N_SHAPE
+from data_pipelines.synthetic import labels, movements
+from data_pipelines.synthetic.movements import Prototype
+
+# Standard deviations of movements that mean nothing, in units of each component (ours): the named
+# ones, the unnamed tail, and what a person's face at rest adds to both.
+NAMED_NOISE, TAIL_NOISE, REST_NOISE = 0.2, 0.6, 0.12
+STYLE_SPREAD = 0.18  # log of a person's gain on each movement
+SHAPE_LIMIT = 2.5  # standard deviations
+MAX_JAW = 0.5  # radians
+JAW_NOISE = (0.008, 0.006, 0.006)  # radians
+FRAME_CORRELATION = 0.85  # of one frame's noise with the next
+APEX = (0.10, 0.85)  # of a spontaneous sequence; its frames average about 0.3
+
+
+class Person(NamedTuple):
+    """What stays the same over all images of a subject.
+
+    Attributes:
+      shape: [300] identity.
+      gain: [50] how strongly the person moves, 1 on average.
+      rest: [50] expression of the face at rest.
+    """
+
+    shape: Float[np.ndarray, "300"]
+    gain: Float[np.ndarray, "50"]
+    rest: Float[np.ndarray, "50"]
+
+
+class Performance(NamedTuple):
+    """What the face does in one image.
+
+    Attributes:
+      expression: [50].
+      jaw: [3] radians.
+      eyelid: [2] (left, right) closure in [0, 1].
+    """
+
+    expression: Float[np.ndarray, "50"]
+    jaw: Float[np.ndarray, "3"]
+    eyelid: Float[np.ndarray, "2"]
+
+
+class Noise(NamedTuple):
+    """Movement that means nothing: added to a performance, and correlated between frames."""
+
+    expression: Float[np.ndarray, "50"]
+    jaw: Float[np.ndarray, "3"]
+    lids: Float[np.ndarray, "2"]
+
+
+def person(rng: np.random.Generator) -> Person:
+    """Draws a subject."""
+    return Person(
+        shape=np.clip(rng.standard_normal(N_SHAPE), -SHAPE_LIMIT, SHAPE_LIMIT),
+        gain=np.exp(STYLE_SPREAD * rng.standard_normal(N_EXPRESSION)),
+        rest=REST_NOISE * rng.standard_normal(N_EXPRESSION),
+    )
+
+
+def noise_spread(names: tuple[str, ...]) -> Float[np.ndarray, "50"]:
+    """Standard deviation of the meaningless movement of each component."""
+    return np.where(np.arange(N_EXPRESSION) < len(names), NAMED_NOISE, TAIL_NOISE)
+
+
+def noise(rng: np.random.Generator, names: tuple[str, ...]) -> Noise:
+    """Draws meaningless movement; the two lids move together but for a little."""
+    return Noise(
+        expression=noise_spread(names) * rng.standard_normal(N_EXPRESSION),
+        jaw=np.array(JAW_NOISE) * rng.standard_normal(3),
+        lids=0.05 * rng.standard_normal() + 0.015 * rng.standard_normal(2),
+    )
+
+
+def next_noise(rng: np.random.Generator, previous: Noise, names: tuple[str, ...]) -> Noise:
+    """The next frame's noise: autoregressive of order 1 with the same spread."""
+    fresh = noise(rng, names)
+    keep = FRAME_CORRELATION
+    return Noise(
+        *(keep * a + np.sqrt(1 - keep**2) * b for a, b in zip(previous, fresh, strict=True))
+    )
+
+
+def perform(
+    names: tuple[str, ...],
+    who: Person,
+    prototype: Prototype,
+    strength: float,
+    extra: Noise,
+    *,
+    swapped: bool = False,
+    nuance: tuple[dict[str, float], float, float] = ({}, 0.0, 0.0),
+    blink: float = 0.0,
+) -> Performance:
+    """The face of a person showing a prototype at a strength in [0, 1].
+
+    Args:
+      names: names of the head's leading expression components.
+      who: the person.
+      prototype: the expression at full strength.
+      strength: intensity; each movement grows with it in its own way.
+      extra: meaningless movement on top.
+      swapped: exchange left and right.
+      nuance: movements, jaw (radians) and lids added whatever the strength.
+      blink: further closure of both lids in [0, 1].
+    """
+    grown = {m: s * movements.growth(m, strength) for m, s in prototype.movements.items()}
+    shown = movements.components(names, grown, N_EXPRESSION)
+    if swapped:
+        shown = shown[movements.mirror(names, N_EXPRESSION)]
+    shown = shown + movements.components(names, nuance[0], N_EXPRESSION)
+    jaw = extra.jaw.copy()
+    jaw[0] += prototype.jaw * movements.jaw_growth(strength) + nuance[1]
+    lids = prototype.lids * strength + nuance[2] + extra.lids
+    lids = lids + blink * (1 - lids)
+    return Performance(
+        expression=(who.rest + who.gain * shown + extra.expression).astype(np.float32),
+        jaw=np.clip(jaw, [0, -0.05, -0.05], [MAX_JAW, 0.05, 0.05]).astype(np.float32),
+        eyelid=np.clip(lids, 0, 1).astype(np.float32),
+    )
+
+
+def nuance(emotion: int, va: Float[np.ndarray, "2"]) -> tuple[dict[str, float], float, float]:
+    """How valence and arousal within a class show: movements, jaw (radians) and lids."""
+    valence, arousal = np.tanh((va - labels.VA_MEAN[emotion]) / labels.VA_SD[emotion])
+    shown: dict[str, float] = {}
+    for amount, tables in (
+        (valence, movements.VALENCE_MOVEMENTS),
+        (arousal, movements.AROUSAL_MOVEMENTS),
+    ):
+        for movement, strength in tables[int(amount < 0)].items():
+            shown[movement] = shown.get(movement, 0.0) + abs(amount) * strength
+    jaw = movements.AROUSAL_JAW * max(arousal, 0.0)
+    lids = movements.AROUSAL_LIDS * max(-arousal, 0.0)
+    return shown, jaw, lids
+
+
+def emotional(
+    rng: np.random.Generator,
+    names: tuple[str, ...],
+    who: Person,
+    emotion: int,
+    va: Float[np.ndarray, "2"],
+) -> Performance:
+    """A face in the wild: a class, its valence and arousal, and everything else at random."""
+    return perform(
+        names,
+        who,
+        movements.PROTOTYPES[EMOTIONS[emotion]][rng.integers(2)],
+        float(labels.intensity(va)),
+        noise(rng, names),
+        swapped=rng.random() < 0.5,
+        nuance=nuance(emotion, va),
+        blink=rng.uniform(0.3, 1) if rng.random() < 0.03 else 0.0,
+    )
+
+
+def graded(
+    rng: np.random.Generator,
+    names: tuple[str, ...],
+    who: Person,
+    emotion: int,
+    strengths: tuple[float, ...],
+) -> list[Performance]:
+    """The same person and emotion at several strengths, the rest of the face nearly the same."""
+    prototype = movements.PROTOTYPES[EMOTIONS[emotion]][rng.integers(2)]
+    swapped = rng.random() < 0.5
+    base = noise(rng, names)
+    return [
+        perform(names, who, prototype, strength, next_noise(rng, base, names), swapped=swapped)
+        for strength in strengths
+    ]
+
+
+def spontaneous(
+    rng: np.random.Generator,
+    names: tuple[str, ...],
+    who: Person,
+    task: int,
+    frames: int,
+) -> list[Performance]:
+    """A short sequence of one induced emotion, with a blink in every other one."""
+    strengths = sequence_strengths(rng, frames)
+    blinks = blink_envelope(rng, frames)
+    swapped = rng.random() < 0.5
+    extra = noise(rng, names)
+    shown = []
+    for strength, blink in zip(strengths, blinks, strict=True):
+        prototype = movements.TASKS[task]
+        shown.append(
+            perform(names, who, prototype, strength, extra, swapped=swapped, blink=float(blink))
+        )
+        extra = next_noise(rng, extra, names)
+    return shown
+
+
+def sequence_strengths(rng: np.random.Generator, frames: int) -> Float[np.ndarray, " T"]:
+    """Onset, apex and offset of a spontaneous expression; mostly weak, seldom strong."""
+    low, high = APEX
+    apex = low + (high - low) * rng.beta(1.5, 1.8)
+    time = np.linspace(0, 1, frames)
+    onset, offset = rng.uniform(0.1, 0.4), rng.uniform(0.6, 0.9)
+    rise, fall = np.clip(time / onset, 0, 1), np.clip((1 - time) / (1 - offset), 0.15, 1)
+    return apex * rise * fall
+
+
+def blink_envelope(rng: np.random.Generator, frames: int) -> Float[np.ndarray, " T"]:
+    """Closure of the lids by a blink at some moment of every other sequence."""
+    moment = rng.random()
+    if rng.random() < 0.5:
+        return np.zeros(frames)
+    return np.exp(-(((np.linspace(0, 1, frames) - moment) / 0.05) ** 2))

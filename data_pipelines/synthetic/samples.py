@@ -1,0 +1,216 @@
+"""The three parts of the embedded data: which subjects, what they show, which labels are told.
+
+    spont4d  weak spontaneous expressions in the laboratory; exact FLAME coefficients, no emotion
+    wild2d   emotions in the wild; class, valence and arousal with annotation noise, no coefficients
+    levels   one subject and emotion at three intensities; class and level
+
+Each draw has its own generator, seeded by (seed, part, subject, stream), so that an example does
+not depend on how many others are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from data_pipelines.spec import EMOTIONS
+from data_pipelines.synthetic import labels, population, views
+from data_pipelines.synthetic.appearance import Appearance, appearance
+from data_pipelines.synthetic.movements import TASKS
+from data_pipelines.synthetic.population import Performance, Person
+from data_pipelines.synthetic.surface import Surface
+
+PARTS = ("spont4d", "wild2d", "levels")
+SPLITS = ("train", "test")
+STRENGTHS = (0.33, 0.66, 1.0)  # of the three levels
+_SUBJECTS_PER_PART = 100_000  # subject ids of the parts do not meet
+_DETECTOR_NOISE = 0.01  # of a landmark in the wild, as a share of the face box
+_LAB_YAW = 20.0  # degrees
+
+
+class Size(NamedTuple):
+    """How many subjects a split has, and images of each."""
+
+    subjects: int
+    images: int
+
+
+SIZES: dict[str, dict[str, dict[str, Size]]] = {
+    "demo": {
+        "spont4d": {"train": Size(36, 8 * 14), "test": Size(5, 8 * 10)},  # 41, as in BP4D
+        "wild2d": {"train": Size(1000, 5), "test": Size(160, 5)},
+        "levels": {"train": Size(125, 4 * 3), "test": Size(25, 4 * 3)},
+    },
+    "tiny": {
+        "spont4d": {"train": Size(3, 8), "test": Size(1, 8)},
+        "wild2d": {"train": Size(16, 2), "test": Size(8, 2)},
+        "levels": {"train": Size(4, 6), "test": Size(2, 6)},
+    },
+}
+
+
+class Sample(NamedTuple):
+    """All there is to know of one image before it is rendered.
+
+    Attributes:
+      id: unique in its part.
+      shape: [300] identity.
+      look, performance, view: see their classes.
+      wild: backdrops, occluders and cameras of the wild instead of the laboratory.
+      landmark_noise: standard deviation of the landmarks told, as a share of the face box.
+      labels: what the record tells, landmarks excepted.
+      rng: for what is drawn on the pixels.
+    """
+
+    id: str
+    shape: Float[np.ndarray, "300"]
+    look: Appearance
+    performance: Performance
+    view: views.View
+    wild: bool
+    landmark_noise: float
+    labels: dict[str, Any]
+    rng: np.random.Generator
+
+
+class Cast(NamedTuple):
+    """One subject of a part.
+
+    Attributes:
+      number: counted from 0 in its part; test subjects follow those of train.
+      label: the `subject` of its records.
+      person, look: who it is.
+      seed: of the generators of this subject.
+    """
+
+    number: int
+    label: int
+    person: Person
+    look: Appearance
+    seed: tuple[int, int, int]
+
+    def rng(self, *stream: int) -> np.random.Generator:
+        """The generator of an image, sequence or triple, or of one image's pixels in these."""
+        return np.random.default_rng((*self.seed, *(1 + index for index in stream)))
+
+
+def samples(
+    part: str, split: str, size: Size, first: int, seed: int, surface: Surface, names: tuple
+) -> Iterator[Sample]:
+    """All samples of a split, subject by subject.
+
+    Args:
+      part: one of `PARTS`.
+      split: "train" or "test"; test labels are clean.
+      size: of the split.
+      first: number of its first subject.
+      seed: of the whole set.
+      surface: of the head.
+      names: of the head's expression components.
+    """
+    make = {"spont4d": _spontaneous, "wild2d": _wild, "levels": _levels}[part]
+    index = PARTS.index(part)
+    for number in range(first, first + size.subjects):
+        rng = np.random.default_rng((seed, index, number, 0))
+        subject = Cast(
+            number=number,
+            label=index * _SUBJECTS_PER_PART + number,
+            person=population.person(rng),
+            look=appearance(rng, surface),
+            seed=(seed, index, number),
+        )
+        yield from make(subject, split, size.images, names)
+
+
+def _spontaneous(who: Cast, split: str, images: int, names: tuple) -> Iterator[Sample]:
+    frames = images // len(TASKS)
+    for task in range(len(TASKS)):
+        rng = who.rng(task)
+        yaw = rng.uniform(-_LAB_YAW, _LAB_YAW)
+        for frame, shown in enumerate(population.spontaneous(rng, names, who.person, task, frames)):
+            yield Sample(
+                id=f"spont4d-{who.number:05d}-{task}-{frame:03d}",
+                shape=who.person.shape,
+                look=who.look,
+                performance=shown,
+                view=views.laboratory_view(rng, yaw),
+                wild=False,
+                landmark_noise=0.0,
+                labels={
+                    "subject": who.label,
+                    "expression": shown.expression,
+                    "jaw": shown.jaw,
+                    "eyelid": shown.eyelid,
+                    "shape": who.person.shape,
+                },
+                rng=who.rng(task, frame),
+            )
+
+
+def _wild(who: Cast, split: str, images: int, names: tuple) -> Iterator[Sample]:
+    for index in range(images):
+        rng = who.rng(index)
+        if split == "train":
+            emotion = int(rng.choice(labels.N_CLASSES, p=labels.CLASS_PRIOR))
+        else:  # every class alike often
+            emotion = (who.number * images + index) % labels.N_CLASSES
+        va = labels.valence_arousal(rng, np.array([emotion]))[0]
+        shown = population.emotional(rng, names, who.person, emotion, va)
+        told, told_va = emotion, va
+        if split == "train":
+            told, told_va = labels.annotate_class(rng, emotion), labels.annotate_va(rng, va)
+        yield Sample(
+            id=f"wild2d-{who.number:05d}-{index:03d}",
+            shape=who.person.shape,
+            look=who.look,
+            performance=shown,
+            view=views.wild_view(rng),
+            wild=True,
+            landmark_noise=_DETECTOR_NOISE,
+            labels={
+                "subject": who.label,
+                "emotion": told,
+                "valence": told_va[0],
+                "arousal": told_va[1],
+                **_for_evaluation(shown),
+            },
+            rng=who.rng(index, 0),
+        )
+
+
+def _levels(who: Cast, split: str, images: int, names: tuple) -> Iterator[Sample]:
+    emotions = images // len(STRENGTHS)
+    for index in range(emotions):
+        rng = who.rng(index)
+        # Neutral has no intensity.
+        emotion = 1 + (who.number * emotions + index) % (labels.N_CLASSES - 1)
+        faces = population.graded(rng, names, who.person, emotion, STRENGTHS)
+        yaw = rng.uniform(-_LAB_YAW, _LAB_YAW)
+        for level, shown in enumerate(faces):
+            yield Sample(
+                id=f"levels-{who.number:05d}-{EMOTIONS[emotion]}-{level}",
+                shape=who.person.shape,
+                look=who.look,
+                performance=shown,
+                view=views.laboratory_view(rng, yaw),
+                wild=False,
+                landmark_noise=0.0,
+                labels={
+                    "subject": who.label,
+                    "emotion": emotion,
+                    "level": level,
+                    **_for_evaluation(shown),
+                },
+                rng=who.rng(index, level),
+            )
+
+
+def _for_evaluation(shown: Performance) -> dict[str, np.ndarray]:
+    return {
+        "eval_expression": shown.expression,
+        "eval_jaw": shown.jaw,
+        "eval_eyelid": shown.eyelid,
+    }

@@ -1,0 +1,88 @@
+"""Teeth for a head that has none: a strip of the skull and one of the jaw behind the lips."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from fields_jax.types import FlameModel, LandmarkEmbedding
+
+# Rows of the 68-point scheme along the inner rims of the lips, corner to corner.
+_UPPER_RIM, _LOWER_RIM = (60, 61, 62, 63, 64), (60, 67, 66, 65, 64)
+_COLUMNS = 13  # vertices along a strip
+_WIDTH = 0.62  # of a strip, as a share of the inner mouth
+# Metres behind the rim: far enough that no movement of the lips uncovers a strip from outside.
+_UPPER_DEPTH, _LOWER_DEPTH = 0.006, 0.011
+# Height in metres of the strips' edges above the line where the lips meet: hidden, visible.
+_UPPER_EDGES, _LOWER_EDGES = (0.005, -0.0014), (-0.0065, -0.0042)
+
+
+def with_teeth(model: FlameModel) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
+    """The head with two strips of teeth appended, and the indices of their vertices.
+
+    A strip follows identity, head and jaw as the nearest vertex of the mouth does, but no
+    expression moves it. Landmarks and regions keep their meaning.
+    """
+    template = np.asarray(model.template)
+    rims = [_embedded(model, template, rim) for rim in (_UPPER_RIM, _LOWER_RIM)]
+    meeting = 0.5 * (rims[0][2, 1] + rims[1][2, 1])
+    strips = [
+        _strip(rims[0], meeting, _UPPER_EDGES, _UPPER_DEPTH),
+        _strip(rims[1], meeting, _LOWER_EDGES, _LOWER_DEPTH),
+    ]
+    mouth = np.asarray(model.regions["mouth_interior"])
+    jaw = np.asarray(model.skin_weights)[mouth, 2]
+    anchors = [mouth[jaw < 0.5], mouth[jaw > 0.5]]  # of the skull, of the jaw
+    follow = np.concatenate(
+        [_nearest(strip, template, anchor) for strip, anchor in zip(strips, anchors, strict=True)]
+    )
+    teeth = len(template) + np.arange(len(follow))
+    squares = [_squares(len(template) + k * 2 * _COLUMNS) for k in range(2)]
+
+    def stay(basis):
+        return jnp.concatenate([basis, jnp.zeros_like(basis[follow])])
+
+    grown = model.replace(
+        template=jnp.concatenate([model.template, jnp.asarray(np.concatenate(strips))]),
+        shape_basis=jnp.concatenate([model.shape_basis, model.shape_basis[follow]]),
+        skin_weights=jnp.concatenate([model.skin_weights, model.skin_weights[follow]]),
+        expression_basis=stay(model.expression_basis),
+        pose_basis=stay(model.pose_basis),
+        eyelid_basis=jnp.pad(model.eyelid_basis, ((0, 0), (0, len(follow)), (0, 0))),
+        joint_regressor=jnp.pad(model.joint_regressor, ((0, 0), (0, len(follow)))),
+        faces=jnp.concatenate([model.faces, jnp.asarray(np.concatenate(squares))]),
+        uv_faces=jnp.pad(model.uv_faces, ((0, sum(map(len, squares))), (0, 0))),
+    )
+    return grown, teeth
+
+
+def _strip(
+    rim: Float[np.ndarray, "5 3"], meeting: float, edges: tuple[float, float], depth: float
+) -> Float[np.ndarray, "S 3"]:
+    """[2 * columns, 3]: a curved band parallel to the rim; the upper row of vertices first."""
+    half = _WIDTH * 0.5 * (rim[-1, 0] - rim[0, 0])
+    x = np.linspace(-half, half, _COLUMNS)
+    # An even parabola: dental arches are symmetric.
+    z = np.polynomial.Polynomial.fit(rim[:, 0] ** 2, rim[:, 2], 1)(x**2) - depth
+    rows = [np.stack([x, np.full_like(x, meeting + y), z], axis=1) for y in sorted(edges)[::-1]]
+    return np.concatenate(rows).astype(np.float32)
+
+
+def _squares(first: int) -> Int[np.ndarray, "F 3"]:
+    """Triangles of a strip whose vertices begin at `first`, facing +z."""
+    top = first + np.arange(_COLUMNS - 1)
+    bottom = top + _COLUMNS
+    pairs = [(bottom, bottom + 1, top + 1), (bottom, top + 1, top)]
+    return np.concatenate([np.stack(pair, axis=1) for pair in pairs]).astype(np.int32)
+
+
+def _nearest(points: np.ndarray, template: np.ndarray, index: np.ndarray) -> np.ndarray:
+    apart = np.linalg.norm(points[:, None] - template[index], axis=-1)
+    return index[np.argmin(apart, axis=1)]
+
+
+def _embedded(model: FlameModel, template: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
+    embedding: LandmarkEmbedding = model.static_68
+    corners = template[np.asarray(model.faces)[np.asarray(embedding.face_index)[list(rows)]]]
+    return (corners * np.asarray(embedding.barycentric)[list(rows), :, None]).sum(axis=1)
