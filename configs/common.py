@@ -58,7 +58,7 @@ def _model(full: bool) -> dict:
         encoder_width=1.0 if full else 0.5,  # channel multiplier of the MobileNetV3 backbones
         encoder_depth=1.0 if full else 0.5,  # multiplier of the repeated blocks of a stage
         synthesizer="teaser",
-        synthesizer_width=32 if full else 12,  # channels of its first block
+        synthesizer_width=32 if full else 8,  # channels of its first block
         residual_blocks=5 if full else 1,
         token_dim=256 if full else 64,
         adain_hidden=128 if full else 32,

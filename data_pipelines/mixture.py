@@ -24,6 +24,7 @@ from data_pipelines.sources import (
     in_order,
     newest_version,
     open_source,
+    splits,
 )
 
 Batch = dict[str, np.ndarray]
@@ -122,6 +123,11 @@ def evaluation_batches(
 def count_examples(config_data: ConfigDict, name: str, split: str) -> int:
     """How many examples a split holds."""
     return open_source(config_data.root, name, split).size
+
+
+def split_names(config_data: ConfigDict, name: str) -> list[str]:
+    """The splits of a prepared set."""
+    return splits(config_data.root, name)
 
 
 def is_prepared(config_data: ConfigDict, name: str) -> bool:

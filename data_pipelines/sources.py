@@ -54,17 +54,7 @@ def open_source(root: epath.PathLike, name: str, split: str) -> Source:
     Raises:
       DataError: no such set, split or shard, or a set of another schema.
     """
-    make = prepare.remedy(name, root)
-    folder = newest_version(root, name)
-    if folder is None:
-        raise DataError(f"no prepared set {name!r} in {epath.Path(root) / name}; {make}")
-    again = f"remove {folder} and {make}"
-    try:
-        info = tfds.builder_from_directory(folder).info
-    except Exception as error:  # whatever a damaged description makes the reader raise
-        raise DataError(
-            f"{folder}: unreadable description ({_first_line(error)}); {again}"
-        ) from error
+    folder, info, again = _describe(root, name)
     if set(info.features) != set(records.features()):
         raise DataError(f"{folder}: has other features than this version reads; {again}")
     if split not in info.splits:
@@ -76,6 +66,15 @@ def open_source(root: epath.PathLike, name: str, split: str) -> Source:
     if not size:
         raise DataError(f"{folder}: split {split!r} is empty; {again}")
     return Source(name, folder, [os.fspath(path) for path in shards], size, again)
+
+
+def splits(root: epath.PathLike, name: str) -> list[str]:
+    """Names of the splits of a prepared set.
+
+    Raises:
+      DataError: no such set, or an unreadable one.
+    """
+    return list(_describe(root, name)[1].splits)
 
 
 def in_order(source: Source) -> tf.data.Dataset:
@@ -134,6 +133,21 @@ def damage(sources: list[Source], error: Exception) -> DataError:
                 return DataError(f"{shard}: damaged after {good} records; {source.remedy}")
     names = ", ".join(source.name for source in sources)
     return DataError(f"reading {names} failed once and not again: {_first_line(error)}; retry")
+
+
+def _describe(root: epath.PathLike, name: str) -> tuple[epath.Path, tfds.core.DatasetInfo, str]:
+    """Folder and description of a prepared set, and how to make it again."""
+    make = prepare.remedy(name, root)
+    folder = newest_version(root, name)
+    if folder is None:
+        raise DataError(f"no prepared set {name!r} in {epath.Path(root) / name}; {make}")
+    again = f"remove {folder} and {make}"
+    try:
+        return folder, tfds.builder_from_directory(folder).info, again
+    except Exception as error:  # whatever a damaged description makes the reader raise
+        raise DataError(
+            f"{folder}: unreadable description ({_first_line(error)}); {again}"
+        ) from error
 
 
 def _fault(serialized: tf.Tensor) -> str | None:

@@ -60,6 +60,8 @@ def define_flags() -> None:
     flags.DEFINE_string("split", "test", "part of the sets to score")
     flags.DEFINE_string("out", "", "JSON file to write (default: WORKDIR/evaluation.json)")
     flags.DEFINE_string("head", "", "head .npz (default: the one the model was trained with)")
+    flags.DEFINE_string("sources", "", "NAME,NAME sets to score (default: those trained on)")
+    flags.DEFINE_string("data_root", "", "folder of the sets (default: that of the training)")
 
 
 def main(argv: list[str]) -> None:
@@ -71,12 +73,27 @@ def main(argv: list[str]) -> None:
         raise UserError("--workdir is missing: name the folder of a training run")
     logging.set_verbosity(logging.WARNING)  # tensorflow_datasets reports every file it opens
     out = chosen.out or str(epath.Path(chosen.workdir) / "evaluation.json")
-    scores = evaluate_workdir(chosen.workdir, out, split=chosen.split, head=chosen.head)
+    scores = evaluate_workdir(
+        chosen.workdir,
+        out,
+        split=chosen.split,
+        head=chosen.head,
+        sources=chosen.sources,
+        data_root=chosen.data_root,
+    )
     print(table(scores))
     print(f"written: {out} and predictions.npz beside it")
 
 
-def evaluate_workdir(workdir: str, out: str, *, split: str = "test", head: str = "") -> dict:
+def evaluate_workdir(
+    workdir: str,
+    out: str,
+    *,
+    split: str = "test",
+    head: str = "",
+    sources: str = "",
+    data_root: str = "",
+) -> dict:
     """Scores the latest checkpoint of a workdir; writes JSON to `out` and the .npz beside it.
 
     Args:
@@ -84,6 +101,8 @@ def evaluate_workdir(workdir: str, out: str, *, split: str = "test", head: str =
       out: the JSON file; its folder is made.
       split: part of the sets.
       head: path of a head; empty: that of the run's config.
+      sources: "NAME,NAME", the sets to score; empty: those of the run's config.
+      data_root: folder of the sets; empty: that of the run's config.
 
     Returns:
       What the JSON file holds.
@@ -93,6 +112,8 @@ def evaluate_workdir(workdir: str, out: str, *, split: str = "test", head: str =
       ValueError: the model predicts something that is not finite.
     """
     inference = load_inference(workdir)
+    inference.config.evaluation.sources = sources or inference.config.evaluation.sources
+    inference.config.data.root = data_root or inference.config.data.root
     model = resolve_head(head or inference.config.head)
     _check_head(inference, model)
     scores, arrays = evaluate(inference, model, split)
@@ -127,7 +148,7 @@ def evaluate(
     """
     config = inference.config
     mixture, emotions = _data_modules()
-    names = source_names(config, mixture.parse_mixture)
+    names = source_names(config, mixture, split)
     apply = partial(jax.jit(partial(_apply, inference.model)), inference.variables)
     size = config.evaluation.batch_size
     parts, predictions, kept, start = [], [], [], 0
@@ -161,12 +182,17 @@ def evaluate(
     return scores, pooled | {"source": source} | _examples(inference, head, kept, predictions)
 
 
-def source_names(config: ConfigDict, parse_mixture: Any) -> list[str]:
-    """Sets to score: `config.evaluation.sources`, or else those of the training mixture."""
+def source_names(config: ConfigDict, mixture: Any, split: str) -> list[str]:
+    """Sets to score: `config.evaluation.sources`, or those trained on that have such a split."""
     chosen = config.evaluation.sources
-    if not chosen:
-        return list(dict(parse_mixture(config.data.mixture)))
-    return [name.strip() for name in chosen.split(",")]
+    if chosen:
+        return [name.strip() for name in chosen.split(",")]
+    names = list(dict(mixture.parse_mixture(config.data.mixture)))
+    # A set made for training only, such as a folder of photographs, has nothing held out.
+    scored = [name for name in names if split in mixture.split_names(config.data, name)]
+    for name in sorted(set(names) - set(scored)):
+        print(f"{name} has no split {split!r}: not scored")
+    return scored
 
 
 def table(scores: dict[str, Any]) -> str:

@@ -24,53 +24,57 @@ from jax.sharding import PartitionSpec as P
 
 from fields_jax.losses import table
 from fields_jax.training.parallel import AXIS
-from fields_jax.training.step import cycle_gradients, reconstruction_gradients
+from fields_jax.training.step import TURNS, cycle_gradients, reconstruction_gradients
 from tests.training import tiny_batch, tiny_parts
 
 BATCH = 16
 
 
-def gradients(state, batch, assets, *, recipe, phase, turn):
-    """Gradients of the reconstruction step, or of the cycle step of a turn."""
+def gradients(state, batch, assets, *, recipe, phase):
+    """Gradients of the reconstruction step and of both turns of the cycle step."""
     batch = table.clear_absent(batch) | {"image": batch["image"].astype(np.float32) / 255}
     bound = dict(recipe=recipe, phase=phase, axis_name=AXIS)
     key = jax.random.key(5)
-    result, (output, _, metrics) = reconstruction_gradients(state, batch, key, assets, **bound)
-    if turn is not None:
-        result, (_, metrics) = cycle_gradients(
-            state, batch, output, key, assets, turn=turn, **bound
-        )
-    return result, metrics
+    found, (output, _, _) = reconstruction_gradients(state, batch, key, assets, **bound)
+    cycles = {
+        f"cycle/{turn}": cycle_gradients(state, batch, output, key, assets, turn=turn, **bound)[0]
+        for turn in TURNS
+    }
+    return {"reconstruction": found} | cycles
 
 
-def run(how, devices, state, batch, assets, **static):
-    function = functools.partial(gradients, **static)
+def mapped(how, function, devices):
     if how == "pmap":
-        split = {k: v.reshape(len(devices), -1, *v.shape[1:]) for k, v in batch.items()}
-        mapped = jax.pmap(
+        program = jax.pmap(
             function, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, devices=devices
         )
-        return jax.device_get(mapped(state, split, assets))
+        return lambda state, batch, assets: program(
+            state,
+            {k: v.reshape(len(devices), -1, *v.shape[1:]) for k, v in batch.items()},
+            assets,
+        )
     mesh = Mesh(np.asarray(devices), (AXIS,))
-    mapped = jax.shard_map(
-        function, mesh=mesh, in_specs=(P(), P(AXIS), P()), out_specs=P(), check_vma=False
+    return jax.jit(
+        jax.shard_map(
+            function, mesh=mesh, in_specs=(P(), P(AXIS), P()), out_specs=P(), check_vma=False
+        )
     )
-    return jax.device_get(jax.jit(mapped)(state, batch, assets))
 
 
-def compare(found, expected) -> dict[str, float]:
-    found, expected = (
-        [np.asarray(x, np.float64) for x in jax.tree.leaves(t)] for t in (found, expected)
-    )
-    whole = np.sqrt(sum((x**2).sum() for x in expected))
-    assert whole > 1e-7, f"no gradient to compare: norm {whole}"
+def compare(found, expected) -> dict[str, float | str]:
+    expected = jax.tree_util.tree_leaves_with_path(expected)
+    names = [jax.tree_util.keystr(path) for path, _ in expected]
+    expected = [np.asarray(leaf, np.float64) for _, leaf in expected]
+    found = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(found)]
+    whole = np.sqrt(sum((leaf**2).sum() for leaf in expected))
+    assert whole > 1e-7, f"no gradient to compare: its norm is {whole}"
     difference = [np.linalg.norm(a - b) for a, b in zip(found, expected, strict=True)]
-    leaves = [
-        d / np.linalg.norm(b)
-        for d, b in zip(difference, expected, strict=True)
-        if np.linalg.norm(b) > 1e-5 * whole
+    norms = [np.linalg.norm(leaf) for leaf in expected]
+    large = [
+        (d / n, k) for d, n, k in zip(difference, norms, names, strict=True) if n > 1e-5 * whole
     ]
-    return {"tree": float(np.linalg.norm(difference) / whole), "leaf": float(max(leaves))}
+    worst, name = max(large)
+    return {"tree": float(np.linalg.norm(difference) / whole), "leaf": float(worst), "worst": name}
 
 
 def main() -> None:
@@ -81,20 +85,18 @@ def main() -> None:
     # All labelled samples on the first device: the mean over labels must still be global.
     first = np.arange(BATCH) < BATCH // 8
     lonely = everywhere | {k: v & first for k, v in everywhere.items() if k.startswith("has_")}
+    function = functools.partial(gradients, recipe=plan.recipe, phase=phase)
+    ways = {
+        "one": mapped("pmap", function, jax.devices()[:1]),
+        "pmap": mapped("pmap", function, jax.devices()),
+        "shard_map": mapped("shard_map", function, jax.devices()),
+    }
     report = {}
-    cases = [("reconstruction", None), ("cycle/synthesizer", "synthesizer")]
-    for name, turn in [*cases, ("cycle/encoders", "encoders")]:
-        static = dict(recipe=plan.recipe, phase=phase, turn=turn)
-        one = functools.partial(run, "pmap", jax.devices()[:1], state)
-        many = functools.partial(run, "pmap", jax.devices(), state)
-        shard = functools.partial(run, "shard_map", jax.devices(), state)
-        batches = {"": everywhere} if turn else {"": everywhere, "/one device": lonely}
-        for label, batch in batches.items():
-            expected, _ = one(batch, plan.assets, **static)
-            for how, function in (("pmap", many), ("shard_map", shard)):
-                found, _ = function(batch, plan.assets, **static)
-                report[f"{name}{label}/{how}"] = compare(found, expected)
-                print(name,label,how,report[f"{name}{label}/{how}"],flush=True)
+    for label, batch in {"": everywhere, "/one device": lonely}.items():
+        results = {how: jax.device_get(way(state, batch, plan.assets)) for how, way in ways.items()}
+        for how in ("pmap", "shard_map"):
+            for name, expected in results["one"].items():
+                report[f"{name}{label}/{how}"] = compare(results[how][name], expected)
     print(json.dumps(report))
 
 

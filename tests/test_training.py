@@ -35,7 +35,7 @@ def test_gradients_are_those_of_one_device_on_eight_by_both_mappings():
     result = subprocess.run(program, capture_output=True, text=True, cwd=root, timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
     report = json.loads(result.stdout.splitlines()[-1])
-    assert len(report) == 8
+    assert len(report) == 12
     for case, errors in report.items():
         assert errors["tree"] < 1e-4 and errors["leaf"] < 1e-4, (case, errors)
 
