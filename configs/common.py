@@ -103,7 +103,7 @@ def _data(full: bool) -> dict:
     return dict(
         root="data" if full else "data/embedded",
         mixture=mixture,  # TFDS folders below root, with their shares of each batch
-        crop_scale=(1.2, 1.8) if full else (1.25, 1.55),  # side of the crop, face boxes
+        crop_scale=(1.2, 1.8) if full else (1.3, 1.5),  # side of the crop, face boxes
         eval_crop_scale=1.4,
         augment=dict(
             # Colours, on the scale of SMIRK's and TEASER's pipelines; p_* are probabilities.
@@ -121,10 +121,10 @@ def _data(full: bool) -> dict:
             noise_variance=(10, 50),
             p_noise=0.5,
             # Geometry; share of the image, share, degrees.
-            shift=0.05,
-            zoom=0.1,
-            rotate=10,
-            p_geometric=0.9,
+            shift=0.05 if full else 0.02,
+            zoom=0.1 if full else 0.05,
+            rotate=10 if full else 5,
+            p_geometric=0.9 if full else 0.5,
         ),
         cache_examples=20_000,  # sets up to this size are kept in memory, undecoded
         shuffle_buffer=4096,  # larger ones stream through a buffer of this size

@@ -27,16 +27,16 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     config.phases = ConfigDict(
         dict(
             pretrain=dict(
-                steps=468_600 if full else 1500,
+                steps=468_600 if full else 2000,
                 train=(POSE, *FACE_ENCODERS),
                 cycle=False,
                 losses=dict(
                     landmark_contour=100.0,
                     landmark_105=100.0,
                     landmark_203=0.0 if full else 100.0,  # ours: the embedded faces carry them
-                    reg_expression=1e-2 if full else 0.1,
+                    reg_expression=1e-2 if full else 5e-2,
                     reg_jaw=0.0 if full else 0.2,
-                    reg_shape=0.0 if full else 0.3,  # ours, in the place of MICA's term
+                    reg_shape=0.0 if full else 0.1,  # ours, in the place of MICA's term
                 ),
             )
         )

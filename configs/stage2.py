@@ -30,9 +30,9 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
         config.optim.period = 3125  # one epoch of 50,000 samples at batch 16
 
     landmarks = dict(
-        landmark_contour=100.0,
-        landmark_105=100.0,
-        landmark_203=1000.0 if full else 100.0,
+        landmark_contour=100.0 if full else 300.0,
+        landmark_105=100.0 if full else 1000.0,
+        landmark_203=1000.0,
     )
     labels = dict(
         gt_expression=1.0,
