@@ -53,30 +53,30 @@ class FlameModel:
     """A head in FLAME's schema. Metres; x to the subject's left, y up, z out of the face.
 
     Attributes:
-        template: [V, 3] mean head at rest.
-        shape_basis: [V, 3, S] displacement per unit of each shape coefficient.
-        expression_basis: [V, 3, E] displacement per unit of each expression coefficient.
-        pose_basis: [V, 3, 36] displacement per entry of (R_j - I), joints 1..4 in row-major order.
-        joint_regressor: [J, V] joints from shaped vertices.
-        skin_weights: [V, J] rows sum to 1.
-        eyelid_basis: [2, V, 3] offsets that close the (left, right) eye.
-        faces: [F, 3] vertex indices, counter-clockwise seen from outside.
-        static_51: landmarks 17..67 of the 68-point scheme.
-    X
-        static_68: all 68 points with the frontal contour.
-        landmarks_105: mediapipe points; `mediapipe_index` holds their rows among mediapipe's 478.
-        landmarks_203: dense points of the 203-point scheme.
-        mediapipe_index: [105] indices into mediapipe's 478 points.
-        front_203, left_203, right_203: [203] membership of the pose-dependent subsets.
-        face_vertices: [K] sorted vertices of the face mask: its skin, no eyeballs, ears or neck.
-        face_triangles: [T, 3] faces wholly inside the mask, as rows of `face_vertices`.
-        uv: [U, 2] texture coordinates in [0, 1], v up.
-        uv_faces: [F, 3] rows of `uv` for each corner of each face.
-        regions: named vertex index sets, "face" among them.
-        expression_templates: [M, E] expressions people make, or None; the cycle draws from them.
-        parents: parent of each joint, -1 for the root.
-        expression_names: names of the leading expression components, where they have one.
-        name, version, sha256: which head this is; written into every output made with it.
+      template: [V, 3] mean head at rest.
+      shape_basis: [V, 3, S] displacement per unit of each shape coefficient.
+      expression_basis: [V, 3, E] displacement per unit of each expression coefficient.
+      pose_basis: [V, 3, 36] displacement per entry of (R_j - I), joints 1..4 in row-major order.
+      joint_regressor: [J, V] joints from shaped vertices.
+      skin_weights: [V, J] rows sum to 1.
+      eyelid_basis: [2, V, 3] offsets that close the (left, right) eye.
+      faces: [F, 3] vertex indices, counter-clockwise seen from outside.
+      static_51: landmarks 17..67 of the 68-point scheme.
+      contour: [79, 17] landmarks 0..16 by head yaw in degrees: rows 0..39, then -1..-39.
+      static_68: all 68 points with the frontal contour.
+      landmarks_105: mediapipe points; `mediapipe_index` holds their rows among mediapipe's 478.
+      landmarks_203: dense points of the 203-point scheme.
+      mediapipe_index: [105] indices into mediapipe's 478 points.
+      front_203, left_203, right_203: [203] membership of the pose-dependent subsets.
+      face_vertices: [K] sorted vertices of the face mask: its skin, no eyeballs, ears or neck.
+      face_triangles: [T, 3] faces wholly inside the mask, as rows of `face_vertices`.
+      uv: [U, 2] texture coordinates in [0, 1], v up.
+      uv_faces: [F, 3] rows of `uv` for each corner of each face.
+      regions: named vertex index sets, "face" among them.
+      expression_templates: [M, E] expressions people make, or None; the cycle draws from them.
+      parents: parent of each joint, -1 for the root.
+      expression_names: names of the leading expression components, where they have one.
+      name, version, sha256: which head this is; written into every output made with it.
     """
 
     template: Float[Array, "V 3"]
