@@ -34,8 +34,8 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
                     landmark_contour=100.0,
                     landmark_105=100.0,
                     landmark_203=0.0 if full else 100.0,  # ours: the embedded faces carry them
-                    reg_expression=1e-2 if full else 5e-2,
-                    reg_jaw=0.0 if full else 0.2,
+                    reg_expression=1e-2 if full else 3e-2,
+                    reg_jaw=0.0 if full else 2e-2,
                     reg_shape=0.0 if full else 0.1,  # ours, in the place of MICA's term
                 ),
             )

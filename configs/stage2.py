@@ -36,7 +36,7 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     )
     labels = dict(
         gt_expression=1.0,
-        gt_jaw=10.0 if full else 100.0,
+        gt_jaw=10.0 if full else 30.0,
         gt_eyelid=1.0 if full else 10.0,
         emotion=1.0,
         va_mse=1.0,
@@ -53,13 +53,13 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     config.phases = ConfigDict(
         dict(
             A=dict(
-                steps=50_000 if full else 800,
+                steps=50_000 if full else 1000,
                 train=(*FACE_ENCODERS, "emotion_head"),
                 cycle=False,
                 losses=landmarks | labels | base | regularizers,
             ),
             B=dict(
-                steps=575_000 if full else 150,
+                steps=575_000 if full else 110,
                 train=(*FACE_ENCODERS, "token_encoder", "synthesizer", "emotion_head"),
                 cycle=True,
                 losses=landmarks

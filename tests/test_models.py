@@ -15,7 +15,13 @@ from jax.test_util import check_grads
 from configs.common import base_config
 from fields_jax.models import layers, mobilenet
 from fields_jax.models.emotion import EmotionHead
-from fields_jax.models.encoders import ExpressionEncoder, PoseEncoder, ShapeEncoder, TokenEncoder
+from fields_jax.models.encoders import (
+    ExpressionEncoder,
+    PoseEncoder,
+    ShapeEncoder,
+    TokenEncoder,
+    bounded,
+)
 from fields_jax.models.fields import NETWORKS, build_model, init_variables, variable_shapes
 from fields_jax.models.perceptual import DEVIATION, MEAN, VGG16Features
 from fields_jax.models.synthesizer import AdaptiveInstanceNorm, Synthesizer
@@ -641,3 +647,13 @@ def test_wrong_images_and_names_are_refused(tiny):
         model.apply(variables, images[:, :16])
     with pytest.raises(ValueError, match="unknown network 'encoder' in train"):
         model.apply(variables, images, train=("encoder",))
+
+
+def test_bounded_clips_and_lets_gradients_lead_back_inside():
+    x = jnp.asarray([-1.0, -1.0, 0.5, 0.5, 2.0, 2.0])
+    pull = jnp.asarray([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
+    value, vjp = jax.vjp(lambda x: bounded(x, 0.0, 1.0), x)
+    np.testing.assert_array_equal(value, [0, 0, 0.5, 0.5, 1, 1])
+    # Descent goes against the pull: from below only a negative one leads back, from above only a
+    # positive one.
+    np.testing.assert_array_equal(vjp(pull)[0], [0, -1, 1, -1, 1, 0])

@@ -7,6 +7,7 @@ Submodules are named after the reference's, so that a converter only has to spli
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -84,9 +85,9 @@ class ShapeEncoder(Encoder):
 class ExpressionEncoder(Encoder):
     """Expression, eyelids and jaw, near zero at the start.
 
-    Eyelids and jaw opening have no gradient below zero. Started at zero like the rest, as in the
-    reference, each would be there for a whole batch in about one run of nine, hence their bias
-    `AJAR`. It is larger than what the features contribute at the start.
+    Eyelids and jaw are clipped with a gradient that leads back into their ranges (`bounded`): a
+    plain clip has none outside, and a data set of shut mouths silences the jaw for good. They start
+    at `AJAR`, which is larger than what the features contribute at the start.
     """
 
     n_expression: int = 50
@@ -107,8 +108,28 @@ class ExpressionEncoder(Encoder):
             **_HEAD,
         )(x)
         expression, eyelid, opening, sway = jnp.split(x, (n, n + 2, n + 3), axis=-1)
-        jaw = jnp.concatenate([nn.relu(opening), jnp.clip(sway, -JAW_SWAY, JAW_SWAY)], axis=-1)
-        return expression, jnp.clip(eyelid, 0, 1), jaw
+        opening = bounded(opening, 0.0, jnp.inf)
+        jaw = jnp.concatenate([opening, bounded(sway, -JAW_SWAY, JAW_SWAY)], axis=-1)
+        return expression, bounded(eyelid, 0.0, 1.0), jaw
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def bounded(x: Float[Array, "*N"], low: float, high: float) -> Float[Array, "*N"]:
+    """A clip to [low, high]; outside, gradients pass if descent along them leads back inside."""
+    return jnp.clip(x, low, high)
+
+
+def _bounded_forward(x: Array, low: float, high: float) -> tuple[Array, Array]:
+    return bounded(x, low, high), x
+
+
+def _bounded_backward(low: float, high: float, x: Array, gradient: Array) -> tuple[Array]:
+    # Descent moves x against its gradient.
+    outward = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
+    return (jnp.where(outward, 0, gradient),)
+
+
+bounded.defvjp(_bounded_forward, _bounded_backward)
 
 
 class TokenEncoder(Encoder):
