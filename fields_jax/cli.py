@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -20,9 +21,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
             logging.set_verbosity(logging.WARNING)  # Orbax narrates every file it writes
         try:
             return main(argv) or 0
-        except (ValueError, FileNotFoundError) as error:
-            # Libraries raise these too; their first line is what a user can act on.
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        except (ValueError, OSError) as error:  # libraries raise these for a user's mistakes too
+            print(f"error: {_last_words(str(error))}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -38,6 +38,17 @@ def parse_flags(argv: list[str]) -> list[str]:
     """
     try:
         return flags.FLAGS(argv)
-    except (flags.Error, ValueError, AttributeError, KeyError, FileNotFoundError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    except (AttributeError, KeyError) as error:  # how ml_collections names a key it does not have
+        message = f"unknown config key: {error.args[0] if error.args else error}"
+    except (flags.Error, ValueError, OSError) as error:
+        message = str(error)
+    print(f"error: {_last_words(message)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _last_words(message: str) -> str:
+    """One line; of a message that quotes a traceback, what the innermost error said."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if any("Traceback" in line for line in lines):
+        return re.sub(r"^[\w.]*(Error|Exception): ", "", lines[-1])
+    return " ".join(lines)
