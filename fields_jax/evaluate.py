@@ -112,8 +112,10 @@ def evaluate_workdir(
       ValueError: the model predicts something that is not finite.
     """
     inference = load_inference(workdir)
-    inference.config.evaluation.sources = sources or inference.config.evaluation.sources
-    inference.config.data.root = data_root or inference.config.data.root
+    if sources:
+        inference.config.evaluation.sources = sources
+    if data_root:
+        inference.config.data.root = data_root
     model = resolve_head(head or inference.config.head)
     _check_head(inference, model)
     scores, arrays = evaluate(inference, model, split)

@@ -114,7 +114,7 @@ class Block:
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Block())
 from tests.training import tiny_run
-state, metrics = tiny_run(steps=1)
+state, metrics = tiny_run(steps=1, phase='A')
 assert int(state.step) == 1, state.step
 import fields_jax.flame.io, fields_jax.training.loop, fields_jax.evaluation, fields_jax.report
 assert not {"tensorflow", "torch"} & set(sys.modules), "imported in spite of the block"

@@ -289,6 +289,7 @@ def bench(monkeypatch):
     pipeline = SimpleNamespace(
         parse_mixture=lambda text: dict.fromkeys(text.split("+"), 1.0),
         count_examples=lambda config, name, split: rows[name].stop - rows[name].start,
+        split_names=lambda config, name: ["train", "test"],
         evaluation_batches=evaluation_batches,
     )
     monkeypatch.setattr(evaluate, "_data_modules", lambda: (pipeline, tuple("nhsufdac")))

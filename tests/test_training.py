@@ -178,7 +178,7 @@ def test_phases_follow_the_config():
     ("key", "value", "message"),
     [
         ("parallel", "pjit", "unknown config.parallel 'pjit'"),
-        ("image_size", 40, "divisible by 32"),
+        ("image_size", 40, "not a multiple of 32"),
         ("batch_size", 6, "not divisible by the cycle's 4 groups"),
         ("losses.gt_metric", "mm", "gt_metric"),
         ("losses.class_weights", (1.0, 2.0), "eight numbers"),
