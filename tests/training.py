@@ -15,10 +15,10 @@ from fields_jax.training.state import TrainState, create_state
 from tests.heads import random_head
 
 
-def tiny_config(batch_size: int = 8, image_size: int = 32):
+def tiny_config(batch_size: int = 8):
     """Stage 2 with every part at its smallest."""
     config = stage2.get_config("synthetic")
-    config.image_size = image_size
+    config.image_size = 32
     config.batch_size = batch_size
     config.init_from = "given"
     config.model.update(
@@ -60,9 +60,9 @@ def tiny_batch(config, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def tiny_parts(batch_size: int = 8, image_size: int = 32):
+def tiny_parts(batch_size: int = 8):
     """(config, plan, initial state) of a tiny run."""
-    config = tiny_config(batch_size, image_size)
+    config = tiny_config(batch_size)
     plan = setup.plan(config, random_head())
     variables = init_variables(plan.recipe.model, jax.random.key(0))
     return config, plan, create_state(variables, plan.recipe.optimizer, keep_base=True)
