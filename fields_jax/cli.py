@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from fields_jax import host
+
 
 class UserError(ValueError):
     """A mistake of the user's: the message names the thing and the remedy in one line."""
@@ -19,6 +21,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     def guarded(argv: list[str]) -> int:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax narrates every file it writes
+        host.tune()
         try:
             return main(argv) or 0
         except (ValueError, OSError) as error:  # libraries raise these for a user's mistakes too

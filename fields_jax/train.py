@@ -85,8 +85,8 @@ def _import_pipeline():
 
 
 def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """This process's share of every global batch from `start_step` on, checked."""
-    from data_pipelines.spec import validate_batch
+    """This process's share of every global batch from `start_step` on, checked, as the step takes it."""
+    from data_pipelines.spec import training_arrays, validate_batch
 
     for batch in pipeline.mixture(
         config.data,
@@ -98,7 +98,7 @@ def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[
         process_count=jax.process_count(),
     ):
         validate_batch(batch, config.image_size)
-        yield batch
+        yield training_arrays(batch)
 
 
 if __name__ == "__main__":

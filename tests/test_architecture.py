@@ -16,7 +16,8 @@ COMMANDS = ("train", "evaluate", "report")  # may import data_pipelines, lazily 
 ALLOWED = {
     "fields_jax": (),
     "fields_jax.types": (),
-    "fields_jax.cli": (),
+    "fields_jax.host": (),
+    "fields_jax.cli": ("host",),
     "fields_jax.flame": ("types",),
     "fields_jax.render": ("types",),
     "fields_jax.models": ("types",),

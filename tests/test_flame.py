@@ -11,6 +11,8 @@ from scipy.spatial.transform import Rotation
 from fields_jax.flame import flame, lbs
 from fields_jax.flame.io import load_flame, save_flame
 from fields_jax.flame.landmarks import contour_row
+from fields_jax.flame.procedural import procedural_head
+from fields_jax.flame.reduce import landmark_head
 from fields_jax.types import FlameCoefficients
 
 
@@ -220,3 +222,13 @@ def test_head_file_round_trip_and_refusals(tiny_head, tmp_path):
     save_flame(str(path), tiny_head.replace(parents=(-1, 0, 0, 1, 1)))
     with pytest.raises(ValueError, match="joint parents"):
         load_flame(str(path))
+
+
+def test_landmark_head_is_smaller_and_has_the_same_landmarks_and_joints():
+    whole = procedural_head()
+    part = landmark_head(whole)
+    assert part.template.shape[0] < whole.template.shape[0] / 2
+    coefficients = random_coefficients(np.random.default_rng(3), whole)
+    expected, found = flame(whole, coefficients), flame(part, coefficients)
+    for name in ("joints", "landmarks_68", "landmarks_68_static", "landmarks_105", "landmarks_203"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=2e-7)

@@ -27,7 +27,10 @@ def blend_shapes(
             f"{count} coefficients for a head with {basis.shape[-1]} components: "
             "lower config.model.n_shape or n_expression"
         )
-    return jnp.einsum("bc,vkc->bvk", coefficients, basis[..., :count], precision=_HIGHEST)
+    # As one matrix product with the basis on the left, in whose layout it lies in memory.
+    flat = basis[..., :count].reshape(-1, count)
+    moved = jnp.dot(flat, coefficients.T, precision=_HIGHEST).T
+    return moved.reshape(-1, *basis.shape[:2])
 
 
 def regress_joints(

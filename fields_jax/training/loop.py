@@ -44,7 +44,8 @@ def train(
       config: see configs/common.py.
       workdir: where everything is written; local or gs://.
       head: the FLAME model.
-      make_batches: given the first step, yields that step's batch and all that follow.
+      make_batches: given the first step, yields that step's batch and all that follow: numpy
+        arrays, all of which go to the devices.
       meta: what else goes into every checkpoint (head and data hashes).
 
     Returns:
@@ -139,8 +140,7 @@ class _Run:
             asked = time.monotonic()
             batch = next(batches)
             waited = time.monotonic() - asked
-            inputs = setup.step_inputs(batch)
-            state, metrics = iterate(step, state, inputs, self._rng, self._assets)
+            state, metrics = iterate(step, state, batch, self._rng, self._assets)
             if pending is not None:
                 self._collect(window, *pending)
             pending = (metrics, waited, step)

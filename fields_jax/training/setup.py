@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from fields_jax.cli import UserError
+from fields_jax.flame.reduce import landmark_head
 from fields_jax.losses import table
 from fields_jax.losses.cycle import GROUPS, CycleSettings
 from fields_jax.losses.table import LossSettings, expression_gram
@@ -21,9 +21,6 @@ from fields_jax.training.optim import make_optimizer
 from fields_jax.training.parallel import MAPPINGS
 from fields_jax.training.step import Assets, Phase, Recipe
 from fields_jax.types import FlameModel
-
-_NOT_FOR_DEVICES = ("id", "subject", "level", "source")
-
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -86,8 +83,10 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         synthesizer_clip=config.cycle.synthesizer_clip,
         perceptual=_apply_perceptual if perceptual is not None else None,
     )
+    trimmed = _trim(head, config.model.n_shape, size)
     assets = Assets(
-        head=_trim(head, config.model.n_shape, size),
+        head=trimmed,
+        landmark_head=landmark_head(trimmed),
         gram=expression_gram(head, size),
         templates=None if templates is None else templates[:, :size],
         perceptual=perceptual,
@@ -138,15 +137,6 @@ def describe(phase: Phase) -> str:
         f"phase {phase.name}: steps {phase.start}..{end}{cycle}; trains {', '.join(phase.train)}; "
         f"losses {', '.join(f'{k} x {w:g}' for k, w in phase.weights.items())}"
     )
-
-
-def step_inputs(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What of a batch goes to the devices: no strings, and no labels kept for evaluation."""
-    return {
-        key: value
-        for key, value in batch.items()
-        if key not in _NOT_FOR_DEVICES and not key.startswith(("eval_", "has_eval"))
-    }
 
 
 def check_same_shapes(expected: Any, found: Any, name: str) -> None:

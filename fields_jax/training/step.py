@@ -38,12 +38,14 @@ class Assets:
 
     Attributes:
       head: the FLAME model.
+      landmark_head: what of it the landmarks depend on; see `flame.reduce`.
       gram: [E, E] metric of the expression components, mm^2.
       templates: [M, E] expressions for the cycle, or None: it then draws from the batch.
       perceptual: parameters of the perceptual network, or None.
     """
 
     head: FlameModel
+    landmark_head: FlameModel
     gram: Float[Array, "E E"]
     templates: Float[Array, "M E"] | None
     perceptual: PyTree | None
@@ -233,7 +235,8 @@ def reconstruct(
     output, updates = model.apply(variables, image, train=phase.train, mutable=["batch_stats"])
     stats = updates["batch_stats"]
     coefficients = output.coefficients
-    face = flame(assets.head, coefficients)
+    renders = bool(table.NEED_IMAGE & weights.keys())
+    face = flame(assets.head if renders else assets.landmark_head, coefficients)
     landmarks = jax.tree.map(lambda points: project(points, coefficients.camera), face)
     evidence = Evidence(
         batch=batch,
@@ -247,7 +250,7 @@ def reconstruct(
         shape, expression, eyelid, jaw = model.apply(base, image, method="encode_face")
         read = coefficients.replace(shape=shape, expression=expression, eyelid=eyelid, jaw=jaw)
         evidence = dataclasses.replace(evidence, base=jax.lax.stop_gradient(read))
-    if not table.NEED_IMAGE & weights.keys():
+    if not renders:
         return evidence, stats
 
     geometry, masked = _synthesizer_input(

@@ -1,0 +1,50 @@
+"""A head cut down to what its landmarks depend on, for steps that look at nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fields_jax.types import FlameModel, LandmarkEmbedding
+
+_EMBEDDINGS = ("static_51", "contour", "static_68", "landmarks_105", "landmarks_203")
+
+
+def landmark_head(head: FlameModel) -> FlameModel:
+    """The vertices and triangles under the landmarks and joints, and nothing of the rest.
+
+    `flame` gives the same joints and landmarks for it as for the whole head, in a fraction of the
+    work: a full head costs as much as an encoder, and pretraining never looks at its surface. What
+    describes that surface (face mask, UV, regions) is empty.
+    """
+    faces = np.asarray(head.faces)
+    tables = {name: getattr(head, name) for name in _EMBEDDINGS}
+    triangles, rows = _renumber([np.asarray(table.face_index) for table in tables.values()])
+    joints = np.flatnonzero(np.any(np.asarray(head.joint_regressor) != 0, axis=0))
+    vertices, (corners, _) = _renumber([faces[triangles], joints])
+    embeddings = {
+        name: LandmarkEmbedding(face_index=row, barycentric=table.barycentric)
+        for (name, table), row in zip(tables.items(), rows, strict=True)
+    }
+    none = np.zeros(0, np.int32)
+    return head.replace(
+        template=head.template[vertices],
+        shape_basis=head.shape_basis[vertices],
+        expression_basis=head.expression_basis[vertices],
+        pose_basis=head.pose_basis[vertices],
+        joint_regressor=head.joint_regressor[:, vertices],
+        skin_weights=head.skin_weights[vertices],
+        eyelid_basis=head.eyelid_basis[:, vertices],
+        faces=corners,
+        face_vertices=none,
+        face_triangles=none.reshape(0, 3),
+        uv=np.zeros((0, 2), np.float32),
+        uv_faces=none.reshape(0, 3),
+        regions={},
+        **embeddings,
+    )
+
+
+def _renumber(indices: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The distinct values of some index arrays, and the arrays as positions among them."""
+    distinct = np.unique(np.concatenate([index.ravel() for index in indices]))
+    return distinct, [np.searchsorted(distinct, index).astype(np.int32) for index in indices]
