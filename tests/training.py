@@ -60,9 +60,10 @@ def tiny_batch(config, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def tiny_parts(batch_size: int = 8):
+def tiny_parts(batch_size: int = 8, dtype: str = "float32"):
     """(config, plan, initial state) of a tiny run."""
     config = tiny_config(batch_size)
+    config.model.dtype = dtype
     plan = setup.plan(config, random_head())
     variables = init_variables(plan.recipe.model, jax.random.key(0))
     return config, plan, create_state(variables, plan.recipe.optimizer, keep_base=True)

@@ -27,7 +27,8 @@ NETWORKS = (
     "synthesizer",
     "emotion_head",
 )
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# float64 is for checks, under jax_enable_x64.
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
 SYNTHESIZERS = ("teaser",)
 
 
