@@ -27,7 +27,7 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     config.phases = ConfigDict(
         dict(
             pretrain=dict(
-                steps=468_600 if full else 2000,
+                steps=468_600 if full else 3000,
                 train=(POSE, *FACE_ENCODERS),
                 cycle=False,
                 losses=dict(

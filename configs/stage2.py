@@ -53,13 +53,13 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     config.phases = ConfigDict(
         dict(
             A=dict(
-                steps=50_000 if full else 1000,
+                steps=50_000 if full else 6500,
                 train=(*FACE_ENCODERS, "emotion_head"),
                 cycle=False,
                 losses=landmarks | labels | base | regularizers,
             ),
             B=dict(
-                steps=575_000 if full else 110,
+                steps=575_000 if full else 200,
                 train=(*FACE_ENCODERS, "token_encoder", "synthesizer", "emotion_head"),
                 cycle=True,
                 losses=landmarks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,3 +183,17 @@ def test_mistakes_end_with_one_line_and_status_2(place, arguments, message):
     assert result.returncode == 2, (result.stdout[-500:], result.stderr[-1500:])
     assert message in result.stderr and "Traceback" not in result.stderr
     assert sum(line.startswith("error: ") for line in result.stderr.splitlines()) == 1
+
+
+def test_a_damaged_shard_ends_training_with_one_line_that_names_it(place):
+    data = place / "damaged"
+    shutil.copytree(place / "data", data)
+    (shard,) = (data / "synthetic" / "wild2d").rglob("*train.tfrecord*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    shard.write_bytes(content)
+    arguments = train(place, 1, "--config.phases.pretrain.steps=50")
+    arguments += [f"--config.data.root={data}", f"--workdir={place / 'unlucky'}"]
+    result = run(place, "train", *arguments)
+    assert result.returncode == 2, (result.stdout[-500:], result.stderr[-1500:])
+    assert str(shard) in result.stderr and "Traceback" not in result.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ from fields_jax.training.optim import make_optimizer
 from fields_jax.training.parallel import MAPPINGS
 from fields_jax.training.step import Assets, Phase, Recipe
 from fields_jax.types import FlameModel
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
