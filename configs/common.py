@@ -31,7 +31,7 @@ def base_config(variant: str) -> ConfigDict:
             stage=0,
             seed=0,
             image_size=224 if full else 64,  # a multiple of 32
-            batch_size=64 if full else 16,  # over all devices
+            batch_size=64 if full else 32,  # over all devices
             parallel="pmap",  # or "shard_map": same step, same gradients
             head="",  # FLAME .npz made by `fields_jax.convert`; empty: the procedural head
             init_from="",  # a workdir or a converted checkpoint to start from
@@ -75,7 +75,7 @@ def _losses(full: bool) -> dict:
         # Weights of the eight classes (neutral ... contempt); () for none. Ours for :synthetic:
         # about the inverse root of the class prior, mean 1.
         class_weights=() if full else (0.45, 0.35, 0.75, 1.0, 1.5, 1.9, 0.75, 1.9),
-        va_min_count=16 if full else 4,  # labels that PCC and CCC need in the global batch
+        va_min_count=16,  # labels that PCC and CCC need in the global batch
         va_weights="fixed",  # or "shake": EmoNet's random weights, afresh each step
         region_growth=(0.5, 0.2),  # mouth and eye boxes grow by this share on each side
         perceptual_weights="",  # converted VGG16; empty switches the perceptual loss off
@@ -103,8 +103,8 @@ def _data(full: bool) -> dict:
     return dict(
         root="data" if full else "data/embedded",
         mixture=mixture,  # TFDS folders below root, with their shares of each batch
-        crop_scale=(1.2, 1.8) if full else (1.15, 1.3),  # side of the crop, face boxes
-        eval_crop_scale=1.4 if full else 1.2,
+        crop_scale=(1.2, 1.8) if full else (1.3, 1.5),  # side of the crop, face boxes
+        eval_crop_scale=1.4,
         augment=dict(
             # Colours, on the scale of SMIRK's and TEASER's pipelines; p_* are probabilities.
             brightness=0.2,

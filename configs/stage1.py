@@ -27,8 +27,9 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     config.phases = ConfigDict(
         dict(
             pretrain=dict(
-                steps=468_600 if full else 3000,
+                steps=468_600 if full else 3500,
                 train=(POSE, *FACE_ENCODERS),
+                rates=dict(),
                 cycle=False,
                 losses=dict(
                     landmark_contour=100.0,

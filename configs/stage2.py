@@ -24,24 +24,24 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
         set_encoder_rates(config, 2.5e-4, pose_head=2.5e-4)
     else:
         set_encoder_rates(config, 1e-3, pose_head=1e-4)
-    config.optim.rules.synthesizer.lr = 1e-3 if full else 2e-3
+    config.optim.rules.synthesizer.lr = 1e-3 if full else 4e-3
     config.optim.rules.emotion.lr = 1e-3
     if full:
         config.optim.period = 3125  # one epoch of 50,000 samples at batch 16
 
     landmarks = dict(
-        landmark_contour=100.0 if full else 300.0,
-        landmark_105=100.0 if full else 1000.0,
-        landmark_203=1000.0,
+        landmark_contour=100.0 if full else 150.0,
+        landmark_105=100.0 if full else 500.0,
+        landmark_203=1000.0 if full else 500.0,
     )
     labels = dict(
-        gt_expression=1.0,
-        gt_jaw=10.0 if full else 30.0,
-        gt_eyelid=1.0 if full else 10.0,
-        emotion=1.0,
-        va_mse=1.0,
+        gt_expression=1.0 if full else 3.0,
+        gt_jaw=10.0 if full else 60.0,
+        gt_eyelid=1.0 if full else 15.0,
+        emotion=1.0 if full else 2.0,
+        va_mse=1.0 if full else 2.0,
         va_pcc=0.5,
-        va_ccc=0.5,
+        va_ccc=0.5 if full else 1.0,
     )
     # L_3D-GT and the landmarks move the expression on purpose; the base only steadies it.
     base = dict(
@@ -49,18 +49,20 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
         base_jaw=1e-2,
         base_shape=1e-1,
     )
-    regularizers = dict(reg_expression=1e-3, reg_jaw=1e-2)
+    regularizers = dict(reg_expression=1e-3 if full else 5e-3, reg_jaw=1e-2)
     config.phases = ConfigDict(
         dict(
             A=dict(
-                steps=50_000 if full else 6500,
+                steps=50_000 if full else 3500,
                 train=(*FACE_ENCODERS, "emotion_head"),
+                rates=dict(),
                 cycle=False,
                 losses=landmarks | labels | base | regularizers,
             ),
             B=dict(
-                steps=575_000 if full else 200,
+                steps=575_000 if full else 100,
                 train=(*FACE_ENCODERS, "token_encoder", "synthesizer", "emotion_head"),
+                rates=dict() if full else dict.fromkeys((*FACE_ENCODERS, "emotion_head"), 0.1),
                 cycle=True,
                 losses=landmarks
                 | labels

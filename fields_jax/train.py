@@ -85,7 +85,7 @@ def _import_pipeline():
 
 
 def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """This process's share of every global batch from `start_step` on: checked, step inputs only."""
+    """This process's share of every global batch from `start_step` on, checked."""
     from data_pipelines.spec import training_arrays, validate_batch
 
     for batch in pipeline.mixture(

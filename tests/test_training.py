@@ -63,6 +63,15 @@ def test_a_resting_network_keeps_parameters_and_moments():
     np.testing.assert_array_equal(params["two"]["x"]["bias"], 1.0)
 
 
+def test_a_phase_may_slow_a_network_down():
+    optimizer = optim.make_optimizer(PARAMS, RULES)
+    state = {name: optimizer[name].init(tree) for name, tree in PARAMS.items()}
+    gradients = jax.tree.map(jnp.ones_like, PARAMS)
+    params, _ = optim.update(optimizer, gradients, PARAMS, state, jnp.asarray(0.5), {"two": 0.25})
+    np.testing.assert_allclose(params["one"]["kernel"], 1 - 0.5 * 0.1, rtol=1e-4)
+    np.testing.assert_allclose(params["two"]["x"]["kernel"], 1 - 0.25 * 0.5 * 0.2, rtol=1e-4)
+
+
 def test_schedule_by_hand():
     def factor(step, period=0, warmup=0):
         return float(
@@ -185,6 +194,7 @@ def test_phases_follow_the_config():
         ("losses.class_weights", (1.0, 2.0), "eight numbers"),
         ("model.synthesizer", "unet", "unet"),
         ("model.n_expression", 60, "n_expression"),
+        ("phases.B.rates", {"decoder": 0.1}, "unknown network 'decoder' in config.phases.B.rates"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused_by_name(key, value, message, tiny_head):

@@ -77,13 +77,21 @@ def update(
     params: dict[str, PyTree],
     opt_state: dict[str, PyTree],
     factor: jax.Array,
+    shares: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
-    """Moves the networks that have gradients; the others keep parameters and moments."""
+    """Moves the networks that have gradients; the others keep parameters and moments.
+
+    Args:
+      optimizer, gradients, params, opt_state: by network.
+      factor: share of every rate, see `schedule_factor`.
+      shares: a further share for some networks.
+    """
     params, opt_state = dict(params), dict(opt_state)
     for network, gradient in gradients.items():
         updates, opt_state[network] = optimizer[network].update(
             gradient, opt_state[network], params[network]
         )
-        scaled = jax.tree.map(lambda u: u * factor, updates)
+        share = factor * (shares or {}).get(network, 1.0)
+        scaled = jax.tree.map(lambda u, share=share: u * share, updates)
         params[network] = optax.apply_updates(params[network], scaled)
     return params, opt_state

@@ -13,7 +13,7 @@ from fields_jax.flame.reduce import landmark_head
 from fields_jax.losses import table
 from fields_jax.losses.cycle import GROUPS, CycleSettings
 from fields_jax.losses.table import LossSettings, expression_gram
-from fields_jax.models.fields import build_model, variable_shapes
+from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.training import checkpoint
 from fields_jax.training.optim import make_optimizer
@@ -113,7 +113,13 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
         weights = {k: float(w) for k, w in phase.losses.items() if w and k not in dropped}
         train = tuple(phase.train) + (("pose_encoder",) if from_scratch else ())
         steps = max(1, round(phase.steps * config.steps_scale))
-        phases.append(Phase(name, start, steps, train, bool(phase.cycle), weights))
+        rates = dict(phase.rates)
+        if unknown := sorted(rates.keys() - set(NETWORKS)):
+            raise UserError(
+                f"unknown network {unknown[0]!r} in config.phases.{name}.rates; "
+                f"known: {', '.join(NETWORKS)}"
+            )
+        phases.append(Phase(name, start, steps, train, bool(phase.cycle), weights, rates))
         start += steps
     asked = {name for phase in config.phases.values() for name, w in phase.losses.items() if w}
     if "perceptual" in dropped & asked:
@@ -132,9 +138,11 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
 def describe(phase: Phase) -> str:
     """One line that says what a phase does."""
     cycle = ", with the cycle in turns" if phase.cycle else ""
+    rates = {name: f" at {share:g} of its rate" for name, share in phase.rates.items()}
+    trained = ", ".join(name + rates.get(name, "") for name in phase.train)
     end = phase.start + phase.steps
     return (
-        f"phase {phase.name}: steps {phase.start}..{end}{cycle}; trains {', '.join(phase.train)}; "
+        f"phase {phase.name}: steps {phase.start}..{end}{cycle}; trains {trained}; "
         f"losses {', '.join(f'{k} x {w:g}' for k, w in phase.weights.items())}"
     )
 

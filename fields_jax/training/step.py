@@ -61,6 +61,7 @@ class Phase:
     train: tuple[str, ...]
     cycle: bool
     weights: Mapping[str, float]
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # share, by network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -408,7 +409,9 @@ def _advance(
     factor = schedule_factor(state.step, start=phase.start, length=phase.steps, **recipe.schedule)
     norms = {f"gradient_norm/{prefix}{k}": optax.tree.norm(v) for k, v in gradients.items()}
     finite = jnp.all(jnp.isfinite(jnp.stack([metrics[f"{prefix}loss"], *norms.values()])))
-    params, opt_state = update(recipe.optimizer, gradients, state.params, state.opt_state, factor)
+    params, opt_state = update(
+        recipe.optimizer, gradients, state.params, state.opt_state, factor, phase.rates
+    )
     new = state.replace(params=params, opt_state=opt_state, batch_stats=stats)
     kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
     return kept, metrics | norms | {"schedule_factor": factor, "finite": finite}
