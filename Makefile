@@ -34,7 +34,7 @@ demo: install
 	    --out=$(RUN)/report.html --evaluation_out=$(RUN)/evaluation.json
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -32,6 +32,7 @@ EXTRAS = {
         "scikit-learn>=1.5",  # the oracle of the classification metrics
         "hypothesis>=6.100",
         "pytest>=8",
+        "pytest-xdist>=3.6",  # two workers: tests mostly compile, on one core each
         "ruff>=0.9",
     ],
 }
