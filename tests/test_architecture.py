@@ -38,6 +38,8 @@ ALLOWED = {
         *("types", "cli", "flame", "render", "models", "evaluation", "evaluate"),
         "training.checkpoint",
     ),
+    "fields_jax.convert": ("types", "cli", "flame"),
+    "fields_jax.convert.networks": ("cli", "convert", "models", "training.checkpoint", "configs"),
     "fields_jax.train": ("cli", "flame", "training"),
     "fields_jax.evaluate": ("types", "cli", "flame", "evaluation", "training.checkpoint"),
     "data_pipelines": ("fields_jax.flame", "fields_jax.render", "fields_jax.types"),

@@ -6,6 +6,8 @@ import dataclasses
 import io
 import json
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,19 +65,29 @@ def save_flame(path: str, model: FlameModel) -> None:
             arrays[f"{field.name}.barycentric"] = value.barycentric
         else:
             arrays[field.name] = value
-    meta = {name: getattr(model, name) for name in _STATIC} | {"format": _FORMAT}
-    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    write_arrays(path, arrays, {name: getattr(model, name) for name in _STATIC})
+
+
+def write_arrays(path: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Writes the named arrays of a head and its static fields; the file appears whole or not."""
+    stored = {key: np.asarray(value) for key, value in arrays.items()}
+    meta = dict(meta) | {"format": _FORMAT}
+    stored["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{key: np.asarray(value) for key, value in arrays.items()})
-    epath.Path(path).write_bytes(buffer.getvalue())
+    np.savez_compressed(buffer, **stored)
+    file = epath.Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(file.name + ".unfinished")
+    unfinished.write_bytes(buffer.getvalue())
+    unfinished.replace(file)
 
 
-def load_flame(path: str) -> FlameModel:
-    """Reads a head written by `save_flame`.
+def read_arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and static fields of a head file, which may be incomplete.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: not a head of ours, an array missing, misshapen or not finite.
+      ValueError: not a head file of ours.
     """
     file = epath.Path(path)
     if not file.exists():
@@ -90,8 +102,20 @@ def load_flame(path: str) -> FlameModel:
         meta = json.loads(bytes(arrays.pop("meta")))
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a head file of fields_jax ({error})") from error
-    _check(path, arrays, meta)
+    if meta.get("format") != _FORMAT:
+        raise ValueError(f"{path} has head format {meta.get('format')}, this version reads 1")
+    return arrays, meta
 
+
+def load_flame(path: str) -> FlameModel:
+    """Reads a head written by `save_flame` or by the converter.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: not a head of ours, an array missing, misshapen or not finite.
+    """
+    arrays, meta = read_arrays(path)
+    _check(path, arrays, meta)
     fields = {
         name: LandmarkEmbedding(
             face_index=arrays.pop(f"{name}.face_index"),
@@ -109,12 +133,13 @@ def load_flame(path: str) -> FlameModel:
 
 
 def _check(path: str, arrays: dict[str, np.ndarray], meta: dict) -> None:
-    if meta.get("format") != _FORMAT:
-        raise ValueError(f"{path} has head format {meta.get('format')}, this version reads 1")
     sizes: dict[str, int] = {}
     for key, shape in _SHAPES.items():
         if key not in arrays:
-            raise ValueError(f"{path} lacks the array {key!r}; convert the head again")
+            raise ValueError(
+                f"{path} lacks the array {key!r}: complete it with "
+                f"`python -m fields_jax.convert embeddings DIR {path}`"
+            )
         found = arrays[key].shape
         letters = zip(shape, found, strict=False)
         fits = len(shape) == len(found) and all(

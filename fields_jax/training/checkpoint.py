@@ -85,6 +85,14 @@ def save(
         raise RuntimeError(f"checkpoint {step} was not written: a later one exists in the workdir")
 
 
+def write_networks(target: str, variables: Mapping[str, PyTree], meta: Mapping[str, Any]) -> None:
+    """Writes networks that were trained elsewhere, as step 0 of a workdir of their own."""
+    items = {kind: ocp.args.StandardSave(tree) for kind, tree in variables.items()}
+    items["meta"] = ocp.args.JsonSave(dict(meta))
+    with open_manager(target) as manager:
+        manager.save(0, args=ocp.args.Composite(**items))
+
+
 def restore(manager: ocp.CheckpointManager, target: TrainState) -> TrainState:
     """The latest state, with the types and shardings of `target`.
 

@@ -1,0 +1,1 @@
+"""Files of others (FLAME, SMIRK, TEASER, torch), read without their software and without trust."""

@@ -1,0 +1,54 @@
+"""Converts published files into what the commands take.
+
+    python -m fields_jax.convert flame generic_model.pkl HEAD.npz
+    python -m fields_jax.convert embeddings DIR HEAD.npz
+    python -m fields_jax.convert teaser TEASER.pt DIR
+    python -m fields_jax.convert vgg16 vgg16.pth DIR
+
+`flame` writes a head for --head and `embeddings` completes it with landmark tables, eyelids, masks
+and texture coordinates. `teaser` writes a folder for --config.init_from and --workdir, `vgg16` one
+for --config.losses.perceptual_weights. Nothing in the sources is run; torch and chumpy are not
+needed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import flags
+
+from fields_jax.cli import UserError, run
+from fields_jax.convert import flame, networks
+from fields_jax.flame.io import load_flame
+
+KINDS = ("flame", "embeddings", "teaser", "vgg16")
+
+
+def define_flags() -> None:
+    """The flags of the command."""
+    flags.DEFINE_string("flame_version", "", "version of FLAME (default: told by the file's name)")
+
+
+def main(argv: list[str]) -> None:
+    """The command."""
+    if len(argv) != 4 or argv[1] not in KINDS:
+        raise UserError(f"usage: convert {{{'|'.join(KINDS)}}} SOURCE TARGET; see --help")
+    _, kind, source, target = argv
+    if kind == "flame":
+        version = flame.convert_model(source, target, flags.FLAGS.flame_version)
+        print(f"written: {target} (FLAME {version}); complete it with")
+        print(f"    python -m fields_jax.convert embeddings DIR {target}")
+    elif kind == "embeddings":
+        for file in flame.convert_embeddings(source, target):
+            print(f"read: {file}")
+        head = load_flame(target)
+        print(f"written: {target} (FLAME {head.version}, sha256 {head.sha256[:12]})")
+    elif kind == "teaser":
+        print(f"written: {target}, {networks.convert_teaser(source, target)} entries used")
+    else:
+        print(f"written: {target}, {networks.convert_vgg16(source, target)} entries used")
+
+
+if __name__ == "__main__":
+    define_flags()
+    sys.exit(run(main))

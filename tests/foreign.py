@@ -1,0 +1,197 @@
+"""Files in the formats of FLAME and torch, written without either, for the converters to read."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import io
+import pickle
+import struct
+import sys
+import types
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from fields_jax.convert.flame import FACES, VERTICES
+from fields_jax.convert.torch_files import _MAGIC
+
+_KINDS = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage"}
+
+
+@contextlib.contextmanager
+def pretended(*names: str):
+    """Modules that exist only while something is pickled, with a class for each dotted name."""
+    made, classes = {}, []
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        made.setdefault(module, types.ModuleType(module))
+        kind = type(attribute, (), {"__module__": module})
+        setattr(made[module], attribute, kind)
+        classes.append(kind)
+    parents = {name.partition(".")[0]: types.ModuleType(name.partition(".")[0]) for name in made}
+    with contextlib.ExitStack() as stack:
+        for name, module in (parents | made).items():
+            before = sys.modules.get(name)
+            sys.modules[name] = module
+            stack.callback(
+                sys.modules.__setitem__ if before else sys.modules.pop, name, *[before or None]
+            )
+        yield classes
+
+
+def flame_pickle(**changes) -> bytes:
+    """A model pickle as Python 2 and chumpy wrote it: right shapes, mostly zeros."""
+    rng = np.random.default_rng(0)
+
+    def sparse_random(*shape):
+        array = np.zeros(shape)
+        array.reshape(-1)[:: max(array.size // 500, 1)] = 0.01
+        return array
+
+    weights = np.zeros((VERTICES, 5))
+    weights[np.arange(VERTICES), np.arange(VERTICES) % 5] = 1
+    regressor = np.zeros((5, VERTICES))
+    regressor[np.arange(5), 7 * np.arange(5)] = 1
+    parts = {
+        "v_template": rng.standard_normal((VERTICES, 3)) * 0.1,
+        "posedirs": sparse_random(VERTICES, 3, 36),
+        "J_regressor": scipy.sparse.csc_matrix(regressor),
+        "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], range(5)], np.uint32),
+        "weights": weights,
+        "f": rng.integers(0, VERTICES, (FACES, 3)).astype(np.uint32),
+        "bs_style": "lbs",
+    } | changes
+    with pretended("chumpy.ch.Ch") as (chumpy,):
+        wrapped = chumpy()
+        wrapped.__dict__["x"] = parts.pop("shapedirs", sparse_random(VERTICES, 3, 400))
+        content = pickle.dumps(parts | {"shapedirs": wrapped}, protocol=2)
+    for new, old in ((b"numpy._core", b"numpy.core"), (b"scipy.sparse._c", b"scipy.sparse.c")):
+        content = content.replace(new, old)
+    return content
+
+
+class _Tensor:
+    """Pickles as torch's do: a function of a storage, which is a persistent id."""
+
+    def __init__(self, array: np.ndarray, key: str, rebuild, storage) -> None:
+        self.array, self.key, self.rebuild, self.storage = array, key, rebuild, storage
+
+    def __reduce__(self):
+        strides = tuple(n // self.array.itemsize for n in self.array.strides)
+        arguments = (self.storage, 0, self.array.shape, strides, False, collections.OrderedDict())
+        return self.rebuild, arguments
+
+
+def _torch_pickle(tree: dict[str, np.ndarray], extra: dict) -> tuple[bytes, dict[str, np.ndarray]]:
+    names = [f"torch.{kind}" for kind in _KINDS.values()] + ["torch._utils._rebuild_tensor_v2"]
+    with pretended(*names) as classes:
+        kinds, rebuild = dict(zip(_KINDS, classes, strict=False)), classes[-1]
+        marks, storages, stream = {}, {}, io.BytesIO()
+
+        class Pickler(pickle.Pickler):
+            def persistent_id(self, obj):
+                return marks.get(id(obj))
+
+        described = {}
+        for key, (name, array) in enumerate(tree.items()):
+            storage = object()
+            kind = kinds[array.dtype.name]
+            marks[id(storage)] = ("storage", kind, str(key), "cpu", array.size)
+            storages[str(key)] = array
+            described[name] = _Tensor(array, str(key), rebuild, storage)
+        Pickler(stream, protocol=2).dump(collections.OrderedDict(described) | extra)
+    return stream.getvalue(), storages
+
+
+def torch_zip(tree: dict[str, np.ndarray], **extra) -> bytes:
+    """What torch.save writes today."""
+    content, storages = _torch_pickle(tree, extra)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("model/data.pkl", content)
+        archive.writestr("model/byteorder", b"little")
+        for key, array in storages.items():
+            archive.writestr(f"model/data/{key}", array.tobytes())
+    return stream.getvalue()
+
+
+def torch_sequence(tree: dict[str, np.ndarray], **extra) -> bytes:
+    """What torch.save wrote before the zip format."""
+    content, storages = _torch_pickle(tree, extra)
+    head = [_MAGIC, 1001, {"protocol_version": 1001, "little_endian": True}]
+    out = b"".join(pickle.dumps(part, protocol=2) for part in head) + content
+    out += pickle.dumps(list(storages), protocol=2)
+    for array in storages.values():
+        out += struct.pack("<q", array.size) + array.tobytes()
+    return out
+
+
+def embedding_folder(folder: Path, faces: np.ndarray) -> None:
+    """Everything published around the model, in its formats, with random places."""
+    rng = np.random.default_rng(1)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def places(*shape):
+        weight = rng.random((*shape, 3)) + 0.1
+        return rng.integers(0, FACES, shape), weight / weight.sum(-1, keepdims=True)
+
+    names = ("torch._utils._rebuild_tensor_v2", "torch.storage._load_from_bytes")
+    static, contour, full = places(51), places(79, 17), places(1, 68)
+    with pretended(*names) as (rebuild, load):
+
+        class Storage:
+            def __init__(self, array):
+                self.array = array
+
+            def __reduce__(self):
+                return load, (_storage_bytes(self.array),)
+
+        tensors = [
+            _Tensor(array, "0", rebuild, Storage(array))
+            for array in (contour[0], contour[1].astype(np.float32))
+        ]
+        table = {
+            "static_lmk_faces_idx": static[0],
+            "static_lmk_bary_coords": static[1],
+            "dynamic_lmk_faces_idx": tensors[0],
+            "dynamic_lmk_bary_coords": tensors[1],
+            "full_lmk_faces_idx": full[0],
+            "full_lmk_bary_coords": full[1],
+        }
+        np.save(folder / "landmark_embedding.npy", np.array(table, object), allow_pickle=True)
+    for name, count in (("mediapipe_landmark_embedding", 105), ("203_landmark_embeding_new", 203)):
+        index, weight = places(count)
+        sides = {f"landmark_{s}_indices": np.arange(9) for s in ("front", "left", "right")}
+        np.savez(
+            folder / f"{name}.npz",
+            lmk_face_idx=index,
+            lmk_b_coords=weight,
+            landmark_indices=np.arange(count),
+            **(sides if count == 203 else {}),
+        )
+    for side in "lr":
+        np.save(folder / f"{side}_eyelid.npy", np.zeros((VERTICES, 3)))
+    masks = pickle.dumps({"face": np.arange(1787), "lips": np.arange(254)}, protocol=0)
+    (folder / "FLAME_masks.pkl").write_bytes(masks)
+    lines = [f"vt {i / 9} 0.5" for i in range(9)]
+    lines += ["f " + " ".join(f"{v + 1}/{k + 1}" for k, v in enumerate(row)) for row in faces]
+    (folder / "head_template.obj").write_text("# template\n" + "\n".join(lines) + "\n")
+
+
+def _storage_bytes(array: np.ndarray) -> bytes:
+    """A storage by itself, in the format before zip."""
+    with pretended("torch." + _KINDS[array.dtype.name]) as (kind,):
+        storage, stream = object(), io.BytesIO()
+
+        class Pickler(pickle.Pickler):
+            def persistent_id(self, obj):
+                return ("storage", kind, "0", "cpu", array.size) if obj is storage else None
+
+        Pickler(stream, protocol=2).dump(storage)
+    head = [_MAGIC, 1001, {"little_endian": True}]
+    out = b"".join(pickle.dumps(part, protocol=2) for part in head) + stream.getvalue()
+    out += pickle.dumps(["0"], protocol=2)
+    return out + struct.pack("<q", array.size) + array.tobytes()

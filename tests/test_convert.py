@@ -1,0 +1,287 @@
+"""The converters: right arrays from foreign files, nothing run, damage named."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+
+import numpy as np
+import pytest
+import scipy.sparse
+from flax import traverse_util
+
+from configs import stage2
+from fields_jax.cli import UserError
+from fields_jax.convert import flame, networks, pickles, torch_files
+from fields_jax.convert.pickles import read_pickle
+from fields_jax.flame.io import load_flame, read_arrays
+from fields_jax.models.fields import build_model, variable_shapes
+from fields_jax.training import checkpoint
+from tests.foreign import embedding_folder, flame_pickle, torch_sequence, torch_zip
+
+TENSORS = {
+    "encoder.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+    "encoder.turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "half": np.ones(3, np.float16),
+    "batches": np.array([7], np.int64).reshape(()),
+}
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """(folder, path of the converted and completed head)."""
+    folder = tmp_path_factory.mktemp("flame")
+    (folder / "generic_model.pkl").write_bytes(flame_pickle())
+    target = str(folder / "head.npz")
+    flame.convert_model(str(folder / "generic_model.pkl"), target)
+    embedding_folder(folder / "tables", read_arrays(target)[0]["faces"])
+    return folder, target
+
+
+def test_model_and_tables_become_a_head(head):
+    folder, target = head
+    with pytest.raises(ValueError, match=r"fields_jax.convert embeddings DIR .*head.npz"):
+        load_flame(target)
+    assert len(flame.convert_embeddings(str(folder / "tables"), target)) == 7
+    loaded = load_flame(target)
+    assert (loaded.name, loaded.version, len(loaded.sha256)) == ("FLAME", "2020", 64)
+    assert loaded.shape_basis.shape == (5023, 3, 300) and loaded.expression_basis.shape[-1] == 100
+    np.testing.assert_array_equal(loaded.joint_regressor[2].argmax(), 14)
+    np.testing.assert_array_equal(loaded.joint_regressor.sum(1), 1)
+    table = np.load(folder / "tables" / "mediapipe_landmark_embedding.npz")
+    np.testing.assert_array_equal(loaded.landmarks_105.face_index, table["lmk_face_idx"])
+    assert loaded.contour.barycentric.shape == (79, 17, 3) and loaded.front_203.sum() == 9
+    assert loaded.face_vertices.shape == (1787,) and loaded.uv.shape == (9, 2)
+    inside = np.asarray(loaded.face_vertices)[np.asarray(loaded.face_triangles)]
+    assert inside.max() < 1787
+
+
+@pytest.mark.parametrize("kind", ["csc", "csr"])
+def test_sparse_matrices_as_scipy_makes_them_dense(kind):
+    matrix = scipy.sparse.random(5, 40, 0.2, format=kind, random_state=0)
+    found = read_pickle(io.BytesIO(pickle.dumps(matrix)), "x.pkl", pickles.FLAME)
+    np.testing.assert_array_equal(found.dense(), matrix.toarray())
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_sequence])
+def test_torch_files_are_read_without_torch(tmp_path, write):
+    path = tmp_path / "model.pt"
+    path.write_bytes(write(TENSORS, epoch=3))
+    found = torch_files.read_torch(str(path))
+    assert found.pop("epoch") == 3 and list(found) == list(TENSORS)
+    for name, array in TENSORS.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def evil(protocol: int) -> bytes:
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (os.environ["EVIL"],)
+
+    return pickle.dumps({"v_template": Evil()}, protocol=protocol)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_malicious_pickle_runs_nothing_and_is_refused_by_name(tmp_path, monkeypatch, protocol):
+    monkeypatch.setenv("EVIL", str(tmp_path / "made"))
+    path = tmp_path / "generic_model.pkl"
+    path.write_bytes(evil(protocol))
+    with pytest.raises(UserError, match=rf"{path} names \w+\.mkdir"):
+        flame.convert_model(str(path), str(tmp_path / "head.npz"))
+    assert sorted(os.listdir(tmp_path)) == ["generic_model.pkl"]
+    pickle.loads(path.read_bytes())  # what any other reader would have done
+    assert (tmp_path / "made").is_dir()
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_sequence])
+def test_a_malicious_checkpoint_runs_nothing_and_is_refused_by_name(tmp_path, write):
+    path = tmp_path / "model.pt"
+    path.write_bytes(write(TENSORS, extra=os.system))
+    with pytest.raises(UserError, match=r"names \w+\.system"):
+        torch_files.read_torch(str(path))
+
+
+def small_pickle() -> bytes:
+    array = np.arange(6.0).reshape(2, 3)
+    return pickle.dumps({"a": array, "s": scipy.sparse.csc_matrix(array)}, protocol=2)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "zip", "sequence"])
+def test_damaged_files_are_read_or_refused_and_never_crash(tmp_path, kind):
+    content = {
+        "pickle": small_pickle,
+        "zip": lambda: torch_zip(TENSORS),
+        "sequence": lambda: torch_sequence(TENSORS),
+    }[kind]()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for trial in range(200):
+        damaged = bytearray(content)
+        if trial % 4 == 0:
+            del damaged[rng.integers(len(damaged)) :]
+        else:
+            for place in rng.integers(len(damaged), size=trial % 4):
+                damaged[place] ^= 1 << rng.integers(8)
+        path = tmp_path / "file"
+        path.write_bytes(damaged)
+        try:
+            if kind == "pickle":
+                read_pickle(io.BytesIO(bytes(damaged)), "file", pickles.FLAME)
+            else:
+                torch_files.read_torch(str(path))
+        except UserError as error:
+            refused += 1
+            assert "file" in str(error) or "storage" in str(error)
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": np.ones((5023, 5))}, "rows of 'weights' are no skinning weights"),
+        ({"v_template": np.zeros((5023, 2))}, r"'v_template' has shape \(5023, 2\)"),
+        ({"v_template": np.full((5023, 3), np.nan)}, "'v_template' holds values that are not"),
+        ({"posedirs": "none"}, "'posedirs' has type str"),
+        ({"kintree_table": np.zeros((2, 5), np.int64)}, "joint parents"),
+        ({"f": np.full((9976, 3), 5023)}, "'f' refers to vertices outside 0..5022"),
+    ],
+)
+def test_a_model_that_is_not_flame_is_refused_by_entry(tmp_path, changes, message):
+    path = tmp_path / "generic_model.pkl"
+    path.write_bytes(flame_pickle(shapedirs=np.zeros((5023, 3, 400), np.float32), **changes))
+    with pytest.raises(UserError, match=message):
+        flame.convert_model(str(path), str(tmp_path / "head.npz"))
+    assert not (tmp_path / "head.npz").exists()
+
+
+def test_version_comes_from_the_name_or_the_user(tmp_path):
+    names = {
+        "flame2023_Open.pkl": "2023 Open",
+        "flame2023.pkl": "2023",
+        "generic_model.pkl": "2020",
+    }
+    assert {name: flame._version(name) for name in names} == names
+    with pytest.raises(UserError, match="--flame_version"):
+        flame._version("model.pkl")
+
+
+def test_absent_tables_are_named(head, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has no landmark_embedding.npy"):
+        flame.convert_embeddings(str(tmp_path), head[1])
+
+
+# Where the reference's modules are lists: our name, and the key it has there.
+LISTS = {
+    r"blocks_(\d)_(\d)": r"blocks.\1.\2",
+    r"(pose_cam|shape|expression)_layers_0": r"\1_layers.0",
+    r"token_layers_(\d)_0": r"token_layers.\1.0",
+    r"mlp_shared_0": r"mlp_shared.0",
+    r"resnet_blocks_(\d)": r"resnet_blocks.\1",
+    r"conv_block_(\d)": r"conv_block.\1",
+    r"decoder_(\d)_(\d)": r"decoder_\1.\2",
+}
+
+
+def torch_key(path: tuple[str, ...]) -> str:
+    """The reference's key of one of our leaves, by the table above and not by the converter."""
+    network, *modules, leaf = path[1:]
+    prefix = "teaser_generator" if network == "synthesizer" else f"teaser_encoder.{network}"
+    for ours, theirs in LISTS.items():
+        modules = [re.sub(rf"^{ours}$", theirs, module) for module in modules]
+    names = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+    return ".".join([prefix, *modules, names.get(leaf, leaf)])
+
+
+@pytest.fixture(scope="module")
+def teaser():
+    """A state dict of TEASER's keys and torch's shapes, and the arrays it must become."""
+    shapes = variable_shapes(build_model(stage2.get_config("full")))
+    flat = traverse_util.flatten_dict(shapes)
+    state, expected = {}, {}
+    for path, leaf in flat.items():
+        if path[1] == "emotion_head":
+            continue
+        array = np.zeros(leaf.shape, np.float32)
+        array.reshape(-1)[:: max(array.size // 7, 1)] = len(state) + 1
+        expected[path] = array
+        if array.ndim == 4:
+            array = array.transpose((2, 3, 0, 1) if "upconv" in path[-2] else (3, 2, 0, 1))
+        state[torch_key(path)] = np.ascontiguousarray(array.T if array.ndim == 2 else array)
+        if path[-1] == "var":
+            counter = torch_key(path).replace("running_var", "num_batches_tracked")
+            state[counter] = np.array([3], np.int64).reshape(())
+    return state, expected
+
+
+def test_teaser_keys_are_those_of_the_reference(teaser):
+    state, _ = teaser
+    assert len(state) == 1300 and sum("num_batches" in key for key in state) == 192
+    for key in (
+        "teaser_encoder.shape_encoder.encoder.blocks.3.1.conv_dw.weight",
+        "teaser_encoder.token_encoder.token_layers.2.0.bias",
+        "teaser_generator.encoder1.adain2.mlp_shared.0.weight",
+        "teaser_generator.resnet_blocks.4.conv_block.6.running_mean",
+        "teaser_generator.token_decoder.decoder_1.0.weight",
+        "teaser_generator.token_decoder.decoder_4.4.bias",
+        "teaser_generator.token_zero_conv_2.weight",
+        "teaser_generator.upconv3.bias",
+    ):
+        assert key in state, key
+
+
+def test_teaser_is_converted_and_read_back(teaser, tmp_path):
+    state, expected = teaser
+    path = tmp_path / "TEASER.pt"
+    path.write_bytes(torch_zip(state))
+    assert networks.convert_teaser(str(path), str(tmp_path / "out")) == 1300 - 192
+    found, meta = checkpoint.read_networks(str(tmp_path / "out"))
+    assert meta["source"]["name"] == "TEASER" and "emotion_head" not in found["params"]
+    flat = traverse_util.flatten_dict(found)
+    assert flat.keys() == expected.keys()
+    for place, array in expected.items():
+        np.testing.assert_array_equal(flat[place], array, err_msg="/".join(place))
+    with pytest.raises(UserError, match="exists already"):
+        networks.convert_teaser(str(path), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("teaser_generator.conv.bias"), "lacks 1 of 1108 arrays, first that of"),
+        (lambda s: s.update(other=np.zeros(3, np.float32)), "has an entry 'other'"),
+        (
+            lambda s: s.update({"teaser_generator.conv.bias": np.zeros(4, np.float32)}),
+            r"'teaser_generator.conv.bias' of shape \(4,\) does not give .*synthesizer/conv/bias",
+        ),
+        (
+            lambda s: s.update({"teaser_generator.conv.bias": np.full(3, np.nan, np.float32)}),
+            "'teaser_generator.conv.bias' holds values that are not finite",
+        ),
+    ],
+)
+def test_a_wrong_entry_is_named_and_nothing_written(teaser, tmp_path, monkeypatch, change, message):
+    state = dict(teaser[0])
+    change(state)
+    monkeypatch.setattr(networks, "read_torch", lambda source: state)
+    with pytest.raises(UserError, match=message):
+        networks.convert_teaser("TEASER.pt", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_vgg16_of_torchvision_serves_the_perceptual_loss(tmp_path):
+    widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    places = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    rng = np.random.default_rng(0)
+    state = {"classifier.0.weight": np.zeros((2, 2), np.float32)}
+    for place, inputs, outputs in zip(places, widths, widths[1:], strict=True):
+        state[f"features.{place}.weight"] = rng.random((outputs, inputs, 3, 3), np.float32)
+        state[f"features.{place}.bias"] = rng.random(outputs, np.float32)
+    path = tmp_path / "vgg16.pth"
+    path.write_bytes(torch_sequence(state))
+    assert networks.convert_vgg16(str(path), str(tmp_path / "vgg")) == 20
+    params = checkpoint.read_params(str(tmp_path / "vgg"))
+    kernel = params["features_21"]["kernel"]
+    np.testing.assert_array_equal(kernel, state["features.21.weight"].transpose(2, 3, 1, 0))
