@@ -116,8 +116,8 @@ def evaluate_workdir(
         inference.config.evaluation.sources = sources
     if data_root:
         inference.config.data.root = data_root
-    if inference.config.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", inference.config.compilation_cache)
+    if cache := inference.config.get("compilation_cache"):
+        jax.config.update("jax_compilation_cache_dir", cache)
     model = resolve_head(head or inference.config.head)
     _check_head(inference, model)
     scores, arrays = evaluate(inference, model, split)

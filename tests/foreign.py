@@ -106,6 +106,10 @@ def _torch_pickle(tree: dict[str, np.ndarray], extra: dict) -> tuple[bytes, dict
     return stream.getvalue(), storages
 
 
+def _memory(array: np.ndarray) -> bytes:
+    return array.ravel(order="K").tobytes()
+
+
 def torch_zip(tree: dict[str, np.ndarray], **extra) -> bytes:
     """What torch.save writes today."""
     content, storages = _torch_pickle(tree, extra)
@@ -114,7 +118,7 @@ def torch_zip(tree: dict[str, np.ndarray], **extra) -> bytes:
         archive.writestr("model/data.pkl", content)
         archive.writestr("model/byteorder", b"little")
         for key, array in storages.items():
-            archive.writestr(f"model/data/{key}", array.tobytes())
+            archive.writestr(f"model/data/{key}", _memory(array))
     return stream.getvalue()
 
 
@@ -125,7 +129,7 @@ def torch_sequence(tree: dict[str, np.ndarray], **extra) -> bytes:
     out = b"".join(pickle.dumps(part, protocol=2) for part in head) + content
     out += pickle.dumps(list(storages), protocol=2)
     for array in storages.values():
-        out += struct.pack("<q", array.size) + array.tobytes()
+        out += struct.pack("<q", array.size) + _memory(array)
     return out
 
 
@@ -194,4 +198,4 @@ def _storage_bytes(array: np.ndarray) -> bytes:
     head = [_MAGIC, 1001, {"little_endian": True}]
     out = b"".join(pickle.dumps(part, protocol=2) for part in head) + stream.getvalue()
     out += pickle.dumps(["0"], protocol=2)
-    return out + struct.pack("<q", array.size) + array.tobytes()
+    return out + struct.pack("<q", array.size) + _memory(array)

@@ -276,7 +276,7 @@ def test_vgg16_of_torchvision_serves_the_perceptual_loss(tmp_path):
     places = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
     rng = np.random.default_rng(0)
     state = {"classifier.0.weight": np.zeros((2, 2), np.float32)}
-    for place, inputs, outputs in zip(places, widths, widths[1:], strict=True):
+    for place, inputs, outputs in zip(places, widths[:-1], widths[1:], strict=True):
         state[f"features.{place}.weight"] = rng.random((outputs, inputs, 3, 3), np.float32)
         state[f"features.{place}.bias"] = rng.random(outputs, np.float32)
     path = tmp_path / "vgg16.pth"

@@ -13,6 +13,12 @@ from fields_jax import host
 FLAG = "--xla_cpu_enable_concurrency_optimized_scheduler"
 
 
+@pytest.fixture(autouse=True)
+def memory_as_it_is(monkeypatch):
+    """The workers of the tests keep giving theirs back."""
+    monkeypatch.setattr(host, "_keep_freed_memory", lambda: None)
+
+
 @pytest.mark.parametrize(
     "given, expected",
     [

@@ -10,7 +10,6 @@ import io
 import math
 import pickle
 import zipfile
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -113,14 +112,9 @@ def _read_zip(content: bytes, source: str) -> Any:
 
         stream = io.BytesIO(archive.read(pickles[0]))
         return read_pickle(stream, source, NAMES, _storages(read_storage))
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-    ) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged directory can fail zipfile in any way
         raise UserError(f"{source} is a damaged zip file ({error}); fetch it anew") from error
 
 
@@ -140,7 +134,10 @@ def _read_sequence(content: bytes, source: str) -> Any:
         return storages.setdefault(key, np.zeros(count, dtype))
 
     found = read_pickle(stream, source, NAMES, _storages(promise_storage))
-    for key in read_pickle(stream, source, {}):
+    keys = read_pickle(stream, source, {})
+    if not isinstance(keys, list):
+        raise UserError(f"{source} is damaged: it has no list of storages; fetch it anew")
+    for key in keys:
         head, storage = stream.read(8), storages.get(key)
         body = b"" if storage is None else stream.read(storage.nbytes)
         if storage is None or len(body) != storage.nbytes or _count(head) != storage.size:
