@@ -45,12 +45,13 @@ ALLOWED = {
     "data_pipelines": ("fields_jax.flame", "fields_jax.render", "fields_jax.types"),
     "data_pipelines.prepare": ("fields_jax.cli",),
     "configs": (),
+    "benchmarks": ("types", "cli", "flame", "render"),
 }
 
 
 def modules() -> list[tuple[str, Path]]:
     found = []
-    for package in ("fields_jax", "data_pipelines", "configs"):
+    for package in ("fields_jax", "data_pipelines", "configs", "benchmarks"):
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             found.append((".".join(parts).removesuffix(".__init__"), path))

@@ -11,98 +11,10 @@ import pytest
 
 from fields_jax.render import rasterize
 from fields_jax.render.camera import to_pixels
+from tests.meshes import oracle, posed_spheres, soup
 
 MODULE = importlib.import_module("fields_jax.render.rasterize")
 SIZE = (40, 36)  # shared by most tests, as are the meshes' shapes: compiling is what takes time
-
-
-def soup(rng, *, batch=4, triangles=120, spread=0.5):
-    """Loose triangles of all sizes, some leaving the frame: vertices [B, 3T, 3], faces [T, 3]."""
-    centre = rng.uniform(-1.1, 1.1, (batch, triangles, 1, 3))
-    extent = spread * rng.uniform(0.02, 1, (batch, triangles, 1, 1)) ** 3
-    corners = centre + extent * rng.normal(size=(batch, triangles, 3, 3))
-    faces = rng.permutation(3 * triangles).reshape(triangles, 3)
-    return corners.reshape(batch, -1, 3).astype(np.float32), faces
-
-
-def sphere(subdivisions=3):
-    """A unit icosphere, counter-clockwise from outside in x right, y up, z to the viewer."""
-    golden = (1 + 5**0.5) / 2
-    points = [[0, i, j * golden] for i in (-1, 1) for j in (-1, 1)]
-    points = np.array([np.roll(point, shift) for shift in range(3) for point in points], float)
-    triples = np.array(np.meshgrid(*[range(12)] * 3, indexing="ij")).reshape(3, -1).T
-    edges = np.linalg.norm(points[triples] - points[np.roll(triples, 1, axis=1)], axis=-1)
-    faces = triples[np.all(np.isclose(edges, 2), axis=1) & (triples[:, 0] == triples.min(axis=1))]
-    a, b, c = (points[faces[:, k]] for k in range(3))
-    faces = faces[np.sum(np.cross(b - a, c - a) * a, axis=1) > 0]
-    for _ in range(subdivisions):
-        middles, split = {}, []
-        points = list(points)
-        for face in faces.tolist():
-            middle = []
-            for edge in zip(face, face[1:] + face[:1], strict=True):
-                if frozenset(edge) not in middles:
-                    middles[frozenset(edge)] = len(points)
-                    points.append(np.mean([points[i] for i in edge], axis=0))
-                middle.append(middles[frozenset(edge)])
-            a, b, c, ab, bc, ca = *face, *middle
-            split += [[a, ab, ca], [b, bc, ab], [c, ca, bc], [ab, bc, ca]]
-        points, faces = np.array(points), np.array(split)
-    return points / np.linalg.norm(points, axis=1, keepdims=True), faces
-
-
-def posed_spheres(rng, zooms=(0.5, 0.8, 0.95, 4.0)):
-    """Turned and bulging spheres as `project` returns them, one per zoom."""
-    points, faces = sphere()
-    vertices = []
-    for zoom in zooms:
-        turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-        turn *= np.sign(np.linalg.det(turn))
-        bulge = 1 + 0.1 * np.sin(5 * points @ rng.normal(size=(3, 1)))
-        vertices.append(zoom * (points * bulge) @ turn.T * [1, -1, -1])
-    return np.array(vertices, np.float32), faces
-
-
-def oracle(vertices, faces, size, *, cull=False, margin=1e-4):
-    """One image by a float64 loop over triangles.
-
-    Returns:
-      Face indices, depths and the pixels in doubt: those within `margin` pixels of an edge that
-      could matter, or with two depths closer than float32 input and 16 bits can tell apart.
-    """
-    height, width = size
-    points = vertices.astype(np.float64)
-    points[:, :2] = (points[:, :2] + 1) * [width / 2, height / 2] - 0.5
-    used = points[np.unique(faces)]
-    quantum = 2.0**-16 * np.ptp(used[np.isfinite(used).all(axis=1), 2])
-    row, column = np.mgrid[:height, :width]
-    face_index = np.full(size, -1)
-    depth, tolerance = np.full(size, np.inf), np.zeros(size)
-    doubt = np.zeros(size, bool)
-    for face, triangle in enumerate(faces):
-        corner = points[triangle]
-        (ax, ay), (bx, by), (cx, cy) = corner[:, :2]
-        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if not np.isfinite(corner).all() or area == 0 or (cull and area > 0):
-            continue
-        distances, weights = [], []
-        for k in range(3):
-            tail, head = corner[k - 2, :2], corner[k - 1, :2]
-            edge = head - tail
-            cross = edge[0] * (row - tail[1]) - edge[1] * (column - tail[0])
-            weights.append(cross / area)
-            distances.append(np.sign(area) * cross / np.hypot(*edge))
-        inside = np.min(distances, axis=0)
-        z = sum(weight * value for weight, value in zip(weights, corner[:, 2], strict=True))
-        slope = np.abs(np.gradient(z, axis=0)).max() + np.abs(np.gradient(z, axis=1)).max()
-        allowed = quantum + margin * slope
-        near = (inside > -margin) & (z <= depth + allowed + tolerance)
-        doubt |= near & ((inside < margin) | (z >= depth - allowed - tolerance))
-        won = (inside >= 0) & (z < depth)
-        # A clear win removes the doubts of what it hides.
-        doubt &= ~((inside >= margin) & (z < depth - allowed - tolerance))
-        face_index[won], depth[won], tolerance[won] = face, z[won], allowed
-    return face_index, depth, doubt
 
 
 @pytest.mark.parametrize("cull", [False, True])
@@ -167,7 +79,7 @@ def test_equal_depths_go_to_the_lowest_face():
     faces = np.array([[0, 1, 1], [0, 2, 1], [0, 1, 2], [2, 3, 0], [0, 2, 3]])
     # Pixels on the shared diagonal belong to the lower face too.
     expected = [[1, 1, 1, 1], [3, 1, 1, 1], [3, 3, 1, 1], [3, 3, 3, 1]]
-    for backend in ("scatter", "reference"):
+    for backend in ("scatter", "sorted", "reference"):
         found = np.asarray(rasterize(vertices, faces, 4, backend=backend).face_index[0])
         np.testing.assert_array_equal(found, expected)
 
@@ -277,7 +189,7 @@ def test_accelerators_take_the_batch_whole_with_the_same_result(monkeypatch):
     vertices, faces = soup(np.random.default_rng(9), batch=4)
     chunked = rasterize(vertices, faces, SIZE, jobs=1001)
     monkeypatch.setattr(
-        jax.lax, "platform_dependent", lambda *arrays, default, cpu: default(*arrays)
+        jax.lax, "platform_dependent", lambda *arrays, default, **others: default(*arrays)
     )
     whole = rasterize(vertices, faces, SIZE, jobs=1002)
     np.testing.assert_array_equal(chunked.face_index, whole.face_index)
@@ -310,7 +222,7 @@ def test_works_inside_jit_vmap_and_x64():
         (dict(vertices=np.zeros((4, 3))), r"vertices of shape \(4, 3\)"),
         (dict(faces=np.zeros((2, 4), int)), r"faces of shape \(2, 4\)"),
         (dict(faces=np.zeros((0, 3), int)), "F > 0"),
-        (dict(backend="opengl"), "unknown backend 'opengl'; known: auto, scatter, reference"),
+        (dict(backend="opengl"), "unknown backend 'opengl'; known: auto, scatter, sorted, reference"),
         (dict(image_size=0), "image_size 0"),
         (dict(image_size=(8, 8, 3)), "image_size"),
         (dict(image_size=7.5), "image_size 7.5"),

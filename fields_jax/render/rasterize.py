@@ -1,36 +1,30 @@
-"""Which face each pixel shows: an exact rasteriser made of gathers and one scatter-min.
+"""Which face each pixel shows: an exact rasteriser made of gathers and integer minima.
 
-Every triangle is cut into jobs, patches of a few pixels of its bounding box. A fixed number of job
-slots is filled by one cumulative sum, all samples of all slots are tested at once, and one
-scatter-min of (depth, face) keys keeps the nearest. Triangles that do not fit into the slots are
-drawn by further passes, so the number of slots is a matter of speed only.
+Triangles are cut into jobs of equal cost. A fixed number of job slots is drawn at once, and
+triangles that do not fit into the slots are drawn by further passes, so the number of slots is a
+matter of speed only: no triangle is ever lost.
 """
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fields_jax.render import patches, tiles
 from fields_jax.render.camera import image_shape, to_pixels
 from fields_jax.render.interpolate import map_images, surface
+from fields_jax.render.triangles import EMPTY, Triangles, cover, depth_test, prepare
 from fields_jax.types import Fragments
 
-# Rows and columns of a job. On a CPU, with a head at 64, 112 and 224 pixels, none from (2, 2) to
-# (4, 4) was faster.
-_PATCH = (4, 2)
-# Bounding boxes grow by this many pixels: far more than rounding can move an edge, so that only
-# the edge functions decide.
-_MARGIN = 1e-3
-_PACKED_FACES = 2**16  # above, a 32-bit key has too few bits left for the depth
 _CHUNK_SAMPLES = 2**18  # per chunk of images on a CPU: what fits its cache
 _MOST_JOBS = 2**30  # per group of faces; with a pass more it still fits an int32
-_EMPTY = np.uint32(0xFFFFFFFF)
+_DRAWERS = {"scatter": patches, "sorted": tiles}
+_BACKENDS = ("auto", *_DRAWERS, "reference")
 
 
 def rasterize(
@@ -47,27 +41,35 @@ def rasterize(
     Pixel (i, j) samples x = (2j+1)/W - 1, y = (2i+1)/H - 1. Edges belong to both their faces, so
     that a closed mesh has no holes; where depths are equal the lowest face index wins. A face with
     a vertex that is not finite, or without a finite area, is not drawn. Nothing here has a
-    gradient: see `interpolate`.
+    gradient: see `interpolate` and, for outlines, `antialias`.
+
+    All backends return the same faces. Up to 2^16 faces they resolve depths to 2^-16 of the
+    image's own range of z or better, beyond to the last bit of float32.
 
     Args:
       vertices: [B, V, 3] as `project` returns them: x right, y down in [-1, 1], smaller z nearer.
-      faces: [F, 3].
+      faces: [F, 3] integers. Their range is checked unless they are traced.
       image_size: pixels, square, or (height, width).
       cull: drop the faces that turn their back (clockwise on the screen).
-      backend: "scatter"; "reference", which is slow and obvious; "auto", the fastest.
-      jobs: patches drawn per pass and image by "scatter", a matter of speed and memory only; the
-        default is `default_jobs`.
+      backend: "scatter", patches of triangles by one scatter-min; "sorted", triangles sorted by
+        tile, for TPUs; "reference", which is slow and obvious; "auto", "sorted" on TPUs and
+        "scatter" elsewhere.
+      jobs: patches or tiles drawn per pass and image, a matter of speed and memory only; the
+        default is `default_jobs`. "reference" does not read it.
 
     Returns:
-      Fragments. "scatter" resolves depths to 2^-16 of the image's own range of z or better.
+      Fragments; empty pixels have face_index -1, barycentric 0 and depth 0. `passes` counts the
+      passes over the job slots.
 
     Raises:
-      ValueError: an unknown backend, shapes other than [B, V, 3] and [F, 3], a bad size.
+      ValueError: an unknown backend, vertices that are not floats [B, V, 3], faces that are not
+        integers [F, 3] in the range of V, a size or a number of jobs that is not positive.
     """
     if vertices.ndim != 3 or vertices.shape[-1] != 3:
         raise ValueError(f"vertices of shape {vertices.shape}: expected [B, V, 3]")
-    if faces.ndim != 2 or faces.shape[-1] != 3 or not faces.shape[0]:
-        raise ValueError(f"faces of shape {faces.shape}: expected [F, 3] with F > 0")
+    if not jnp.issubdtype(vertices.dtype, jnp.floating):
+        raise ValueError(f"vertices of type {vertices.dtype}: expected floats")
+    check_faces(faces, vertices.shape[1])
     if backend not in _BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; known: {', '.join(_BACKENDS)}")
     if jobs is not None and jobs < 1:
@@ -76,6 +78,23 @@ def rasterize(
     slots = default_jobs(faces.shape[0], size) if jobs is None else jobs
     points = to_pixels(jax.lax.stop_gradient(vertices), size)
     return _rasterize(points, jnp.asarray(faces, jnp.int32), size, cull, backend, slots)
+
+
+def check_faces(faces: Int[Array, "F 3"], vertices: int) -> None:
+    """Refuses faces that are not integers [F, 3] from 0 to vertices - 1.
+
+    Raises:
+      ValueError: what is wrong with them. The range of traced faces cannot be known.
+    """
+    if faces.ndim != 2 or faces.shape[-1] != 3 or not faces.shape[0]:
+        raise ValueError(f"faces of shape {faces.shape}: expected [F, 3] with F > 0")
+    if not jnp.issubdtype(faces.dtype, jnp.integer):
+        raise ValueError(f"faces of type {faces.dtype}: expected integers")
+    if not isinstance(faces, jax.core.Tracer):
+        known = np.asarray(faces)
+        low, high = int(known.min()), int(known.max())
+        if low < 0 or high >= vertices:
+            raise ValueError(f"faces name vertices {low} to {high}, but there are {vertices}")
 
 
 def default_jobs(faces: int, size: tuple[int, int]) -> int:
@@ -95,216 +114,92 @@ def default_jobs(faces: int, size: tuple[int, int]) -> int:
 
 @partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def _rasterize(points, faces, size, cull, backend, jobs):
-    find = partial(_BACKENDS[backend], faces=faces, size=size, cull=cull, jobs=jobs)
-    samples = jobs * _PATCH[0] * _PATCH[1]
-    face_index, passes = map_images(find, _CHUNK_SAMPLES // samples, points.astype(jnp.float32))
+    def find_all(backend):
+        if backend == "reference":
+            find = partial(_reference, faces=faces, size=size, cull=cull)
+        else:
+            drawer = _DRAWERS[backend]
+            find = partial(_draw, faces=faces, size=size, cull=cull, drawer=drawer, jobs=jobs)
+        samples = jobs * patches.PATCH[0] * patches.PATCH[1]
+        return partial(map_images, find, _CHUNK_SAMPLES // samples)
+
+    single = points.astype(jnp.float32)
+    if backend == "auto":
+        face_index, passes = jax.lax.platform_dependent(
+            single, tpu=find_all("sorted"), default=find_all("scatter")
+        )
+    else:
+        face_index, passes = find_all(backend)(single)
     barycentric, depth = map_images(partial(surface, faces=faces), 1, points, face_index)
     return Fragments(face_index=face_index, barycentric=barycentric, depth=depth, passes=passes)
 
 
-class _Triangles(NamedTuple):
-    """The triangles of one image, ready to draw.
-
-    Attributes:
-      corners: [F, 9] x, y, z of the three vertices, in ascending order of vertex index. Two faces
-        then compute their common edge by the same operations on the same numbers.
-      box: [F, 3] first column, first row and patches per row of the bounding box.
-      jobs: [F] patches of the bounding box; 0 for a triangle that cannot be seen.
-    """
-
-    corners: Float[Array, "F 9"]
-    box: Int[Array, "F 3"]
-    jobs: Int[Array, " F"]
-
-
-def _prepare(points, faces, size, cull) -> _Triangles:
-    low, high = jnp.min(faces, axis=1), jnp.max(faces, axis=1)
-    middle = jnp.sum(faces, axis=1) - low - high
-    ordered = jnp.stack([low, middle, high], axis=1)
-    corners = points[ordered.reshape(-1)].reshape(-1, 9)
-    x, y = corners[:, 0::3].T, corners[:, 1::3].T
-
-    first, last = [], []
-    for coordinate, limit in ((x, size[1]), (y, size[0])):
-        # Clipped as floats: the cast of a huge or a missing number is undefined.
-        start = jnp.ceil(jnp.min(coordinate, axis=0) - _MARGIN)
-        stop = jnp.floor(jnp.max(coordinate, axis=0) + _MARGIN)
-        first.append(jnp.clip(jnp.nan_to_num(start), 0, limit).astype(jnp.int32))
-        last.append(jnp.clip(jnp.nan_to_num(stop), -1, limit - 1).astype(jnp.int32))
-    columns = -(-(last[0] - first[0] + 1) // _PATCH[1])
-    rows = -(-(last[1] - first[1] + 1) // _PATCH[0])
-
-    area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
-    # The area of a face with absurd coordinates overflows, and its depths would not be numbers.
-    drawn = jnp.all(jnp.isfinite(corners), axis=1) & jnp.isfinite(area) & (area != 0)
-    drawn &= (columns > 0) & (rows > 0)
-    if cull:
-        # Sorting a face's vertices turned it over if the permutation was odd. With y down, faces
-        # that are counter-clockwise from outside have negative area.
-        a, b, c = faces.T
-        odd = ((a > b) ^ (b > c)) ^ (a > c)
-        drawn &= jnp.where(odd, -area, area) < 0
-    box = jnp.stack([first[0], first[1], jnp.maximum(columns, 1)], axis=1)
-    triangles = _Triangles(corners, box, jnp.where(drawn, columns * rows, 0))
-    # Computed once and stored: a second computation, fused elsewhere, might round another way.
-    return jax.lax.optimization_barrier(triangles)
-
-
-def _scatter(points, *, faces, size, cull, jobs):
+def _draw(points, *, faces, size, cull, drawer, jobs):
     """One image's face indices [H, W] and the passes it took."""
-    triangles = _prepare(points, faces, size, cull)
-    count, pixels = faces.shape[0], size[0] * size[1]
-    if count <= _PACKED_FACES:
-        buffers, keep, read = _packed_depth_test(triangles, pixels)
+    triangles = prepare(points, faces, size, cull)
+    test = depth_test(triangles)
+    start = test.empty(drawer.shape(size)), jnp.int32(0)
+    draw = partial(_draw_group, drawer=drawer, budget=jobs, size=size, test=test)
+
+    count, group = faces.shape[0], max(1, _MOST_JOBS // drawer.most(size))
+    if count <= group:
+        buffers, passes = draw(start, triangles, 0)
     else:
-        buffers, keep, read = _exact_depth_test(pixels)
+        # Jobs of all faces together might overflow an int32.
+        groups = -(-count // group)
+        padded = [(0, groups * group - count)]
+        members = Triangles(
+            *(
+                jnp.pad(array, padded + [(0, 0)] * (array.ndim - 1)).reshape(
+                    groups, group, *array.shape[1:]
+                )
+                for array in triangles
+            )
+        )
 
-    patches = -(-size[0] // _PATCH[0]) * -(-size[1] // _PATCH[1])
-    group = max(1, _MOST_JOBS // patches)
-    passes = jnp.int32(0)
-    for begin in range(0, count, group):
-        members = _Triangles(*(array[begin : begin + group] for array in triangles))
-        buffers, taken = _draw(members, begin, jobs, size, buffers, keep)
-        passes += taken
-    return read(buffers).reshape(size), passes
+        def step(state, item):
+            return draw(state, *item), None
+
+        firsts = jnp.arange(groups, dtype=jnp.int32) * group
+        (buffers, passes), _ = jax.lax.scan(step, start, (members, firsts))
+    return drawer.image(test.read(buffers), size), passes
 
 
-def _draw(triangles, first_face, budget, size, buffers, keep):
+def _draw_group(state, triangles, first_face, *, drawer, budget, size, test):
     """Draws triangles into the buffers, `budget` jobs per pass."""
-    ends = jnp.cumsum(triangles.jobs, dtype=jnp.int32)
-    total = ends[-1]
+    buffers, passes = state
+    jobs = drawer.count(triangles)
+    ends = jnp.cumsum(jobs, dtype=jnp.int32)
 
     def draw_pass(state):
         index, buffers = state
-        owner, rank, used = _assign(triangles.jobs, ends, index * budget, budget)
-        pixel, z = _sample(triangles, owner, rank, used, size)
-        return index + 1, keep(buffers, pixel, z, first_face + owner)
+        first = index * budget
+        buffers = drawer.draw(triangles, jobs, ends, first, budget, size, buffers, test, first_face)
+        return index + 1, buffers
 
-    passes, buffers = jax.lax.while_loop(
-        lambda state: state[0] * budget < jnp.maximum(total, 1),
+    taken, buffers = jax.lax.while_loop(
+        lambda state: state[0] * budget < jnp.maximum(ends[-1], 1),
         draw_pass,
         (jnp.int32(0), buffers),
     )
-    return buffers, passes
+    return buffers, passes + taken
 
 
-def _assign(jobs, ends, first, budget):
-    """Shares out the job slots first ... first + budget - 1.
-
-    Returns:
-      For each slot its triangle, which of the triangle's jobs it is, and whether it is used.
-    """
-    begins = ends - jobs
-    present = (jobs > 0) & (ends > first)
-    slot = jnp.where(present, jnp.maximum(begins - first, 0), budget)
-    owner = jnp.zeros(budget, jnp.int32)
-    owner = owner.at[slot].max(jnp.arange(jobs.shape[0], dtype=jnp.int32), mode="drop")
-    owner = jax.lax.cummax(owner)
-    slots = first + jnp.arange(budget, dtype=jnp.int32)
-    return owner, slots - begins[owner], slots < ends[-1]
-
-
-def _sample(triangles, owner, rank, used, size):
-    """Tests the pixels of the jobs' patches against their triangles.
-
-    Returns:
-      Flat pixel indices [P, J], out of range where the triangle misses, and depths [P, J].
-    """
-    left, top, columns = triangles.box[owner].T
-    height, width = size
-    shift = jnp.arange(_PATCH[0] * _PATCH[1], dtype=jnp.int32)[:, None]
-    column = left + jax.lax.rem(rank, columns) * _PATCH[1] + shift % _PATCH[1]
-    row = top + jax.lax.div(rank, columns) * _PATCH[0] + shift // _PATCH[1]
-    inside, z = _cover(triangles.corners[owner].T, column, row)
-    inside &= used & (column < width) & (row < height)
-    return jnp.where(inside, row * width + column, height * width), z
-
-
-def _cover(corners, column, row):
-    """Whether triangles cover pixel centres, edges included, and the depth there.
-
-    Args:
-      corners: the nine coordinates of `_Triangles.corners`.
-      column, row: pixels, of shapes that broadcast with the coordinates'.
-    """
-    ax, ay, az, bx, by, bz, cx, cy, cz = corners
-    x, y = column.astype(jnp.float32), row.astype(jnp.float32)
-    # Each edge is measured from its vertex of lower index, by one expression.
-    ab = (bx - ax) * (y - ay) - (by - ay) * (x - ax)
-    bc = (cx - bx) * (y - by) - (cy - by) * (x - bx)
-    ac = (cx - ax) * (y - ay) - (cy - ay) * (x - ax)
-    area = ab + bc - ac
-    inside = ((ab >= 0) & (bc >= 0) & (ac <= 0)) | ((ab <= 0) & (bc <= 0) & (ac >= 0))
-    z = (bc * az - ac * bz + ab * cz) / jnp.where(area == 0, 1, area)
-    # Rounding in a sliver must not carry its depth out of the triangle.
-    z = jnp.clip(z, jnp.minimum(jnp.minimum(az, bz), cz), jnp.maximum(jnp.maximum(az, bz), cz))
-    return inside & (area != 0), z
-
-
-def _packed_depth_test(triangles, pixels):
-    """Depth and face in one 32-bit key, so that one integer scatter-min decides.
-
-    Its result does not depend on the order of the samples: equal on every run and platform.
-
-    Returns:
-      Empty buffers, a function that keeps the nearest samples, one that reads the face indices.
-    """
-    id_bits = max(1, (triangles.jobs.shape[0] - 1).bit_length())
-    levels = 2 ** min(32 - id_bits, 24) - 2  # float32 holds 24 bits; the last level means empty
-    z = triangles.corners[:, 2::3]
-    drawn = (triangles.jobs > 0)[:, None]
-    near = jnp.min(jnp.where(drawn, z, jnp.inf))
-    scale = levels / jnp.maximum(jnp.max(jnp.where(drawn, z, -jnp.inf)) - near, 1e-30)
-
-    def keep(buffers, pixel, z, face):
-        depth = jnp.clip((z - near) * scale, 0, levels).astype(jnp.uint32)
-        key = (depth << id_bits) | face.astype(jnp.uint32)
-        return (buffers[0].at[pixel].min(key, mode="drop"),)
-
-    def read(buffers):
-        face = (buffers[0] & (2**id_bits - 1)).astype(jnp.int32)
-        return jnp.where(buffers[0] == _EMPTY, -1, face)
-
-    return (jnp.full(pixels, _EMPTY, jnp.uint32),), keep, read
-
-
-def _exact_depth_test(pixels):
-    """Depth first, then the lowest face of that depth: any number of faces, every bit of depth.
-
-    Returns:
-      As `_packed_depth_test`.
-    """
-
-    def keep(buffers, pixel, z, face):
-        bits = jax.lax.bitcast_convert_type(jnp.where(z == 0, 0, z), jnp.uint32)
-        depth = jnp.where(z < 0, ~bits, bits | jnp.uint32(2**31))  # ordered as z is
-        nearest = buffers[0].at[pixel].min(depth, mode="drop")
-        winner = depth == nearest.at[pixel].get(mode="fill", fill_value=0)
-        kept = jnp.where(nearest < buffers[0], _EMPTY, buffers[1])
-        face = jnp.broadcast_to(face.astype(jnp.uint32), pixel.shape)
-        return nearest, kept.at[jnp.where(winner, pixel, pixels)].min(face, mode="drop")
-
-    def read(buffers):
-        return jax.lax.bitcast_convert_type(buffers[1], jnp.int32)  # empty reads as -1
-
-    return (jnp.full(pixels, _EMPTY, jnp.uint32),) * 2, keep, read
-
-
-def _reference(points, *, faces, size, cull, jobs):
-    """One triangle after the other over the whole frame; `jobs` has no meaning here."""
-    del jobs
-    triangles = _prepare(points, faces, size, cull)
+def _reference(points, *, faces, size, cull):
+    """One triangle after the other over the whole frame."""
+    triangles = prepare(points, faces, size, cull)
+    test = depth_test(triangles)
     row, column = jnp.mgrid[: size[0], : size[1]]
 
     def draw(face, buffers):
-        depth, face_index = buffers
-        inside, z = _cover(triangles.corners[face], column, row)
-        nearer = inside & (triangles.jobs[face] > 0) & ((face_index < 0) | (z < depth))
-        return jnp.where(nearer, z, depth), jnp.where(nearer, face, face_index)
+        nearest, face_index = buffers
+        left, top, right, bottom = triangles.box[face]
+        inside, z = cover(triangles.corners[face], column, row)
+        inside &= (column >= left) & (column <= right) & (row >= top) & (row <= bottom)
+        level = test.level(z)
+        nearer = inside & triangles.drawn[face] & (level < nearest)
+        return jnp.where(nearer, level, nearest), jnp.where(nearer, face, face_index)
 
-    empty = jnp.zeros(size, jnp.float32), jnp.full(size, -1, jnp.int32)
+    empty = jnp.full(size, EMPTY), jnp.full(size, -1, jnp.int32)
     _, face_index = jax.lax.fori_loop(0, jnp.int32(faces.shape[0]), draw, empty)
     return face_index, jnp.int32(1)
-
-
-_BACKENDS = {"auto": _scatter, "scatter": _scatter, "reference": _reference}

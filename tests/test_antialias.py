@@ -1,0 +1,301 @@
+"""Outlines: the exact change of area and moments, occlusion inside the image, and the plumbing."""
+
+from __future__ import annotations
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fields_jax.flame.procedural import procedural_head
+from fields_jax.render import antialias, rasterize
+from tests.meshes import posed_spheres
+
+MODULE = importlib.import_module("fields_jax.render.antialias")
+# Area by scale, yaw and pitch, first moments by shift and roll: (moment, parameter).
+MEASURED = ((0, 0), (0, 1), (0, 2), (1, 4), (2, 5), (1, 3), (2, 3))
+
+
+def head_at(points, parameters, xp):
+    """The head turned, scaled and shifted, as `project` would return it."""
+    scale, yaw, pitch, roll, right, down = parameters
+    zero, one = 0 * scale, 0 * scale + 1
+    (cy, sy), (cp, sp), (cr, sr) = ((xp.cos(a), xp.sin(a)) for a in (yaw, pitch, roll))
+    turns = [
+        [[cr, -sr, zero], [sr, cr, zero], [zero, zero, one]],
+        [[one, zero, zero], [zero, cp, -sp], [zero, sp, cp]],
+        [[cy, zero, sy], [zero, one, zero], [-sy, zero, cy]],
+    ]
+    roll_, pitch_, yaw_ = (xp.stack([xp.stack(row) for row in turn]) for turn in turns)
+    flip = xp.asarray([1.0, -1.0, -1.0])
+    turned = points @ (roll_ @ pitch_ @ yaw_).T
+    return scale * turned * flip + xp.stack([right, down, zero])
+
+
+def mask_moments(points, faces, lines):
+    """Area and first moments of what faces cover, in float64: exact along x, many lines along y."""
+    # Scanned at an odd angle: lines along a straight edge of the mesh would see it move in leaps.
+    turn = np.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
+    points, reach = points[:, :2] @ turn, 1.5
+    y = ((np.arange(lines) + 0.5) / lines * 2 - 1) * reach
+    corner = points[faces]
+    corner = np.take_along_axis(corner, np.argsort(corner[:, :, 1], axis=1)[:, :, None], axis=1)
+    first, last = (
+        np.ceil((corner[:, k, 1] / reach + 1) / 2 * lines - 0.5).astype(int)
+        for k in (0, 2)
+    )
+    count = last - first
+    face = np.repeat(np.arange(len(faces)), count)
+    line = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[face]
+    a, b, c = corner[face, 0], corner[face, 1], corner[face, 2]
+
+    def x_between(p, q):
+        rise = q[:, 1] - p[:, 1]
+        slope = (q[:, 0] - p[:, 0]) / np.where(rise == 0, 1, rise)
+        return p[:, 0] + (y[line] - p[:, 1]) * slope
+
+    long = x_between(a, c)
+    short = np.where(y[line] < b[:, 1], x_between(a, b), x_between(b, c))
+    left, right = np.minimum(long, short), np.maximum(long, short)
+    order = np.lexsort((left, line))
+    left, right, line = left[order], right[order], line[order]
+    # What lies right of everything before it on its line is newly covered.
+    shifted = np.maximum.accumulate(right + 8.0 * line)
+    reached = np.concatenate([[-np.inf], shifted[:-1]]) - 8.0 * line
+    left = np.maximum(left, reached)
+    right = np.maximum(left, right)
+    area = right - left
+    first = np.array([np.sum((right**2 - left**2) / 2), np.sum(area * y[line])])
+    return 2 * reach / lines * np.array([area.sum(), *(turn @ first)])
+
+
+def errors_of_the_head(poses, size, seed, lines_per_pixel=8, step=5e-3):
+    """Relative errors of the measured derivatives where they exceed 1 % of their maximum."""
+    head = procedural_head()
+    faces, points = np.asarray(head.faces), np.asarray(head.template, np.float64)
+    points = points - (points.max(axis=0) + points.min(axis=0)) / 2
+    points = points / np.abs(points).max()
+    draw = np.random.default_rng(seed).uniform(-1, 1, (poses, 6))
+    spread = np.array([0.1, np.pi / 3, np.pi / 9, 0.3, 0.1, 0.1])
+    parameters = np.array([0.65, 0, 0, 0, 0, 0]) + spread * draw
+
+    @jax.jit
+    def found(parameters):
+        def moments(parameters):
+            vertices = head_at(jnp.asarray(points, jnp.float32), parameters, jnp)[None]
+            fragments = rasterize(vertices, faces, size)
+            mask = (fragments.face_index >= 0).astype(jnp.float32)[..., None]
+            smooth = antialias(mask, fragments, vertices, faces)[0, ..., 0]
+            centre = (2 * jnp.arange(size) + 1) / size - 1
+            across, down = smooth * centre, smooth * centre[:, None]
+            return jnp.stack([jnp.sum(m) for m in (smooth, across, down)]) * (2 / size) ** 2
+
+        return moments(parameters), jax.jacrev(moments)(parameters)
+
+    values, slopes, exact_values, exact_slopes = [], [], [], []
+    for row in parameters:
+        value, slope = found(jnp.asarray(row, jnp.float32))
+        values.append(value)
+        slopes.append(slope)
+        lines = lines_per_pixel * size
+        exact_values.append(mask_moments(head_at(points, row, np), faces, lines))
+        ends = [
+            [mask_moments(head_at(points, row + s * d, np), faces, lines) for s in (1, -1)]
+            for d in step * np.eye(6)
+        ]
+        exact_slopes.append([(ahead - behind) / (2 * step) for ahead, behind in ends])
+    area = np.array(values)[:, 0] / np.array(exact_values)[:, 0]
+    found, exact = np.array(slopes), np.array(exact_slopes).transpose(0, 2, 1)
+    errors = {}
+    for moment, parameter in MEASURED:
+        true = exact[:, moment, parameter]
+        counted = np.abs(true) > 0.01 * np.abs(true).max()
+        errors[moment, parameter] = np.abs(found[:, moment, parameter] / true - 1)[counted]
+    return errors, area
+
+
+def test_derivatives_of_a_heads_mask_are_exact():
+    errors, area = errors_of_the_head(poses=4, size=224, seed=0)
+    for measured in MEASURED:
+        assert errors[measured].max() < 0.02, measured
+    np.testing.assert_allclose(area, 1, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_derivatives_of_a_heads_mask_are_exact_over_many_poses():
+    errors, area = errors_of_the_head(poses=40, size=224, seed=1)
+    for measured in MEASURED:
+        assert errors[measured].max() < 0.02, measured
+    np.testing.assert_allclose(area, 1, atol=1e-3)
+
+
+def squares(near_half=0.4, angle=0.3):
+    """A turned square before one that fills the frame: vertices [1, 8, 3], faces [4, 3]."""
+    corner = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], float)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    near = np.concatenate([near_half * corner @ turn.T, np.full((4, 1), 0.1)], axis=1)
+    far = np.concatenate([1.5 * corner, np.full((4, 1), 0.9)], axis=1)
+    faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
+    return np.concatenate([near, far])[None], faces
+
+
+def shaded(fragments, values):
+    """An image of one value per face, 0 where empty."""
+    index = fragments.face_index
+    return jnp.where(index >= 0, jnp.asarray(values)[index], 0)[..., None]
+
+
+def test_an_inner_outline_moves_with_the_square_before_another():
+    vertices, faces = squares()
+    size, centre = 128, vertices[0, :4].mean(axis=0)
+
+    def total(parameters, moment):
+        scale, right, down = parameters
+        moved = scale * (vertices[:, :4] - centre) + centre + jnp.stack([right, down, 0 * down])
+        moved = jnp.concatenate([moved.at[..., 2].set(0.1), vertices[:, 4:]], axis=1)
+        moved = moved.astype(jnp.float32)
+        fragments = rasterize(moved, faces, size)
+        image = antialias(shaded(fragments, [1.0, 1.0, 0.25, 0.25]), fragments, moved, faces)
+        x = (2 * jnp.arange(size) + 1) / size - 1
+        return jnp.sum(image[0, ..., 0] * (x if moment else 1)) * (2 / size) ** 2
+
+    slope = jax.jit(jax.grad(total), static_argnums=1)
+    area, contrast = 0.8**2, 0.75
+    start = jnp.array([1.0, 0.01, 0.02])
+    np.testing.assert_allclose(total(start, 0), 1 + area * contrast, rtol=1e-3)
+    found = slope(start, 0)
+    np.testing.assert_allclose(found[0], 2 * area * contrast, rtol=0.01)
+    np.testing.assert_allclose(found[1:], 0, atol=0.01 * area)
+    found = slope(start, 1)
+    np.testing.assert_allclose(found[1], area * contrast, rtol=0.01)
+    np.testing.assert_allclose(found[2], 0, atol=0.01 * area)
+
+
+def test_what_is_hidden_has_no_outline():
+    vertices, faces = squares()
+    vertices[:, :4, 2], vertices[:, 4:, 2] = 0.9, 0.1  # the large square is now before the small
+    vertices = jnp.float32(vertices)
+    fragments = rasterize(vertices, faces, 16)
+    image = shaded(fragments, [1.0, 0.5, 0.25, 0.75])
+
+    def total(image, vertices):
+        smooth = antialias(image, fragments, vertices, faces)
+        return jnp.sum(smooth**2), smooth
+
+    (_, smooth), slope = jax.value_and_grad(total, argnums=1, has_aux=True)(image, vertices)
+    np.testing.assert_array_equal(smooth, image)
+    assert not np.any(slope)
+
+
+def test_a_square_by_hand():
+    # Columns 1.5 to 4.25 and rows 1.5 to 3.5, pixel centres at whole numbers, in a 6 x 8 frame.
+    size = (6, 8)
+    box = np.array([[1.5, 1.5], [4.25, 1.5], [4.25, 3.5], [1.5, 3.5]])
+    vertices = np.zeros((1, 4, 3), np.float32)
+    vertices[0, :, :2] = (2 * box + 1) / [8, 6] - 1
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    fragments = rasterize(vertices, faces, size)
+    mask = (fragments.face_index >= 0).astype(jnp.float32)[..., None]
+    found = antialias(mask, fragments, vertices, faces)[0, ..., 0]
+    expected = np.zeros(size)
+    expected[2:4, 2:5] = 1
+    expected[2:4, 4] = 0.75
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_gradients_equal_finite_differences_of_the_image():
+    """In float64, outlines along the axes, where the weights of the two axes do not change."""
+    rng = np.random.default_rng(0)
+    size = (9, 12)
+    box = np.array([[2.3, 1.8], [7.6, 1.8], [7.6, 6.1], [2.3, 6.1]])
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    with jax.enable_x64(True):
+        vertices = np.zeros((1, 4, 3))
+        vertices[0, :, :2] = (2 * box + 1) / [12, 9] - 1
+        weight = rng.normal(size=(1, *size, 2))
+        fragments = rasterize(vertices, faces, size)
+        image = jnp.where(fragments.face_index[..., None] >= 0, rng.normal(size=(1, *size, 2)), 0)
+
+        @jax.jit
+        def loss(image, vertices):
+            return jnp.sum(weight * antialias(image, fragments, vertices, faces))
+
+        gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))(image, vertices)
+        # Linear in the image, so that the gradient is the map itself.
+        np.testing.assert_allclose(jnp.vdot(gradient[0], image), loss(image, vertices), rtol=1e-10)
+        direction = np.zeros((4, 3))
+        direction[[1, 2], 0], direction[[0, 3], 0] = 0.7, -0.4
+        direction[[0, 1], 1], direction[[2, 3], 1] = 0.3, 1.1
+        step = 1e-6 * direction
+        expected = (loss(image, vertices + step) - loss(image, vertices - step)) / 2e-6
+        assert abs(expected) > 0.1
+        np.testing.assert_allclose(jnp.vdot(gradient[1], direction), expected, rtol=1e-6)
+        assert not np.any(gradient[1][..., 2])
+
+
+def smooth_spheres(vertices, faces, size=(40, 36)):
+    fragments = rasterize(vertices, faces, size)
+    image = jnp.sin(jnp.where(fragments.face_index >= 0, fragments.depth, 2.0))[..., None]
+    return antialias(image, fragments, vertices, faces)
+
+
+def test_mapped_and_in_more_passes_it_is_the_same(monkeypatch):
+    vertices, faces = posed_spheres(np.random.default_rng(3))
+    vertices = jnp.asarray(vertices)
+
+    def slope(vertices):
+        return jax.grad(lambda v: jnp.sum(smooth_spheres(v, faces) ** 2))(vertices)
+
+    image, gradient = smooth_spheres(vertices, faces), jax.jit(slope)(vertices)
+    assert np.linalg.norm(gradient) > 1
+    alone = smooth_spheres(vertices[1:2], faces)
+    np.testing.assert_allclose(alone[0], image[1], atol=1e-6)
+    mapped = jax.jit(jax.vmap(jax.checkpoint(slope)))(vertices[:, None])[:, 0]
+    np.testing.assert_allclose(mapped, gradient, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr(MODULE, "_BUDGET", 300)
+    jax.clear_caches()
+    np.testing.assert_allclose(smooth_spheres(vertices, faces), image, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(slope)(vertices), gradient, rtol=1e-4, atol=1e-4)
+    jax.clear_caches()
+
+
+def test_bad_vertices_harm_only_their_faces():
+    vertices, faces = posed_spheres(np.random.default_rng(4), zooms=(0.5, 0.8))
+    bad = vertices.copy()
+    bad[0, ::40] = np.nan
+    found, gradient = (
+        np.asarray(smooth_spheres(jnp.asarray(bad), faces)),
+        jax.grad(lambda v: jnp.sum(smooth_spheres(v, faces) ** 2))(jnp.asarray(bad)),
+    )
+    assert np.isfinite(found).all() and np.isfinite(gradient).all()
+    np.testing.assert_array_equal(found[1], smooth_spheres(jnp.asarray(vertices), faces)[1])
+
+
+def test_culled_and_whole_spheres_have_the_same_outline():
+    vertices, faces = posed_spheres(np.random.default_rng(5), zooms=(0.5, 0.8))
+    images = []
+    for cull in (False, True):
+        fragments = rasterize(vertices, faces, (40, 36), cull=cull)
+        mask = (fragments.face_index >= 0).astype(jnp.float32)[..., None]
+        images.append(antialias(mask, fragments, vertices, faces, cull=cull))
+    assert np.any((np.asarray(images[0]) > 0.01) & (np.asarray(images[0]) < 0.99))
+    np.testing.assert_allclose(*images, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(image=np.zeros((1, 8, 9, 1))), r"image of shape \(1, 8, 9, 1\)"),
+        (dict(image=np.zeros((1, 8, 8))), r"image of shape \(1, 8, 8\)"),
+        (dict(vertices=np.zeros((2, 4, 3))), r"vertices of shape \(2, 4, 3\) for 1 images"),
+        (dict(faces=np.full((2, 3), 4)), "faces name vertices 4 to 4, but there are 4"),
+        (dict(faces=np.zeros((2, 3))), "faces of type float64"),
+    ],
+)
+def test_mistakes_are_named(arguments, message):
+    vertices, faces = np.zeros((1, 4, 3)), np.zeros((2, 3), int)
+    valid = dict(image=np.zeros((1, 8, 8, 1)), vertices=vertices, faces=faces)
+    with pytest.raises(ValueError, match=message):
+        antialias(fragments=rasterize(vertices, faces, 8), **valid | arguments)
