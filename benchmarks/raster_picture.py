@@ -1,6 +1,6 @@
 """The picture of docs/rasterizer.md: faces, depth, normals, and an outline before and after.
 
-    python -m benchmarks.raster_picture --out docs/rasterizer.png
+python -m benchmarks.raster_picture --out docs/rasterizer.png
 """
 
 from __future__ import annotations

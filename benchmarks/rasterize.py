@@ -57,9 +57,7 @@ def posed(points: np.ndarray, batch: int, seed: int = 0) -> np.ndarray:
     points = 0.8 * points / np.abs(points).max()
     turned = []
     for yaw, pitch in np.random.default_rng(seed).uniform(-1, 1, (batch, 2)):
-        (cy, sy), (cp, sp) = (
-            (np.cos(a), np.sin(a)) for a in (yaw * np.pi / 3, pitch * np.pi / 9)
-        )
+        (cy, sy), (cp, sp) = ((np.cos(a), np.sin(a)) for a in (yaw * np.pi / 3, pitch * np.pi / 9))
         by_yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
         by_pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
         turned.append(points @ (by_pitch @ by_yaw).T * [1, -1, -1])
@@ -109,15 +107,11 @@ def variants(head, batch: int, size: int) -> dict[str, Variant]:
         "ids": compiled(index, batch, read + ids, vertices),
         "ids, culled": compiled(partial(index, cull=True), batch, read + ids, vertices),
         "ids, sorted": compiled(partial(index, backend="sorted"), batch, read + ids, vertices),
-        "ids, reference": compiled(
-            partial(index, backend="reference"), few, 0, vertices[:few]
-        ),
+        "ids, reference": compiled(partial(index, backend="reference"), few, 0, vertices[:few]),
         "ids, barycentric, depth": compiled(
             lambda v: rasterize(v, faces, size), batch, read + ids + surface, vertices
         ),
-        "forward": compiled(
-            forward, batch, read + ids + surface + painted, vertices, attributes
-        ),
+        "forward": compiled(forward, batch, read + ids + surface + painted, vertices, attributes),
         "forward+backward": compiled(
             jax.value_and_grad(loss, argnums=(0, 1)),
             batch,

@@ -222,7 +222,10 @@ def test_works_inside_jit_vmap_and_x64():
         (dict(vertices=np.zeros((4, 3))), r"vertices of shape \(4, 3\)"),
         (dict(faces=np.zeros((2, 4), int)), r"faces of shape \(2, 4\)"),
         (dict(faces=np.zeros((0, 3), int)), "F > 0"),
-        (dict(backend="opengl"), "unknown backend 'opengl'; known: auto, scatter, sorted, reference"),
+        (
+            dict(backend="opengl"),
+            "unknown backend 'opengl'; known: auto, scatter, sorted, reference",
+        ),
         (dict(image_size=0), "image_size 0"),
         (dict(image_size=(8, 8, 3)), "image_size"),
         (dict(image_size=7.5), "image_size 7.5"),

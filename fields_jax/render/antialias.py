@@ -3,9 +3,9 @@
 Every edge whose faces all lie on one side of it on the screen is an outline. Where it crosses the
 line between two neighbouring pixel centres, the pixel that the surface ends in is blended with its
 neighbour by the share the surface covers. Crossings are found edge by edge, along rows and along
-columns; the squared components of the edge's normal weigh the two, which adds up to the length of
-the edge times its shift, the exact change of the covered area. Triangles much smaller than a pixel
-are therefore as good as large ones.
+columns. A steep edge counts where it crosses rows, a flat one where it crosses columns; the
+crossings times what each moves add up to the length of the edge times its shift, the exact change
+of the covered area. Triangles much smaller than a pixel are therefore as good as large ones.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from fields_jax.types import Fragments
 _LINES = 4
 _BUDGET = 8192  # crossings per pass; a head at 224 pixels has about this many
 _ID_BITS = 12  # of the contest's key: tells edges apart that cross at the same place
+_ROUNDING = 64  # levels of the contest's key, 2e-4 pixels: more than float32 rounds a crossing
 
 
 def antialias(
@@ -131,7 +132,9 @@ def _outline(xy, z, edges, size, cull) -> _Outline:
         drawn &= jnp.where(edges.turned > 0, -turn, turn) < 0
     count = edges.edge.shape[0]
     on = [
-        jnp.zeros(count, jnp.int32).at[edges.edge].max((drawn & (sign * turn > 0)).astype(jnp.int32))
+        jnp.zeros(count, jnp.int32)
+        .at[edges.edge]
+        .max((drawn & (sign * turn > 0)).astype(jnp.int32))
         for sign in (1, -1)
     ]
     first_side = jnp.concatenate([jnp.ones(1, bool), jnp.diff(edges.edge) != 0])
@@ -168,7 +171,8 @@ class _Crossings(NamedTuple):
       place: [J] the pair of pixels and its scan line, as a row of the contest's buffer.
       key: [J] rank in the contest of the pair: the farthest out wins.
       share: [J] how far the surface reaches from near to far, less one half.
-      weight: [J] share of the crossing in the length of the outline.
+      weight: [J] pixels of the outline that the crossing stands for; 0 where the other axis
+        counts the edge, which still hides what lies behind it.
       u: [J] where on the edge the crossing lies, 0 to 1.
       half: [J] row of `_Outline`.
     """
@@ -194,39 +198,34 @@ def _cross(outline, ends, first, depth) -> _Crossings:
     u = jnp.clip(((line + 0.5) / _LINES - 0.5 - p0) / jnp.where(p1 == p0, 1, p1 - p0), 0, 1)
     crossing, z = q0 + u * (q1 - q0), z0 + u * (z1 - z0)
     limit = jnp.where(by_rows, width, height)
-    below = jnp.floor(jnp.clip(crossing, -1, limit)).astype(jnp.int32)
+    below = jnp.floor(jnp.clip(crossing, -3, limit + 2)).astype(jnp.int32)
     side = outline.side[owner]
     outward = side.astype(jnp.int32)
 
-    def flat(place):
-        row, column = jnp.where(by_rows, line // _LINES, place), line // _LINES
-        return row * width + jnp.where(by_rows, place, column)
-
-    # The outline may pass the pixels' own line, the middle one, a pixel farther out or in.
+    middle = line // _LINES
+    place = jnp.where(side > 0, below, below + 1) + outward * jnp.arange(-1, 3)[:, None]
+    row, column = jnp.where(by_rows, middle, place), jnp.where(by_rows, place, middle)
+    seen = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    pixel = jnp.where(seen, row * width + column, pixels)
+    z_at = depth.reshape(-1).at[pixel].get(mode="fill", fill_value=jnp.nan)
     near = far = jnp.full_like(owner, pixels)
-    reach, valid = jnp.zeros_like(crossing), jnp.zeros_like(used)
-    for shift in (0, 1, -1):
-        inner = jnp.where(side > 0, below, below + 1) + shift * outward
-        outer = inner + outward
-        inside = used & (jnp.minimum(inner, outer) >= 0) & (jnp.maximum(inner, outer) < limit)
-        z_near, z_far = (
-            depth.reshape(-1)
-            .at[jnp.where(inside, flat(place), pixels)]
-            .get(mode="fill", fill_value=0)
-            for place in (inner, outer)
-        )
-        chosen = inside & jnp.isfinite(z_near) & (z_near < z_far) & (z < z_far) & ~valid
-        near, far = jnp.where(chosen, flat(inner), near), jnp.where(chosen, flat(outer), far)
-        reach = jnp.where(chosen, (crossing - inner) * side, reach)
-        valid |= chosen
-    squared = jnp.square(p1 - p0)
-    weight = squared / jnp.maximum(squared + jnp.square(q1 - q0), jnp.finfo(z.dtype).tiny)
+    reach = jump = jnp.zeros_like(crossing)
+    # The outline may pass the pixels' own line, the middle one, a pixel farther out or in: where
+    # the depth jumps, not between two pixels of one surface.
+    for k in (1, 2, 0):
+        step = z_at[k + 1] - z_at[k]
+        chosen = used & jnp.isfinite(z_at[k]) & (z < z_at[k + 1]) & (step > jump)
+        near, far = jnp.where(chosen, pixel[k], near), jnp.where(chosen, pixel[k + 1], far)
+        reach = jnp.where(chosen, (crossing - place[k]) * side, reach)
+        jump = jnp.where(chosen, step, jump)
+    crosses, runs = jnp.abs(p1 - p0), jnp.abs(q1 - q0)
+    counts = jnp.where(by_rows, crosses >= runs, crosses > runs)
     lane = 2 * jnp.where(by_rows, 0, 1) + (side > 0)
     place = (near * _LINES + line % _LINES) * 4 + lane
     level = (jnp.clip((reach + 1) / 3, 0, 1) * (2.0 ** (32 - _ID_BITS) - 2)).astype(jnp.uint32) + 1
     key = (level << _ID_BITS) | (owner % 2**_ID_BITS).astype(jnp.uint32)
-    place = jnp.where(valid, place, pixels * _LINES * 4)
-    return _Crossings(near, far, place, key, reach - 0.5, weight / _LINES, u, owner)
+    place = jnp.where(jump > 0, place, pixels * _LINES * 4)
+    return _Crossings(near, far, place, key, reach - 0.5, counts / _LINES, u, owner)
 
 
 def _passes(outline, depth, step, state):
@@ -251,7 +250,10 @@ def _winners(outline, depth):
 
 def _won(crossings, best):
     held = best.at[crossings.place].get(mode="fill", fill_value=0)
-    return jnp.where(held == crossings.key, crossings.weight, 0)
+    same_edge = (held ^ crossings.key) % 2**_ID_BITS == 0
+    # Computed twice, in programs that XLA may round in different ways.
+    step = (held >> _ID_BITS).astype(jnp.int32) - (crossings.key >> _ID_BITS).astype(jnp.int32)
+    return jnp.where(same_edge & (jnp.abs(step) <= _ROUNDING), crossings.weight, 0)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
