@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from benchmarks.rasterize import posed
+from benchmarks.heads import posed
 from fields_jax import cli
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.render import antialias, interpolate, rasterize, vertex_normals

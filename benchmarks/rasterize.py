@@ -22,6 +22,7 @@ import numpy as np
 from absl import flags
 from etils import epath
 
+from benchmarks.heads import posed
 from benchmarks.native import triangle_loop
 from fields_jax import cli
 from fields_jax.flame.io import resolve_head
@@ -49,19 +50,6 @@ class Variant(NamedTuple):
     images: int
     figures: dict[str, float]
     bytes_moved: float  # 0 where there is no floor to compare with
-
-
-def posed(points: np.ndarray, batch: int, seed: int = 0) -> np.ndarray:
-    """The head over four fifths of the frame, yaw up to 60 degrees, pitch up to 20: [B, V, 3]."""
-    points = points - (points.max(axis=0) + points.min(axis=0)) / 2
-    points = 0.8 * points / np.abs(points).max()
-    turned = []
-    for yaw, pitch in np.random.default_rng(seed).uniform(-1, 1, (batch, 2)):
-        (cy, sy), (cp, sp) = ((np.cos(a), np.sin(a)) for a in (yaw * np.pi / 3, pitch * np.pi / 9))
-        by_yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-        by_pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-        turned.append(points @ (by_pitch @ by_yaw).T * [1, -1, -1])
-    return np.array(turned, np.float32)
 
 
 def compiled(function: Callable, images: int, bytes_moved: float, *arrays) -> Variant:
