@@ -82,8 +82,9 @@ def variants(head, batch: int, size: int) -> dict[str, Variant]:
         fragments = rasterize(vertices, faces, size)
         return fragments, interpolate(fragments, vertices, faces, attributes)
 
-    def loss(vertices, attributes):
-        return jnp.sum(forward(vertices, attributes)[1] ** 2)
+    def forward_backward(vertices, attributes, cotangent):
+        image, pull = jax.vjp(lambda *args: forward(*args)[1], vertices, attributes)
+        return image, pull(cotangent)
 
     def outline(vertices):
         fragments = rasterize(vertices, faces, size)
@@ -101,11 +102,12 @@ def variants(head, batch: int, size: int) -> dict[str, Variant]:
         ),
         "forward": compiled(forward, batch, read + ids + surface + painted, vertices, attributes),
         "forward+backward": compiled(
-            jax.value_and_grad(loss, argnums=(0, 1)),
+            forward_backward,
             batch,
             2 * (read + attributes.nbytes) + 2 * (ids + painted),
             vertices,
             attributes,
+            jnp.ones((batch, size, size, _ATTRIBUTES)),
         ),
         "outline": compiled(outline, batch, 0, vertices),
         "outline, forward+backward": compiled(jax.value_and_grad(outline), batch, 0, vertices),
