@@ -135,12 +135,12 @@ def test_smirks_synthesizer_trains_without_tokens():
     _, plan, start = tiny_parts(synthesizer="smirk")
     assert "token_encoder" not in start.params
     assert any("token and cycle_token are off" in note for note in plan.notes)
-    state, metrics = tiny_run(steps=2, phase="B", synthesizer="smirk")
+    state, metrics = tiny_run(steps=1, phase="B", synthesizer="smirk")
     assert changed(start.params, state.params) == set(start.params) - {"pose_encoder"}
     weighted = {name.removeprefix("loss/") for name in metrics if name.startswith("loss/")}
-    assert weighted == set(plan.phases[1].weights) - {"cycle_shape"}
+    assert weighted == set(plan.phases[1].weights)
     assert not weighted & table.NEED_TOKENS and "l1" in weighted
-    assert int(state.step) == 2 and np.isfinite(metrics["cycle_loss"])
+    assert int(state.step) == 1 and np.isfinite(metrics["cycle_loss"])
 
 
 def test_a_network_of_another_config_is_refused_by_name():
@@ -163,11 +163,14 @@ def test_the_emotion_feature_loss_reaches_the_encoders_and_not_the_synthesizer()
     batch = table.clear_absent(tiny_batch(config)) | {
         "image": tiny_batch(config)["image"].astype(np.float32) / 255
     }
-    function = functools.partial(
-        reconstruction_gradients, recipe=recipe, phase=phase, axis_name=parallel.AXIS
-    )
+
+    def gradients_and_metrics(*args):
+        bound = dict(recipe=recipe, phase=phase, axis_name=parallel.AXIS)
+        gradients, (_, _, metrics) = reconstruction_gradients(*args, **bound)
+        return gradients, metrics
+
     mapped = parallel.map_step(
-        lambda *args: (function(*args)[0], function(*args)[1][2]),
+        gradients_and_metrics,
         inputs=(False, True, False, False),
         outputs=(False, False),
         how="shard_map",
