@@ -169,13 +169,14 @@ def test_the_emotion_feature_loss_reaches_the_encoders_and_not_the_synthesizer()
         gradients, (_, _, metrics) = reconstruction_gradients(*args, **bound)
         return gradients, metrics
 
-    mapped = parallel.map_step(
+    mapped = jax.pmap(
         gradients_and_metrics,
-        inputs=(False, True, False, False),
-        outputs=(False, False),
-        how="shard_map",
+        axis_name=parallel.AXIS,
+        in_axes=(None, 0, None, None),
+        out_axes=None,
         devices=jax.devices()[:1],
     )
+    batch = {name: np.asarray(value)[None] for name, value in batch.items()}
     gradients, metrics = mapped(state, batch, jax.random.key(0), assets)
     assert metrics["loss/emotion_feature"] > 0
     largest = {

@@ -152,9 +152,8 @@ def _emotion_features(
     Of a reconstruction by itself, by the synthesiser in eval mode and held constant: the encoders
     shall draw the emotion, and the synthesiser not paint it over what they say (SMIRK).
     """
-    params = variables["params"]
-    still = {**params, "synthesizer": jax.lax.stop_gradient(params["synthesizer"])}
-    frozen = {"params": still, "batch_stats": stats}
+    # Its new statistics depend on its parameters, too.
+    frozen = jax.lax.stop_gradient({"params": variables["params"], "batch_stats": stats})
     painted = recipe.model.apply(frozen, *inputs, method="synthesize")
     found, wanted = (recipe.emotion_features(assets.emotion_features, x) for x in (painted, image))
     return found, wanted
