@@ -27,6 +27,7 @@ EXTRAS = {
     "data": ["tensorflow-cpu>=2.20", "importlib_resources>=6", "dill>=0.3.8"],
     "cuda": ["jax[cuda12]>=0.10,<0.13"],
     "tpu": ["jax[tpu]>=0.10,<0.13"],
+    "parity": ["torch>=2.4", "timm>=1.0"],  # tests against the reference's networks in torch
     "dev": [
         "scipy>=1.14",
         "scikit-learn>=1.5",  # the oracle of the classification metrics

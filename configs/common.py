@@ -39,6 +39,7 @@ def base_config(variant: str) -> ConfigDict:
             model=_model(full),
             losses=_losses(full),
             cycle=_cycle(),
+            skin=_skin(),
             data=_data(full),
             optim=_optim(full),
             guard=dict(max_bad_steps=0),  # non-finite steps in a row that are skipped, not fatal
@@ -57,7 +58,7 @@ def _model(full: bool) -> dict:
         n_expression=50,
         encoder_width=1.0 if full else 0.5,  # channel multiplier of the MobileNetV3 backbones
         encoder_depth=1.0 if full else 0.5,  # multiplier of the repeated blocks of a stage
-        synthesizer="teaser",
+        synthesizer="teaser",  # or "smirk": no tokens, skin pixels pasted into the masked image
         synthesizer_width=32 if full else 8,  # channels of its first block
         residual_blocks=5 if full else 1,
         token_dim=256 if full else 64,
@@ -79,6 +80,7 @@ def _losses(full: bool) -> dict:
         va_weights="fixed",  # or "shake": EmoNet's random weights, afresh each step
         region_growth=(0.5, 0.2),  # mouth and eye boxes grow by this share on each side
         perceptual_weights="",  # converted VGG16; empty switches the perceptual loss off
+        emotion_feature_weights="",  # converted ResNet-50; empty switches emotion_feature off
         dilation=10 / 224,  # growth of the face hole in the masked image, share of the image
     )
 
@@ -92,6 +94,19 @@ def _cycle() -> dict:
         jaw_limit=0.5,
         eyelid_noise=0.25,
         synthesizer_clip=0.1,  # global norm of the synthesiser's gradient in its turn
+    )
+
+
+def _skin() -> dict:
+    """Pixels of the skin that SMIRK's masked image keeps; see render/skin.py. Unused by TEASER's.
+
+    SMIRK's code has 0.05 as noise where its comment has 0.1.
+    """
+    return dict(
+        share=0.01,  # of the image's pixels that are drawn, with repetition
+        noise=0.05,  # relative deviation of a pasted colour
+        drop=0.01,  # probability that a pixel of a 224 px image blacks out its neighbourhood
+        cycle_drop=0.005,
     )
 
 

@@ -72,6 +72,7 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
                     l1=10.0,
                     region_l1=1.0,
                     perceptual=10.0,
+                    emotion_feature=1.0,
                     token=5.0,
                     cycle_expression=1.0,
                     cycle_jaw=10.0,

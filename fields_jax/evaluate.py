@@ -29,6 +29,7 @@ from fields_jax.cli import UserError, run
 from fields_jax.evaluation import geometry, summary
 from fields_jax.evaluation.predict import predict, reconstruct, spread
 from fields_jax.flame.io import resolve_head
+from fields_jax.render import make_masking
 from fields_jax.training.checkpoint import Inference, load_inference
 from fields_jax.types import FieldsOutput, FlameModel
 
@@ -276,7 +277,8 @@ def _examples(
             output,
             stored["example_image"],
             stored["example_face_mask"],
-            dilation=round(inference.config.losses.dilation * inference.config.image_size),
+            stored["example_row"],
+            masking=make_masking(inference.config),
         )
     return stored
 

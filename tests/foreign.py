@@ -85,7 +85,9 @@ class _Tensor:
         return self.rebuild, arguments
 
 
-def _torch_pickle(tree: dict[str, np.ndarray], extra: dict) -> tuple[bytes, dict[str, np.ndarray]]:
+def _torch_pickle(
+    tree: dict[str, np.ndarray], extra: dict, under: str = ""
+) -> tuple[bytes, dict[str, np.ndarray]]:
     names = [f"torch.{kind}" for kind in _KINDS.values()] + ["torch._utils._rebuild_tensor_v2"]
     with pretended(*names) as classes:
         kinds, rebuild = dict(zip(_KINDS, classes, strict=False)), classes[-1]
@@ -102,7 +104,8 @@ def _torch_pickle(tree: dict[str, np.ndarray], extra: dict) -> tuple[bytes, dict
             marks[id(storage)] = ("storage", kind, str(key), "cpu", array.size)
             storages[str(key)] = array
             described[name] = _Tensor(array, str(key), rebuild, storage)
-        Pickler(stream, protocol=2).dump(collections.OrderedDict(described) | extra)
+        described = collections.OrderedDict(described)
+        Pickler(stream, protocol=2).dump(({under: described} if under else described) | extra)
     return stream.getvalue(), storages
 
 
@@ -110,9 +113,9 @@ def _memory(array: np.ndarray) -> bytes:
     return array.ravel(order="K").tobytes()
 
 
-def torch_zip(tree: dict[str, np.ndarray], **extra) -> bytes:
-    """What torch.save writes today."""
-    content, storages = _torch_pickle(tree, extra)
+def torch_zip(tree: dict[str, np.ndarray], *, under: str = "", **extra) -> bytes:
+    """What torch.save writes today, the tensors under a key of their own if it is named."""
+    content, storages = _torch_pickle(tree, extra, under)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("model/data.pkl", content)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import pickle
 import re
 
+import jax
 import numpy as np
 import pytest
 import scipy.sparse
@@ -18,8 +20,9 @@ from fields_jax.convert import flame, networks, pickles, torch_files
 from fields_jax.convert.pickles import read_pickle
 from fields_jax.flame.io import load_flame, read_arrays
 from fields_jax.models.fields import build_model, variable_shapes
+from fields_jax.models.resnet import ResNet50Features
 from fields_jax.training import checkpoint
-from tests.foreign import embedding_folder, flame_pickle, torch_sequence, torch_zip
+from tests.foreign import embedding_folder, flame_pickle, pretended, torch_sequence, torch_zip
 
 TENSORS = {
     "encoder.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -185,41 +188,52 @@ LISTS = {
 }
 
 
-def torch_key(path: tuple[str, ...]) -> str:
+def torch_key(system: str, path: tuple[str, ...]) -> str:
     """The reference's key of one of our leaves, by the table above and not by the converter."""
     network, *modules, leaf = path[1:]
-    prefix = "teaser_generator" if network == "synthesizer" else f"teaser_encoder.{network}"
+    generator = network == "synthesizer"
+    prefix = f"{system}_generator" if generator else f"{system}_encoder.{network}"
+    if generator and system == "smirk" and re.match(r"encoder|decoder|bottleneck", modules[0]):
+        short = {"e": "enc", "d": "dec"}.get(modules[0][0], "") + modules[0][-1]
+        modules[1] = (short if modules[0] != "bottleneck" else modules[0]) + modules[1]
     for ours, theirs in LISTS.items():
         modules = [re.sub(rf"^{ours}$", theirs, module) for module in modules]
-    names = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-    return ".".join([prefix, *modules, names.get(leaf, leaf)])
+    return ".".join([prefix, *modules, LEAVES.get(leaf, leaf)])
 
 
-@pytest.fixture(scope="module")
-def teaser():
-    """A state dict of TEASER's keys and torch's shapes, and the arrays it must become."""
-    shapes = variable_shapes(build_model(stage2.get_config("full")))
-    flat = traverse_util.flatten_dict(shapes)
+LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+State = dict[str, np.ndarray]
+
+
+def foreign_state(flat: dict, key_of) -> tuple[State, dict[tuple[str, ...], np.ndarray]]:
+    """A state dict of torch's shapes and keys, and the arrays of ours it must become."""
     state, expected = {}, {}
     for path, leaf in flat.items():
-        if path[1] == "emotion_head":
-            continue
         array = np.zeros(leaf.shape, np.float32)
         array.reshape(-1)[:: max(array.size // 7, 1)] = len(state) + 1
         expected[path] = array
         if array.ndim == 4:
             array = array.transpose((2, 3, 0, 1) if "upconv" in path[-2] else (3, 2, 0, 1))
-        state[torch_key(path)] = np.ascontiguousarray(array.T if array.ndim == 2 else array)
+        state[key_of(path)] = np.ascontiguousarray(array.T if array.ndim == 2 else array)
         if path[-1] == "var":
-            counter = torch_key(path).replace("running_var", "num_batches_tracked")
+            counter = key_of(path).replace("running_var", "num_batches_tracked")
             state[counter] = np.array([3], np.int64).reshape(())
     return state, expected
 
 
-def test_teaser_keys_are_those_of_the_reference(teaser):
-    state, _ = teaser
-    assert len(state) == 1300 and sum("num_batches" in key for key in state) == 192
-    for key in (
+@functools.cache
+def published(system: str) -> tuple[State, dict[tuple[str, ...], np.ndarray]]:
+    """TEASER's or SMIRK's checkpoint with other numbers."""
+    config = stage2.get_config("full")
+    config.model.synthesizer = system
+    flat = traverse_util.flatten_dict(variable_shapes(build_model(config)))
+    flat = {path: leaf for path, leaf in flat.items() if path[1] != "emotion_head"}
+    return foreign_state(flat, functools.partial(torch_key, system))
+
+
+# Keys of the published files, one of each kind.
+KEYS = {
+    "teaser": (
         "teaser_encoder.shape_encoder.encoder.blocks.3.1.conv_dw.weight",
         "teaser_encoder.token_encoder.token_layers.2.0.bias",
         "teaser_generator.encoder1.adain2.mlp_shared.0.weight",
@@ -228,47 +242,129 @@ def test_teaser_keys_are_those_of_the_reference(teaser):
         "teaser_generator.token_decoder.decoder_4.4.bias",
         "teaser_generator.token_zero_conv_2.weight",
         "teaser_generator.upconv3.bias",
-    ):
-        assert key in state, key
+    ),
+    "smirk": (
+        "smirk_encoder.pose_encoder.pose_cam_layers.0.weight",
+        "smirk_encoder.expression_encoder.encoder.blocks.6.0.bn1.running_var",
+        "smirk_generator.encoder1.enc1conv1.weight",
+        "smirk_generator.encoder4.enc4norm2.num_batches_tracked",
+        "smirk_generator.bottleneck.bottleneckconv2.weight",
+        "smirk_generator.bottleneck.bottlenecknorm1.running_mean",
+        "smirk_generator.resnet_blocks.0.conv_block.5.weight",
+        "smirk_generator.decoder2.dec2norm1.bias",
+        "smirk_generator.upconv4.weight",
+        "smirk_generator.conv.bias",
+    ),
+}
 
 
-def test_teaser_is_converted_and_read_back(teaser, tmp_path):
-    state, expected = teaser
-    path = tmp_path / "TEASER.pt"
+@pytest.mark.parametrize(
+    ("system", "entries", "norms"), [("teaser", 1300, 192), ("smirk", 940, 154)]
+)
+def test_published_checkpoints_are_converted_and_read_back(system, entries, norms, tmp_path):
+    state, expected = published(system)
+    assert len(state) == entries and sum("num_batches" in key for key in state) == norms
+    assert set(KEYS[system]) <= state.keys()
+    path = tmp_path / "published.pt"
     path.write_bytes(torch_zip(state))
-    assert networks.convert_teaser(str(path), str(tmp_path / "out")) == 1300 - 192
+    convert = getattr(networks, f"convert_{system}")
+    assert convert(str(path), str(tmp_path / "out")) == entries - norms
     found, meta = checkpoint.read_networks(str(tmp_path / "out"))
-    assert meta["source"]["name"] == "TEASER" and "emotion_head" not in found["params"]
+    assert meta["source"]["name"] == system.upper() and "emotion_head" not in found["params"]
     flat = traverse_util.flatten_dict(found)
     assert flat.keys() == expected.keys()
     for place, array in expected.items():
         np.testing.assert_array_equal(flat[place], array, err_msg="/".join(place))
     with pytest.raises(UserError, match="exists already"):
-        networks.convert_teaser(str(path), str(tmp_path / "out"))
+        convert(str(path), str(tmp_path / "out"))
+
+
+def bias(size: int, value: float = 0.0) -> dict[str, np.ndarray]:
+    return {"smirk_generator.conv.bias": np.full(size, value, np.float32)}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("teaser_generator.conv.bias"), "lacks 1 of 1108 arrays, first that of"),
+        (lambda s: s.pop("smirk_generator.conv.bias"), "lacks 1 of 786 arrays, first that of"),
         (lambda s: s.update(other=np.zeros(3, np.float32)), "has an entry 'other'"),
         (
-            lambda s: s.update({"teaser_generator.conv.bias": np.zeros(4, np.float32)}),
-            r"'teaser_generator.conv.bias' of shape \(4,\) does not give .*synthesizer/conv/bias",
+            lambda s: s.update(bias(4)),
+            r"'smirk_generator.conv.bias' of shape \(4,\) does not give .*synthesizer/conv/bias",
         ),
         (
-            lambda s: s.update({"teaser_generator.conv.bias": np.full(3, np.nan, np.float32)}),
-            "'teaser_generator.conv.bias' holds values that are not finite",
+            lambda s: s.update(bias(3, np.nan)),
+            "'smirk_generator.conv.bias' holds values that are not finite",
+        ),
+        # Another block's name before the layer's, TEASER's names, a counter of no norm, ours.
+        *(
+            (lambda s, key=key, old=old: s.update({key: s[old]}), message)
+            for key, old, message in (
+                (
+                    "smirk_generator.encoder1.enc2norm1.bias",
+                    "smirk_generator.encoder1.enc1norm1.bias",
+                    "has an entry 'smirk_generator.encoder1.enc2norm1.bias'",
+                ),
+                (
+                    "smirk_generator.decoder1.norm1.bias",
+                    "smirk_generator.decoder1.dec1norm1.bias",
+                    "has an entry 'smirk_generator.decoder1.norm1.bias'",
+                ),
+                (
+                    "smirk_generator.conv.num_batches_tracked",
+                    "smirk_generator.encoder1.enc1norm1.num_batches_tracked",
+                    "has an entry 'smirk_generator.conv.num_batches_tracked'",
+                ),
+                (
+                    "smirk_generator.resnet_blocks_0.conv_block_2.bias",
+                    "smirk_generator.resnet_blocks.0.conv_block.2.bias",
+                    "has a second entry for params/synthesizer/resnet_blocks_0/conv_block_2/bias",
+                ),
+            )
         ),
     ],
 )
-def test_a_wrong_entry_is_named_and_nothing_written(teaser, tmp_path, monkeypatch, change, message):
-    state = dict(teaser[0])
+def test_a_wrong_entry_is_named_and_nothing_written(tmp_path, monkeypatch, change, message):
+    state = dict(published("smirk")[0])
     change(state)
-    monkeypatch.setattr(networks, "read_torch", lambda source: state)
+    monkeypatch.setattr(networks, "read_torch", lambda *_: state)
     with pytest.raises(UserError, match=message):
-        networks.convert_teaser("TEASER.pt", str(tmp_path / "out"))
+        networks.convert_smirk("SMIRK.pt", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_emocas_network_is_read_out_of_a_lightning_checkpoint(tmp_path):
+    network = ResNet50Features()
+    shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+
+    def key_of(path):
+        modules = [re.sub(r"_(\d)$", r".\1", module) for module in path[1:-1]]
+        return ".".join(["backbone", *modules, LEAVES.get(path[-1], path[-1])])
+
+    state, expected = foreign_state(traverse_util.flatten_dict(shapes), key_of)
+    # torchvision's ResNet-50 without its last layer: 53 convolutions and norms.
+    assert len(state) == 53 * 6 and "backbone.layer3.5.conv2.weight" in state
+    assert "backbone.layer4.0.downsample.1.running_var" in state
+    state["linear.weight"] = np.zeros((10, 2048), np.float32)
+    path = tmp_path / "emotion.ckpt"
+    with pretended("pytorch_lightning.callbacks.ModelCheckpoint", "omegaconf.DictConfig") as kinds:
+        made = kinds[1]()
+        made.content = {"lr": 1}
+        path.write_bytes(torch_zip(state, under="state_dict", callbacks={kinds[0]: made}))
+    target = str(tmp_path / "emotion")
+    assert networks.convert_emotion_resnet50(str(path), target) == 53 * 5
+    found = checkpoint.read_frozen(target, "ResNet-50", ("params", "batch_stats"))
+    flat = traverse_util.flatten_dict(found)
+    assert flat.keys() == expected.keys()
+    for place, array in expected.items():
+        np.testing.assert_array_equal(flat[place], array, err_msg="/".join(place))
+
+    with pytest.raises(UserError, match="holds ResNet-50, not VGG16"):
+        checkpoint.read_frozen(target, "VGG16")
+    with pytest.raises(UserError, match=r"none does not exist; it should hold VGG16"):
+        checkpoint.read_frozen(str(tmp_path / "none"), "VGG16")
+    with pytest.raises(UserError, match=r"names omegaconf\.DictConfig, pytorch_l"):
+        networks.convert_smirk(str(path), str(tmp_path / "smirk"))
 
 
 def test_vgg16_of_torchvision_serves_the_perceptual_loss(tmp_path):
@@ -282,6 +378,6 @@ def test_vgg16_of_torchvision_serves_the_perceptual_loss(tmp_path):
     path = tmp_path / "vgg16.pth"
     path.write_bytes(torch_sequence(state))
     assert networks.convert_vgg16(str(path), str(tmp_path / "vgg")) == 20
-    params = checkpoint.read_params(str(tmp_path / "vgg"))
-    kernel = params["features_21"]["kernel"]
+    found = checkpoint.read_frozen(str(tmp_path / "vgg"), "VGG16")
+    kernel = found["params"]["features_21"]["kernel"]
     np.testing.assert_array_equal(kernel, state["features.21.weight"].transpose(2, 3, 1, 0))

@@ -295,6 +295,7 @@ def bench(monkeypatch):
     monkeypatch.setattr(evaluate, "_data_modules", lambda: (pipeline, tuple("nhsufdac")))
     config = ConfigDict(dict(stage=2, image_size=8, head="", data=dict(mixture="wild+levels")))
     config.losses = ConfigDict(dict(dilation=0.0))
+    config.model = ConfigDict(dict(synthesizer="teaser"))
     config.evaluation = ConfigDict(dict(sources="", batch_size=8))
 
     def inference(trained=(), **choices):

@@ -101,6 +101,18 @@ def test_equals_the_float64_oracle(tiny_head):
             np.testing.assert_allclose(getattr(result, name)[i], value, atol=1e-7, err_msg=name)
 
 
+def test_equals_the_float64_oracle_at_reference_size():
+    """All 300 shape and 100 expression components of a head of some 5,000 vertices."""
+    head = procedural_head()
+    coefficients = random_coefficients(np.random.default_rng(7), head, batch=2, turn=0.6)
+    result = jax.jit(flame)(head, coefficients)
+    for i in range(2):
+        one = jax.tree.map(lambda x, i=i: x[i], coefficients)
+        expected = oracle(head, one, contour_row_by_hand(one.pose, one.neck))
+        for name, value in expected.items():
+            np.testing.assert_allclose(getattr(result, name)[i], value, atol=1e-6, err_msg=name)
+
+
 def test_zero_coefficients_give_the_template_exactly(tiny_head):
     zero = jax.tree.map(jnp.zeros_like, random_coefficients(np.random.default_rng(0), tiny_head))
     vertices = flame(tiny_head, zero).vertices

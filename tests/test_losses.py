@@ -81,6 +81,7 @@ def make_evidence(head, count=6, size=8, settings=SETTINGS) -> table.Evidence:
         reconstruction=jnp.zeros((count, size, size, 3)),
         tokens_again=output.tokens + 2,
         features=([jnp.ones((count, 2, 2, 3))] * 2, [jnp.zeros((count, 2, 2, 3))] * 2),
+        emotion_features=(jnp.full((count, 5), 3.0), jnp.ones((count, 5))),
         base=changed,
         cycle=changed,
         perturbed=coefficients,
@@ -108,6 +109,7 @@ def test_values_by_hand(tiny_head):
     assert value["l1"] == pytest.approx(float(batch["image"].mean()), rel=1e-5)
     assert value["token"] == pytest.approx(4 * 2.0**2, rel=1e-5)
     assert value["perceptual"] == pytest.approx(2.0)
+    assert value["emotion_feature"] == pytest.approx(4.0)
     assert value["base_expression"] == pytest.approx(1.0, rel=1e-5)
     assert value["base_jaw"] == 0 == value["cycle_shape"]
     assert value["cycle_expression"] == pytest.approx(1.0, rel=1e-5)

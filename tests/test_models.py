@@ -203,6 +203,20 @@ def test_plain_synthesizer_takes_no_tokens():
     assert sorted(variables["params"]["encoder1"]) == ["conv1", "conv2", "norm1", "norm2"]
 
 
+def test_smirks_networks_have_no_tokens():
+    config = tiny_config()
+    config.model.synthesizer = "smirk"
+    model = build_model(config)
+    variables = variable_shapes(model)
+    assert variables["params"].keys() == set(NETWORKS) - {"token_encoder"}
+    image = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    output = jax.eval_shape(model.apply, variables, image)
+    assert output.tokens is None and output.logits.shape == (2, 8)
+    geometry = jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32)
+    paint = lambda *a: model.apply(*a, None, method="synthesize")  # noqa: E731
+    assert jax.eval_shape(paint, variables, geometry, image).shape == (2, 32, 32, 3)
+
+
 def test_bfloat16_computes_in_half_and_returns_float32():
     config = tiny_config()
     config.model.dtype = "bfloat16"
@@ -293,7 +307,7 @@ def test_vgg_normalises_like_the_reference():
     ("change", "message"),
     [
         (dict(image_size=48), "image_size=48 is not a multiple of 32"),
-        (dict(synthesizer="gan"), "unknown config.model.synthesizer 'gan'; known: teaser"),
+        (dict(synthesizer="gan"), "unknown config.model.synthesizer 'gan'; known: teaser, smirk"),
         (dict(dtype="float16"), "unknown config.model.dtype 'float16'"),
         (dict(wdith=1), "unknown key config.model.wdith"),
     ],

@@ -18,6 +18,7 @@ from fields_jax.models.encoders import (
 )
 from fields_jax.models.fields import build_model
 from fields_jax.models.perceptual import VGG16Features
+from fields_jax.models.resnet import ResNet50Features
 from fields_jax.models.synthesizer import Synthesizer
 from tests.networks import FACE_224, KEY, shapes, size
 
@@ -112,6 +113,20 @@ def test_vgg_has_the_parameters_and_features_of_the_reference():
     ]  # fmt: skip
     names = [f"features_{k}" for k in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21)]
     assert sorted(variables["params"]) == sorted(names)
+
+
+def test_resnet_has_the_parameters_and_features_of_the_reference():
+    features, variables = jax.eval_shape(ResNet50Features().init_with_output, KEY, FACE_224)
+    assert features.shape == (1, 2048)
+    # torchvision's 25,557,032 without the last layer's 2048 x 1000 + 1000.
+    assert size(variables["params"]) == 25_557_032 - 2_049_000
+    assert len(jax.tree.leaves(variables["batch_stats"])) == 2 * 53
+    names = {"conv1", "bn1"}
+    names |= {f"layer{i}_{k}" for i, n in enumerate((3, 4, 6, 3), start=1) for k in range(n)}
+    assert variables["params"].keys() == names
+    assert variables["params"]["layer3_0"]["conv2"]["kernel"].shape == (3, 3, 256, 256)
+    assert variables["params"]["layer3_0"]["downsample_0"]["kernel"].shape == (1, 1, 512, 1024)
+    assert "downsample_0" not in variables["params"]["layer3_1"]
 
 
 def test_names_and_shapes_are_the_reference_split_at_dots():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import subprocess
@@ -13,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fields_jax.losses import table
 from fields_jax.training import optim, parallel, setup
 from fields_jax.training.loop import map_iteration
-from fields_jax.training.step import Phase, train_step
+from fields_jax.training.recipe import Phase
+from fields_jax.training.step import reconstruction_gradients, train_step
 from tests.training import tiny_batch, tiny_config, tiny_parts, tiny_run
 
 RULES = dict(
@@ -32,7 +35,7 @@ PARAMS = {
 def test_gradients_are_those_of_one_device_on_eight_by_both_mappings():
     program = [sys.executable, "-m", "tests.parallel_gradients"]
     root = Path(__file__).parents[1]
-    result = subprocess.run(program, capture_output=True, text=True, cwd=root, timeout=600)
+    result = subprocess.run(program, capture_output=True, text=True, cwd=root, timeout=1500)
     assert result.returncode == 0, result.stderr[-3000:]
     report = json.loads(result.stdout.splitlines()[-1])
     assert len(report) == 12
@@ -128,6 +131,63 @@ def test_phase_b_moves_everything_but_the_pose_encoder(after_phase_b):
     assert weighted == set(plan.phases[1].weights) - {"cycle_shape"}  # the encoders' turn
 
 
+def test_smirks_synthesizer_trains_without_tokens():
+    _, plan, start = tiny_parts(synthesizer="smirk")
+    assert "token_encoder" not in start.params
+    assert any("token and cycle_token are off" in note for note in plan.notes)
+    state, metrics = tiny_run(steps=1, phase="B", synthesizer="smirk")
+    assert changed(start.params, state.params) == set(start.params) - {"pose_encoder"}
+    weighted = {name.removeprefix("loss/") for name in metrics if name.startswith("loss/")}
+    assert weighted == set(plan.phases[1].weights)
+    assert not weighted & table.NEED_TOKENS and "l1" in weighted
+    assert int(state.step) == 1 and np.isfinite(metrics["cycle_loss"])
+
+
+def test_a_network_of_another_config_is_refused_by_name():
+    _, _, state = tiny_parts()
+    tokens = state.params["token_encoder"]
+    with pytest.raises(
+        ValueError, match=r"DIR: token_encoder\['encoder'\].*this config needs None"
+    ):
+        setup.check_same_shapes({}, tokens, "DIR: token_encoder")
+
+
+def test_the_emotion_feature_loss_reaches_the_encoders_and_not_the_synthesizer():
+    """With no other term: its gradient in every network, through a tiny stand-in of ResNet-50."""
+    config, plan, state = tiny_parts()
+    features = lambda weight, image: jnp.einsum("bhwc,hwcd->bd", image, weight)  # noqa: E731
+    weight = jnp.asarray(np.random.default_rng(0).standard_normal((32, 32, 3, 4)), jnp.float32)
+    recipe = dataclasses.replace(plan.recipe, emotion_features=features)
+    phase = dataclasses.replace(plan.phases[1], weights={"emotion_feature": 1.0})
+    assets = plan.assets.replace(emotion_features=weight)
+    batch = table.clear_absent(tiny_batch(config)) | {
+        "image": tiny_batch(config)["image"].astype(np.float32) / 255
+    }
+
+    def gradients_and_metrics(*args):
+        bound = dict(recipe=recipe, phase=phase, axis_name=parallel.AXIS)
+        gradients, (_, _, metrics) = reconstruction_gradients(*args, **bound)
+        return gradients, metrics
+
+    mapped = jax.pmap(
+        gradients_and_metrics,
+        axis_name=parallel.AXIS,
+        in_axes=(None, 0, None, None),
+        out_axes=None,
+        devices=jax.devices()[:1],
+    )
+    batch = {name: np.asarray(value)[None] for name, value in batch.items()}
+    gradients, metrics = mapped(state, batch, jax.random.key(0), assets)
+    assert metrics["loss/emotion_feature"] > 0
+    largest = {
+        name: max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
+        for name, tree in gradients.items()
+    }
+    assert largest["synthesizer"] == 0 == largest["emotion_head"]
+    for name in ("shape_encoder", "expression_encoder", "token_encoder"):
+        assert largest[name] > 0, name
+
+
 def test_a_non_finite_step_changes_nothing_but_the_counts():
     config, plan, start = tiny_parts()
     iterate = map_iteration(plan.recipe, plan.phases[0], how="shard_map", devices=jax.devices()[:1])
@@ -173,7 +233,8 @@ def test_phases_follow_the_config():
     assert isinstance(a, Phase) and (a.name, b.name) == ("A", "B")
     assert b.start == a.steps == round(0.1 * config.phases.A.steps)
     assert "synthesizer" not in a.train and not a.cycle and b.cycle
-    assert "perceptual" not in b.weights and any("perceptual loss is off" in n for n in notes)
+    for name in ("perceptual", "emotion_feature"):
+        assert name not in b.weights and any(f"{name} loss is off" in n for n in notes)
     assert "pose_encoder" not in a.train + b.train and a.weights["base_expression"] > 0
 
     config.init_from = ""

@@ -15,9 +15,10 @@ from fields_jax.training.state import TrainState, create_state
 from tests.heads import random_head
 
 
-def tiny_config(batch_size: int = 8):
+def tiny_config(batch_size: int = 8, synthesizer: str = "teaser"):
     """Stage 2 with every part at its smallest."""
     config = stage2.get_config("synthetic")
+    config.model.synthesizer = synthesizer
     config.image_size = 32
     config.batch_size = batch_size
     config.init_from = "given"
@@ -60,18 +61,20 @@ def tiny_batch(config, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def tiny_parts(batch_size: int = 8, dtype: str = "float32"):
+def tiny_parts(batch_size: int = 8, dtype: str = "float32", synthesizer: str = "teaser"):
     """(config, plan, initial state) of a tiny run."""
-    config = tiny_config(batch_size)
+    config = tiny_config(batch_size, synthesizer)
     config.model.dtype = dtype
     plan = setup.plan(config, random_head())
     variables = init_variables(plan.recipe.model, jax.random.key(0))
     return config, plan, create_state(variables, plan.recipe.optimizer, keep_base=True)
 
 
-def tiny_run(steps: int = 1, phase: str = "B", how: str = "pmap") -> tuple[TrainState, dict]:
+def tiny_run(
+    steps: int = 1, phase: str = "B", how: str = "pmap", synthesizer: str = "teaser"
+) -> tuple[TrainState, dict]:
     """Runs a few mapped iterations of a phase on one device."""
-    config, plan, state = tiny_parts()
+    config, plan, state = tiny_parts(synthesizer=synthesizer)
     chosen = next(p for p in plan.phases if p.name == phase)
     iterate = map_iteration(plan.recipe, chosen, how=how, devices=jax.devices()[:1])
     state = jax.tree.map(np.array, state)

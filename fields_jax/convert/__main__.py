@@ -3,12 +3,15 @@
     python -m fields_jax.convert flame generic_model.pkl HEAD.npz
     python -m fields_jax.convert embeddings DIR HEAD.npz
     python -m fields_jax.convert teaser TEASER.pt DIR
+    python -m fields_jax.convert smirk SMIRK_em1.pt DIR
     python -m fields_jax.convert vgg16 vgg16.pth DIR
+    python -m fields_jax.convert emotion_resnet50 CHECKPOINT DIR
 
 `flame` writes a head for --head and `embeddings` completes it with landmark tables, eyelids, masks
-and texture coordinates. `teaser` writes a folder for --config.init_from and --workdir, `vgg16` one
-for --config.losses.perceptual_weights. Nothing in the sources is run; torch and chumpy are not
-needed.
+and texture coordinates. `teaser` and `smirk` write a folder for --config.init_from and --workdir
+(`smirk` with --config.model.synthesizer=smirk), `vgg16` one for --config.losses.perceptual_weights,
+`emotion_resnet50` (EMOCA's) one for --config.losses.emotion_feature_weights. Nothing in the sources
+is run; torch and chumpy are not needed.
 """
 
 from __future__ import annotations
@@ -21,7 +24,13 @@ from fields_jax.cli import UserError, run
 from fields_jax.convert import flame, networks
 from fields_jax.flame.io import load_flame
 
-KINDS = ("flame", "embeddings", "teaser", "vgg16")
+NETWORKS = {
+    "teaser": networks.convert_teaser,
+    "smirk": networks.convert_smirk,
+    "vgg16": networks.convert_vgg16,
+    "emotion_resnet50": networks.convert_emotion_resnet50,
+}
+KINDS = ("flame", "embeddings", *NETWORKS)
 
 
 def define_flags() -> None:
@@ -43,10 +52,8 @@ def main(argv: list[str]) -> None:
             print(f"read: {file}")
         head = load_flame(target)
         print(f"written: {target} (FLAME {head.version}, sha256 {head.sha256[:12]})")
-    elif kind == "teaser":
-        print(f"written: {target}, {networks.convert_teaser(source, target)} entries used")
     else:
-        print(f"written: {target}, {networks.convert_vgg16(source, target)} entries used")
+        print(f"written: {target}, {NETWORKS[kind](source, target)} entries used")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Torch checkpoints of TEASER and VGG16 to Orbax checkpoints that the commands take.
+"""Torch checkpoints of TEASER, SMIRK, VGG16 and ResNet-50 to Orbax ones that the commands take.
 
 Our submodules are named after the reference's, so that a key is only split at its dots, its leaf
 renamed and its array transposed. Every entry is used or named; nothing is guessed.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -19,15 +19,19 @@ from flax import traverse_util
 
 from configs import stage2
 from fields_jax.cli import UserError
-from fields_jax.convert.torch_files import read_torch
-from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
+from fields_jax.convert.torch_files import LIGHTNING, read_torch
+from fields_jax.models.fields import build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
+from fields_jax.models.resnet import ResNet50Features
 from fields_jax.training import checkpoint
 
 Leaves = dict[tuple[str, ...], np.ndarray]
+Place = Callable[[str, np.ndarray], tuple[str, ...]]  # of an entry among our variables
 
 # Entries that torchvision's VGG16 has beyond relu4_3, which the perceptual loss does not read.
 _VGG_UNUSED = re.compile(r"features\.(24|26|28)\.\w+|classifier\..*")
+# Layers that EMOCA's network has behind the features.
+_RESNET_UNUSED = re.compile(r"(backbone\.fc|linear|linear\.0)\.(weight|bias)")
 
 
 def convert_teaser(source: str, target: str) -> int:
@@ -44,21 +48,25 @@ def convert_teaser(source: str, target: str) -> int:
       FileNotFoundError: no such file.
       UserError: another file, a key missing, surplus or misshapen; nothing is written then.
     """
-    _check_free(target)
-    config = stage2.get_config("full")
-    model = build_model(config)
-    shapes = variable_shapes(model)
-    state = _state_dict(source)
-    converted = [name for name in NETWORKS if name != "emotion_head"]
-    expected = _flatten(shapes, lambda path: path[1] in converted)
-    leaves = _match(source, state, expected, _teaser_path)
-    variables = traverse_util.unflatten_dict(leaves)
-    head = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes["params"]["emotion_head"])
-    variables["params"]["emotion_head"] = head
-    meta = dict(step=0, trained=sorted(converted), source=_origin("TEASER", source))
-    checkpoint.write_networks(target, variables, meta)
-    checkpoint.claim_workdir(target, config)
-    return len(state)
+    return _convert_networks("TEASER", source, target, _teaser_path)
+
+
+def convert_smirk(source: str, target: str) -> int:
+    """Writes a workdir with SMIRK's published networks, the emotion head all zero.
+
+    Args:
+      source: SMIRK_em1.pt, a flat state dict of `smirk_encoder.*` and `smirk_generator.*`.
+      target: the workdir to make; usable as --workdir, and as --config.init_from where
+        config.model.synthesizer is smirk.
+
+    Returns:
+      How many entries were used.
+
+    Raises:
+      FileNotFoundError: no such file.
+      UserError: another file, a key missing, surplus or misshapen; nothing is written then.
+    """
+    return _convert_networks("SMIRK", source, target, _smirk_path)
 
 
 def convert_vgg16(source: str, target: str) -> int:
@@ -76,13 +84,55 @@ def convert_vgg16(source: str, target: str) -> int:
       FileNotFoundError: no such file.
       UserError: another file, a key missing, surplus or misshapen; nothing is written then.
     """
+    return _convert_frozen("VGG16", VGG16Features(), source, target, _path, _VGG_UNUSED)
+
+
+def convert_emotion_resnet50(source: str, target: str) -> int:
+    """Writes EMOCA's emotion network for `config.losses.emotion_feature_weights`.
+
+    Args:
+      source: EMOCA's checkpoint of its AffectNet ResNet-50, whose entry `state_dict` holds
+        `backbone.*` and the layers that read classes, valence and arousal; these are left out.
+      target: the folder to make.
+
+    Returns:
+      How many entries were used.
+
+    Raises:
+      FileNotFoundError: no such file.
+      UserError: another file, a key missing, surplus or misshapen; nothing is written then.
+    """
+    network = ResNet50Features()
+    return _convert_frozen("ResNet-50", network, source, target, _resnet_path, _RESNET_UNUSED)
+
+
+def _convert_networks(name: str, source: str, target: str, place: Place) -> int:
     _check_free(target)
+    config = stage2.get_config("full")
+    config.model.synthesizer = name.lower()
+    shapes = variable_shapes(build_model(config))
     state = _state_dict(source)
-    state = {key: value for key, value in state.items() if not _VGG_UNUSED.fullmatch(key)}
-    image = jnp.zeros((1, 32, 32, 3))
-    shapes = jax.eval_shape(VGG16Features().init, jax.random.key(0), image)
-    leaves = _match(source, state, _flatten(shapes), _path)
-    meta = dict(step=0, trained=[], source=_origin("VGG16", source))
+    converted = [network for network in shapes["params"] if network != "emotion_head"]
+    expected = _flatten(shapes, lambda path: path[1] in converted)
+    leaves = _match(source, state, expected, place)
+    variables = traverse_util.unflatten_dict(leaves)
+    head = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes["params"]["emotion_head"])
+    variables["params"]["emotion_head"] = head
+    meta = dict(step=0, trained=sorted(converted), source=_origin(name, source))
+    checkpoint.write_networks(target, variables, meta)
+    checkpoint.claim_workdir(target, config)
+    return len(state)
+
+
+def _convert_frozen(
+    name: str, network: Any, source: str, target: str, place: Place, unused: re.Pattern
+) -> int:
+    _check_free(target)
+    state = _state_dict(source, LIGHTNING)
+    state = {key: value for key, value in state.items() if not unused.fullmatch(key)}
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    leaves = _match(source, state, _flatten(shapes), place)
+    meta = dict(step=0, trained=[], source=_origin(name, source))
     checkpoint.write_networks(target, traverse_util.unflatten_dict(leaves), meta)
     return len(state)
 
@@ -97,15 +147,18 @@ def _origin(name: str, source: str) -> dict[str, str]:
     return dict(name=name, sha256=hashlib.sha256(content).hexdigest())
 
 
-def _state_dict(source: str) -> dict[str, np.ndarray]:
-    found = read_torch(source)
+def _state_dict(source: str, ignored: Collection[str] = ()) -> dict[str, np.ndarray]:
+    found = read_torch(source, ignored)
     if not isinstance(found, Mapping):
         raise UserError(f"{source} holds no state dict")
+    found = found.get("state_dict", found)  # of Lightning's checkpoints, beside what is not ours
     other = [key for key, value in found.items() if not isinstance(value, np.ndarray)]
     if other:
         raise UserError(f"{source} is no flat state dict: {other[0]!r} is no tensor")
-    counters = ".num_batches_tracked"  # torch counts batches for a momentum that nobody uses
-    return {key: value for key, value in found.items() if not key.endswith(counters)}
+    # Torch's batch norms count batches, for a momentum that nobody uses.
+    norms = [key.removesuffix("running_mean") for key in found if key.endswith(".running_mean")]
+    counters = {f"{norm}num_batches_tracked" for norm in norms}
+    return {key: value for key, value in found.items() if key not in counters}
 
 
 def _flatten(shapes: Any, keep: Callable[[tuple[str, ...]], bool] = lambda path: True) -> dict:
@@ -117,7 +170,7 @@ def _match(
     source: str,
     state: Mapping[str, np.ndarray],
     expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
-    place: Callable[[str, np.ndarray], tuple[str, ...]],
+    place: Place,
 ) -> Leaves:
     """Every entry at its place, checked to be all that is expected and nothing else."""
     leaves: Leaves = {}
@@ -125,6 +178,8 @@ def _match(
         path = place(key, value)
         if path not in expected:
             raise UserError(f"{source} has an entry {key!r} that no network of ours takes")
+        if path in leaves:
+            raise UserError(f"{source} has a second entry for {'/'.join(path)}: {key!r}")
         turned = _turn(path, value)
         if turned.shape != expected[path].shape:
             raise UserError(
@@ -148,6 +203,28 @@ def _teaser_path(key: str, value: np.ndarray) -> tuple[str, ...]:
         if key.startswith(prefix):
             return _path(replacement + key.removeprefix(prefix), value)
     return (key,)
+
+
+def _smirk_path(key: str, value: np.ndarray) -> tuple[str, ...]:
+    """As TEASER's, but for blocks whose layers repeat the block's name: encoder1.enc1conv1."""
+    encoder, generator = "smirk_encoder.", "smirk_generator."
+    if key.startswith(encoder):
+        return _path(key.removeprefix(encoder), value)
+    if not key.startswith(generator):
+        return (key,)
+    key = key.removeprefix(generator)
+    if match := re.match(r"((enc|dec)oder(\d)|bottleneck)\.", key):
+        short = f"{match[2]}{match[3]}" if match[2] else "bottleneck"
+        layer = key.removeprefix(match[0])
+        if not layer.startswith(short):
+            return (key,)
+        key = match[0] + layer.removeprefix(short)
+    return _path(f"synthesizer.{key}", value)
+
+
+def _resnet_path(key: str, value: np.ndarray) -> tuple[str, ...]:
+    prefix = "backbone."
+    return _path(key.removeprefix(prefix), value) if key.startswith(prefix) else (key,)
 
 
 def _path(key: str, value: np.ndarray) -> tuple[str, ...]:

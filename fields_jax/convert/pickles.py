@@ -12,7 +12,7 @@ import collections
 import contextlib
 import io
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,7 @@ def read_pickle(
     source: str,
     names: Names,
     persistent_load: Callable[[Any], Any] | None = None,
+    ignored: Collection[str] = (),
 ) -> Any:
     """The object that the pickle at a stream's position describes, built of allowed parts only.
 
@@ -125,12 +126,15 @@ def read_pickle(
       source: what to call it in messages.
       names: {(module, name): what stands for it}.
       persistent_load: resolves persistent ids; without it they are refused.
+      ignored: modules and packages whose objects may occur; none is made, `Inert` stands for all.
 
     Raises:
       UserError: a name that is not allowed, or a pickle that cannot be read to its end.
     """
     start = stream.tell()
-    refused = sorted(_named(stream) - names.keys())
+    refused = sorted(
+        name for name in _named(stream) - names.keys() if not _is_ignored(name[0], ignored)
+    )
     if refused:
         found = ", ".join(".".join(name) for name in refused)
         raise UserError(
@@ -139,7 +143,7 @@ def read_pickle(
         )
     stream.seek(start)
     try:
-        return _Reader(stream, names, persistent_load).load()
+        return _Reader(stream, names, persistent_load, ignored).load()
     except UserError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way, in any opcode
@@ -169,14 +173,22 @@ class _Unpickler(pickle._Unpickler):
 
 
 class _Reader(_Unpickler):
-    def __init__(self, stream: io.BytesIO, names: Names, persistent_load: Callable | None) -> None:
+    def __init__(
+        self,
+        stream: io.BytesIO,
+        names: Names,
+        persistent_load: Callable | None,
+        ignored: Collection[str],
+    ) -> None:
         super().__init__(stream)
-        self._names, self._resolve = names, persistent_load
+        self._names, self._resolve, self._ignored = names, persistent_load, ignored
 
     def look_up(self, module: str, name: str) -> Any:
-        if (module, name) not in self._names:
-            raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
-        return self._names[module, name]
+        if (module, name) in self._names:
+            return self._names[module, name]
+        if _is_ignored(module, self._ignored):
+            return Inert
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
 
     def persistent_load(self, identifier: Any) -> Any:
         if self._resolve is None:
@@ -184,10 +196,10 @@ class _Reader(_Unpickler):
         return self._resolve(identifier)
 
 
-class _Inert:
+class Inert:
     """Takes every call, item and state, and does nothing."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -206,10 +218,15 @@ class _Collector(_Unpickler):
 
     def look_up(self, module: str, name: str) -> type:
         self.found.add((module, name))
-        return _Inert
+        return Inert
 
-    def persistent_load(self, identifier: Any) -> _Inert:
-        return _Inert()
+    def persistent_load(self, identifier: Any) -> Inert:
+        return Inert()
+
+
+def _is_ignored(module: str, ignored: Collection[str]) -> bool:
+    parts = module.split(".")
+    return any(".".join(parts[:k]) in ignored for k in range(1, len(parts) + 1))
 
 
 def _named(stream: io.BytesIO) -> set[tuple[str, str]]:

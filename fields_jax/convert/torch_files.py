@@ -10,7 +10,7 @@ import io
 import math
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import ml_dtypes
@@ -35,8 +35,19 @@ _STORAGES = {
 }
 
 
-def read_torch(path: str) -> Any:
+# What Lightning's checkpoints hold beside the state dict: callbacks, settings and the like.
+LIGHTNING = (
+    *("pytorch_lightning", "lightning", "lightning_fabric", "omegaconf", "gdl"),
+    *("argparse", "enum", "pathlib", "typing"),
+)
+
+
+def read_torch(path: str, ignored: Collection[str] = ()) -> Any:
     """What a file of `torch.save` holds, with numpy arrays for tensors.
+
+    Args:
+      path: the file.
+      ignored: modules and packages whose objects may occur and are passed over.
 
     Raises:
       FileNotFoundError: no such file.
@@ -47,12 +58,12 @@ def read_torch(path: str) -> Any:
         raise FileNotFoundError(f"{path} does not exist")
     content = file.read_bytes()
     if content[:2] == b"PK":
-        return _read_zip(content, path)
+        return _read_zip(content, path, ignored)
     if content[257:262] == b"ustar":
         raise UserError(
             f"{path} is in torch's tar format of before 2017: load it with torch and save it again"
         )
-    return _read_sequence(content, path)
+    return _read_sequence(content, path, ignored)
 
 
 def load_from_bytes(content: bytes) -> np.ndarray:
@@ -92,7 +103,7 @@ NAMES: Names = {
 }
 
 
-def _read_zip(content: bytes, source: str) -> Any:
+def _read_zip(content: bytes, source: str, ignored: Collection[str]) -> Any:
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
         pickles = [name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]]
@@ -111,14 +122,14 @@ def _read_zip(content: bytes, source: str) -> Any:
             return np.frombuffer(archive.read(name), dtype)
 
         stream = io.BytesIO(archive.read(pickles[0]))
-        return read_pickle(stream, source, NAMES, _storages(read_storage))
+        return read_pickle(stream, source, NAMES, _storages(read_storage), ignored)
     except UserError:
         raise
     except Exception as error:  # a damaged directory can fail zipfile in any way
         raise UserError(f"{source} is a damaged zip file ({error}); fetch it anew") from error
 
 
-def _read_sequence(content: bytes, source: str) -> Any:
+def _read_sequence(content: bytes, source: str, ignored: Collection[str] = ()) -> Any:
     stream = io.BytesIO(content)
     if read_pickle(stream, source, {}) != _MAGIC:
         raise UserError(f"{source} is no file of torch.save")
@@ -133,7 +144,7 @@ def _read_sequence(content: bytes, source: str) -> Any:
             raise pickle.UnpicklingError(f"storage {key} is larger than the file")
         return storages.setdefault(key, np.zeros(count, dtype))
 
-    found = read_pickle(stream, source, NAMES, _storages(promise_storage))
+    found = read_pickle(stream, source, NAMES, _storages(promise_storage), ignored)
     keys = read_pickle(stream, source, {})
     if not isinstance(keys, list):
         raise UserError(f"{source} is damaged: it has no list of storages; fetch it anew")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fields_jax.flame import flame
-from fields_jax.render import geometry_map, masked_image
+from fields_jax.render import Masking, sample_keys, synthesizer_input
 from fields_jax.render.draw import to_uint8
 from fields_jax.types import FieldsOutput, FlameModel
 
@@ -100,8 +100,9 @@ def reconstruct(
     output: FieldsOutput,
     image: UInt8[np.ndarray, "B H W 3"],
     face_mask: UInt8[np.ndarray, "B H W"],
+    row: np.ndarray,
     *,
-    dilation: int,
+    masking: Masking,
 ) -> UInt8[np.ndarray, "B H W 3"]:
     """The synthesiser's images of what was predicted, from what surrounds the face.
 
@@ -112,19 +113,21 @@ def reconstruct(
       output: predictions for the images.
       image: [B, H, W, 3].
       face_mask: [B, H, W], 1 outside the hull of the face.
-      dilation: pixels by which the hidden hull grows.
+      row: [B] place of each image in the whole set: what its random numbers depend on.
+      masking: how the face is hidden from the synthesiser.
     """
 
     @jax.jit
-    def synthesize(variables, head, output, image, face_mask):
+    def synthesize(variables, head, output, image, face_mask, row):
         vertices = flame(head, output.coefficients).vertices
-        camera = output.coefficients.camera
-        geometry, mask = geometry_map(head, vertices, camera, image.shape[1])
-        masked = masked_image(image, face_mask, mask, dilation=dilation)
+        camera, keys = output.coefficients.camera, sample_keys(jax.random.key(0), row)
+        geometry, masked = synthesizer_input(
+            masking, head, vertices, camera, image, face_mask, keys
+        )
         return model.apply(variables, geometry, masked, output.tokens, method="synthesize")
 
     pictures = np.asarray(image, np.float32) / 255, np.asarray(face_mask, np.float32)
-    return to_uint8(synthesize(variables, head, output, *pictures))
+    return to_uint8(synthesize(variables, head, output, *pictures, row))
 
 
 def _call_padded(function: Callable[[PyTree], PyTree], part: PyTree, batch_size: int) -> PyTree:

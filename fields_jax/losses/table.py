@@ -44,6 +44,7 @@ class Evidence:
       reconstruction: [B, H, W, 3] the synthesiser's image.
       tokens_again: [B, K, D] tokens of the reconstruction.
       features: perceptual features of (reconstruction, image).
+      emotion_features: [B, 2048] of (reconstruction, image).
       base: coefficients by the frozen base model.
       cycle: coefficients read back from the image of `perturbed`.
       perturbed: what was put in.
@@ -60,6 +61,7 @@ class Evidence:
     reconstruction: Float[Array, "B H W 3"] | None = None
     tokens_again: Float[Array, "B K D"] | None = None
     features: tuple[list, list] | None = None
+    emotion_features: tuple[Float[Array, "B D"], Float[Array, "B D"]] | None = None
     base: FlameCoefficients | None = None
     cycle: FlameCoefficients | None = None
     perturbed: FlameCoefficients | None = None
@@ -142,6 +144,10 @@ def _region_l1(e: Evidence, total: Total):
 
 def _perceptual(e: Evidence, total: Total):
     return _everywhere(terms.perceptual_distance(*e.features), total)
+
+
+def _emotion_feature(e: Evidence, total: Total):
+    return _everywhere(terms.mean_squared(*e.emotion_features), total)
 
 
 def _token(e: Evidence, total: Total):
@@ -237,6 +243,7 @@ LOSSES: dict[str, Loss] = {
     "l1": _l1,
     "region_l1": _region_l1,
     "perceptual": _perceptual,
+    "emotion_feature": _emotion_feature,
     "token": _token,
     "gt_expression": _gt_expression,
     "gt_jaw": _gt("jaw"),
@@ -257,8 +264,9 @@ LOSSES: dict[str, Loss] = {
     "cycle_shape": _cycle("shape"),
     "cycle_token": _cycle_token,
 }
-NEED_IMAGE = frozenset({"l1", "region_l1", "perceptual", "token"})
+NEED_IMAGE = frozenset({"l1", "region_l1", "perceptual", "emotion_feature", "token"})
 NEED_BASE = frozenset(name for name in LOSSES if name.startswith("base_"))
+NEED_TOKENS = frozenset({"token", "cycle_token"})
 CYCLE = frozenset(name for name in LOSSES if name.startswith("cycle_"))
 VALENCE_AROUSAL = ("va_mse", "va_pcc", "va_ccc")
 

@@ -29,7 +29,7 @@ NETWORKS = (
 )
 # float64 is for checks, under jax_enable_x64.
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float64": jnp.float64}
-SYNTHESIZERS = ("teaser",)
+SYNTHESIZERS = ("teaser", "smirk")
 
 
 class FieldsModel(nn.Module):
@@ -37,7 +37,8 @@ class FieldsModel(nn.Module):
 
     Methods take `train`, a collection of names of `NETWORKS`: these use the statistics of the batch
     and, with `mutable=["batch_stats"]`, update their running ones. All others run in eval mode.
-    Attributes have the names and meanings of `config.model`; defaults are the reference's.
+    Attributes have the names and meanings of `config.model`; defaults are the reference's. Without
+    `token_guided` (SMIRK) there is no token encoder and tokens are None.
     """
 
     image_size: int = 224
@@ -51,6 +52,7 @@ class FieldsModel(nn.Module):
     adain_hidden: int = 128
     emotion_hidden: tuple[int, ...] = (512, 512)
     emotion_detach_shape: bool = False
+    token_guided: bool = True
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -60,9 +62,14 @@ class FieldsModel(nn.Module):
         self.pose_encoder = PoseEncoder(**encoder)
         self.shape_encoder = ShapeEncoder(n_shape=self.n_shape, **encoder)
         self.expression_encoder = ExpressionEncoder(n_expression=self.n_expression, **encoder)
-        self.token_encoder = TokenEncoder(token_dim=self.token_dim, **encoder)
+        if self.token_guided:
+            self.token_encoder = TokenEncoder(token_dim=self.token_dim, **encoder)
         self.synthesizer = Synthesizer(
-            self.synthesizer_width, self.residual_blocks, self.adain_hidden, **common
+            self.synthesizer_width,
+            self.residual_blocks,
+            self.adain_hidden,
+            self.token_guided,
+            **common,
         )
         self.emotion_head = EmotionHead(self.emotion_hidden, self.emotion_detach_shape)
 
@@ -91,16 +98,18 @@ class FieldsModel(nn.Module):
 
     def encode_tokens(
         self, image: Float[Array, "B H W 3"], train: Collection[str] = ()
-    ) -> Float[Array, "B 4 D"]:
-        """Appearance tokens, coarsest first."""
+    ) -> Float[Array, "B 4 D"] | None:
+        """Appearance tokens, coarsest first; None from networks without."""
         self._check(image, train)
+        if not self.token_guided:
+            return None
         return self.token_encoder(image, "token_encoder" in train)
 
     def synthesize(
         self,
         geometry: Float[Array, "B H W 1"],
         masked: Float[Array, "B H W 3"],
-        tokens: Float[Array, "B 4 D"],
+        tokens: Float[Array, "B 4 D"] | None,
         train: Collection[str] = (),
     ) -> Float[Array, "B H W 3"]:
         """An image in [0, 1] from a geometry map, a masked image and tokens."""
@@ -156,7 +165,13 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
     if unknown:
         raise ValueError(f"unknown key config.model.{unknown[0]}: remove it")
     options["emotion_hidden"] = tuple(options["emotion_hidden"])
-    return FieldsModel(image_size=size, dtype=DTYPES[dtype], axis_name=axis_name, **options)
+    return FieldsModel(
+        image_size=size,
+        token_guided=synthesizer == "teaser",
+        dtype=DTYPES[dtype],
+        axis_name=axis_name,
+        **options,
+    )
 
 
 def init_variables(model: FieldsModel, rng: jax.Array) -> dict:

@@ -2,7 +2,8 @@
 
 A U-Net with residual blocks at its bottleneck (SMIRK). TEASER adds a modulation by a token after
 each batch norm of its blocks, and a decoder of the tokens whose maps are added to the U-Net's,
-through 1x1 convolutions that start at zero. Submodules are named after TEASER's.
+through 1x1 convolutions that start at zero. Submodules are named after TEASER's, also in SMIRK's
+network.
 """
 
 from __future__ import annotations

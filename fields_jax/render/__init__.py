@@ -3,17 +3,27 @@
 from fields_jax.render.antialias import antialias
 from fields_jax.render.camera import project
 from fields_jax.render.interpolate import interpolate
-from fields_jax.render.mask import masked_image
+from fields_jax.render.mask import (
+    Masking,
+    make_masking,
+    masked_image,
+    sample_keys,
+    synthesizer_input,
+)
 from fields_jax.render.rasterize import rasterize
 from fields_jax.render.shade import five_light_shade, geometry_map, vertex_normals
 
 __all__ = [
+    "Masking",
     "antialias",
     "five_light_shade",
     "geometry_map",
     "interpolate",
+    "make_masking",
     "masked_image",
     "project",
     "rasterize",
+    "sample_keys",
+    "synthesizer_input",
     "vertex_normals",
 ]

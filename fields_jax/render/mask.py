@@ -1,13 +1,84 @@
-"""The masked image: what the synthesiser may see of the photograph."""
+"""What the synthesiser gets: the geometry map and what it may see of the photograph."""
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Key
+
+from fields_jax.render.camera import project
+from fields_jax.render.shade import geometry_map
+from fields_jax.render.skin import SkinSettings, dilate, keep_skin
+from fields_jax.types import FlameModel
 
 # TEASER grows the hole by 10 pixels at 224; other sizes keep the proportion.
 _DILATION = 10 / 224
+
+
+@dataclasses.dataclass(frozen=True)
+class Masking:
+    """How the masked image is made.
+
+    Attributes:
+      dilation: growth of the face hull, share of the image's height.
+      skin: SMIRK's pixels of the skin, or None for TEASER's bare mask.
+    """
+
+    dilation: float
+    skin: SkinSettings | None = None
+
+
+def make_masking(config: Any) -> Masking:
+    """The masking of a config: `losses.dilation` and, for SMIRK's synthesiser, `skin`."""
+    smirk = config.model.synthesizer == "smirk"
+    return Masking(config.losses.dilation, SkinSettings(**config.skin) if smirk else None)
+
+
+def sample_keys(key: jax.Array, index: Int[Array, " B"]) -> Key[Array, " B"]:
+    """A key for each sample, by its place in the whole batch or set."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+
+
+def synthesizer_input(
+    masking: Masking,
+    model: FlameModel,
+    vertices: Float[Array, "B V 3"],
+    camera: Float[Array, "B 3"],
+    image: Float[Array, "B H W 3"],
+    face_mask: Float[Array, "B H W"],
+    keys: Key[Array, " B"],
+    *,
+    seen: Float[Array, "B V 3"] | None = None,
+) -> tuple[Float[Array, "B H W 1"], Float[Array, "B H W 3"]]:
+    """The geometry map of a head and the photograph with the face taken out.
+
+    Gradients reach the vertices and the camera through the geometry map only.
+
+    Args:
+      masking: how the face is taken out.
+      model: the head.
+      vertices: [B, V, 3] metres, the head to be painted.
+      camera: [B, 3] (scale, tx, ty).
+      image: [B, H, W, 3] the photograph.
+      face_mask: [B, H, W], 1 outside the hull of the face in the photograph.
+      keys: one of each sample; see `sample_keys`. TEASER's masking draws nothing.
+      seen: [B, V, 3] the head in the photograph; None where it is the one to be painted.
+
+    Returns:
+      Geometry map [B, H, W, 1] and masked image [B, H, W, 3].
+    """
+    size = image.shape[1]
+    geometry, mask = geometry_map(model, vertices, camera, size)
+    masked = masked_image(image, face_mask, mask, dilation=round(masking.dilation * size))
+    if (skin := masking.skin) is None:
+        return geometry, masked
+    after = project(vertices, camera)
+    before = after if seen is None else project(seen, camera)
+    drop = skin.drop if seen is None else skin.cycle_drop
+    masked = keep_skin(keys, model, masked, image, before, after, settings=skin, drop=drop)
+    return geometry, masked
 
 
 def masked_image(
@@ -37,18 +108,6 @@ def masked_image(
     radius = round(_DILATION * image.shape[1]) if dilation is None else dilation
     if radius < 0:
         raise ValueError(f"dilation is {dilation}: it cannot be negative")
-    hole = _dilate(1 - face_mask.astype(image.dtype), radius)
+    hole = dilate(1 - face_mask.astype(image.dtype), radius)
     visible = (1 - hole) * (1 - rendered_mask.astype(image.dtype))
     return image * jax.lax.stop_gradient(visible)[..., None]
-
-
-def _dilate(mask: Float[Array, "B H W"], radius: int) -> Float[Array, "B H W"]:
-    """Maximum over a square window, one axis after the other."""
-    mask = jax.lax.stop_gradient(mask)
-    for axis in (1, 2):
-        window = [1, 1, 1]
-        window[axis] = 2 * radius + 1
-        mask = jax.lax.reduce_window(
-            mask, -jnp.inf, jax.lax.max, window, window_strides=(1, 1, 1), padding="SAME"
-        )
-    return mask

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,17 +119,28 @@ def read_meta(manager: ocp.CheckpointManager) -> dict[str, Any]:
     return manager.restore(manager.latest_step(), args=arguments)["meta"]
 
 
-def read_params(source: str) -> PyTree:
-    """The parameters of a converted network that is no FIELDS model (VGG16).
+def read_frozen(source: str, name: str, kinds: Sequence[str] = ("params",)) -> dict[str, PyTree]:
+    """A converted network that is no FIELDS model and is never trained.
+
+    Args:
+      source: the folder that `fields_jax.convert` made.
+      name: which network it must be.
+      kinds: its variables, of "params" and "batch_stats".
 
     Raises:
-      UserError: no checkpoint there, or a damaged one.
+      UserError: no checkpoint there, a damaged one, or one of another network.
     """
+    remedy = "see `python -m fields_jax.convert --help`"
+    if not _absolute(source).exists():
+        raise UserError(f"{source} does not exist; it should hold {name}: {remedy}")
     with open_manager(source) as manager:
         step = manager.latest_step()
         if step is None:
-            raise UserError(f"{source} holds no converted network; see `fields_jax.convert --help`")
-        return _read(manager, step, {"params": None})["params"]
+            raise UserError(f"{source} holds no converted network; {remedy}")
+        found = read_meta(manager).get("source", {}).get("name", "networks of a training run")
+        if found != name:
+            raise UserError(f"{source} holds {found}, not {name}; {remedy}")
+        return _read(manager, step, dict.fromkeys(kinds))
 
 
 def read_networks(source: str) -> tuple[dict[str, dict[str, PyTree]], dict[str, Any]]:

@@ -23,8 +23,9 @@ from fields_jax.models.fields import init_variables
 from fields_jax.training import checkpoint, parallel, setup
 from fields_jax.training.metrics import Window, clock
 from fields_jax.training.pictures import make_painter
+from fields_jax.training.recipe import Phase, Recipe
 from fields_jax.training.state import TrainState, create_state
-from fields_jax.training.step import TURNS, Phase, Recipe, cycle_step, reconstruction_step
+from fields_jax.training.step import TURNS, cycle_step, reconstruction_step
 from fields_jax.training.writers import Writers
 from fields_jax.types import FlameModel
 
@@ -101,7 +102,8 @@ def _start(
         trained = set(networks["params"])
         for kind, trees in networks.items():
             for name, tree in trees.items():
-                setup.check_same_shapes(variables[kind][name], tree, f"{config.init_from}: {name}")
+                expected = variables[kind].get(name, {})  # SMIRK's have no token encoder
+                setup.check_same_shapes(expected, tree, f"{config.init_from}: {name}")
                 variables[kind][name] = tree
         names = ", ".join(sorted(trained))
         writers.text(0, f"starts from {config.init_from} (step {source['step']}): {names}")

@@ -10,9 +10,9 @@ import numpy as np
 from etils import epath
 
 from fields_jax.flame import flame
-from fields_jax.render import draw, geometry_map, masked_image, project
+from fields_jax.render import draw, project, sample_keys, synthesizer_input
+from fields_jax.training.recipe import Assets, Recipe
 from fields_jax.training.state import TrainState
-from fields_jax.training.step import Assets, Recipe
 
 _TRUE, _FOUND = (40, 220, 90), (255, 70, 60)
 
@@ -33,9 +33,9 @@ def make_painter(
         output = recipe.model.apply(variables, image)
         camera = output.coefficients.camera
         face = flame(head, output.coefficients)
-        geometry, mask = geometry_map(head, face.vertices, camera, image.shape[1])
-        masked = masked_image(
-            image, face_mask, mask, dilation=round(recipe.dilation * image.shape[1])
+        keys = sample_keys(jax.random.key(0), jnp.arange(len(image)))
+        geometry, masked = synthesizer_input(
+            recipe.masking, head, face.vertices, camera, image, face_mask, keys
         )
         reconstruction = recipe.model.apply(
             variables, geometry, masked, output.tokens, method="synthesize"

@@ -15,10 +15,12 @@ from fields_jax.losses.cycle import GROUPS, CycleSettings
 from fields_jax.losses.table import LossSettings, expression_gram
 from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
+from fields_jax.models.resnet import ResNet50Features
+from fields_jax.render import make_masking
 from fields_jax.training import checkpoint
 from fields_jax.training.optim import make_optimizer
 from fields_jax.training.parallel import MAPPINGS
-from fields_jax.training.step import Assets, Phase, Recipe
+from fields_jax.training.recipe import Assets, Phase, Recipe
 from fields_jax.types import FlameModel
 
 
@@ -53,7 +55,13 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
     phases = make_phases(config, notes)
     names = {name for phase in phases for name in phase.weights}
     shapes = variable_shapes(model)
-    perceptual = _perceptual(config) if "perceptual" in names else None
+    read, losses = checkpoint.read_frozen, config.losses
+    perceptual = emotion_features = None
+    if "perceptual" in names:
+        perceptual = read(losses.perceptual_weights, "VGG16")
+    if "emotion_feature" in names:
+        kinds = ("params", "batch_stats")
+        emotion_features = read(losses.emotion_feature_weights, "ResNet-50", kinds)
     templates = head.expression_templates
     if templates is None and any(phase.cycle for phase in phases):
         notes.append("the head has no expression templates: the cycle draws from the batch")
@@ -79,9 +87,10 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
             period=config.optim.period, warmup=config.optim.warmup, final=config.optim.final
         ),
         shake=config.losses.va_weights == "shake",
-        dilation=config.losses.dilation,
+        masking=make_masking(config),
         synthesizer_clip=config.cycle.synthesizer_clip,
-        perceptual=_apply_perceptual if perceptual is not None else None,
+        perceptual=VGG16Features().apply if perceptual is not None else None,
+        emotion_features=ResNet50Features().apply if emotion_features is not None else None,
     )
     trimmed = _trim(head, config.model.n_shape, size)
     assets = Assets(
@@ -90,28 +99,28 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         gram=expression_gram(head, size),
         templates=None if templates is None else templates[:, :size],
         perceptual=perceptual,
+        emotion_features=emotion_features,
     )
     return Plan(phases, recipe, assets, bool(table.NEED_BASE & names), tuple(notes))
 
 
 def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
-    """The phases of a config, with the terms that cannot run taken out and noted.
+    """The phases of a config, with the terms and networks that it lacks taken out and noted.
 
     Without a start, stage 2 has no base model to stay near and no encoder of pose to freeze: the
     base terms are dropped and the pose encoder is trained (our reading of FIELDS).
     """
     from_scratch = config.stage == 2 and not config.init_from
-    dropped: set[str] = set()
-    if not config.losses.perceptual_weights:
-        dropped.add("perceptual")
-    if from_scratch:
-        dropped |= table.NEED_BASE
+    absent = _absent_terms(config)
+    dropped = frozenset(table.NEED_BASE if from_scratch else ()).union(*absent.values())
+    lacking = ("token_encoder",) if config.model.synthesizer == "smirk" else ()
     phases, start = [], 0
     for name in sorted(config.phases):
         phase = config.phases[name]
         table.check_names(phase.losses)
         weights = {k: float(w) for k, w in phase.losses.items() if w and k not in dropped}
-        train = tuple(phase.train) + (("pose_encoder",) if from_scratch else ())
+        train = tuple(network for network in phase.train if network not in lacking)
+        train += ("pose_encoder",) if from_scratch else ()
         steps = max(1, round(phase.steps * config.steps_scale))
         rates = dict(phase.rates)
         if unknown := sorted(rates.keys() - set(NETWORKS)):
@@ -122,17 +131,34 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
         phases.append(Phase(name, start, steps, train, bool(phase.cycle), weights, rates))
         start += steps
     asked = {name for phase in config.phases.values() for name, w in phase.losses.items() if w}
-    if "perceptual" in dropped & asked:
-        notes.append(
-            "perceptual loss is off: no weights; convert VGG16 and name it by "
-            "--config.losses.perceptual_weights=DIR"
-        )
+    notes += [note for note, terms in absent.items() if terms & asked]
     if from_scratch:
         notes.append(
             "stage 2 without --config.init_from: starts from scratch, trains the pose encoder too, "
             "base-model regularisation is off"
         )
     return tuple(phases)
+
+
+def _absent_terms(config: ConfigDict) -> dict[str, frozenset[str]]:
+    """Terms that lack what they compare by, under the note that says so."""
+    absent = {}
+    if not config.losses.perceptual_weights:
+        absent[
+            "perceptual loss is off: no weights; convert VGG16 and name it by "
+            "--config.losses.perceptual_weights=DIR"
+        ] = frozenset({"perceptual"})
+    if not config.losses.emotion_feature_weights:
+        absent[
+            "emotion_feature loss is off: no weights; convert EMOCA's ResNet-50 and name it by "
+            "--config.losses.emotion_feature_weights=DIR"
+        ] = frozenset({"emotion_feature"})
+    if config.model.synthesizer == "smirk":
+        absent[
+            "losses token and cycle_token are off and no token encoder is trained: "
+            "config.model.synthesizer=smirk has no tokens"
+        ] = table.NEED_TOKENS
+    return absent
 
 
 def describe(phase: Phase) -> str:
@@ -204,11 +230,3 @@ def _trim(head: FlameModel, shapes: int, expressions: int) -> FlameModel:
         shape_basis=head.shape_basis[..., :shapes],
         expression_basis=head.expression_basis[..., :expressions],
     )
-
-
-def _perceptual(config: ConfigDict) -> Any:
-    return checkpoint.read_params(config.losses.perceptual_weights)
-
-
-def _apply_perceptual(params: Any, image: jax.Array) -> list[jax.Array]:
-    return VGG16Features().apply({"params": params}, image)

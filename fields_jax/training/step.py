@@ -7,88 +7,25 @@ after, so that any number of devices gives the gradients of one.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from fields_jax.flame import flame
 from fields_jax.losses import table
-from fields_jax.losses.cycle import CycleSettings, perturb
-from fields_jax.losses.table import Evidence, LossSettings, evaluate_losses
-from fields_jax.models.fields import FieldsModel
-from fields_jax.render import geometry_map, masked_image, project
+from fields_jax.losses.table import Evidence, evaluate_losses
+from fields_jax.training.forward import perturbed_face, reconstruct
 from fields_jax.training.optim import schedule_factor, update
+from fields_jax.training.recipe import Assets, Phase, Recipe
 from fields_jax.training.state import TrainState
-from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel
+from fields_jax.types import FieldsOutput
 
 PyTree = Any
 Metrics = dict[str, jax.Array]
 TURNS = ("synthesizer", "encoders")
-
-
-@struct.dataclass
-class Assets:
-    """Constant arrays of a run, an argument of the step rather than constants of its program.
-
-    Attributes:
-      head: the FLAME model.
-      landmark_head: what of it the landmarks depend on; see `flame.reduce`.
-      gram: [E, E] metric of the expression components, mm^2.
-      templates: [M, E] expressions for the cycle, or None: it then draws from the batch.
-      perceptual: parameters of the perceptual network, or None.
-    """
-
-    head: FlameModel
-    landmark_head: FlameModel
-    gram: Float[Array, "E E"]
-    templates: Float[Array, "M E"] | None
-    perceptual: PyTree | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """A stretch of training with one set of trained networks and one set of weights."""
-
-    name: str
-    start: int  # first iteration, counted over the run
-    steps: int
-    train: tuple[str, ...]
-    cycle: bool
-    weights: Mapping[str, float]
-    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # share, by network
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Static collaborators of the step, bound before it is mapped.
-
-    Attributes:
-      model: the networks.
-      optimizer: {network: transformation}.
-      settings: choices of the losses that are not weights.
-      cycle: sizes of the cycle's perturbation.
-      schedule: keyword arguments of `schedule_factor` but start and length.
-      shake: draw the weights of the valence and arousal terms afresh each step (EmoNet).
-      dilation: growth of the face hole in the masked image, share of the image size.
-      synthesizer_clip: largest norm of the synthesiser's gradient in its cycle turn.
-      perceptual: apply function of the perceptual network, or None.
-    """
-
-    model: FieldsModel
-    optimizer: Mapping[str, optax.GradientTransformation]
-    settings: LossSettings
-    cycle: CycleSettings
-    schedule: Mapping[str, float]
-    shake: bool
-    dilation: float
-    synthesizer_clip: float
-    perceptual: Callable | None
 
 
 def train_step(
@@ -208,7 +145,9 @@ def reconstruction_gradients(
 
     def loss_fn(trained):
         variables = {"params": {**state.params, **trained}, "batch_stats": state.batch_stats}
-        evidence, stats = reconstruct(variables, state.base, batch, assets, recipe, phase, weights)
+        evidence, stats = reconstruct(
+            variables, state.base, batch, assets, recipe, phase, weights, key, axis_name
+        )
         loss, values = evaluate_losses(weights, evidence, total)
         return loss, (jax.lax.stop_gradient(evidence.output), stats, loss, values)
 
@@ -216,72 +155,6 @@ def reconstruction_gradients(
     gradients, (output, stats, loss, values) = jax.grad(loss_fn, has_aux=True)(trained)
     metrics = {"loss": loss} | {f"loss/{name}": value for name, value in values.items()}
     return jax.lax.pmean(gradients, axis_name), (output, stats, metrics)
-
-
-def reconstruct(
-    variables: PyTree,
-    base: PyTree | None,
-    batch: Mapping[str, Array],
-    assets: Assets,
-    recipe: Recipe,
-    phase: Phase,
-    weights: Mapping[str, float],
-) -> tuple[Evidence, PyTree]:
-    """Image to coefficients to mesh to image; only what the weighted terms look at is computed.
-
-    Returns:
-      The evidence and the new batch statistics.
-    """
-    model, image = recipe.model, batch["image"]
-    output, updates = model.apply(variables, image, train=phase.train, mutable=["batch_stats"])
-    stats = updates["batch_stats"]
-    coefficients = output.coefficients
-    renders = bool(table.NEED_IMAGE & weights.keys())
-    face = flame(assets.head if renders else assets.landmark_head, coefficients)
-    landmarks = jax.tree.map(lambda points: project(points, coefficients.camera), face)
-    evidence = Evidence(
-        batch=batch,
-        settings=recipe.settings,
-        head=assets.head,
-        gram=assets.gram,
-        output=output,
-        landmarks=landmarks,
-    )
-    if table.NEED_BASE & weights.keys():
-        shape, expression, eyelid, jaw = model.apply(base, image, method="encode_face")
-        read = coefficients.replace(shape=shape, expression=expression, eyelid=eyelid, jaw=jaw)
-        evidence = dataclasses.replace(evidence, base=jax.lax.stop_gradient(read))
-    if not renders:
-        return evidence, stats
-
-    geometry, masked = _synthesizer_input(
-        assets.head, face.vertices, coefficients.camera, batch, recipe.dilation
-    )
-    reconstruction, updates = model.apply(
-        {**variables, "batch_stats": stats},
-        geometry,
-        masked,
-        output.tokens,
-        train=phase.train,
-        method="synthesize",
-        mutable=["batch_stats"],
-    )
-    stats = updates["batch_stats"]
-    evidence = dataclasses.replace(evidence, reconstruction=reconstruction)
-    if "token" in weights:
-        # Running statistics describe real images: those of reconstructions are dropped.
-        tokens, _ = model.apply(
-            variables,
-            reconstruction,
-            train=phase.train,
-            method="encode_tokens",
-            mutable=["batch_stats"],
-        )
-        evidence = dataclasses.replace(evidence, tokens_again=tokens)
-    if "perceptual" in weights:
-        features = [recipe.perceptual(assets.perceptual, x) for x in (reconstruction, image)]
-        evidence = dataclasses.replace(evidence, features=tuple(features))
-    return evidence, stats
 
 
 def cycle_gradients(
@@ -309,7 +182,7 @@ def cycle_gradients(
     Returns:
       ({network: gradients}, (new batch statistics, metrics)).
     """
-    perturbed, geometry, masked = _perturbed_face(
+    perturbed, geometry, masked = perturbed_face(
         batch, output.coefficients, key, assets, recipe, axis_name
     )
     readers = [name for name in ("expression_encoder", "token_encoder") if name in phase.train]
@@ -337,7 +210,9 @@ def cycle_gradients(
         (shape, expression, eyelid, jaw), _ = model.apply(
             variables, image, method="encode_face", **read
         )
-        tokens, _ = model.apply(variables, image, method="encode_tokens", **read)
+        tokens = None
+        if "cycle_token" in weights:
+            tokens, _ = model.apply(variables, image, method="encode_tokens", **read)
         evidence = Evidence(
             batch=batch,
             settings=recipe.settings,
@@ -355,41 +230,6 @@ def cycle_gradients(
     gradients, (stats, loss, values) = jax.grad(loss_fn, has_aux=True)(trained)
     metrics = {"cycle_loss": loss} | {f"loss/{name}": value for name, value in values.items()}
     return jax.lax.pmean(gradients, axis_name), (stats, metrics)
-
-
-def _perturbed_face(
-    batch: Mapping[str, Array],
-    coefficients: FlameCoefficients,
-    key: jax.Array,
-    assets: Assets,
-    recipe: Recipe,
-    axis_name: str,
-) -> tuple[FlameCoefficients, Array, Array]:
-    expressions = jax.lax.all_gather(coefficients.expression, axis_name, tiled=True)
-    local = coefficients.expression.shape[0]
-    index = jax.lax.axis_index(axis_name) * local + jnp.arange(local)
-    templates = expressions if assets.templates is None else assets.templates
-    perturbed = perturb(key, index, coefficients, expressions, templates, recipe.cycle)
-    face = flame(assets.head, perturbed)
-    geometry, masked = _synthesizer_input(
-        assets.head, face.vertices, perturbed.camera, batch, recipe.dilation
-    )
-    return jax.lax.stop_gradient((perturbed, geometry, masked))
-
-
-def _synthesizer_input(
-    head: FlameModel, vertices: Array, camera: Array, batch: Mapping[str, Array], dilation: float
-) -> tuple[Array, Array]:
-    image = batch["image"]
-    size = image.shape[1]
-    geometry, mask = geometry_map(head, vertices, camera, size)
-    masked = masked_image(
-        image,
-        batch["face_mask"].astype(jnp.float32),
-        jax.lax.stop_gradient(mask),
-        dilation=round(dilation * size),
-    )
-    return geometry, masked
 
 
 def _as_floats(batch: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,0 +1,82 @@
+"""What a training step is bound to: its constant arrays and its static choices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+from flax import struct
+from jaxtyping import Array, Float
+
+from fields_jax.losses.cycle import CycleSettings
+from fields_jax.losses.table import LossSettings
+from fields_jax.models.fields import FieldsModel
+from fields_jax.render import Masking
+from fields_jax.types import FlameModel
+
+PyTree = Any
+
+
+@struct.dataclass
+class Assets:
+    """Constant arrays of a run, an argument of the step rather than constants of its program.
+
+    Attributes:
+      head: the FLAME model.
+      landmark_head: what of it the landmarks depend on; see `flame.reduce`.
+      gram: [E, E] metric of the expression components, mm^2.
+      templates: [M, E] expressions for the cycle, or None: it then draws from the batch.
+      perceptual: variables of the perceptual network, or None.
+      emotion_features: variables of the emotion-feature network, or None.
+    """
+
+    head: FlameModel
+    landmark_head: FlameModel
+    gram: Float[Array, "E E"]
+    templates: Float[Array, "M E"] | None
+    perceptual: PyTree | None
+    emotion_features: PyTree | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one set of trained networks and one set of weights."""
+
+    name: str
+    start: int  # first iteration, counted over the run
+    steps: int
+    train: tuple[str, ...]
+    cycle: bool
+    weights: Mapping[str, float]
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # share, by network
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Static collaborators of the step, bound before it is mapped.
+
+    Attributes:
+      model: the networks.
+      optimizer: {network: transformation}.
+      settings: choices of the losses that are not weights.
+      cycle: sizes of the cycle's perturbation.
+      schedule: keyword arguments of `schedule_factor` but start and length.
+      shake: draw the weights of the valence and arousal terms afresh each step (EmoNet).
+      masking: how the masked image is made.
+      synthesizer_clip: largest norm of the synthesiser's gradient in its cycle turn.
+      perceptual: apply function of the perceptual network, or None.
+      emotion_features: apply function of the emotion-feature network, or None.
+    """
+
+    model: FieldsModel
+    optimizer: Mapping[str, optax.GradientTransformation]
+    settings: LossSettings
+    cycle: CycleSettings
+    schedule: Mapping[str, float]
+    shake: bool
+    masking: Masking
+    synthesizer_clip: float
+    perceptual: Callable | None
+    emotion_features: Callable | None
