@@ -54,10 +54,11 @@ def main(argv: list[str]) -> int:
         with Detector(python, **options) as detector:
             for path in progress(wanted, len(wanted), "photographs"):
                 try:
-                    found = detector.detect(read_photograph(path))
+                    image = read_photograph(path)
                 except ValueError as error:
                     unusable.append(Unusable(path, str(error).removeprefix(f"{path}: ")))
                     continue
+                found = detector.detect(image)
                 if not found:
                     unusable.append(Unusable(path, "no face found"))
                     continue

@@ -6,8 +6,8 @@ Requests and answers are lines of JSON on stdin and stdout; arrays pass through 
     -> {"image": FILE, "points": FILE}    uint8 [H, W, 3] to read, float32 [F, 478, 3] to write
     <- {"scores": [0.97, null, ...]}      one per face, the largest face first
 
-The first line on stdout is {"name": ...}, or {"error": ...} where nothing can be detected. Faces are
-looked for in the whole image; where there are none, in overlapping windows of a half, then of a
+The first line on stdout is {"name": ...}, or {"error": ...} where nothing can be detected. Faces
+are looked for in the whole image; where there are none, in overlapping windows of a half, then of a
 quarter of its sides, because the detectors reduce what they see to about 200 pixels.
 """
 
@@ -68,9 +68,9 @@ class FaceMesh:
         for detector in self._detectors:
             for detection in detector.process(image).detections or []:
                 box = detection.location_data.relative_bounding_box
-                low = np.array([box.xmin * width, box.ymin * height])
-                high = low + [box.width * width, box.height * height]
-                found.append((np.concatenate([low, high]), float(detection.score[0])))
+                low, side = np.array([box.xmin, box.ymin]), np.array([box.width, box.height])
+                corners = np.concatenate([low, low + side]) * (width, height, width, height)
+                found.append((corners, float(detection.score[0])))
         return sorted(found, key=lambda one: -one[1])
 
 
@@ -167,13 +167,13 @@ def open_detector(options):
     try:
         import mediapipe
     except ImportError as error:
-        raise RuntimeError(f"mediapipe is not installed there ({error})") from error
+        raise RuntimeError(f"mediapipe cannot be imported there ({error})") from error
     if options.task:
         return Landmarker(mediapipe, options)
     if not hasattr(mediapipe, "solutions"):
         raise RuntimeError(
             f"mediapipe {mediapipe.__version__} brings no models: name one with "
-            "--task=face_landmarker.task, or run `make landmarks`, which installs a version with them"
+            "--task=face_landmarker.task, or use the version that `make landmarks` installs"
         )
     return FaceMesh(mediapipe, options)
 

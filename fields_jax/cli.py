@@ -12,7 +12,6 @@ from absl import app, flags, logging
 
 from fields_jax import host
 
-
 Item = TypeVar("Item")
 _LOG_SECONDS = 5.0  # between the lines where stderr is no terminal
 

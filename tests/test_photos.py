@@ -95,5 +95,3 @@ def test_photographs_are_turned_upright(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(content.getvalue())
     np.testing.assert_array_equal(files.read_photograph(path), np.asarray(upright))
-
-

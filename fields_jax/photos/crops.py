@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
+
 def bounding_box(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "4"]:
     """(x0, y0, x1, y1) of the points."""
     return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)

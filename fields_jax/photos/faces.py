@@ -87,32 +87,35 @@ def find_faces(
       finder: the detector.
     """
     path = photograph.path
+    file = None if box else points.find_file(path)
     try:
         image = read_photograph(path)
-        if box is not None:
-            place, origin = np.asarray(box, np.float32), "box given by the user"
-            yield Face(str(path), photograph.name, image, None, place, scale, origin)
-            return
-        found = _landmarks(photograph, image, finder)
+        marks = [] if file is None else points.load_faces(file)
     except (ValueError, OSError) as error:
         yield Unusable(path, str(error).removeprefix(f"{path}: "))
         return
-    if found is None:
-        origin = "no landmarks: the whole image taken for the face"
-        place = _square_about(image)
+    if box:
+        place, origin = np.asarray(box, np.float32), "box given by the user"
+        yield Face(str(path), photograph.name, image, None, place, scale, origin)
+        return
+    if file is None and finder is None:
+        place, origin = _square_about(image), "no landmarks: the whole image taken for the face"
         yield Face(str(path), photograph.name, image, None, place, 1.0, origin)
         return
+    found = [(face, f"landmark file {file.name}") for face in marks]
+    if file is None:
+        found = [(f.points[:, :2], _said(finder.name, f.score)) for f in finder.detect(image)]
     if not found:
         yield Unusable(path, "no face found; name one with --box=x0,y0,x1,y1")
-    for index, (marks, origin) in enumerate(found):
+    for index, (face, origin) in enumerate(found):
         suffix = "" if len(found) == 1 else f"_{index}"
-        fault = points.fault(marks, *image.shape[:2])
+        fault = points.fault(face, *image.shape[:2])
         if fault:
             which = f"face {index}: " if suffix else ""
             yield Unusable(path, f"{which}{fault} ({origin})")
         else:
-            name, place = photograph.name + suffix, points.face_box(marks)
-            yield Face(str(path), name, image, marks, place, scale, origin)
+            name, place = photograph.name + suffix, points.face_box(face)
+            yield Face(str(path), name, image, face, place, scale, origin)
 
 
 def parse_box(text: str) -> tuple[float, ...] | None:
@@ -130,18 +133,6 @@ def parse_box(text: str) -> tuple[float, ...] | None:
     if len(box) != 4 or not np.isfinite(box).all() or box[0] >= box[2] or box[1] >= box[3]:
         raise ValueError(f"--box={text}: expected x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1")
     return box
-
-
-def _landmarks(
-    photograph: Photograph, image: np.ndarray, finder: Finder | None
-) -> list[tuple[np.ndarray, str]] | None:
-    """Points of each face and where they come from; None where nothing can tell."""
-    file = points.find_file(photograph.path)
-    if file is not None:
-        return [(face, f"landmark file {file.name}") for face in points.load_faces(file)]
-    if finder is None:
-        return None
-    return [(face.points[:, :2], _said(finder.name, face.score)) for face in finder.detect(image)]
 
 
 def _said(name: str, score: float | None) -> str:

@@ -106,7 +106,7 @@ def _expand(given: str) -> Iterator[tuple[epath.Path, str]]:
     elif path.exists():
         yield path, path.stem
     elif _WILDCARDS & set(given):
-        fixed = [part for part in path.parents if not _WILDCARDS & set(str(part))][0]
+        fixed = next(part for part in path.parents if not _WILDCARDS & set(str(part)))
         for file in sorted(fixed.glob(str(path.relative_to(fixed)))):
             if file.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
                 yield file, _without_suffix(file.relative_to(fixed))
