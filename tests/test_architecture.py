@@ -97,8 +97,7 @@ def is_within(name: str, package: str) -> bool:
 def test_imports_run_one_way(name, path):
     rule = own_package(name)
     allowed = [
-        entry if entry.startswith("configs") else f"fields_jax.{entry}"
-        for entry in ALLOWED[rule]
+        entry if entry.startswith("configs") else f"fields_jax.{entry}" for entry in ALLOWED[rule]
     ]
     allowed += [rule]
     if rule.startswith("data_pipelines") or rule.removeprefix("fields_jax.") in COMMANDS:

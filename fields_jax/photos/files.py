@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -107,9 +108,16 @@ def _expand(given: str) -> Iterator[tuple[epath.Path, str]]:
         yield path, path.stem
     elif _WILDCARDS & set(given):
         fixed = next(part for part in path.parents if not _WILDCARDS & set(str(part)))
-        for file in sorted(fixed.glob(str(path.relative_to(fixed)))):
+        remote = "://" in given
+        found = fixed.glob(str(path.relative_to(fixed))) if remote else _expand_locally(given)
+        for file in sorted(found):
             if file.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
                 yield file, _without_suffix(file.relative_to(fixed))
+
+
+def _expand_locally(pattern: str) -> Iterator[epath.Path]:
+    """As a shell with ** would; epath knows no **."""
+    return (epath.Path(found) for found in glob.iglob(pattern, recursive=True))
 
 
 def _without_suffix(path: epath.Path) -> str:

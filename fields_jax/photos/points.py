@@ -76,8 +76,8 @@ def load_points(path: epath.PathLike) -> Float[np.ndarray, "478 2"]:
     faces = load_faces(path)
     if faces.shape[:2] != (1, N_MEDIAPIPE):
         raise ValueError(
-            f"{path}: expected numbers of shape [478, 2] or [478, 3], one face, "
-            f"found {faces.shape[0]} of {faces.shape[1]} points"
+            f"{path}: expected numbers of shape [478, 2] or [478, 3], found "
+            f"{faces.shape[1]} points of {faces.shape[0]} faces"
         )
     if not np.isfinite(faces).all():
         raise ValueError(f"{path}: some of the points are not finite")
