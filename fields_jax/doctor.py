@@ -176,13 +176,15 @@ def data_sets(roots: list[str]) -> Iterator[Check]:
 def landmark_environment() -> Check:
     """The face detector, started once."""
     name, python = "face detector", find_python()
+    make = "`make landmarks` in the folder of fields_jax"
     if python is None:
-        return Check("landmarks", name, False, "absent", "`make landmarks` in the folder of fields_jax")
+        return Check("landmarks", name, False, "absent", make)
     try:
         with Detector(python) as detector:
             return Check("landmarks", name, True, detector.name)
     except (DetectorError, OSError) as error:
-        return Check("landmarks", name, False, str(error), "remove .venv-landmarks, then `make landmarks`")
+        again = f"remove .venv-landmarks, then {make}"
+        return Check("landmarks", name, False, str(error), again)
 
 
 def table(checks: list[Check]) -> str:

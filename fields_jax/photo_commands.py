@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -26,26 +26,44 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch_size", 8, "faces that are worked on at once", 1)
 
 
-def named_photographs(argv: list[str]) -> tuple[list[Photograph], list[Unusable]]:
-    """The photographs of a command line, and what cannot be used.
+class Named(NamedTuple):
+    """What a command line asks for.
+
+    Attributes:
+      photographs: to find faces in.
+      unusable: what was named and cannot be used.
+      box: of the face, or None.
+    """
+
+    photographs: list[Photograph]
+    unusable: list[Unusable]
+    box: tuple[float, ...] | None
+
+
+def read_arguments(argv: list[str]) -> Named:
+    """The photographs of a command line.
 
     Raises:
       UserError: nothing was named, or --out is missing.
+      ValueError: --box is no box.
     """
-    if not flags.FLAGS.out:
+    chosen = flags.FLAGS
+    if not chosen.out:
         raise UserError("--out is missing: name the folder to write to")
     if len(argv) < 2:
         raise UserError("name photographs, folders or patterns; see --help")
-    return find_photographs(argv[1:])
+    return Named(*find_photographs(argv[1:]), parse_box(chosen.box))
 
 
-def batches(photographs: list[Photograph], gallery: Gallery, scale: float) -> Iterator[list[Face]]:
+def batches(named: Named, gallery: Gallery, scale: float) -> Iterator[list[Face]]:
     """The faces of the photographs, --batch_size at a time; those of no use go to the gallery."""
-    box = parse_box(flags.FLAGS.box)
+    for thing in named.unusable:
+        gallery.refuse(thing)
     faces: list[Face] = []
-    with open_finder(photographs) as finder:
+    photographs = named.photographs
+    with open_finder(named) as finder:
         for photograph in progress(photographs, len(photographs), "photographs"):
-            for found in find_faces(photograph, scale=scale, box=box, finder=finder):
+            for found in find_faces(photograph, scale=scale, box=named.box, finder=finder):
                 if isinstance(found, Unusable):
                     gallery.refuse(found)
                     continue
@@ -58,18 +76,11 @@ def batches(photographs: list[Photograph], gallery: Gallery, scale: float) -> It
 
 
 @contextlib.contextmanager
-def open_finder(photographs: list[Photograph]) -> Iterator[Finder | None]:
+def open_finder(named: Named) -> Iterator[Finder | None]:
     """The face detector where it is installed and some photograph needs it, else None."""
-    blind = [photograph for photograph in photographs if not find_file(photograph.path)]
+    blind = [photograph for photograph in named.photographs if not find_file(photograph.path)]
     python = find_python()
-    if flags.FLAGS.box or not blind:
-        yield None
-    elif python is None:
-        print(
-            f"{len(blind)} pictures have no landmark file and there is no face detector: each is "
-            f"taken for a crop of one face; {REMEDY} to have faces found",
-            flush=True,
-        )
+    if named.box or not blind or python is None:
         yield None
     else:
         with Detector(python) as detector:
@@ -86,6 +97,11 @@ def conclude(gallery: Gallery, out: str) -> int:
     """Says what was made and what was not; returns the exit status."""
     for path, reason in gallery.unusable:
         print(f"not used: {path}: {reason}")
+    if gallery.guessed:
+        print(
+            f"{gallery.guessed} pictures have no landmark file and there is no face detector: the "
+            f"whole picture was taken for the crop; {REMEDY}"
+        )
     kept_out = f", {len(gallery.unusable)} not used" if gallery.unusable else ""
     print(f"written: {out}/index.html, {len(gallery.faces)} faces{kept_out}")
     return 0 if gallery.faces else 2

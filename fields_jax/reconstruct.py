@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     chosen = flags.FLAGS
     if not chosen.workdir:
         raise UserError("--workdir is missing: name the folder of a training run")
-    photographs, unusable = photo_commands.named_photographs(argv)
+    named = photo_commands.read_arguments(argv)
     inference = load_inference(chosen.workdir)
     config = inference.config
     if cache := config.get("compilation_cache"):
@@ -65,11 +65,9 @@ def main(argv: list[str]) -> int:
     _check_trained(inference, chosen.workdir)
     meta = photo_commands.describe(model) | {"weights": describe_weights(inference, chosen.workdir)}
     gallery = Gallery(chosen.out, model, config.image_size, meta)
-    for thing in unusable:
-        gallery.refuse(thing)
     read = "emotion_head" in inference.meta["trained"]
     predict = partial(jax.jit(partial(_predict, inference.model)), inference.variables)
-    for faces in photo_commands.batches(photographs, gallery, config.data.eval_crop_scale):
+    for faces in photo_commands.batches(named, gallery, config.data.eval_crop_scale):
         results, readings = reconstruct(
             predict, model, [face.crop(config.image_size) for face in faces], chosen.batch_size
         )

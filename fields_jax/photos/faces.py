@@ -12,6 +12,8 @@ from jaxtyping import Float, UInt8
 from fields_jax.photos import crops, points
 from fields_jax.photos.files import Photograph, Unusable, read_photograph
 
+WHOLE_IMAGE = "no landmarks: the whole image taken for the crop"
+
 
 class Detection(NamedTuple):
     """A face a detector has found.
@@ -99,8 +101,8 @@ def find_faces(
         yield Face(str(path), photograph.name, image, None, place, scale, origin)
         return
     if file is None and finder is None:
-        place, origin = _square_about(image), "no landmarks: the whole image taken for the face"
-        yield Face(str(path), photograph.name, image, None, place, 1.0, origin)
+        place = _square_about(image)
+        yield Face(str(path), photograph.name, image, None, place, 1.0, WHOLE_IMAGE)
         return
     found = [(face, f"landmark file {file.name}") for face in marks]
     if file is None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
@@ -94,6 +94,8 @@ def read_photograph(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
     try:
         with path.open("rb") as file:
             return np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path}: not a readable picture (of no known format)") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable picture ({error})") from error
 

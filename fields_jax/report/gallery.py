@@ -13,7 +13,7 @@ import jinja2
 from etils import epath
 from markupsafe import Markup
 
-from fields_jax.photos.faces import Face
+from fields_jax.photos.faces import WHOLE_IMAGE, Face
 from fields_jax.photos.files import Unusable, unique_name
 from fields_jax.report.bundle import Result, write_bundle
 from fields_jax.report.template import STYLE
@@ -89,6 +89,7 @@ class Gallery:
 
     Attributes:
       faces: folders written so far, by name.
+      guessed: how many of them are crops of whole images, for want of landmarks.
       unusable: files and faces that nothing was made of.
     """
 
@@ -108,6 +109,7 @@ class Gallery:
         self._cards: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self.faces: list[str] = []
+        self.guessed = 0
         self.unusable: list[Unusable] = []
 
     def add(self, face: Face, result: Result) -> None:
@@ -118,6 +120,7 @@ class Gallery:
         name = unique_name(face.name, self._names)
         write_bundle(self._out / name, face, self._model, result, size=self._size, meta=self._meta)
         self.faces.append(name)
+        self.guessed += face.origin == WHOLE_IMAGE
         row = {"face": name, "status": "ok", "image": face.path, "found": face.origin}
         notes = [face.origin]
         if result.residual is not None:
