@@ -22,7 +22,6 @@ def define_flags() -> None:
     """Flags of both commands."""
     flags.DEFINE_string("out", "", "folder to write to")
     flags.DEFINE_string("head", "", "head .npz (default: the procedural head)")
-    flags.DEFINE_string("box", "", "x0,y0,x1,y1 of the face in pixels, in every picture named")
     flags.DEFINE_integer("batch_size", 8, "faces that are worked on at once", 1)
 
 
@@ -40,8 +39,8 @@ class Named(NamedTuple):
     box: tuple[float, ...] | None
 
 
-def read_arguments(argv: list[str]) -> Named:
-    """The photographs of a command line.
+def read_arguments(argv: list[str], box: str = "") -> Named:
+    """The photographs of a command line; `box` is the value of --box.
 
     Raises:
       UserError: nothing was named, or --out is missing.
@@ -52,27 +51,25 @@ def read_arguments(argv: list[str]) -> Named:
         raise UserError("--out is missing: name the folder to write to")
     if len(argv) < 2:
         raise UserError("name photographs, folders or patterns; see --help")
-    return Named(*find_photographs(argv[1:]), parse_box(chosen.box))
+    return Named(*find_photographs(argv[1:]), parse_box(box))
 
 
 def batches(named: Named, gallery: Gallery, scale: float) -> Iterator[list[Face]]:
     """The faces of the photographs, --batch_size at a time; those of no use go to the gallery."""
     for thing in named.unusable:
         gallery.refuse(thing)
+    size, total = flags.FLAGS.batch_size, len(named.photographs)
     faces: list[Face] = []
-    photographs = named.photographs
     with open_finder(named) as finder:
-        for photograph in progress(photographs, len(photographs), "photographs"):
+        for number, photograph in enumerate(progress(named.photographs, total, "photographs"), 1):
             for found in find_faces(photograph, scale=scale, box=named.box, finder=finder):
                 if isinstance(found, Unusable):
                     gallery.refuse(found)
-                    continue
-                faces.append(found)
-                if len(faces) == flags.FLAGS.batch_size:
-                    yield faces
-                    faces = []
-        if faces:
-            yield faces
+                else:
+                    faces.append(found)
+            while len(faces) >= size or (faces and number == total):
+                yield faces[:size]
+                faces = faces[size:]
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ _ENCODERS = ("pose_encoder", "shape_encoder", "expression_encoder")
 def define_flags() -> None:
     """The command's flags."""
     photo_commands.define_flags()
+    flags.DEFINE_string("box", "", "x0,y0,x1,y1 of the face in pixels, in every picture named")
     flags.DEFINE_string("workdir", "", "folder of a training run or of a converted checkpoint")
 
 
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
     chosen = flags.FLAGS
     if not chosen.workdir:
         raise UserError("--workdir is missing: name the folder of a training run")
-    named = photo_commands.read_arguments(argv)
+    named = photo_commands.read_arguments(argv, chosen.box)
     inference = load_inference(chosen.workdir)
     config = inference.config
     if cache := config.get("compilation_cache"):
@@ -63,6 +64,12 @@ def main(argv: list[str]) -> int:
     model = resolve_head(chosen.head or config.head)
     check_head(inference, model)
     _check_trained(inference, chosen.workdir)
+    if "source" in inference.meta and model.name == "procedural":
+        print(
+            f"{chosen.workdir} was converted from {inference.meta['source']['name']}, which knows "
+            "FLAME: on the procedural head its coefficients are other faces; name FLAME with "
+            "--head=HEAD.npz"
+        )
     meta = photo_commands.describe(model) | {"weights": describe_weights(inference, chosen.workdir)}
     gallery = Gallery(chosen.out, model, config.image_size, meta)
     read = "emotion_head" in inference.meta["trained"]
@@ -99,17 +106,16 @@ def reconstruct(
     """
     count = len(crops)
     filled = np.stack([*crops, *[crops[-1]] * (batch_size - count)])
-    output = predict(filled)
-    results = pose_heads(model, output.coefficients)[:count]
+    output = jax.tree.map(lambda column: np.asarray(column)[:count], predict(filled))
+    results = pose_heads(model, output.coefficients, batch_size)
     probabilities = np.asarray(jax.nn.softmax(output.logits, axis=-1), np.float64)
-    valence, arousal = np.asarray(output.valence), np.asarray(output.arousal)
     readings = [
         {
             "note": _NOTE,
             "emotion": EMOTIONS[int(probabilities[row].argmax())],
             "probabilities": dict(zip(EMOTIONS, probabilities[row].tolist(), strict=True)),
-            "valence": float(valence[row]),
-            "arousal": float(arousal[row]),
+            "valence": float(output.valence[row]),
+            "arousal": float(output.arousal[row]),
         }
         for row in range(count)
     ]

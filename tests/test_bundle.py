@@ -34,7 +34,7 @@ def head():
 
 @pytest.fixture(scope="module")
 def results(head):
-    return pose_heads(head, coefficients(2, yaw=0.3))
+    return pose_heads(head, coefficients(2, yaw=0.3), 4)
 
 
 def photograph(height=150, width=210, box=(60, 40, 140, 130), scale=1.4):

@@ -80,12 +80,16 @@ class Result:
         return all(np.isfinite(array).all() for array in arrays)
 
 
-def pose_heads(model: FlameModel, coefficients: FlameCoefficients) -> list[Result]:
-    """Poses and draws a batch of heads, compiled once per batch size."""
+def pose_heads(model: FlameModel, coefficients: FlameCoefficients, batch_size: int) -> list[Result]:
+    """Poses and draws at most `batch_size` heads; fewer are filled up, so that one program is
+    compiled.
+    """
+    count = len(coefficients.camera)
+    rows = np.minimum(np.arange(batch_size), count - 1)
+    coefficients = jax.tree.map(lambda column: np.asarray(column)[rows], coefficients)
     present = {name: getattr(coefficients, name) for name in _COEFFICIENTS}
     present = {name: value for name, value in present.items() if value is not None}
     columns = jax.device_get((present, *_pose_heads(model, coefficients)))
-    count = len(columns[1])
     return [Result(*jax.tree.map(lambda a, i=i: np.asarray(a[i]), columns)) for i in range(count)]
 
 

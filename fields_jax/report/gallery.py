@@ -36,6 +36,7 @@ _PAGE = """<!doctype html>
 .gallery img { width:100%; height:auto; display:block; border-radius:5px; background:var(--line); }
 .gallery img + img, .gallery a + a img { margin-top:6px; }
 .gallery h3 { margin:10px 0 2px; overflow-wrap:anywhere; }
+.gallery p a { color:var(--accent); margin-right:8px; }
 .gallery p { margin:0; color:var(--muted); font-size:12.5px; overflow-wrap:anywhere; }
 </style>
 </head>

@@ -22,12 +22,15 @@ def obj(
       uv_faces: [F, 3] rows of `uv` for the corners of each face.
       comment: what the mesh is, one line.
     """
-    lines = [f"# {_one_line(comment)}"]
-    lines += [f"v {x:.7f} {y:.7f} {z:.7f}" for x, y, z in np.asarray(vertices).tolist()]
-    lines += [f"vt {u:.6f} {v:.6f}" for u, v in np.asarray(uv).tolist()]
-    corners = np.stack([np.asarray(faces), np.asarray(uv_faces)], axis=-1) + 1
-    lines += [f"f {a}/{ta} {b}/{tb} {c}/{tc}" for (a, ta), (b, tb), (c, tc) in corners.tolist()]
-    return "\n".join(lines) + "\n"
+    corners = np.stack([faces, uv_faces], axis=-1) + 1
+    return "".join(
+        [
+            f"# {_one_line(comment)}\n",
+            _rows("v %.7f %.7f %.7f\n", vertices),
+            _rows("vt %.6f %.6f\n", uv),
+            _rows("f %d/%d %d/%d %d/%d\n", corners),
+        ]
+    )
 
 
 def ply(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], comment: str) -> bytes:
@@ -53,6 +56,12 @@ def ply(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], comme
     points = np.asarray(vertices).astype("<f4")
     text = "\n".join(header).encode("ascii", "replace")
     return text + points.tobytes() + rows.tobytes()
+
+
+def _rows(line: str, values: np.ndarray) -> str:
+    """One line per row; a single flat list keeps Python's garbage collector out of it."""
+    values = np.asarray(values)
+    return line * len(values) % tuple(values.ravel().tolist())
 
 
 def _one_line(text: str) -> str:
