@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import tempfile
@@ -72,10 +73,7 @@ class Detector:
             text=True,
         )
         try:
-            greeting = self._answer()
-            if "error" in greeting:
-                raise DetectorError(greeting["error"])
-            self.name = greeting["name"]
+            self.name = self._answer()["name"]
         except BaseException:
             self.close()
             raise
@@ -89,11 +87,9 @@ class Detector:
         folder = Path(self._folder.name)
         request = {name: str(folder / f"{name}.npy") for name in ("image", "points")}
         np.save(request["image"], image)
-        try:
+        with contextlib.suppress(BrokenPipeError):  # `_answer` tells why the child has ended
             self._child.stdin.write(json.dumps(request) + "\n")
             self._child.stdin.flush()
-        except BrokenPipeError:
-            pass  # `_answer` tells why it has ended
         scores = self._answer().get("scores")
         points = np.load(request["points"], allow_pickle=False)
         if scores is None or points.shape != (len(scores), N_MEDIAPIPE, 3):
@@ -107,7 +103,8 @@ class Detector:
 
     def close(self) -> None:
         """Ends the child and removes its files."""
-        self._child.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.close()
         self._child.stdout.close()
         self._child.terminate()
         self._child.wait()
@@ -136,6 +133,9 @@ class Detector:
                 f"({said[-1][:200] if said else 'it said nothing'}); {REMEDY}"
             )
         try:
-            return json.loads(line)
+            answer = json.loads(line)
         except ValueError as error:
             raise DetectorError(f"the detector answered {line[:100]!r}, not JSON") from error
+        if "error" in answer:
+            raise DetectorError(f"the face detector cannot go on: {answer['error']}")
+        return answer

@@ -6,9 +6,10 @@ Requests and answers are lines of JSON on stdin and stdout; arrays pass through 
     -> {"image": FILE, "points": FILE}    uint8 [H, W, 3] to read, float32 [F, 478, 3] to write
     <- {"scores": [0.97, null, ...]}      one per face, the largest face first
 
-The first line on stdout is {"name": ...}, or {"error": ...} where nothing can be detected. Faces
-are looked for in the whole image; where there are none, in overlapping windows of a half, then of a
-quarter of its sides, because the detectors reduce what they see to about 200 pixels.
+An answer is {"error": ...} where detection fails. The first line on stdout is {"name": ...}, or
+{"error": ...} where there is nothing to detect with. Faces are looked for in the whole image; where
+there are none, in overlapping windows of a half, then of a quarter of its sides, because the
+detectors reduce what they see to about 200 pixels.
 """
 
 from __future__ import annotations
@@ -169,7 +170,10 @@ def open_detector(options):
     except ImportError as error:
         raise RuntimeError(f"mediapipe cannot be imported there ({error})") from error
     if options.task:
-        return Landmarker(mediapipe, options)
+        try:
+            return Landmarker(mediapipe, options)
+        except Exception as error:  # mediapipe raises many types for a bad model
+            raise RuntimeError(f"--task={options.task}: {error}") from error
     if not hasattr(mediapipe, "solutions"):
         raise RuntimeError(
             f"mediapipe {mediapipe.__version__} brings no models: name one with "
@@ -190,17 +194,29 @@ def main():
     os.dup2(2, 1)
     try:
         detector = open_detector(options)
-    except Exception as error:  # mediapipe raises many types for a bad model
-        print(json.dumps({"error": " ".join(str(error).split())}), file=answers)
+    except RuntimeError as error:
+        print(json.dumps({"error": _one_line(error)}), file=answers)
         return
     print(json.dumps({"name": detector.name}), file=answers)
     for line in sys.stdin:
-        request = json.loads(line)
-        faces = find_at_any_size(detector, np.load(request["image"], allow_pickle=False))
-        faces = faces[: options.max_faces]
-        points = np.array([points for points, _ in faces], np.float32).reshape(-1, N_POINTS, 3)
-        np.save(request["points"], points)
-        print(json.dumps({"scores": [score for _, score in faces]}), file=answers)
+        try:
+            answer = answer_to(json.loads(line), detector, options.max_faces)
+        except Exception as error:  # mediapipe raises many types
+            answer = {"error": _one_line(error)}
+        print(json.dumps(answer), file=answers)
+
+
+def answer_to(request, detector, max_faces):
+    """Finds the faces of one image and writes their points."""
+    image = np.load(request["image"], allow_pickle=False)
+    faces = find_at_any_size(detector, image)[:max_faces]
+    points = np.array([points for points, _ in faces], np.float32).reshape(-1, N_POINTS, 3)
+    np.save(request["points"], points)
+    return {"scores": [score for _, score in faces]}
+
+
+def _one_line(error):
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -56,6 +56,9 @@ ALLOWED = {
         *("types", "cli", "flame", "photos", "report", "photo_commands"),
         "training.checkpoint",
     ),
+    "fields_jax.fit": (
+        *("types", "cli", "flame", "fitting", "photos", "report", "photo_commands"),
+    ),
     "fields_jax.doctor": ("cli", "flame", "training.checkpoint"),
     "data_pipelines": ("flame", "render", "photos", "types"),
     "data_pipelines.landmarks": ("cli", "photos"),

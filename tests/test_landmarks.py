@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_images_go_out_and_points_come_back(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ('print(\'{"error": "no models here"}\')', "^no models here$"),
+        ('print(\'{"error": "no models here"}\')', "cannot go on: no models here$"),
         ("raise SystemExit('libGL.so is missing')", "status 1 .*libGL.so is missing.*make landm"),
         ("print('hello')", "answered 'hello.*', not JSON"),
         ("", "status 0 .it said nothing"),
@@ -73,6 +74,7 @@ def test_a_detector_that_does_not_start_says_why(tmp_path, text, line):
     ("answer", "line"),
     [
         ("raise SystemExit('out of memory')", "ended with status 1 .out of memory"),
+        ("print(json.dumps({'error': 'bad model'}), flush=True)", "cannot go on: bad model"),
         ("print(json.dumps({'scores': [1, 1]}), flush=True)", r"points \(1, 478, 3\), scores \[1"),
         ("print(json.dumps({}), flush=True)", "scores None"),
     ],
@@ -85,6 +87,15 @@ def test_a_detector_that_fails_later_says_why(tmp_path, answer, line):
         pytest.raises(DetectorError, match=line),
     ):
         detector.detect(image)
+
+
+def test_a_detector_that_has_gone_is_noticed(tmp_path):
+    text = FAKE.replace("for line in sys.stdin:", "raise SystemExit('gone')\nfor line in []:")
+    with Detector(sys.executable, script=program(tmp_path, text)) as detector:
+        detector._child.wait()
+        for _ in range(2):
+            with pytest.raises(DetectorError, match=r"status 1 \(gone\)"):
+                detector.detect(np.zeros((4, 4, 3), np.uint8))
 
 
 def command(monkeypatch, script, *paths, **values):
@@ -141,6 +152,35 @@ def square(left, top, side):
     corners = np.array([[0, 0, 0], [side, side, 0]], np.float32)
     points = np.concatenate([corners, np.full((476, 3), side / 2)])
     return points + np.array([left, top, 0])
+
+
+def test_points_of_a_landmarker_are_pixels():
+    """The tasks API, which gives shares of the image and no score; its objects are stood in for."""
+    found = [SimpleNamespace(x=0.5, y=0.25, z=-0.1)] * 478
+    landmarker = SimpleNamespace(detect=lambda picture: SimpleNamespace(face_landmarks=[found]))
+    asked = {}
+
+    def create_from_options(options):
+        asked.update(options)
+        return landmarker
+
+    vision = SimpleNamespace(
+        FaceLandmarker=SimpleNamespace(create_from_options=create_from_options),
+        FaceLandmarkerOptions=dict,
+    )
+    mediapipe = SimpleNamespace(
+        __version__="9",
+        tasks=SimpleNamespace(vision=vision, BaseOptions=lambda model_asset_path: model_asset_path),
+        Image=lambda image_format, data: data,
+        ImageFormat=SimpleNamespace(SRGB=1),
+    )
+    options = SimpleNamespace(task="face.task", max_faces=2, min_score=0.4)
+    detector = mediapipe_child.Landmarker(mediapipe, options)
+    assert detector.name == "mediapipe 9 face landmarker"
+    assert asked["base_options"] == "face.task" and asked["num_faces"] == 2
+    ((points, score),) = detector.find(np.zeros((40, 60, 3), np.uint8))
+    np.testing.assert_allclose(points, np.tile([30, 10, -6], (478, 1)), rtol=1e-6)
+    assert score is None
 
 
 class Windows:

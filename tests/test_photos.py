@@ -136,6 +136,17 @@ def test_68_points_as_text(tmp_path):
         points.load_faces(tmp_path / "d.txt")
 
 
+def test_which_file_holds_the_landmarks(tmp_path):
+    photograph = tmp_path / "a.png"
+    assert points.find_file(photograph) is None
+    (tmp_path / "a.txt").write_text("A woman laughs.")
+    assert points.find_file(photograph) is None
+    np.savetxt(tmp_path / "a.txt", face_68())
+    assert points.find_file(photograph).name == "a.txt"
+    (tmp_path / "a.npy").write_bytes(b"no array")  # clearly meant: its reader says what is wrong
+    assert points.find_file(photograph).name == "a.npy"
+
+
 def test_load_points_wants_one_face(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((2, 478, 2)))
     with pytest.raises(ValueError, match=r"\[478, 3\], found 478 points of 2 faces"):

@@ -15,7 +15,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fields_jax import photo_commands, reconstruct
+from fields_jax import doctor, photo_commands, reconstruct
 from fields_jax.cli import UserError
 from fields_jax.flame.io import save_flame
 from fields_jax.photos.faces import Detection, Finder
@@ -128,7 +128,7 @@ def test_a_face_is_the_same_alone_and_in_a_batch_and_by_its_box(place, here):
     write_photograph(path.with_name("two.png"), places=((120, 60),))
     box = ",".join(str(value) for value in [*points.min(axis=0), *points.max(axis=0)])
     assert here(path.parent, out=place / "both") == 0
-    assert here(path, out=place / "alone", batch_size=1) == 0
+    assert here(path, out=place / "alone") == 0
     path.with_suffix(".npy").unlink()
     assert here(path, out=place / "boxed", box=box) == 0
     both, alone, boxed = (
@@ -224,6 +224,6 @@ def test_doctor_names_what_is_there_and_what_to_do(place):
         ("synthetic", "data_pipelines.prepare synthetic"),
     ):
         assert not checks[name]["ok"] and remedy in checks[name]["remedy"]
-    table = run(place, "doctor", *arguments).stdout
+    table = doctor.table([doctor.Check(**check) for check in checks.values()])
     assert f"  ok  {place / 'run'}" in table and "->" in table
     assert max(map(len, table.splitlines())) <= 120

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from fields_jax.photos.crops import bounding_box
 
 N_MEDIAPIPE = 478
-SUFFIXES = (".npy", ".txt", ".pts")  # looked for beside a photograph, in this order
+SUFFIXES = (".npy", ".pts", ".txt")  # looked for beside a photograph, in this order
 
 # Rows of mediapipe's 478 points that FLAME's mediapipe embedding (`landmark_indices`) covers, in
 # its order: subject's left brow, right brow, left eye, right eye, nose, mouth.
@@ -35,10 +35,16 @@ _BROW_HEIGHT = 0.86
 
 
 def find_file(photograph: epath.PathLike) -> epath.Path | None:
-    """The landmark file beside a photograph, NAME.npy before NAME.txt and NAME.pts, or None."""
+    """The landmark file beside a photograph, NAME.npy before NAME.pts and NAME.txt, or None.
+
+    A NAME.txt that does not hold 68 points is somebody's notes.
+    """
     path = epath.Path(photograph)
-    candidates = (path.with_suffix(suffix) for suffix in SUFFIXES)
-    return next((file for file in candidates if file != path and file.exists()), None)
+    for suffix in SUFFIXES:
+        file = path.with_suffix(suffix)
+        if file != path and file.exists() and (suffix != ".txt" or _holds_points(file)):
+            return file
+    return None
 
 
 def load_faces(path: epath.PathLike) -> Float[np.ndarray, "F N 2"]:
@@ -110,6 +116,13 @@ def fault(points: Float[np.ndarray, "N 2"], height: int, width: int) -> str:
     if (box[2:] - box[:2] < 1).any() or (box[:2] >= (width, height)).any() or (box[2:] <= 0).any():
         return f"its landmarks span {box.round(1).tolist()}, no face in {width} x {height} pixels"
     return ""
+
+
+def _holds_points(text_file: epath.Path) -> bool:
+    try:
+        return len(load_faces(text_file)) == 1
+    except ValueError:
+        return False
 
 
 def _read_array(path: epath.Path) -> np.ndarray:
