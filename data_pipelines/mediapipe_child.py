@@ -25,6 +25,7 @@ import numpy as np
 LEAST_CONFIDENCE = 0.1  # of mediapipe's own thresholds, as in SMIRK's and TEASER's demos
 SAME_FACE = 0.3  # overlap (intersection over union) from which two boxes show one face
 MARGIN = 2.0  # side of the window about a detection, in sides of its box
+LEAST_SIDE = 16  # pixels; mediapipe fails on images of a few pixels
 N_POINTS = 478
 
 
@@ -107,6 +108,8 @@ def find_at_any_size(detector, image):
         rows, columns = (np.linspace(0, n - n // parts, 2 * parts - 1) for n in (height, width))
         for top, left in itertools.product(rows.astype(int), columns.astype(int)):
             window = image[top : top + height // parts, left : left + width // parts]
+            if min(window.shape[:2]) < LEAST_SIDE:
+                continue
             for points, score in detector.find(window):
                 faces.append((points + np.array([left, top, 0]), score))
         if faces:

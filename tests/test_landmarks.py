@@ -203,6 +203,7 @@ def test_small_faces_are_found_in_windows(largest):
     ((points, _),) = mediapipe_child.find_at_any_size(Windows(largest), image)
     np.testing.assert_allclose(points[:2], [[120, 95, 0], [129, 104, 0]])
     assert mediapipe_child.find_at_any_size(Windows(20), image) == []
+    assert mediapipe_child.find_at_any_size(None, image[:10]) == []  # too small to look at
 
 
 def test_each_face_once_and_the_largest_first():
@@ -226,7 +227,8 @@ def test_mediapipe_finds_the_embedded_head(tmp_path):
     with Detector(find_python()) as detector:
         (alone,) = detector.detect(picture)
         several = detector.detect(np.asarray(Image.open(group)))
-        assert detector.detect(np.zeros((100, 100, 3), np.uint8)) == []
+        for shape in ((100, 100, 3), (1, 1, 3), (20, 900, 3)):
+            assert detector.detect(np.zeros(shape, np.uint8)) == []
     off = select_105(alone.points) - select_105(points)
     assert np.abs(off).mean() < 3
     assert 0.5 < alone.score <= 1

@@ -136,6 +136,13 @@ def test_68_points_as_text(tmp_path):
         points.load_faces(tmp_path / "d.txt")
 
 
+def test_sixteen_bit_pictures_are_scaled(tmp_path):
+    gray = np.linspace(0, 255, 35).round().reshape(5, 7).astype(np.uint16)
+    Image.fromarray(gray * 257).save(tmp_path / "a.png")
+    read = files.read_photograph(tmp_path / "a.png")
+    np.testing.assert_array_equal(read, np.repeat(gray[..., None], 3, axis=2))
+
+
 def test_which_file_holds_the_landmarks(tmp_path):
     photograph = tmp_path / "a.png"
     assert points.find_file(photograph) is None

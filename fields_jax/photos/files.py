@@ -93,7 +93,10 @@ def read_photograph(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
     path = epath.Path(path)
     try:
         with path.open("rb") as file:
-            return np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
+            image = ImageOps.exif_transpose(Image.open(file))
+            if image.mode.startswith("I;16"):  # which pillow would clip, not scale
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: not a readable picture (of no known format)") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
