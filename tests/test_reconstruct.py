@@ -201,6 +201,14 @@ def test_weights_and_heads_that_do_not_fit(place, here):
         here("a.png", head=place / "other.npz", out=place / "x")
 
 
+def test_converted_weights_on_the_procedural_head_are_doubted(place, here, capsys):
+    workdir, head = write_workdir(place / "converted", source="TEASER")
+    assert here("none.png", workdir=workdir, out=place / "o4") == 2
+    assert "converted from TEASER, which knows FLAME" in capsys.readouterr().out
+    assert here("none.png", workdir=workdir, head=head, out=place / "o4") == 2
+    assert "FLAME" not in capsys.readouterr().out
+
+
 def test_a_mistyped_flag_is_one_line_and_status_2(place):
     result = run(place, "reconstruct", "--workdri=x", "a.png")
     assert result.returncode == 2

@@ -14,8 +14,13 @@ from tests.heads import random_head
 from tests.training import tiny_config
 
 
-def write_workdir(folder: Path, *, trained: tuple[str, ...] = NETWORKS) -> tuple[Path, Path]:
-    """Writes FOLDER/run and FOLDER/head.npz as a training run leaves them; no optimiser's state."""
+def write_workdir(
+    folder: Path, *, trained: tuple[str, ...] = NETWORKS, source: str = ""
+) -> tuple[Path, Path]:
+    """Writes FOLDER/run and FOLDER/head.npz as a training run leaves them; no optimiser's state.
+
+    With a `source` the run is a conversion of weights of that name, which names no head.
+    """
     config, head, rng = tiny_config(), random_head(), np.random.default_rng(0)
     config.head = str(folder / "head.npz")
     save_flame(config.head, head)
@@ -29,6 +34,9 @@ def write_workdir(folder: Path, *, trained: tuple[str, ...] = NETWORKS) -> tuple
     variables = jax.tree_util.tree_map_with_path(values, variable_shapes(build_model(config)))
     described = {key: getattr(head, key) for key in ("name", "version", "sha256")}
     meta = {"head": described, "trained": list(trained), "git": "0" * 40}
+    if source:
+        config.head = ""
+        meta = {"trained": list(trained), "source": {"name": source, "sha256": "2" * 64}}
     checkpoint.write_networks(str(folder / "run"), variables, meta)
     checkpoint.claim_workdir(str(folder / "run"), config)
     return folder / "run", folder / "head.npz"
