@@ -1,11 +1,13 @@
 # make demo  trains both stages on embedded faces and writes runs/demo/report.html
 # make test  runs the tests
+# make landmarks  installs the face detector that reconstruct, fit and data_pipelines.landmarks use
 # make lint  checks style
 # Each makes its own .venv and needs nothing but Python 3.11 or later.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+LANDMARKS := .venv-landmarks
 # Minutes that training may take on two cores; the steps of every phase grow with it.
 MINUTES ?= 20
 RUN := runs/demo
@@ -13,7 +15,7 @@ SCALE = $(shell $(BIN)/python -c "print(max(0.02, ($(MINUTES) - 6) / 14))")
 CACHE = --config.compilation_cache=$(RUN)/cache
 DATA = --config.data.root=$(RUN)/data
 
-.PHONY: demo test slow lint install clean
+.PHONY: demo test slow lint install landmarks clean
 
 install: $(VENV)/installed
 
@@ -43,5 +45,14 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# mediapipe wants another numpy than ours and, at this version, Python 3.9 to 3.12.
+landmarks: $(LANDMARKS)/installed
+
+$(LANDMARKS)/installed: constraints-landmarks.txt
+	test -x $(LANDMARKS)/bin/python || $(PYTHON) -m venv $(LANDMARKS)
+	$(LANDMARKS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    -r constraints-landmarks.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(LANDMARKS) runs

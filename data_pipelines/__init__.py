@@ -1,7 +1,8 @@
 """Everything that makes and reads training data; the only package that imports tensorflow.
 
-`spec` and `landmarks` are numpy only. `records` says what shards hold, `ops` and `mixture` turn
-shards into batches, and each sub-package is one TFDS builder; `prepare` is their command.
+`spec`, `detector` and the command `landmarks` do without it. `records` says what shards hold, `ops`
+and `mixture` turn shards into batches, and each sub-package is one TFDS builder; `prepare` is their
+command.
 """
 
 import os

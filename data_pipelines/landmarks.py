@@ -1,165 +1,113 @@
-"""Geometry of face crops in numpy and pillow: point sets, hull masks, the crop's matrix.
+"""Finds the faces of photographs and writes mediapipe's 478 points beside each.
 
-Points are continuous pixel coordinates, x right, y down: pixel (i, j) of an image covers
-[j, j+1) x [i, i+1) and its centre is (j + 0.5, i + 0.5), so that 2p/size - 1 agrees with what the
-rasteriser samples. SMIRK and TEASER count pixel centres as whole numbers and map the crop's border
-to 0 and size - 1; ours differs from theirs by half a pixel and a zoom of size / (size - 1).
+    make landmarks                                   # once: an environment with mediapipe
+    python -m data_pipelines.landmarks photographs
+    python -m data_pipelines.landmarks --task=face_landmarker.task photographs
+
+Takes pictures, folders and patterns. NAME.npy holds [478, 3], x, y and depth in pixels of the
+upright photograph, or [F, 478, 3] for several faces, the largest first; NAME.landmarks.json says
+which detector found them, with a score per face. Files that exist are kept unless --overwrite is
+given. Pictures without a face are listed and get no file.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import io
+import json
+import sys
+from collections.abc import Sequence
+
 import numpy as np
+from absl import flags
 from etils import epath
-from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw
 
-N_MEDIAPIPE = 478
-
-# Rows of mediapipe's 478 points that FLAME's mediapipe embedding (`landmark_indices`) covers, in
-# its order: subject's left brow, right brow, left eye, right eye, nose, mouth.
-# fmt: off
-MEDIAPIPE_105 = np.array([
-    276, 282, 283, 285, 293, 295, 296, 300, 334, 336,
-    46, 52, 53, 55, 63, 65, 66, 70, 105, 107,
-    249, 263, 362, 373, 374, 380, 381, 382, 384, 385, 386, 387, 388, 390, 398, 466,
-    7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246,
-    168, 6, 197, 195, 5, 4, 129, 98, 97, 2, 326, 327, 358,
-    0, 13, 14, 17, 37, 39, 40, 61, 78, 80, 81, 82, 84, 87, 88, 91, 95, 146, 178, 181,
-    185, 191, 267, 269, 270, 291, 308, 310, 311, 312, 314, 317, 318, 321, 324, 375, 402, 405,
-    409, 415,
-])
-# fmt: on
+from data_pipelines.detector import MAX_FACES, MIN_SCORE, REMEDY, Detector, find_python
+from fields_jax.cli import UserError, progress, run
+from fields_jax.photos.faces import Detection
+from fields_jax.photos.files import Unusable, find_photographs, read_photograph
 
 
-def load_points(path: epath.PathLike) -> Float[np.ndarray, "478 2"]:
-    """Reads mediapipe's points of a photograph: a .npy of [478, 2] or [478, 3], x and y in pixels.
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_bool("overwrite", False, "replace landmark files that exist")
+    flags.DEFINE_string("task", "", "face_landmarker.task for a mediapipe without models")
+    flags.DEFINE_string("python", "", "interpreter with mediapipe (default: .venv-landmarks)")
+    flags.DEFINE_integer("max_faces", MAX_FACES, "faces per photograph at most, the largest", 1)
+    flags.DEFINE_float("min_score", MIN_SCORE, "leave out faces with a lower score", 0, 1)
+
+
+def main(argv: list[str]) -> int:
+    """The command; status 2 where no photograph has a landmark file in the end."""
+    chosen = flags.FLAGS
+    if len(argv) < 2:
+        raise UserError("name photographs, folders or patterns; see --help")
+    if chosen.task and not epath.Path(chosen.task).exists():
+        raise UserError(f"--task={chosen.task}: no such file")
+    photographs, unusable = find_photographs(argv[1:])
+    paths = [photograph.path for photograph in photographs]
+    wanted = [path for path in paths if chosen.overwrite or not points_file(path).exists()]
+    faces = 0
+    if wanted:
+        python = chosen.python or detector_python()
+        options = dict(task=chosen.task, max_faces=chosen.max_faces, min_score=chosen.min_score)
+        with Detector(python, **options) as detector:
+            for path in progress(wanted, len(wanted), "photographs"):
+                try:
+                    image = read_photograph(path)
+                except ValueError as error:
+                    unusable.append(Unusable(path, str(error).removeprefix(f"{path}: ")))
+                    continue
+                found = detector.detect(image)
+                if not found:
+                    unusable.append(Unusable(path, "no face found"))
+                    continue
+                write_points(path, found, detector.name)
+                faces += len(found)
+    for path, reason in unusable:
+        print(f"without landmarks: {path}: {reason}")
+    kept = len(paths) - len(wanted)
+    done = f"{faces} faces in {len(wanted)} photographs"
+    print(f"{done}, {kept} landmark files kept" if kept else done)
+    return 0 if faces or kept else 2
+
+
+def detector_python() -> str:
+    """An interpreter with mediapipe: of the landmark environment, or else this one.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: not a .npy array, another shape, or coordinates that are not finite.
+      UserError: there is none.
     """
-    path = epath.Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; it should hold mediapipe's 478 points")
-    try:
-        with path.open("rb") as file:
-            points = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a readable .npy array ({error})") from error
-    if points.shape not in ((N_MEDIAPIPE, 2), (N_MEDIAPIPE, 3)) or points.dtype.kind not in "fiu":
-        raise ValueError(
-            f"{path}: expected numbers of shape [478, 2] or [478, 3], "
-            f"found {points.dtype} {list(points.shape)}"
+    python = find_python()
+    if python is None and importlib.util.find_spec("mediapipe") is not None:
+        return sys.executable
+    if python is None:
+        raise UserError(
+            f"no mediapipe here: {REMEDY}, or install mediapipe 1.0 or later and name its model "
+            "with --task=face_landmarker.task"
         )
-    points = points[:, :2].astype(np.float32)
-    if not np.isfinite(points).all():
-        raise ValueError(f"{path}: some of the points are not finite")
-    return points
+    return str(python)
 
 
-def select_105(points: Float[np.ndarray, "478 D"]) -> Float[np.ndarray, "105 2"]:
-    """The 105 mediapipe points that the head's embedding covers."""
-    return points[MEDIAPIPE_105, :2]
+def points_file(photograph: epath.Path) -> epath.Path:
+    """Where the points of a photograph are written."""
+    return photograph.with_suffix(".npy")
 
 
-def bounding_box(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "4"]:
-    """(x0, y0, x1, y1) of the points."""
-    return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)
+def write_points(photograph: epath.Path, faces: Sequence[Detection], detector: str) -> None:
+    """Writes NAME.npy and NAME.landmarks.json."""
+    points = np.stack([face.points for face in faces]).astype(np.float32)
+    stored = io.BytesIO()
+    np.save(stored, points[0] if len(faces) == 1 else points)
+    about = {
+        "detector": detector,
+        "points": "x, y and depth in pixels of the upright photograph; x right, y down",
+        "scores": [face.score for face in faces],
+    }
+    points_file(photograph).write_bytes(stored.getvalue())
+    photograph.with_suffix(".landmarks.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
-def crop_extent(box: Float[np.ndarray, "4"], scale: float) -> float:
-    """Side in pixels of the square crop about a face box: scale x mean of width and height."""
-    return float(scale * (box[2] - box[0] + box[3] - box[1]) / 2)
-
-
-def crop_matrix(box: Float[np.ndarray, "4"], scale: float, size: int) -> Float[np.ndarray, "3 3"]:
-    """The similarity that takes the square crop about a box to an image of `size` pixels.
-
-    The crop is `crop_extent(box, scale)` wide and centred on the box; its outer edges map to 0 and
-    `size` (not size - 1: coordinates are continuous, see above).
-
-    Raises:
-      ValueError: the box is empty or not finite.
-    """
-    extent = crop_extent(box, scale)
-    if not np.isfinite(extent) or extent <= 0:
-        raise ValueError(f"face box {np.asarray(box).tolist()} is empty; expected x0 < x1, y0 < y1")
-    zoom = size / extent
-    centre_x, centre_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    return np.array(
-        [
-            [zoom, 0, size / 2 - zoom * centre_x],
-            [0, zoom, size / 2 - zoom * centre_y],
-            [0, 0, 1],
-        ],
-        np.float32,
-    )
-
-
-def transform_points(
-    matrix: Float[np.ndarray, "3 3"], points: Float[np.ndarray, "N 2"]
-) -> Float[np.ndarray, "N 2"]:
-    """Applies a similarity to pixel coordinates."""
-    return (points @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
-
-
-def to_ndc(points: Float[np.ndarray, "N 2"], size: int) -> Float[np.ndarray, "N 2"]:
-    """Pixels of a square image to [-1, 1]."""
-    return (2 * points / size - 1).astype(np.float32)
-
-
-def cut(
-    image: UInt8[np.ndarray, "H W 3"], matrix: Float[np.ndarray, "3 3"], size: int
-) -> UInt8[np.ndarray, "S S 3"]:
-    """Resamples an image bilinearly under a similarity; black where it has no pixels.
-
-    An image that shrinks twofold or more is averaged over whole blocks of pixels first.
-    """
-    shrink = int(1 / np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) + 1e-6)
-    source = Image.fromarray(image)
-    inverse = np.linalg.inv(matrix.astype(np.float64))
-    if shrink > 1:
-        source = source.reduce(shrink)
-        inverse[:2] /= shrink
-    cropped = source.transform(
-        (size, size),
-        Image.Transform.AFFINE,
-        data=inverse[:2].ravel().tolist(),
-        resample=Image.Resampling.BILINEAR,
-    )
-    return np.asarray(cropped)
-
-
-def convex_hull(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "K 2"]:
-    """Corners of the convex hull in order of angle (Andrew's monotone chain)."""
-    ordered = np.unique(points, axis=0)
-    lower, upper = _half_hull(ordered), _half_hull(ordered[::-1])
-    return np.array(lower[:-1] + upper[:-1] if len(ordered) > 1 else lower)
-
-
-def _half_hull(ordered: np.ndarray) -> list[np.ndarray]:
-    chain: list[np.ndarray] = []
-    for point in ordered:
-        while len(chain) > 1 and _turn(chain[-2], chain[-1], point) <= 0:
-            chain.pop()
-        chain.append(point)
-    return chain
-
-
-def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
-    """Twice the signed area of the triangle."""
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-
-
-def hull_mask(
-    points: Float[np.ndarray, "N 2"], height: int, width: int
-) -> UInt8[np.ndarray, "H W"]:
-    """1 outside the convex hull of the points, 0 inside and on its border.
-
-    As in SMIRK, corners are the whole pixels the points fall in and the border is filled too.
-    """
-    corners = convex_hull(np.floor(points[:, :2]).astype(np.int64))
-    mask = Image.new("L", (width, height), 1)
-    if len(corners) > 1:
-        ImageDraw.Draw(mask).polygon([tuple(map(int, c)) for c in corners], fill=0, outline=0)
-    return np.asarray(mask)
+if __name__ == "__main__":
+    define_flags()
+    sys.exit(run(main))

@@ -68,7 +68,7 @@ def evaluation_example(record: Example, *, image_size: int, crop_scale: float) -
 
 
 def crop_matrix(box: tf.Tensor, scale: tf.Tensor, size: int) -> tf.Tensor:
-    """`landmarks.crop_matrix` in tensorflow: [3, 3] from stored pixels to crop pixels."""
+    """`photos.crops.crop_matrix` in tensorflow: [3, 3] from stored pixels to crop pixels."""
     zoom = size / (scale * (box[2] - box[0] + box[3] - box[1]) / 2)
     centre = (box[:2] + box[2:]) / 2
     return _similarity(zoom, tf.zeros([]), size / 2 - zoom * centre)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from absl import app, flags, logging
 
 from fields_jax import host
+
+Item = TypeVar("Item")
+_LOG_SECONDS = 5.0  # between the lines where stderr is no terminal
 
 
 class UserError(ValueError):
@@ -47,6 +52,27 @@ def parse_flags(argv: list[str]) -> list[str]:
         message = str(error)
     print(f"error: {_last_words(message)}", file=sys.stderr)
     sys.exit(2)
+
+
+def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """Passes items on and says on stderr how many are done, how fast, and how long is left.
+
+    An item counts when the next one is asked for. At a terminal one line is kept up to date;
+    elsewhere a line is written every few seconds, and at the end.
+    """
+    started = said = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        last = done == total
+        if not (last or sys.stderr.isatty() or now - said >= _LOG_SECONDS):
+            continue
+        said, rate = now, done / max(now - started, 1e-9)
+        line = f"{done}/{total} {what}, {rate:.1f}/s, {(total - done) / rate:.0f} s left"
+        if sys.stderr.isatty():
+            print(f"\r{line:70}", end="\n" if last else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
 
 def _last_words(message: str) -> str:

@@ -30,7 +30,7 @@ from fields_jax.evaluation import geometry, summary
 from fields_jax.evaluation.predict import predict, reconstruct, spread
 from fields_jax.flame.io import resolve_head
 from fields_jax.render import make_masking
-from fields_jax.training.checkpoint import Inference, load_inference
+from fields_jax.training.checkpoint import Inference, check_head, load_inference
 from fields_jax.types import FieldsOutput, FlameModel
 
 FORMAT = 1  # of evaluation.json
@@ -120,7 +120,7 @@ def evaluate_workdir(
     if cache := inference.config.get("compilation_cache"):
         jax.config.update("jax_compilation_cache_dir", cache)
     model = resolve_head(head or inference.config.head)
-    _check_head(inference, model)
+    check_head(inference, model)
     scores, arrays = evaluate(inference, model, split)
     scores = {"format": FORMAT, "workdir": str(workdir)} | scores
     file = epath.Path(out)
@@ -214,16 +214,6 @@ def table(scores: dict[str, Any]) -> str:
     ]
     title = f"stage {scores['stage']}, step {scores['step']}, {scores['split']} split"
     return "\n".join([title, *lines, _LEGEND])
-
-
-def _check_head(inference: Inference, head: FlameModel) -> None:
-    """Coefficients mean something only with the head they were learnt for."""
-    trained = inference.meta.get("head")  # converted checkpoints name none
-    if trained and trained["sha256"] != head.sha256:
-        raise UserError(
-            f"the model was trained with head {trained['name']} {trained['version']}, this is "
-            f"{head.name} {head.version} of other content; name the right one with --head=HEAD.npz"
-        )
 
 
 def _apply(model: Any, variables: Any, image: jax.Array) -> FieldsOutput:

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "evaluate", "report")  # may import data_pipelines, lazily or not
+COMMANDS = (  # may import data_pipelines, lazily or not
+    *("train", "evaluate", "report"),
+    *("reconstruct", "fit", "doctor", "photo_commands"),
+)
+
+# Modules of data_pipelines that commands of the core import.
+WITHOUT_TENSORFLOW = tuple(
+    f"data_pipelines.{name}" for name in ("spec", "landmarks", "detector", "mediapipe_child")
+)
 
 # What each module or package of ours may import of ours. The longest matching name decides.
 ALLOWED = {
@@ -20,6 +28,7 @@ ALLOWED = {
     "fields_jax.cli": ("host",),
     "fields_jax.flame": ("types",),
     "fields_jax.render": ("types",),
+    "fields_jax.photos": (),
     "fields_jax.models": ("types",),
     "fields_jax.losses": ("types",),
     "fields_jax.training.state": ("types",),
@@ -38,7 +47,7 @@ ALLOWED = {
     "fields_jax.evaluation": ("types", "cli", "flame", "render", "models", "training.checkpoint"),
     "fields_jax.report": (
         *("types", "cli", "flame", "render", "models", "evaluation", "evaluate"),
-        "training.checkpoint",
+        *("photos", "training.checkpoint"),
     ),
     "fields_jax.convert": ("types", "cli", "flame"),
     "fields_jax.convert.networks": ("cli", "convert", "models", "training.checkpoint", "configs"),
@@ -47,8 +56,18 @@ ALLOWED = {
         *("types", "cli", "flame", "render", "evaluation"),
         "training.checkpoint",
     ),
-    "data_pipelines": ("fields_jax.flame", "fields_jax.render", "fields_jax.types"),
-    "data_pipelines.prepare": ("fields_jax.cli",),
+    "fields_jax.photo_commands": ("types", "cli", "photos", "report"),
+    "fields_jax.reconstruct": (
+        *("types", "cli", "flame", "photos", "report", "photo_commands"),
+        "training.checkpoint",
+    ),
+    "fields_jax.fit": (
+        *("types", "cli", "flame", "fitting", "photos", "report", "photo_commands"),
+    ),
+    "fields_jax.doctor": ("cli", "flame", "training.checkpoint"),
+    "data_pipelines": ("flame", "render", "photos", "types"),
+    "data_pipelines.landmarks": ("cli", "photos"),
+    "data_pipelines.prepare": ("cli",),
     "configs": (),
     "benchmarks": ("types", "cli", "flame", "render", "models", "training.checkpoint", "configs"),
 }
@@ -87,15 +106,10 @@ def is_within(name: str, package: str) -> bool:
 def test_imports_run_one_way(name, path):
     rule = own_package(name)
     allowed = [
-        entry if entry.startswith(("fields_jax", "configs")) else f"fields_jax.{entry}"
-        for entry in ALLOWED[rule]
+        entry if entry.startswith("configs") else f"fields_jax.{entry}" for entry in ALLOWED[rule]
     ]
     allowed += [rule]
-    if rule == "data_pipelines.prepare":
-        allowed += ["data_pipelines"]
-    if rule.removeprefix("fields_jax.") in COMMANDS:
-        allowed += ["data_pipelines"]
-    if rule == "data_pipelines":
+    if rule.startswith("data_pipelines") or rule.removeprefix("fields_jax.") in COMMANDS:
         allowed += ["data_pipelines"]
     for target in imports(path):
         ours = any(is_within(target, p) for p in ("fields_jax", "data_pipelines", "configs"))
@@ -114,7 +128,7 @@ def test_only_the_pipelines_know_tensorflow_and_only_the_benchmarks_reference_kn
         assert "torch" not in third
     if not name.startswith("data_pipelines"):
         assert not third & {"tensorflow", "tensorflow_datasets", "clu"}
-    if name in ("data_pipelines.spec", "data_pipelines.landmarks"):
+    if name in WITHOUT_TENSORFLOW:
         assert not third & {"tensorflow", "tensorflow_datasets"}
 
 
@@ -125,6 +139,7 @@ class Block:
         if name.split(".")[0] in ("tensorflow", "torch"):
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Block())
+import fields_jax.reconstruct, fields_jax.doctor, data_pipelines.landmarks
 from tests.training import tiny_run
 state, metrics = tiny_run(steps=1, phase='A')
 assert int(state.step) == 1, state.step

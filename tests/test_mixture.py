@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
-from data_pipelines import landmarks, mixture, ops, records, sources, spec
+from data_pipelines import mixture, ops, records, sources, spec
+from fields_jax.photos import crops
 
 STORED = 96
 SIZES = {"a": 10, "b": 7, "c": 5}
@@ -50,7 +51,7 @@ def dotted_record(name, index, stored=STORED):
     image = (250 * np.exp(-0.5 * (distance / width) ** 2).max(0)).astype(np.uint8)
     return records.record(
         np.repeat(image[..., None], 3, axis=2),
-        landmarks.hull_mask(points[2:6], stored, stored),
+        crops.hull_mask(points[2:6], stored, stored),
         [stored / 4, stored / 4, stored * 3 / 4, stored * 3 / 4],
         id=f"{name}{index}",
         landmarks_68=points,
@@ -154,10 +155,10 @@ def test_evaluation_crop_is_the_numpy_one_in_file_order(root):
     assert mixture.count_examples(config, "dots/a", "test") == 6
     spec.validate_batch(batches[0], 40)
     stored = dotted_record("a", int(batches[0]["id"][0][1:]))
-    matrix = landmarks.crop_matrix(stored["face_box"], 1.4, 40)
-    points = landmarks.to_ndc(landmarks.transform_points(matrix, stored["landmarks_68"]), 40)
+    matrix = crops.crop_matrix(stored["face_box"], 1.4, 40)
+    points = crops.to_ndc(crops.transform_points(matrix, stored["landmarks_68"]), 40)
     np.testing.assert_allclose(batches[0]["landmarks_68"][0], points, atol=1e-5)
-    difference = landmarks.cut(stored["image"], matrix, 40).astype(int) - batches[0]["image"][0]
+    difference = crops.cut(stored["image"], matrix, 40).astype(int) - batches[0]["image"][0]
     assert np.abs(difference).max() < 12  # JPEG, and pillow rounds its bilinear weights
 
 

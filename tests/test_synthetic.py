@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from scipy.spatial.transform import Rotation
 
-from data_pipelines import landmarks, spec
+from data_pipelines import spec
 from data_pipelines.synthetic import (
     canvas,
     labels,
@@ -25,6 +25,7 @@ from data_pipelines.synthetic import (
     views,
 )
 from fields_jax.flame.procedural import procedural_head
+from fields_jax.photos import crops
 
 NAMES = ("lip_corner_up_left", "lip_corner_up_right", "chin_raise")
 SIZE = 112
@@ -221,8 +222,8 @@ def test_rim_leaves_the_hull_unchanged():
     for count in (3, 10, 500, 2000):
         points = rng.normal(50, 15, (count, 2)).clip(1, 110)
         rim = pictures._rim(points)
-        expected = landmarks.hull_mask(points, SIZE, SIZE)
-        np.testing.assert_array_equal(landmarks.hull_mask(rim, SIZE, SIZE), expected)
+        expected = crops.hull_mask(points, SIZE, SIZE)
+        np.testing.assert_array_equal(crops.hull_mask(rim, SIZE, SIZE), expected)
     assert len(rim) <= 2 * SIZE
 
 

@@ -10,11 +10,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
-from PIL import Image, ImageOps
 
-from data_pipelines import landmarks, records
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+from data_pipelines import records
+from fields_jax.photos import crops, points
+from fields_jax.photos.files import IMAGE_SUFFIXES, photographs_below, read_photograph
 
 _DESCRIPTION = """
 Any photographs of faces, cropped to about twice the face, with 105 landmarks and the hull of the
@@ -110,21 +109,13 @@ def find_photographs(folder: epath.Path) -> list[str]:
     Raises:
       FileNotFoundError: there are none.
     """
-    found = [path.relative_to(folder).as_posix() for path in _photographs_below(folder)]
+    found = [path.relative_to(folder).as_posix() for path in photographs_below(folder)]
     if not found:
         raise FileNotFoundError(
             f"{folder}: no photographs ({', '.join(IMAGE_SUFFIXES)}); "
             "put them there with their points, NAME.jpg and NAME.npy"
         )
     return found
-
-
-def _photographs_below(folder: epath.Path) -> Iterator[epath.Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            yield from _photographs_below(path)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            yield path
 
 
 def in_test(name: str, share: float) -> bool:
@@ -140,32 +131,18 @@ def face_record(path: epath.Path, name: str, *, size: int, scale: float) -> dict
       FileNotFoundError, ValueError: no points, unreadable files, or points that are no face in the
         picture; one line naming the file.
     """
-    points = landmarks.load_points(path.with_suffix(".npy"))
+    marks = points.load_points(path.with_suffix(".npy"))
     image = read_photograph(path)
-    box = landmarks.bounding_box(points)
-    height, width = image.shape[:2]
-    if (box[2:] - box[:2] < 1).any() or (box[:2] >= (width, height)).any() or (box[2:] <= 0).any():
-        raise ValueError(f"{path}: its points span {box.tolist()}, no face in {width} x {height}")
-    size = min(size, int(np.ceil(landmarks.crop_extent(box, scale))))
-    matrix = landmarks.crop_matrix(box, scale, size)
-    points = landmarks.transform_points(matrix, points)
+    if fault := points.fault(marks, *image.shape[:2]):
+        raise ValueError(f"{path}: {fault}")
+    box = crops.bounding_box(marks)
+    size = min(size, int(np.ceil(crops.crop_extent(box, scale))))
+    matrix = crops.crop_matrix(box, scale, size)
+    marks = crops.transform_points(matrix, marks)
     return records.record(
-        landmarks.cut(image, matrix, size),
-        landmarks.hull_mask(points, size, size),
-        landmarks.bounding_box(points),
+        crops.cut(image, matrix, size),
+        crops.hull_mask(marks, size, size),
+        crops.bounding_box(marks),
         id=name,
-        landmarks_105=landmarks.select_105(points),
+        landmarks_105=points.select_105(marks),
     )
-
-
-def read_photograph(path: epath.Path) -> np.ndarray:
-    """[H, W, 3] uint8 RGB, turned upright by its EXIF note as OpenCV and browsers do.
-
-    Raises:
-      ValueError: not a picture, or a damaged one.
-    """
-    try:
-        with path.open("rb") as file:
-            return np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable picture ({error})") from error

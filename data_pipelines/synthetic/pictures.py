@@ -9,12 +9,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.landmarks import bounding_box, hull_mask
 from data_pipelines.records import record
 from data_pipelines.spec import LANDMARK_SETS
 from data_pipelines.synthetic import canvas
 from data_pipelines.synthetic.rendering import Lights, Picture, Skin
 from data_pipelines.synthetic.samples import Sample
+from fields_jax.photos.crops import bounding_box, hull_mask
 from fields_jax.types import FlameCoefficients
 
 BATCH = 32  # images rendered at once; one shape, so that the renderer compiles once

@@ -24,6 +24,21 @@ def project(points: Float[Array, "B N 3"], camera: Float[Array, "B 3"]) -> Float
     return camera[:, None, :1] * flip * (points + translation[:, None])
 
 
+def reframe(
+    camera: Float[Array, "3"], zoom: float | Float[Array, ""], shift: Float[Array, "2"]
+) -> Float[Array, "3"]:
+    """The camera of another frame: it projects to zoom * (X, Y) + shift.
+
+    Args:
+      camera: [3] (scale, tx, ty).
+      zoom: magnification.
+      shift: [2] in image coordinates of the new frame, x right, y down.
+    """
+    scale = zoom * camera[0]
+    moved = camera[1:] + jnp.array([1, -1], camera.dtype) * shift / scale
+    return jnp.concatenate([scale[None], moved]).astype(camera.dtype)
+
+
 def to_pixels(points: Float[Array, "*N 3"], size: tuple[int, int]) -> Float[Array, "*N 3"]:
     """Image coordinates in pixels, z unchanged; the centre of pixel (row i, column j) is (j, i).
 

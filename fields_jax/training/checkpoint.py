@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from fields_jax.cli import UserError
 from fields_jax.models.fields import FieldsModel, build_model, variable_shapes
 from fields_jax.training.state import TrainState
+from fields_jax.types import FlameModel
 
 PyTree = Any
 CONFIG_FILE = "config.json"
@@ -185,6 +186,20 @@ def load_inference(workdir: str) -> Inference:
         variables = _read(manager, step, dict(target))
         meta = read_meta(manager)
     return Inference(config, model, variables, step, meta)
+
+
+def check_head(inference: Inference, head: FlameModel) -> None:
+    """Coefficients mean something only with the head they were learnt for.
+
+    Raises:
+      UserError: the model was trained with another head; converted checkpoints name none.
+    """
+    trained = inference.meta.get("head")
+    if trained and trained["sha256"] != head.sha256:
+        raise UserError(
+            f"the model was trained with head {trained['name']} {trained['version']}, this is "
+            f"{head.name} {head.version} of other content; name the right one with --head=HEAD.npz"
+        )
 
 
 def read_config(workdir: str) -> ConfigDict | None:

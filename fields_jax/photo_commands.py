@@ -1,0 +1,104 @@
+"""What `reconstruct` and `fit` share: their flags, and the faces of what the user named."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from data_pipelines.detector import REMEDY, Detector, find_python
+from fields_jax import __version__
+from fields_jax.cli import UserError, progress
+from fields_jax.photos.faces import Face, Finder, find_faces, parse_box
+from fields_jax.photos.files import Photograph, Unusable, find_photographs
+from fields_jax.photos.points import find_file
+from fields_jax.report.gallery import Gallery
+from fields_jax.types import FlameModel
+
+
+def define_flags() -> None:
+    """Flags of both commands."""
+    flags.DEFINE_string("out", "", "folder to write to")
+    flags.DEFINE_string("head", "", "head .npz (default: the procedural head)")
+    flags.DEFINE_integer("batch_size", 8, "faces that are worked on at once", 1)
+
+
+class Named(NamedTuple):
+    """What a command line asks for.
+
+    Attributes:
+      photographs: to find faces in.
+      unusable: what was named and cannot be used.
+      box: of the face, or None.
+    """
+
+    photographs: list[Photograph]
+    unusable: list[Unusable]
+    box: tuple[float, ...] | None
+
+
+def read_arguments(argv: list[str], box: str = "") -> Named:
+    """The photographs of a command line; `box` is the value of --box.
+
+    Raises:
+      UserError: nothing was named, or --out is missing.
+      ValueError: --box is no box.
+    """
+    chosen = flags.FLAGS
+    if not chosen.out:
+        raise UserError("--out is missing: name the folder to write to")
+    if len(argv) < 2:
+        raise UserError("name photographs, folders or patterns; see --help")
+    return Named(*find_photographs(argv[1:]), parse_box(box))
+
+
+def batches(named: Named, gallery: Gallery, scale: float) -> Iterator[list[Face]]:
+    """The faces of the photographs, --batch_size at a time; those of no use go to the gallery."""
+    for thing in named.unusable:
+        gallery.refuse(thing)
+    size, total = flags.FLAGS.batch_size, len(named.photographs)
+    faces: list[Face] = []
+    with open_finder(named) as finder:
+        for number, photograph in enumerate(progress(named.photographs, total, "photographs"), 1):
+            for found in find_faces(photograph, scale=scale, box=named.box, finder=finder):
+                if isinstance(found, Unusable):
+                    gallery.refuse(found)
+                else:
+                    faces.append(found)
+            while len(faces) >= size or (faces and number == total):
+                yield faces[:size]
+                faces = faces[size:]
+
+
+@contextlib.contextmanager
+def open_finder(named: Named) -> Iterator[Finder | None]:
+    """The face detector where it is installed and some photograph needs it, else None."""
+    blind = [photograph for photograph in named.photographs if not find_file(photograph.path)]
+    python = find_python()
+    if named.box or not blind or python is None:
+        yield None
+    else:
+        with Detector(python) as detector:
+            yield detector.finder
+
+
+def describe(model: FlameModel) -> dict[str, Any]:
+    """What every output says of the program and the head that made it."""
+    head = {key: getattr(model, key) for key in ("name", "version", "sha256")}
+    return {"version": __version__, "head": head}
+
+
+def conclude(gallery: Gallery, out: str) -> int:
+    """Says what was made and what was not; returns the exit status."""
+    for path, reason in gallery.unusable:
+        print(f"not used: {path}: {reason}")
+    if gallery.guessed:
+        print(
+            f"{gallery.guessed} pictures have no landmark file and there is no face detector: the "
+            f"whole picture was taken for the crop; {REMEDY}"
+        )
+    kept_out = f", {len(gallery.unusable)} not used" if gallery.unusable else ""
+    print(f"written: {out}/index.html, {len(gallery.faces)} faces{kept_out}")
+    return 0 if gallery.faces else 2

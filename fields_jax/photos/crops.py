@@ -1,0 +1,116 @@
+"""Geometry of face crops in numpy and pillow: boxes, hull masks, the crop's matrix.
+
+Points are continuous pixel coordinates, x right, y down: pixel (i, j) of an image covers
+[j, j+1) x [i, i+1) and its centre is (j + 0.5, i + 0.5), so that 2p/size - 1 agrees with what the
+rasteriser samples. SMIRK and TEASER count pixel centres as whole numbers and map the crop's border
+to 0 and size - 1; ours differs from theirs by half a pixel and a zoom of size / (size - 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+
+def bounding_box(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "4"]:
+    """(x0, y0, x1, y1) of the points."""
+    return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)
+
+
+def crop_extent(box: Float[np.ndarray, "4"], scale: float) -> float:
+    """Side in pixels of the square crop about a face box: scale x mean of width and height."""
+    return float(scale * (box[2] - box[0] + box[3] - box[1]) / 2)
+
+
+def crop_matrix(box: Float[np.ndarray, "4"], scale: float, size: int) -> Float[np.ndarray, "3 3"]:
+    """The similarity that takes the square crop about a box to an image of `size` pixels.
+
+    The crop is `crop_extent(box, scale)` wide and centred on the box; its outer edges map to 0 and
+    `size` (not size - 1: coordinates are continuous, see above).
+
+    Raises:
+      ValueError: the box is empty or not finite.
+    """
+    extent = crop_extent(box, scale)
+    if not np.isfinite(extent) or extent <= 0:
+        raise ValueError(f"face box {np.asarray(box).tolist()} is empty; expected x0 < x1, y0 < y1")
+    zoom = size / extent
+    centre_x, centre_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return np.array(
+        [
+            [zoom, 0, size / 2 - zoom * centre_x],
+            [0, zoom, size / 2 - zoom * centre_y],
+            [0, 0, 1],
+        ],
+        np.float32,
+    )
+
+
+def transform_points(
+    matrix: Float[np.ndarray, "3 3"], points: Float[np.ndarray, "N 2"]
+) -> Float[np.ndarray, "N 2"]:
+    """Applies a similarity to pixel coordinates."""
+    return (points @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
+
+
+def to_ndc(points: Float[np.ndarray, "N 2"], size: int) -> Float[np.ndarray, "N 2"]:
+    """Pixels of a square image to [-1, 1]."""
+    return (2 * points / size - 1).astype(np.float32)
+
+
+def cut(
+    image: UInt8[np.ndarray, "H W 3"], matrix: Float[np.ndarray, "3 3"], size: int
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Resamples an image bilinearly under a similarity; black where it has no pixels.
+
+    An image that shrinks twofold or more is averaged over whole blocks of pixels first.
+    """
+    shrink = int(1 / np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) + 1e-6)
+    source = Image.fromarray(image)
+    inverse = np.linalg.inv(matrix.astype(np.float64))
+    if shrink > 1:
+        source = source.reduce(shrink)
+        inverse[:2] /= shrink
+    cropped = source.transform(
+        (size, size),
+        Image.Transform.AFFINE,
+        data=inverse[:2].ravel().tolist(),
+        resample=Image.Resampling.BILINEAR,
+    )
+    return np.asarray(cropped)
+
+
+def convex_hull(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "K 2"]:
+    """Corners of the convex hull in order of angle (Andrew's monotone chain)."""
+    ordered = np.unique(points, axis=0)
+    lower, upper = _half_hull(ordered), _half_hull(ordered[::-1])
+    return np.array(lower[:-1] + upper[:-1] if len(ordered) > 1 else lower)
+
+
+def _half_hull(ordered: np.ndarray) -> list[np.ndarray]:
+    chain: list[np.ndarray] = []
+    for point in ordered:
+        while len(chain) > 1 and _turn(chain[-2], chain[-1], point) <= 0:
+            chain.pop()
+        chain.append(point)
+    return chain
+
+
+def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> float:
+    """Twice the signed area of the triangle."""
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+def hull_mask(
+    points: Float[np.ndarray, "N 2"], height: int, width: int
+) -> UInt8[np.ndarray, "H W"]:
+    """1 outside the convex hull of the points, 0 inside and on its border.
+
+    As in SMIRK, corners are the whole pixels the points fall in and the border is filled too.
+    """
+    corners = convex_hull(np.floor(points[:, :2]).astype(np.int64))
+    mask = Image.new("L", (width, height), 1)
+    if len(corners) > 1:
+        ImageDraw.Draw(mask).polygon([tuple(map(int, c)) for c in corners], fill=0, outline=0)
+    return np.asarray(mask)

@@ -1,0 +1,148 @@
+"""Where the faces of a photograph are: a box, landmark files, a detector, or no idea at all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from fields_jax.photos import crops, points
+from fields_jax.photos.files import Photograph, Unusable, read_photograph
+
+WHOLE_IMAGE = "no landmarks: the whole image taken for the crop"
+
+
+class Detection(NamedTuple):
+    """A face a detector has found.
+
+    Attributes:
+      points: [478, 3] x, y and depth in pixels.
+      score: confidence in [0, 1], or None where the detector gives none.
+    """
+
+    points: Float[np.ndarray, "478 3"]
+    score: float | None
+
+
+class Finder(NamedTuple):
+    """A detector and its name.
+
+    Attributes:
+      name: such as "mediapipe 0.10.21 face mesh".
+      detect: takes an image [H, W, 3] uint8, returns the faces in it, the largest first.
+    """
+
+    name: str
+    detect: Callable[[np.ndarray], Sequence[Detection]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """One face of a photograph.
+
+    Attributes:
+      path: the photograph.
+      name: of the photograph, with _0, _1 ... where it shows several faces.
+      image: [H, W, 3] the whole photograph, upright.
+      points: [N, 2] landmarks in pixels (478 or 68), or None.
+      box: (x0, y0, x1, y1) in pixels, from chin to hairline.
+      scale: side of the crop relative to the mean of the box's sides.
+      origin: how the face was found, in a few words.
+    """
+
+    path: str
+    name: str
+    image: UInt8[np.ndarray, "H W 3"]
+    points: Float[np.ndarray, "N 2"] | None
+    box: Float[np.ndarray, "4"]
+    scale: float
+    origin: str
+
+    def matrix(self, size: int) -> Float[np.ndarray, "3 3"]:
+        """From pixels of the photograph to those of a square crop of `size` pixels."""
+        return crops.crop_matrix(self.box, self.scale, size)
+
+    def crop(self, size: int) -> UInt8[np.ndarray, "S S 3"]:
+        """The square crop about the face."""
+        return crops.cut(self.image, self.matrix(size), size)
+
+
+def find_faces(
+    photograph: Photograph,
+    *,
+    scale: float,
+    box: Sequence[float] | None = None,
+    finder: Finder | None = None,
+) -> Iterator[Face | Unusable]:
+    """The faces of a photograph, and what is wrong with those that cannot be used.
+
+    The user's box comes first, then a landmark file beside the photograph, then the detector. With
+    none of them the crop is the smallest square that holds the whole image.
+
+    Args:
+      photograph: the file.
+      scale: side of the crop relative to the mean of the face box's sides.
+      box: (x0, y0, x1, y1) of the face in pixels.
+      finder: the detector.
+    """
+    path = photograph.path
+    file = None if box else points.find_file(path)
+    try:
+        image = read_photograph(path)
+        marks = [] if file is None else points.load_faces(file)
+    except (ValueError, OSError) as error:
+        yield Unusable(path, str(error).removeprefix(f"{path}: "))
+        return
+    if box:
+        place, origin = np.asarray(box, np.float32), "box given by the user"
+        yield Face(str(path), photograph.name, image, None, place, scale, origin)
+        return
+    if file is None and finder is None:
+        place = _square_about(image)
+        yield Face(str(path), photograph.name, image, None, place, 1.0, WHOLE_IMAGE)
+        return
+    found = [(face, f"landmark file {file.name}") for face in marks]
+    if file is None:
+        found = [(f.points[:, :2], _said(finder.name, f.score)) for f in finder.detect(image)]
+    if not found:
+        yield Unusable(path, "no face found; name one with --box=x0,y0,x1,y1")
+    for index, (face, origin) in enumerate(found):
+        suffix = "" if len(found) == 1 else f"_{index}"
+        fault = points.fault(face, *image.shape[:2])
+        if fault:
+            which = f"face {index}: " if suffix else ""
+            yield Unusable(path, f"{which}{fault} ({origin})")
+        else:
+            name, place = photograph.name + suffix, points.face_box(face)
+            yield Face(str(path), name, image, face, place, scale, origin)
+
+
+def parse_box(text: str) -> tuple[float, ...] | None:
+    """x0,y0,x1,y1 as numbers, or None for "".
+
+    Raises:
+      ValueError: anything else.
+    """
+    if not text:
+        return None
+    try:
+        box = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        box = ()
+    if len(box) != 4 or not np.isfinite(box).all() or box[0] >= box[2] or box[1] >= box[3]:
+        raise ValueError(f"--box={text}: expected x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1")
+    return box
+
+
+def _said(name: str, score: float | None) -> str:
+    return name if score is None else f"{name}, score {score:.2f}"
+
+
+def _square_about(image: np.ndarray) -> Float[np.ndarray, "4"]:
+    height, width = image.shape[:2]
+    half = max(height, width) / 2
+    x, y = width / 2, height / 2
+    return np.array([x - half, y - half, x + half, y + half], np.float32)

@@ -1,0 +1,143 @@
+"""Landmark files beside photographs: mediapipe's 478 points or the 68-point scheme, in pixels."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+
+from fields_jax.photos.crops import bounding_box
+
+N_MEDIAPIPE = 478
+SUFFIXES = (".npy", ".pts", ".txt")  # looked for beside a photograph, in this order
+
+# Rows of mediapipe's 478 points that FLAME's mediapipe embedding (`landmark_indices`) covers, in
+# its order: subject's left brow, right brow, left eye, right eye, nose, mouth.
+# fmt: off
+MEDIAPIPE_105 = np.array([
+    276, 282, 283, 285, 293, 295, 296, 300, 334, 336,
+    46, 52, 53, 55, 63, 65, 66, 70, 105, 107,
+    249, 263, 362, 373, 374, 380, 381, 382, 384, 385, 386, 387, 388, 390, 398, 466,
+    7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246,
+    168, 6, 197, 195, 5, 4, 129, 98, 97, 2, 326, 327, 358,
+    0, 13, 14, 17, 37, 39, 40, 61, 78, 80, 81, 82, 84, 87, 88, 91, 95, 146, 178, 181,
+    185, 191, 267, 269, 270, 291, 308, 310, 311, 312, 314, 317, 318, 321, 324, 375, 402, 405,
+    409, 415,
+])
+# fmt: on
+
+_CHIN, _BROWS = 8, slice(17, 27)  # rows of the 68-point scheme
+# Chin to brows as a share of chin to hairline, the top of mediapipe's mesh: the mean over
+# photographs of 21 faces.
+_BROW_HEIGHT = 0.86
+
+
+def find_file(photograph: epath.PathLike) -> epath.Path | None:
+    """The landmark file beside a photograph, NAME.npy before NAME.pts and NAME.txt, or None.
+
+    A NAME.txt that does not hold 68 points is somebody's notes.
+    """
+    path = epath.Path(photograph)
+    for suffix in SUFFIXES:
+        file = path.with_suffix(suffix)
+        if file != path and file.exists() and (suffix != ".txt" or _holds_points(file)):
+            return file
+    return None
+
+
+def load_faces(path: epath.PathLike) -> Float[np.ndarray, "F N 2"]:
+    """Reads the points of every face of a photograph, x and y in pixels; N is 478 or 68.
+
+    A .npy holds [N, 2] or [N, 3] for one face, [F, N, 2] or [F, N, 3] for several; a .txt or .pts
+    holds 68 lines of x and y (`#` comments and the header and braces of .pts are skipped).
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: not numbers, or another shape.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; it should hold mediapipe's 478 points")
+    points = _read_array(path) if path.suffix == ".npy" else _read_text(path)
+    faces = points[None] if points.ndim == 2 else points
+    known = faces.ndim == 3 and faces.shape[1] in (N_MEDIAPIPE, 68) and faces.shape[2] in (2, 3)
+    if not known or points.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path}: expected numbers of shape [478, 2] or [478, 3] (68-point files and a leading "
+            f"dimension for several faces are fine too), found {points.dtype} {list(points.shape)}"
+        )
+    return faces[..., :2].astype(np.float32)
+
+
+def load_points(path: epath.PathLike) -> Float[np.ndarray, "478 2"]:
+    """Reads mediapipe's points of a photograph of one face: x and y in pixels.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: not a .npy array, another shape, several faces, or coordinates that are not
+        finite.
+    """
+    faces = load_faces(path)
+    if faces.shape[:2] != (1, N_MEDIAPIPE):
+        raise ValueError(
+            f"{path}: expected numbers of shape [478, 2] or [478, 3], found "
+            f"{faces.shape[1]} points of {faces.shape[0]} faces"
+        )
+    if not np.isfinite(faces).all():
+        raise ValueError(f"{path}: some of the points are not finite")
+    return faces[0]
+
+
+def select_105(points: Float[np.ndarray, "478 D"]) -> Float[np.ndarray, "105 2"]:
+    """The 105 mediapipe points that the head's embedding covers."""
+    return points[MEDIAPIPE_105, :2]
+
+
+def face_box(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "4"]:
+    """(x0, y0, x1, y1) of a face from chin to hairline, which crops are cut about.
+
+    Mediapipe's mesh reaches the hairline. The 68 points end at the brows: these are moved away from
+    the chin until they are as high as the mesh would be, along whichever way the face is up.
+    """
+    if len(points) == 68:
+        chin = points[_CHIN]
+        hairline = chin + (points[_BROWS] - chin) / _BROW_HEIGHT
+        points = np.concatenate([points, hairline])
+    return bounding_box(points)
+
+
+def fault(points: Float[np.ndarray, "N 2"], height: int, width: int) -> str:
+    """Why landmarks are no face in an image of that size, or "" where they are one."""
+    if not np.isfinite(points).all():
+        return "some of its landmarks are not finite"
+    box = bounding_box(points)
+    if (box[2:] - box[:2] < 1).any() or (box[:2] >= (width, height)).any() or (box[2:] <= 0).any():
+        return f"its landmarks span {box.round(1).tolist()}, no face in {width} x {height} pixels"
+    return ""
+
+
+def _holds_points(text_file: epath.Path) -> bool:
+    try:
+        return len(load_faces(text_file)) == 1
+    except ValueError:
+        return False
+
+
+def _read_array(path: epath.Path) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            return np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: not a readable .npy array ({error})") from error
+
+
+def _read_text(path: epath.Path) -> np.ndarray:
+    try:
+        lines = path.read_text().replace(",", " ").splitlines()
+        numbers = [line for line in lines if not line.strip().startswith(("version", "n_points"))]
+        text = "\n".join(line.strip("{} \t\r") for line in numbers)
+        return np.loadtxt(io.StringIO(text), ndmin=2)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: not lines of x and y ({error})") from error

@@ -1,0 +1,146 @@
+r"""Reconstructs the faces of photographs with a trained model.
+
+    python -m fields_jax.reconstruct --workdir=runs/stage2 --out=faces photographs
+    python -m fields_jax.reconstruct --workdir=DIR --out=OUT --box=40,30,200,220 A.jpg
+
+Takes pictures, folders and patterns. A face is where --box says, or where a landmark file beside
+the picture says (NAME.npy of mediapipe's 478 points, or 68 points), or where the face detector
+finds one (`make landmarks` installs it); without any of these the whole picture is taken for the
+crop. OUT/NAME holds params.npz, mesh.obj, mesh.ply, overlay.png, geometry.png and emotion.json
+(NAME_0, NAME_1, ... for several faces); OUT/index.html and OUT/summary.csv show all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jaxtyping import UInt8
+
+from data_pipelines.spec import EMOTIONS
+from fields_jax import photo_commands
+from fields_jax.cli import UserError, run
+from fields_jax.flame.io import resolve_head
+from fields_jax.report.bundle import Result, pose_heads
+from fields_jax.report.gallery import Gallery
+from fields_jax.training.checkpoint import Inference, check_head, load_inference
+from fields_jax.types import FieldsOutput, FlameModel
+
+_LEAD = (
+    "What the networks say of each picture, drawn where they see it: head and emotion are readings "
+    "by a trained model, not facts about a person."
+)
+_NOTE = (
+    "what the emotion head of the network reads from expression and shape; not a fact about how "
+    "anybody feels"
+)
+_ENCODERS = ("pose_encoder", "shape_encoder", "expression_encoder")
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    photo_commands.define_flags()
+    flags.DEFINE_string("box", "", "x0,y0,x1,y1 of the face in pixels, in every picture named")
+    flags.DEFINE_string("workdir", "", "folder of a training run or of a converted checkpoint")
+
+
+def main(argv: list[str]) -> int:
+    """The command; status 2 where no face could be made."""
+    chosen = flags.FLAGS
+    if not chosen.workdir:
+        raise UserError("--workdir is missing: name the folder of a training run")
+    named = photo_commands.read_arguments(argv, chosen.box)
+    inference = load_inference(chosen.workdir)
+    config = inference.config
+    if cache := config.get("compilation_cache"):
+        jax.config.update("jax_compilation_cache_dir", cache)
+    model = resolve_head(chosen.head or config.head)
+    check_head(inference, model)
+    _check_trained(inference, chosen.workdir)
+    if "source" in inference.meta and model.name == "procedural":
+        print(
+            f"{chosen.workdir} was converted from {inference.meta['source']['name']}, which knows "
+            "FLAME: on the procedural head its coefficients are other faces; name FLAME with "
+            "--head=HEAD.npz"
+        )
+    meta = photo_commands.describe(model) | {"weights": describe_weights(inference, chosen.workdir)}
+    gallery = Gallery(chosen.out, model, config.image_size, meta)
+    read = "emotion_head" in inference.meta["trained"]
+    predict = partial(jax.jit(partial(_predict, inference.model)), inference.variables)
+    for faces in photo_commands.batches(named, gallery, config.data.eval_crop_scale):
+        results, readings = reconstruct(
+            predict, model, [face.crop(config.image_size) for face in faces], chosen.batch_size
+        )
+        for face, result, reading in zip(faces, results, readings, strict=True):
+            emotion = reading | {"weights": meta["weights"]} if read else None
+            gallery.add(face, dataclasses.replace(result, emotion=emotion))
+    if not read:
+        print(f"{chosen.workdir} has no trained emotion head: no emotion.json is written")
+    gallery.close("Reconstructed faces", _LEAD)
+    return photo_commands.conclude(gallery, chosen.out)
+
+
+def reconstruct(
+    predict: Callable[[np.ndarray], FieldsOutput],
+    model: FlameModel,
+    crops: Sequence[UInt8[np.ndarray, "S S 3"]],
+    batch_size: int,
+) -> tuple[list[Result], list[dict[str, Any]]]:
+    """Heads and emotions of face crops.
+
+    Args:
+      predict: the networks, for images [batch_size, S, S, 3] uint8.
+      model: the head.
+      crops: at most `batch_size` crops.
+      batch_size: crops are filled up to this number, so that one program is compiled.
+
+    Returns:
+      For each crop the posed head and what the emotion head reads of it.
+    """
+    count = len(crops)
+    filled = np.stack([*crops, *[crops[-1]] * (batch_size - count)])
+    output = jax.tree.map(lambda column: np.asarray(column)[:count], predict(filled))
+    results = pose_heads(model, output.coefficients, batch_size)
+    probabilities = np.asarray(jax.nn.softmax(output.logits, axis=-1), np.float64)
+    readings = [
+        {
+            "note": _NOTE,
+            "emotion": EMOTIONS[int(probabilities[row].argmax())],
+            "probabilities": dict(zip(EMOTIONS, probabilities[row].tolist(), strict=True)),
+            "valence": float(output.valence[row]),
+            "arousal": float(output.arousal[row]),
+        }
+        for row in range(count)
+    ]
+    return results, readings
+
+
+def describe_weights(inference: Inference, workdir: str) -> dict[str, Any]:
+    """Where the networks come from, for params.npz, emotion.json and the page."""
+    known = {key: inference.meta[key] for key in ("git", "source") if key in inference.meta}
+    trained = list(inference.meta["trained"])
+    return {"workdir": str(workdir), "step": inference.step, "trained": trained} | known
+
+
+def _check_trained(inference: Inference, workdir: str) -> None:
+    missing = [name for name in _ENCODERS if name not in inference.meta["trained"]]
+    if missing:
+        raise UserError(
+            f"{workdir} holds no trained {missing[0]}: reconstruction needs {', '.join(_ENCODERS)}"
+        )
+
+
+def _predict(network: Any, variables: Any, image: jax.Array) -> FieldsOutput:
+    return network.apply(variables, image.astype(jnp.float32) / 255)
+
+
+if __name__ == "__main__":
+    define_flags()
+    sys.exit(run(main))

@@ -1,0 +1,174 @@
+"""All faces of a run of `reconstruct` or `fit`: folders, summary.csv and index.html."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+from etils import epath
+from markupsafe import Markup
+
+from fields_jax.photos.faces import WHOLE_IMAGE, Face
+from fields_jax.photos.files import Unusable, unique_name
+from fields_jax.report.bundle import Result, write_bundle
+from fields_jax.report.template import STYLE
+from fields_jax.types import FlameModel
+
+COLUMNS = (
+    *("face", "status", "image", "found", "residual"),
+    *("emotion", "probability", "valence", "arousal", "reason"),
+)
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>{{ style }}
+.gallery { display:grid; grid-template-columns:repeat(auto-fill,minmax(260px,1fr)); gap:12px; }
+.gallery .card { padding:12px; }
+.gallery img { width:100%; height:auto; display:block; border-radius:5px; background:var(--line); }
+.gallery img + img, .gallery a + a img { margin-top:6px; }
+.gallery h3 { margin:10px 0 2px; overflow-wrap:anywhere; }
+.gallery p a { color:var(--accent); margin-right:8px; }
+.gallery p { margin:0; color:var(--muted); font-size:12.5px; overflow-wrap:anywhere; }
+</style>
+</head>
+<body>
+<main>
+<header>
+<h1>{{ title }}</h1>
+<p class="lead">{{ lead }}</p>
+<dl class="facts card">
+{%- for name, value in facts %}
+<div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>
+{%- endfor %}
+</dl>
+</header>
+<h2>Faces</h2>
+<div class="gallery">
+{%- for face in faces %}
+<div class="card">
+<a href="{{ face.link }}/overlay.png"><img loading="lazy" src="{{ face.link }}/overlay.png"
+alt="The face laid over {{ face.name }}"></a>
+<a href="{{ face.link }}/geometry.png"><img loading="lazy" src="{{ face.link }}/geometry.png"
+alt="Crop and geometry map of {{ face.name }}"></a>
+<h3>{{ face.name }}</h3>
+{%- for note in face.notes %}
+<p>{{ note }}</p>
+{%- endfor %}
+<p>{% for file in ("params.npz", "mesh.obj", "mesh.ply") -%}
+<a href="{{ face.link }}/{{ file }}">{{ file }}</a> {% endfor %}</p>
+</div>
+{%- endfor %}
+</div>
+{%- if unusable %}
+<h2>Not used</h2>
+<div class="card scroll"><table>
+<tr><th>file</th><th>reason</th></tr>
+{%- for path, reason in unusable %}
+<tr><td>{{ path }}</td><td>{{ reason }}</td></tr>
+{%- endfor %}
+</table></div>
+{%- endif %}
+<footer>fields_jax {{ version }}, {{ date }}. The same in <a href="summary.csv">summary.csv</a>.
+</footer>
+</main>
+</body>
+</html>
+"""
+
+
+class Gallery:
+    """Collects faces and files that are no use, and writes them below one folder.
+
+    Attributes:
+      faces: folders written so far, by name.
+      guessed: how many of them are crops of whole images, for want of landmarks.
+      unusable: files and faces that nothing was made of.
+    """
+
+    def __init__(self, out: epath.PathLike, model: FlameModel, size: int, meta: Mapping[str, Any]):
+        """Begins with an empty folder or one that is written over.
+
+        Args:
+          out: the folder.
+          model: the head of all faces.
+          size: side in pixels of the crops that the cameras belong to.
+          meta: of `write_bundle`.
+        """
+        self._out = epath.Path(out)
+        self._out.mkdir(parents=True, exist_ok=True)
+        self._model, self._size, self._meta = model, size, dict(meta)
+        self._rows: list[dict[str, Any]] = []
+        self._cards: list[dict[str, Any]] = []
+        self._names: set[str] = set()
+        self.faces: list[str] = []
+        self.guessed = 0
+        self.unusable: list[Unusable] = []
+
+    def add(self, face: Face, result: Result) -> None:
+        """Writes the folder of one face; a result that is not finite is kept out and listed."""
+        if not result.is_finite():
+            self.refuse(Unusable(epath.Path(face.path), f"{face.name}: the result is not finite"))
+            return
+        name = unique_name(face.name, self._names)
+        write_bundle(self._out / name, face, self._model, result, size=self._size, meta=self._meta)
+        self.faces.append(name)
+        self.guessed += face.origin == WHOLE_IMAGE
+        row = {"face": name, "status": "ok", "image": face.path, "found": face.origin}
+        notes = [face.origin]
+        if result.residual is not None:
+            row["residual"] = f"{result.residual:.4f}"
+            notes.append(f"landmarks missed by {100 * result.residual:.1f} % of the eye distance")
+        if result.emotion is not None:
+            emotion, axes = result.emotion["emotion"], ("valence", "arousal")
+            probability = result.emotion["probabilities"][emotion]
+            row |= {"emotion": emotion, "probability": f"{probability:.3f}"}
+            row |= {axis: f"{result.emotion[axis]:.3f}" for axis in axes}
+            said = ", ".join(f"{axis} {result.emotion[axis]:+.2f}" for axis in axes)
+            notes.append(f"read as {emotion} ({100 * probability:.0f} %), {said}")
+        self._rows.append(row)
+        link = urllib.parse.quote(name)
+        self._cards.append({"name": name, "link": link, "notes": notes})
+
+    def refuse(self, unusable: Unusable) -> None:
+        """Notes a file or face that nothing can be made of."""
+        self.unusable.append(unusable)
+        path, reason = str(unusable.path), unusable.reason
+        self._rows.append({"face": "", "status": "unusable", "image": path, "reason": reason})
+
+    def close(self, title: str, lead: str) -> None:
+        """Writes summary.csv and index.html."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        (self._out / "summary.csv").write_text(text.getvalue())
+        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+        page = environment.from_string(_PAGE).render(
+            title=title,
+            style=Markup(STYLE),
+            lead=lead,
+            facts=_facts(self._meta),
+            faces=self._cards,
+            unusable=self.unusable,
+            version=self._meta["version"],
+            date=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        )
+        (self._out / "index.html").write_text(page)
+
+
+def _facts(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
+    head, weights = meta["head"], meta.get("weights")
+    known = [("Head", f"{head['name']} {head['version']}, {head['sha256'][:12]}")]
+    if weights:
+        known.append(("Weights", f"{weights['workdir']}, step {weights['step']}"))
+        known.append(("Networks trained", ", ".join(weights["trained"])))
+    return known

@@ -1,0 +1,48 @@
+"""What every command shows while it works."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+
+from fields_jax import cli
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds pass only when told to."""
+    now = [100.0]
+    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_progress_at_a_terminal_keeps_one_line(monkeypatch, clock):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    passed = []
+    for item in cli.progress("abcd", 4, "letters"):
+        passed.append(item)
+        clock[0] += 2
+    assert passed == list("abcd")
+    said = sys.stderr.getvalue()
+    assert [line.strip() for line in re.split("[\r\n]+", said)][1:-1] == [
+        "1/4 letters, 0.5/s, 6 s left",
+        "2/4 letters, 0.5/s, 4 s left",
+        "3/4 letters, 0.5/s, 2 s left",
+        "4/4 letters, 0.5/s, 0 s left",
+    ]
+    assert said.count("\n") == 1 and said.endswith("\n")
+
+
+def test_progress_in_a_log_writes_a_line_now_and_then_and_at_the_end(capsys, clock):
+    for _ in cli.progress(range(9), 9, "steps"):
+        clock[0] += 2
+    said = [line.split()[0] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["3/9", "6/9", "9/9"]
