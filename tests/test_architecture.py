@@ -50,7 +50,7 @@ ALLOWED = {
     "data_pipelines": ("fields_jax.flame", "fields_jax.render", "fields_jax.types"),
     "data_pipelines.prepare": ("fields_jax.cli",),
     "configs": (),
-    "benchmarks": ("types", "cli", "flame", "render", "models", "training.checkpoint", "configs"),
+    "benchmarks": ("types", "cli", "flame", "render", "models", "configs"),
 }
 
 
@@ -106,11 +106,9 @@ def test_imports_run_one_way(name, path):
 
 
 @pytest.mark.parametrize(("name", "path"), modules(), ids=lambda x: x if isinstance(x, str) else "")
-def test_only_the_pipelines_know_tensorflow_and_only_the_benchmarks_reference_knows_torch(
-    name, path
-):
+def test_only_the_pipelines_know_tensorflow_and_only_benchmarks_know_torch(name, path):
     third = {target.split(".")[0] for target in imports(path)}
-    if not name.startswith("benchmarks.reference"):
+    if not name.startswith("benchmarks"):
         assert "torch" not in third
     if not name.startswith("data_pipelines"):
         assert not third & {"tensorflow", "tensorflow_datasets", "clu"}
