@@ -69,7 +69,7 @@ ALLOWED = {
     "data_pipelines.landmarks": ("cli", "photos"),
     "data_pipelines.prepare": ("cli",),
     "configs": (),
-    "benchmarks": ("types", "cli", "flame", "render", "models", "training.checkpoint", "configs"),
+    "benchmarks": ("types", "cli", "flame", "render", "models", "configs"),
 }
 
 
@@ -120,11 +120,9 @@ def test_imports_run_one_way(name, path):
 
 
 @pytest.mark.parametrize(("name", "path"), modules(), ids=lambda x: x if isinstance(x, str) else "")
-def test_only_the_pipelines_know_tensorflow_and_only_the_benchmarks_reference_knows_torch(
-    name, path
-):
+def test_only_the_pipelines_know_tensorflow_and_only_benchmarks_know_torch(name, path):
     third = {target.split(".")[0] for target in imports(path)}
-    if not name.startswith("benchmarks.reference"):
+    if not name.startswith("benchmarks"):
         assert "torch" not in third
     if not name.startswith("data_pipelines"):
         assert not third & {"tensorflow", "tensorflow_datasets", "clu"}

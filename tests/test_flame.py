@@ -103,7 +103,7 @@ def test_equals_the_float64_oracle(tiny_head):
 
 def test_equals_the_float64_oracle_at_reference_size():
     """All 300 shape and 100 expression components of a head of some 5,000 vertices."""
-    head = procedural_head()
+    head = jax.tree.map(np.asarray, procedural_head())
     coefficients = random_coefficients(np.random.default_rng(7), head, batch=2, turn=0.6)
     result = jax.jit(flame)(head, coefficients)
     for i in range(2):
