@@ -1,0 +1,1 @@
+"""FLAME coefficients by optimisation, without a network: from landmarks and from scans."""

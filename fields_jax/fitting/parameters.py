@@ -1,0 +1,64 @@
+"""The unknowns of a face as one vector, with their priors and bounds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from fields_jax.fitting.least_squares import Prior
+from fields_jax.types import FlameCoefficients
+
+# The order of the unknowns: what places the face comes first, so that it can be searched alone.
+# The camera is (log s, s tx, s ty): its scale stays positive, its shift is one of the image.
+POSE, CAMERA, JAW, EYELID = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 11)
+PLACE = slice(0, 7)  # pose, camera and the jaw's opening
+MOTION = slice(0, 11)  # all but the coefficients of expression and shape, which follow
+COEFFICIENTS = slice(11, None)
+
+# Ranges of SMIRK's and TEASER's expression encoder: the jaw only opens, and hardly turns aside.
+_JAW_RANGE = np.array([[0.0, 0.6], [-0.2, 0.2], [-0.2, 0.2]])
+# Standard deviations, ours. Speech opens the jaw by 0.1 to 0.2 rad; turning it aside is rare. The
+# lids' is wide: a shut eye must not look unlikely beside components that narrow it.
+_JAW_SD = np.array([0.2, 0.03, 0.03])
+_EYELID_SD = 2.0
+
+
+class Layout(NamedTuple):
+    """How many expression and shape components are fitted."""
+
+    n_expression: int
+    n_shape: int
+
+    @property
+    def size(self) -> int:
+        return COEFFICIENTS.start + self.n_expression + self.n_shape
+
+
+def unpack(layout: Layout, x: Float[Array, "*B P"]) -> FlameCoefficients:
+    """The coefficients of vectors of unknowns."""
+    scale = jnp.exp(x[..., 3:4])
+    expression, shape = jnp.split(x[..., COEFFICIENTS], [layout.n_expression], axis=-1)
+    return FlameCoefficients(
+        shape=shape,
+        expression=expression,
+        jaw=x[..., JAW],
+        eyelid=x[..., EYELID],
+        pose=x[..., POSE],
+        camera=jnp.concatenate([scale, x[..., 4:6] / scale], axis=-1),
+    )
+
+
+def prior(layout: Layout, dtype: jnp.dtype) -> Prior:
+    """Gaussian over the coefficients, nothing known of pose and camera."""
+    precision, lower = np.zeros(layout.size), np.full(layout.size, -np.inf)
+    upper = -lower
+    precision[COEFFICIENTS] = 1.0
+    precision[JAW] = _JAW_SD**-2
+    precision[EYELID] = _EYELID_SD**-2
+    lower[JAW], upper[JAW] = _JAW_RANGE.T
+    lower[EYELID], upper[EYELID] = 0.0, 1.0
+    arrays = (np.zeros(layout.size), precision, lower, upper)
+    return Prior(*(jnp.asarray(array, dtype) for array in arrays))

@@ -1,0 +1,143 @@
+"""The landmarks of a face as seen at some pose: which contour, which points count, and where.
+
+All sets are kept as one of 376 points in the order 68, 105, 203. What depends on the pose without
+a derivative (the row of the contour table, the visibility) is chosen once for each round of a
+search, so that within it the residuals are smooth.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+from fields_jax.fitting import parameters
+from fields_jax.fitting.parameters import COEFFICIENTS, EYELID, JAW, MOTION, POSE, Layout
+from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points
+from fields_jax.flame.landmarks import contour_row
+from fields_jax.flame.lbs import rodrigues
+from fields_jax.render.camera import project
+from fields_jax.types import FlameModel, LandmarkEmbedding
+
+COUNTS = (68, 105, 203)
+_CONTOUR = 17
+_EYE_CORNERS = (36, 45)  # outer ones, of the 68
+_FRONTAL = 0.05  # radians of yaw within which the frontal 203 subset counts (TEASER)
+# A point counts fully where its direction is 70 degrees or less from the camera's, and this little
+# where it is behind the head, since detectors guess the points they do not see. Ours.
+_FULL_FACING, _LEAST = 0.35, 0.1
+
+
+@struct.dataclass
+class LandmarkRigs:
+    """All landmarks of a head.
+
+    Attributes:
+      contour: rig of the [79, 17] contour table.
+      inner: rig of the other 359 points.
+      outward: [376, 3] direction of each point from the vertical axis through the jaw's hinge.
+      subsets: [3, 203] frontal, left and right subsets of the dense points.
+    """
+
+    contour: Rig
+    inner: Rig
+    outward: Float[Array, "376 3"]
+    subsets: Bool[Array, "3 203"]
+
+
+@struct.dataclass
+class View:
+    """The landmarks at a pose.
+
+    Attributes:
+      rig: of the 376 points.
+      visibility: [376] weights.
+    """
+
+    rig: Rig
+    visibility: Float[Array, "376"]
+
+
+def landmark_rigs(model: FlameModel, layout: Layout) -> LandmarkRigs:
+    """Tables of a head's landmarks, in numpy.
+
+    Raises:
+      ValueError: more components than the head has.
+    """
+    sets = (model.static_51, model.landmarks_105, model.landmarks_203)
+    joined = LandmarkEmbedding(
+        face_index=np.concatenate([points.face_index for points in sets]),
+        barycentric=np.concatenate([points.barycentric for points in sets]),
+    )
+    inner = point_rig(model, joined, *layout)
+    contour = point_rig(model, model.contour, *layout)
+    _, hinge = inner.joint_mean
+    outward = (np.concatenate([contour.mean[0], inner.mean]) - hinge) * [1, 0, 1]
+    outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
+    subsets = np.stack([model.front_203, model.left_203, model.right_203])
+    return LandmarkRigs(contour, inner, outward.astype(np.float32), subsets)
+
+
+def view(rigs: LandmarkRigs, pose: Float[Array, "3"]) -> View:
+    """What is seen of a head at a pose."""
+    rotation = rodrigues(pose)
+    row = contour_row(rotation[None])[0]
+    contour = {name: getattr(rigs.contour, name)[row] for name in _per_point(rigs)}
+    joined = {
+        name: jnp.concatenate([rows, getattr(rigs.inner, name)]) for name, rows in contour.items()
+    }
+    return View(rig=rigs.inner.replace(**joined), visibility=_visibility(rigs, rotation))
+
+
+def _per_point(rigs: LandmarkRigs) -> list[str]:
+    fields = vars(rigs.inner)
+    return [name for name in fields if not name.startswith("joint_")]
+
+
+def _visibility(rigs: LandmarkRigs, rotation: Float[Array, "3 3"]) -> Float[Array, "376"]:
+    """Weights by how far each point has turned away.
+
+    A point's direction from the head's axis tells, not its normal, which on lips and lids points
+    up or down. The contour lies on the outline at any pose. Of the 203 the subset of the yaw counts,
+    as in training.
+    """
+    facing = jnp.dot(rigs.outward, rotation[2], precision=jax.lax.Precision.HIGHEST)
+    weight = jnp.clip(facing / _FULL_FACING, _LEAST, 1.0).at[:_CONTOUR].set(1.0)
+    yaw = jnp.arctan2(-rotation[2, 0], jnp.hypot(rotation[0, 0], rotation[1, 0]))
+    front, left, right = rigs.subsets
+    chosen = jnp.where(yaw < -_FRONTAL, left, jnp.where(yaw > _FRONTAL, right, front))
+    return weight.at[-len(front) :].multiply(chosen.astype(weight.dtype))
+
+
+def projected(seen: View, x: Float[Array, " P"]) -> Float[Array, "376 2"]:
+    """Image coordinates of the landmarks."""
+    points = pose_points(seen.rig, x[COEFFICIENTS], x[JAW], x[EYELID], x[POSE])
+    return project(points[None], _camera(x)[None])[0, :, :2]
+
+
+def projected_with_jacobian(
+    seen: View, x: Float[Array, " P"]
+) -> tuple[Float[Array, "376 2"], Float[Array, "376 2 P"]]:
+    """The same and its derivative: in closed form for the many coefficients, forward for the rest."""
+
+    def by_motion(motion):
+        points = projected(seen, x.at[MOTION].set(motion))
+        return points, points
+
+    motion, points = jax.jacfwd(by_motion, has_aux=True)(x[MOTION])
+    flip = jnp.exp(x[3]) * jnp.array([[1], [-1]], x.dtype)
+    basis = flip * pose_basis(seen.rig, x[JAW], x[POSE])[:, :2]
+    return points, jnp.concatenate([motion, basis], axis=-1)
+
+
+def eye_distance(seen: View, x: Float[Array, " P"]) -> Float[Array, ""]:
+    """Distance of the outer eye corners in space, in image coordinates of a frontal view."""
+    points = pose_points(seen.rig, x[COEFFICIENTS], x[JAW], x[EYELID], x[POSE])
+    right, left = points[jnp.array(_EYE_CORNERS)]
+    return jnp.exp(x[3]) * jnp.linalg.norm(left - right)
+
+
+def _camera(x: Float[Array, " P"]) -> Float[Array, "3"]:
+    return parameters.unpack(Layout(0, x.size - COEFFICIENTS.start), x).camera
