@@ -137,7 +137,7 @@ class Block:
         if name.split(".")[0] in ("tensorflow", "torch"):
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Block())
-import fields_jax.reconstruct, fields_jax.doctor, data_pipelines.landmarks
+import fields_jax.reconstruct, fields_jax.fit, fields_jax.doctor, data_pipelines.landmarks
 from tests.training import tiny_run
 state, metrics = tiny_run(steps=1, phase='A')
 assert int(state.step) == 1, state.step

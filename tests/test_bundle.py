@@ -188,15 +188,16 @@ def test_gallery_lists_faces_and_what_was_not_used(head, results, tmp_path):
     gallery.add(photograph(), dataclasses.replace(results[0], emotion=emotion))
     gallery.add(photograph(), results[1])
     gallery.add(photograph(), bad)
+    gallery.add(photograph(), dataclasses.replace(results[0], residual=float("nan")))
     gallery.refuse(Unusable(tmp_path / "x<y.png", "not a readable picture"))
     gallery.close("Faces", "A lead.")
     assert gallery.faces == ["a b", "a b-2"]
     with (tmp_path / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
-    assert [row["status"] for row in rows] == ["ok", "ok", "unusable", "unusable"]
+    assert [row["status"] for row in rows] == ["ok", "ok", "unusable", "unusable", "unusable"]
     assert (rows[0]["emotion"], rows[0]["valence"]) == ("sad", "-0.250")
-    assert rows[2]["reason"] == "a b: the result is not finite"
+    assert rows[2]["reason"] == rows[3]["reason"] == "a b: the result is not finite"
     page = (tmp_path / "index.html").read_text()
     assert 'src="a%20b/overlay.png"' in page and 'src="a%20b-2/geometry.png"' in page
     assert "x&lt;y.png" in page and "read as sad (50 %), valence -0.25, arousal +0.12" in page

@@ -76,7 +76,8 @@ class Result:
 
     def is_finite(self) -> bool:
         """Whether every number is one."""
-        arrays = (*self.coefficients.values(), self.vertices_ndc)
+        residual = () if self.residual is None else (np.float64(self.residual),)
+        arrays = (*self.coefficients.values(), self.vertices_ndc, *residual)
         return all(np.isfinite(array).all() for array in arrays)
 
 

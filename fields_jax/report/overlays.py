@@ -72,8 +72,9 @@ def paste_face(
         np.asarray(layer)[0]
         for layer in _draw(model, jnp.asarray(vertices)[None], inside[None], drawn)
     )
-    shade = _resized(geometry[..., 0] * cover, window.side)
-    return _blend(image, window, shade, _resized(cover, window.side))
+    # The geometry map is 0 beside the face: reduced, it is the shade times the cover.
+    layers = (_resized(layer, window.side) for layer in (geometry[..., 0], cover))
+    return _blend(image, window, *layers)
 
 
 _draw = jax.jit(geometry_map, static_argnums=3)

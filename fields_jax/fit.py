@@ -1,0 +1,94 @@
+"""Fits the head to the landmarks of photographs; no network takes part.
+
+    python -m fields_jax.fit --out=faces photographs
+    python -m fields_jax.fit --head=HEAD.npz --out=OUT A.jpg B.jpg
+
+Takes pictures, folders and patterns. Landmarks are read from a file beside the picture (NAME.npy of
+mediapipe's 478 points, or 68 points) or found by the face detector (`make landmarks` installs it).
+OUT/NAME holds params.npz, mesh.obj, mesh.ply, overlay.png and geometry.png (NAME_0, NAME_1, ... for
+several faces); OUT/index.html and OUT/summary.csv show all of them. The residual is the mean
+distance of fitted from given landmarks as a share of the inter-ocular distance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+from jaxtyping import Float
+
+from data_pipelines.detector import REMEDY
+from fields_jax import photo_commands
+from fields_jax.cli import run
+from fields_jax.fitting.landmarks import Fit, Observed, fit_landmarks
+from fields_jax.flame.io import resolve_head
+from fields_jax.photos.crops import to_ndc, transform_points
+from fields_jax.photos.faces import Face
+from fields_jax.photos.files import Unusable
+from fields_jax.photos.points import N_MEDIAPIPE, select_105
+from fields_jax.report.bundle import pose_heads
+from fields_jax.report.gallery import Gallery
+from fields_jax.types import FlameModel
+
+_SCALE, _SIZE = 1.4, 224  # of the crops that cameras belong to: as in TEASER's demos
+_LEAD = (
+    "The head fitted to the landmarks of each picture. Landmarks say little of depth, cheeks and "
+    "forehead: there the mean head shows."
+)
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    photo_commands.define_flags()
+
+
+def main(argv: list[str]) -> int:
+    """The command; status 2 where no face could be fitted."""
+    chosen = flags.FLAGS
+    named = photo_commands.read_arguments(argv)
+    model = resolve_head(chosen.head)
+    gallery = Gallery(chosen.out, model, _SIZE, photo_commands.describe(model))
+    for batch in photo_commands.batches(named, gallery, _SCALE):
+        faces = [face for face in batch if face.points is not None]
+        for face in batch:
+            if face.points is None:
+                reason = f"no landmark file beside it and no face detector; {REMEDY}"
+                gallery.refuse(Unusable(face.path, reason))
+        if not faces:
+            continue
+        fit = fit_faces(model, faces)
+        results = pose_heads(model, fit.coefficients, chosen.batch_size)
+        for face, result, residual in zip(faces, results, fit.residual, strict=True):
+            gallery.add(face, dataclasses.replace(result, residual=float(residual)))
+    gallery.close("Fitted faces", _LEAD)
+    return photo_commands.conclude(gallery, chosen.out)
+
+
+def fit_faces(model: FlameModel, faces: Sequence[Face]) -> Fit:
+    """Fits every face of a batch; cameras are those of its crop."""
+    marks = {68: np.zeros((len(faces), 68, 2)), 105: np.zeros((len(faces), 105, 2))}
+    weights = {count: np.zeros(array.shape[:2]) for count, array in marks.items()}
+    for row, face in enumerate(faces):
+        points = normalised(face)
+        marks[len(points)][row], weights[len(points)][row] = points, 1
+    observed = Observed(
+        landmarks_68=marks[68],
+        landmarks_105=marks[105],
+        weights_68=weights[68],
+        weights_105=weights[105],
+    )
+    return fit_landmarks(model, observed)
+
+
+def normalised(face: Face) -> Float[np.ndarray, "N 2"]:
+    """The 68 or 105 landmarks that the head knows, in [-1, 1] of the face's crop."""
+    points = select_105(face.points) if len(face.points) == N_MEDIAPIPE else face.points
+    return to_ndc(transform_points(face.matrix(_SIZE), points), _SIZE)
+
+
+if __name__ == "__main__":
+    define_flags()
+    sys.exit(run(main))

@@ -1,0 +1,69 @@
+"""Photographs of the embedded head, fitted to their landmarks by the command."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from fields_jax import fit, photo_commands
+from fields_jax.flame import flame
+from fields_jax.flame.procedural import procedural_head
+from fields_jax.photos.points import select_105
+from fields_jax.render import project
+from fields_jax.report.bundle import load_params
+from tests.portraits import coefficients, write_photograph
+
+
+def points_68(place):
+    """The head's 68 points in a picture of `write_photograph`, in pixels."""
+    known = coefficients()
+    marks = project(flame(procedural_head(), known).landmarks_68, known.camera)
+    return (np.asarray(marks)[0, :, :2] + 1) * 64 + place
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit")
+    write_photograph(folder / "photographs/two.png", places=((10, 20), (160, 60)))
+    write_photograph(folder / "photographs/text.png", marked=False)
+    np.savetxt(folder / "photographs/text.pts", points_68((30, 20)))
+    write_photograph(folder / "photographs/bare.png", marked=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(photo_commands, "find_python", lambda: None)
+        chosen = dict(out=str(folder / "out"), head="", batch_size=8)
+        patch.setattr(fit.flags, "FLAGS", ConfigDict(chosen))
+        assert fit.main(["fit", str(folder / "photographs")]) == 0
+    return folder / "out"
+
+
+def test_every_face_with_landmarks_is_fitted(fitted):
+    with (fitted / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    made = {row["face"]: row for row in rows if row["status"] == "ok"}
+    assert set(made) == {"text", "two_0", "two_1"}
+    assert all(float(row["residual"]) < 0.03 for row in made.values())
+    (bare,) = (row for row in rows if row["status"] == "unusable")
+    assert bare["image"].endswith("bare.png") and "make landmarks" in bare["reason"]
+    names = {path.name for path in (fitted / "text").iterdir()}
+    assert names == {"params.npz", "mesh.obj", "mesh.ply", "overlay.png", "geometry.png"}
+    assert "of the eye distance" in (fitted / "index.html").read_text()
+    assert Image.open(fitted / "two_1/overlay.png").size == (300, 200)
+
+
+def test_fitted_landmarks_lie_on_the_photograph(fitted):
+    """Within two pixels; a face is 75 wide."""
+    arrays, meta = load_params(fitted / "text/params.npz")
+    assert "weights" not in meta and meta["found"] == "landmark file text.pts"
+    off = np.linalg.norm(arrays["landmarks_68_image"] - points_68((30, 20)), axis=1)
+    assert np.median(off) < 1 and off.max() < 3
+    for name in ("two_0", "two_1"):
+        arrays, meta = load_params(fitted / name / "params.npz")
+        # The outer eye corners: rows 263 and 33 of mediapipe, 45 and 36 of the 68.
+        off = arrays["landmarks_68_image"][[45, 36]] - arrays["points"][[263, 33]]
+        assert np.abs(off).max() < 2
+        assert arrays["residual"] < 0.03 and select_105(arrays["points"]).shape == (105, 2)
+        assert meta["head"]["name"] == "procedural"
