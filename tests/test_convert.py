@@ -21,8 +21,10 @@ from fields_jax.convert.pickles import read_pickle
 from fields_jax.flame.io import load_flame, read_arrays
 from fields_jax.models.fields import build_model, variable_shapes
 from fields_jax.models.resnet import ResNet50Features
-from fields_jax.training import checkpoint
+from fields_jax.training import checkpoint, setup
 from tests.foreign import embedding_folder, flame_pickle, pretended, torch_sequence, torch_zip
+from tests.heads import random_head
+from tests.training import tiny_config
 
 TENSORS = {
     "encoder.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -358,6 +360,15 @@ def test_emocas_network_is_read_out_of_a_lightning_checkpoint(tmp_path):
     assert flat.keys() == expected.keys()
     for place, array in expected.items():
         np.testing.assert_array_equal(flat[place], array, err_msg="/".join(place))
+
+    config = tiny_config()
+    config.losses.emotion_feature_weights = target
+    plan = setup.plan(config, random_head())
+    assert plan.phases[1].weights["emotion_feature"] == 1
+    assert plan.recipe.emotion_features is not None and plan.recipe.perceptual is None
+    np.testing.assert_array_equal(
+        plan.assets.emotion_features["batch_stats"]["bn1"]["var"], state["backbone.bn1.running_var"]
+    )
 
     with pytest.raises(UserError, match="holds ResNet-50, not VGG16"):
         checkpoint.read_frozen(target, "VGG16")

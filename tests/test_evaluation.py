@@ -13,9 +13,12 @@ from scipy import stats
 from fields_jax import evaluate
 from fields_jax.cli import UserError
 from fields_jax.evaluation import geometry, summary
-from fields_jax.evaluation.predict import map_batches, predict, spread
+from fields_jax.evaluation.predict import map_batches, predict, reconstruct, spread
 from fields_jax.flame.model import flame
+from fields_jax.render import Masking
+from fields_jax.render.skin import SkinSettings
 from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel, LandmarkEmbedding
+from tests.heads import random_head
 
 V, S, E = 8, 4, 3
 
@@ -308,6 +311,31 @@ def bench(monkeypatch):
         )
 
     return inference
+
+
+def test_smirks_pictures_depend_on_the_place_of_an_example_alone():
+    """Of a synthesiser that returns the masked image it is given."""
+    model = SimpleNamespace(apply=lambda variables, geometry, masked, tokens, method: masked)
+    zero = dict(shape=7, expression=6, jaw=3, eyelid=2, pose=3)
+    coefficients = FlameCoefficients(
+        **{name: np.zeros((2, n), np.float32) for name, n in zero.items()},
+        camera=np.tile(np.float32([6, 0, 0]), (2, 1)),
+    )
+    output = FieldsOutput(coefficients, None, *np.zeros((3, 2)))
+    image = np.random.default_rng(0).integers(50, 255, (2, 16, 16, 3), np.uint8)
+    settings = SkinSettings(share=0.3, noise=0.1, drop=0.0, cycle_drop=0.0)
+
+    def painted(rows, skin):
+        mask, masking = np.ones((2, 16, 16), np.uint8), Masking(0.0, skin)
+        return reconstruct(
+            model, {}, random_head(), output, image, mask, np.array(rows), masking=masking
+        )
+
+    kept, bare = painted([3, 5], settings), painted([3, 5], None)
+    hidden = bare == 0
+    assert (kept[hidden] > 0).any() and (kept[~hidden] > 0).all()
+    np.testing.assert_array_equal(painted([3, 6], settings)[0], kept[0])
+    assert (painted([3, 6], settings)[1] != kept[1]).any()
 
 
 def test_a_perfect_model_scores_perfectly(bench, head, capsys):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,10 @@ import pytest
 
 from fields_jax.losses import table
 from fields_jax.training import optim, parallel, setup
+from fields_jax.training.forward import emotion_features
 from fields_jax.training.loop import map_iteration
 from fields_jax.training.recipe import Phase
-from fields_jax.training.step import reconstruction_gradients, train_step
+from fields_jax.training.step import train_step
 from tests.training import tiny_batch, tiny_config, tiny_parts, tiny_run
 
 RULES = dict(
@@ -152,40 +153,27 @@ def test_a_network_of_another_config_is_refused_by_name():
         setup.check_same_shapes({}, tokens, "DIR: token_encoder")
 
 
-def test_the_emotion_feature_loss_reaches_the_encoders_and_not_the_synthesizer():
-    """With no other term: its gradient in every network, through a tiny stand-in of ResNet-50."""
-    config, plan, state = tiny_parts()
-    features = lambda weight, image: jnp.einsum("bhwc,hwcd->bd", image, weight)  # noqa: E731
-    weight = jnp.asarray(np.random.default_rng(0).standard_normal((32, 32, 3, 4)), jnp.float32)
-    recipe = dataclasses.replace(plan.recipe, emotion_features=features)
-    phase = dataclasses.replace(plan.phases[1], weights={"emotion_feature": 1.0})
-    assets = plan.assets.replace(emotion_features=weight)
-    batch = table.clear_absent(tiny_batch(config)) | {
-        "image": tiny_batch(config)["image"].astype(np.float32) / 255
-    }
+def test_the_emotion_feature_loss_reaches_what_is_painted_and_not_the_painter():
+    """The synthesiser's parameters are held, and its statistics, which depend on them, too."""
 
-    def gradients_and_metrics(*args):
-        bound = dict(recipe=recipe, phase=phase, axis_name=parallel.AXIS)
-        gradients, (_, _, metrics) = reconstruction_gradients(*args, **bound)
-        return gradients, metrics
+    def paint(variables, geometry, masked, tokens, method):
+        assert method == "synthesize"
+        strength = variables["params"]["synthesizer"] + variables["batch_stats"]["synthesizer"]
+        return strength * geometry + masked + tokens
 
-    mapped = jax.pmap(
-        gradients_and_metrics,
-        axis_name=parallel.AXIS,
-        in_axes=(None, 0, None, None),
-        out_axes=None,
-        devices=jax.devices()[:1],
-    )
-    batch = {name: np.asarray(value)[None] for name, value in batch.items()}
-    gradients, metrics = mapped(state, batch, jax.random.key(0), assets)
-    assert metrics["loss/emotion_feature"] > 0
-    largest = {
-        name: max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
-        for name, tree in gradients.items()
-    }
-    assert largest["synthesizer"] == 0 == largest["emotion_head"]
-    for name in ("shape_encoder", "expression_encoder", "token_encoder"):
-        assert largest[name] > 0, name
+    features = lambda weight, image: weight * image  # noqa: E731
+    recipe = SimpleNamespace(model=SimpleNamespace(apply=paint), emotion_features=features)
+    assets = SimpleNamespace(emotion_features=5.0)
+
+    def found(params, stats, geometry, tokens):
+        variables = {"params": {"synthesizer": params}, "batch_stats": {"synthesizer": -1.0}}
+        inputs, after = (geometry, 0.5, tokens), {"synthesizer": stats}
+        return emotion_features(variables, after, inputs, 2.0, assets, recipe)
+
+    numbers = (2.0, 1.0, 4.0, 0.25)
+    assert found(*numbers) == (5 * (3 * 4 + 0.75), 5 * 2)
+    gradient = jax.grad(lambda *args: found(*args)[0], argnums=(0, 1, 2, 3))(*numbers)
+    np.testing.assert_array_equal(gradient, [0, 0, 5 * 3, 5])
 
 
 def test_a_non_finite_step_changes_nothing_but_the_counts():

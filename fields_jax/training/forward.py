@@ -104,7 +104,7 @@ def reconstruct(
         features = [recipe.perceptual(assets.perceptual, x) for x in (reconstruction, image)]
         evidence = dataclasses.replace(evidence, features=tuple(features))
     if "emotion_feature" in weights:
-        pair = _emotion_features(variables, stats, inputs, image, assets, recipe)
+        pair = emotion_features(variables, stats, inputs, image, assets, recipe)
         evidence = dataclasses.replace(evidence, emotion_features=pair)
     return evidence, stats
 
@@ -139,7 +139,7 @@ def perturbed_face(
     return jax.lax.stop_gradient((perturbed, geometry, masked))
 
 
-def _emotion_features(
+def emotion_features(
     variables: PyTree,
     stats: PyTree,
     inputs: tuple[Array, Array, Array | None],
@@ -151,6 +151,13 @@ def _emotion_features(
 
     Of a reconstruction by itself, by the synthesiser in eval mode and held constant: the encoders
     shall draw the emotion, and the synthesiser not paint it over what they say (SMIRK).
+
+    Args:
+      variables: of all networks.
+      stats: batch statistics after the reconstruction.
+      inputs: of the synthesiser: geometry map, masked image and tokens.
+      image: the photographs.
+      assets, recipe: what the step is bound to.
     """
     # Its new statistics depend on its parameters, too.
     frozen = jax.lax.stop_gradient({"params": variables["params"], "batch_stats": stats})
