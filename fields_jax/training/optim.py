@@ -71,6 +71,16 @@ def schedule_factor(
     return growth * (final + (1 - final) * cosine)
 
 
+def running_mean(mean: PyTree, params: PyTree, step: jax.Array, decay: float) -> PyTree:
+    """The next mean: d mean + (1 - d) params with d = min(decay, (1 + step) / (10 + step)).
+
+    The growing d lets the mean forget its random start (tf.train.ExponentialMovingAverage).
+    """
+    done = step.astype(jnp.float32)
+    d = jnp.minimum(decay, (1 + done) / (10 + done))
+    return jax.tree.map(lambda m, p: m + (1 - d).astype(m.dtype) * (p - m), mean, params)
+
+
 def update(
     optimizer: Mapping[str, optax.GradientTransformation],
     gradients: Mapping[str, PyTree],
