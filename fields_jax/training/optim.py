@@ -46,7 +46,8 @@ def make_optimizer(
     }
     optimizer = {}
     for network, tree in labels.items():
-        used = set(jax.tree.leaves(tree))
+        # Sorted: the order of a set differs between processes, and with it the compiled program.
+        used = sorted(set(jax.tree.leaves(tree)))
         optimizer[network] = optax.partition({name: transforms[name] for name in used}, tree)
     return optimizer
 
