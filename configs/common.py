@@ -46,7 +46,7 @@ def base_config(variant: str) -> ConfigDict:
                 max_bad_steps=0,  # non-finite steps in a row that are skipped, not fatal
                 spike=5.0,  # losses above this many times the median are logged; 0: none
             ),
-            log=dict(every=20, images_every=1000, images=8),
+            log=dict(every=20, images_every=1000, images=8),  # images=0: no pictures
             profile=(0, 0),  # (first step, number of steps) traced to WORKDIR/profile
             checkpoint=dict(
                 every=2000 if full else 500,

@@ -1,7 +1,7 @@
 """A tiny training as a program of its own, to be killed: `python -m tests.survivor WORKDIR`.
 
-Random batches that depend on the step alone, a checkpoint every other step. `--key=value` sets
-keys of the config.
+Random batches that depend on the step alone, a checkpoint every other step, one line of output per
+step. `--key=value` sets keys of the config.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import itertools
 
 from absl import logging
+from ml_collections import ConfigDict
 
 from fields_jax import cli
 from fields_jax.training import loop
@@ -22,16 +23,20 @@ from tests.training import tiny_batch, tiny_config
 
 
 def small_config(**changes):
-    """Two steps of phase A, then phase B; `changes` are dotted keys."""
+    """Few small steps of phase A alone, unless `changes` (dotted keys) say otherwise."""
     config = tiny_config(batch_size=8)
     config.init_from = ""
-    config.phases.A.steps = 2
-    config.phases.B.steps = 6
-    config.log.update(every=1, images=2, images_every=1000)
+    config.phases.A.steps = 8
+    config.phases.B.steps = 0
+    config.log.update(every=1, images=0)
     config.checkpoint.update(every=2, keep=3)
     config.ema = 0.9
+    if losses := changes.pop("phases.A.losses", None):
+        config.phases.A.losses = ConfigDict(losses)
     with config.unlocked():
         config.update_from_flattened_dict(changes)
+    if not config.phases.B.steps:
+        del config.phases.B
     return config
 
 

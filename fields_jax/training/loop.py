@@ -179,7 +179,7 @@ class _Run:
             if step % config.log.every == 0 or step == end:
                 collect()
                 self._report(window, phase, step, first, end, began)
-            if step % config.log.images_every == 0 or step == end:
+            if config.log.images and (step % config.log.images_every == 0 or step == end):
                 paused = window.pause()
                 picture = self._paint(state, batch, self._assets, step)
                 writers.image(step, "images", picture)
