@@ -42,9 +42,20 @@ def base_config(variant: str) -> ConfigDict:
             skin=_skin(),
             data=_data(full),
             optim=_optim(full),
-            guard=dict(max_bad_steps=0),  # non-finite steps in a row that are skipped, not fatal
-            log=dict(every=20, images_every=1000, images=8),
-            checkpoint=dict(every=2000 if full else 500, keep=3),
+            ema=0.0,  # decay of a running mean of the parameters, e.g. 0.999; 0: none is kept
+            guard=dict(
+                max_bad_steps=0,  # non-finite steps in a row that are skipped, not fatal
+                spike=5.0,  # losses above this many times the median are logged; 0: none
+            ),
+            log=dict(every=20, images_every=1000, images=8),  # images=0: no pictures
+            profile=(0, 0),  # (first step, number of steps) traced to WORKDIR/profile
+            checkpoint=dict(
+                every=2000 if full else 500,
+                keep=3,  # the last ones
+                keep_every=0,  # and every one at a multiple of this many steps; 0: none
+                best_metric="",  # and the best by a metric of the log, e.g. "loss/gt_expression"
+                best_mode="min",  # or "max"
+            ),
             evaluation=dict(sources="", batch_size=64),  # sources "": those of data.mixture
             compilation_cache="",  # a folder that keeps compiled steps between runs
         )
@@ -158,6 +169,7 @@ def _optim(full: bool) -> dict:
     """Exactly one rule must match each parameter path; rates are per stage."""
     adam = dict(b1=0.9, b2=0.999)
     return dict(
+        clip=0.0,  # largest global norm of an update's gradients; 0: none
         final=0.01,  # the cosine ends at this share of the rate
         period=0,  # steps of one cosine, restarted; 0: the length of the phase
         warmup=0 if full else 50,

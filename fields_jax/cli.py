@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,11 @@ from fields_jax import host
 
 Item = TypeVar("Item")
 _LOG_SECONDS = 5.0  # between the lines where stderr is no terminal
+PREEMPTED = 42  # exit status: run the same command again
+
+
+class Preemption(BaseException):
+    """The process was asked to go (SIGTERM) and what it had done is saved."""
 
 
 class UserError(ValueError):
@@ -22,11 +28,20 @@ class UserError(ValueError):
 
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command under absl; mistakes end with one line on stderr and status 2."""
+    app.run(guarded(main), flags_parser=parse_flags)
 
-    def guarded(argv: list[str]) -> int:
-        if not flags.FLAGS["verbosity"].present:
+
+def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int]:
+    """The command with exit statuses: 2 for a mistake, 42 for SIGTERM, 130 for Ctrl-C.
+
+    After 42 the same command, run again, goes on or starts anew.
+    """
+
+    def command(argv: list[str]) -> int:
+        if not flags.FLAGS.is_parsed() or not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax narrates every file it writes
         host.tune()
+        signal.signal(signal.SIGTERM, _preempt)
         try:
             return main(argv) or 0
         except (ValueError, OSError) as error:  # libraries raise these for a user's mistakes too
@@ -35,8 +50,11 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
+        except Preemption:
+            print("preempted; run the same command again", file=sys.stderr)
+            return PREEMPTED
 
-    app.run(guarded, flags_parser=parse_flags)
+    return command
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -73,6 +91,10 @@ def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
             print(f"\r{line:70}", end="\n" if last else "", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def _preempt(*_: object) -> None:
+    raise Preemption
 
 
 def _last_words(message: str) -> str:

@@ -98,7 +98,7 @@ def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[
         process_count=jax.process_count(),
     ):
         validate_batch(batch, config.image_size)
-        yield training_arrays(batch)
+        yield training_arrays(batch) | {"id": batch["id"]}
 
 
 if __name__ == "__main__":

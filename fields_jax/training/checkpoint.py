@@ -1,8 +1,9 @@
 """Checkpoints: Orbax items under WORKDIR/checkpoints/<step>/, the config beside them.
 
-Items: `params`, `batch_stats`, `opt_state`, `base` (only where a base model is kept), `counters`
-(step, bad steps), `data` (seed and step: the pipeline is a pure function of both) and `meta`
-(config, git hash, head, data, trained networks).
+Items: `params`, `batch_stats`, `opt_state`, `base` (only where a base model is kept), `ema` (only
+where a mean of the parameters is), `counters` (step, bad steps), `data` (seed and step: the
+pipeline is a pure function of both), `meta` (config, git hash, head, data, trained networks) and
+`checksums` of all others, which are compared on every read.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy
 
 from fields_jax.cli import UserError
 from fields_jax.models.fields import FieldsModel, build_model, variable_shapes
+from fields_jax.training.integrity import DamagedError, json_checksum, tree_checksum, verify
 from fields_jax.training.state import TrainState
 from fields_jax.types import FlameModel
 
@@ -35,6 +41,7 @@ FREE_KEYS = (
     "compilation_cache",
     "init_from",
     "guard",
+    "profile",
 )
 
 
@@ -57,9 +64,24 @@ class Inference:
     meta: dict[str, Any]
 
 
-def open_manager(workdir: str, *, keep: int = 3) -> ocp.CheckpointManager:
-    """The manager of a workdir's checkpoints; saving is asynchronous."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+def open_manager(workdir: str, *, policies: Sequence = ()) -> ocp.CheckpointManager:
+    """The manager that writes a workdir's checkpoints; saving is asynchronous and atomic.
+
+    Args:
+      workdir: local or gs://.
+      policies: Orbax preservation policies; a checkpoint that none of them wants is deleted. None:
+        all are kept.
+    """
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=AnyPreservationPolicy(list(policies)) if policies else None,
+        cleanup_tmp_directories=True,
+    )
+    return ocp.CheckpointManager(_absolute(workdir) / "checkpoints", options=options)
+
+
+def open_reader(workdir: str) -> ocp.CheckpointManager:
+    """A manager that changes nothing: a training may be writing to the same workdir."""
+    options = ocp.CheckpointManagerOptions(read_only=True, create=False)
     return ocp.CheckpointManager(_absolute(workdir) / "checkpoints", options=options)
 
 
@@ -72,52 +94,46 @@ def save(
       RuntimeError: the manager declined to write.
     """
     step = int(state.step)
-    items = {
-        "params": ocp.args.StandardSave(state.params),
-        "batch_stats": ocp.args.StandardSave(state.batch_stats),
-        "opt_state": ocp.args.StandardSave(state.opt_state),
-        "counters": ocp.args.StandardSave({"step": state.step, "bad_steps": state.bad_steps}),
-        "data": ocp.args.JsonSave({"seed": seed, "step": step}),
-        "meta": ocp.args.JsonSave(dict(meta)),
-    }
-    if state.base is not None:
-        items["base"] = ocp.args.StandardSave(state.base)
-    if not manager.save(step, args=ocp.args.Composite(**items)):
+    texts = {"data": {"seed": seed, "step": step}, "meta": dict(meta)}
+    if not manager.save(step, args=_arguments(_trees(state), texts)):
         raise RuntimeError(f"checkpoint {step} was not written: a later one exists in the workdir")
 
 
 def write_networks(target: str, variables: Mapping[str, PyTree], meta: Mapping[str, Any]) -> None:
     """Writes networks that were trained elsewhere, as step 0 of a workdir of their own."""
-    items = {kind: ocp.args.StandardSave(tree) for kind, tree in variables.items()}
-    items["meta"] = ocp.args.JsonSave(dict(meta))
     with open_manager(target) as manager:
-        manager.save(0, args=ocp.args.Composite(**items))
+        manager.save(0, args=_arguments(variables, {"meta": dict(meta)}))
 
 
-def restore(manager: ocp.CheckpointManager, target: TrainState) -> TrainState:
-    """The latest state, with the types and shardings of `target`.
+def restore(
+    manager: ocp.CheckpointManager, target: TrainState
+) -> tuple[TrainState, dict[str, Any], list[str]]:
+    """The newest intact state; damaged checkpoints after it are moved to WORKDIR/damaged.
+
+    Args:
+      manager: of a workdir with at least one checkpoint.
+      target: arrays or `jax.ShapeDtypeStruct`s that give types and shardings.
+
+    Returns:
+      (state, meta item, one line for each damaged checkpoint).
 
     Raises:
-      UserError: the checkpoint is damaged or belongs to another model, naming it.
+      UserError: every checkpoint is damaged or belongs to another model; none is moved.
     """
-    step = manager.latest_step()
-    trees = {
-        "params": target.params,
-        "batch_stats": target.batch_stats,
-        "opt_state": target.opt_state,
-        "counters": {"step": target.step, "bad_steps": target.bad_steps},
-    }
-    if target.base is not None:
-        trees["base"] = target.base
-    restored = _read(manager, step, trees)
-    counters = restored.pop("counters")
-    return target.replace(step=counters["step"], bad_steps=counters["bad_steps"], **restored)
-
-
-def read_meta(manager: ocp.CheckpointManager) -> dict[str, Any]:
-    """The meta item of the latest checkpoint."""
-    arguments = ocp.args.Composite(meta=ocp.args.JsonRestore())
-    return manager.restore(manager.latest_step(), args=arguments)["meta"]
+    step, found, damaged = _newest_intact(manager, _trees(target), texts=("data", "meta"))
+    for broken, _ in damaged:
+        _move_away(manager, broken)
+    manager.reload()
+    meta = found.pop("meta")
+    found.pop("data")
+    counters = found.pop("counters")
+    state = target.replace(step=counters["step"], bad_steps=counters["bad_steps"], **found)
+    folder = manager.directory
+    lines = [
+        f"checkpoint {folder / str(broken)} is damaged ({reason}): set aside, goes on from {step}"
+        for broken, reason in damaged
+    ]
+    return state, meta, lines
 
 
 def read_frozen(source: str, name: str, kinds: Sequence[str] = ("params",)) -> dict[str, PyTree]:
@@ -132,16 +148,17 @@ def read_frozen(source: str, name: str, kinds: Sequence[str] = ("params",)) -> d
       UserError: no checkpoint there, a damaged one, or one of another network.
     """
     remedy = "see `python -m fields_jax.convert --help`"
-    if not _absolute(source).exists():
-        raise UserError(f"{source} does not exist; it should hold {name}: {remedy}")
-    with open_manager(source) as manager:
-        step = manager.latest_step()
-        if step is None:
+    if not (_absolute(source) / "checkpoints").exists():
+        raise UserError(f"{source} holds no checkpoint; it should hold {name}: {remedy}")
+    with open_reader(source) as manager:
+        if manager.latest_step() is None:
             raise UserError(f"{source} holds no converted network; {remedy}")
-        found = read_meta(manager).get("source", {}).get("name", "networks of a training run")
+        meta = _newest_intact(manager, {})[1]["meta"]
+        found = meta.get("source", {}).get("name", "networks of a training run")
         if found != name:
             raise UserError(f"{source} holds {found}, not {name}; {remedy}")
-        return _read(manager, step, dict.fromkeys(kinds))
+        trees = _newest_intact(manager, dict.fromkeys(kinds))[1]
+    return {kind: trees[kind] for kind in kinds}
 
 
 def read_networks(source: str) -> tuple[dict[str, dict[str, PyTree]], dict[str, Any]]:
@@ -164,28 +181,41 @@ def read_networks(source: str) -> tuple[dict[str, dict[str, PyTree]], dict[str, 
     }, inference.meta
 
 
-def load_inference(workdir: str) -> Inference:
-    """Reads the latest checkpoint of a workdir for use, without the optimiser's state.
+def load_inference(workdir: str, *, ema: bool = False) -> Inference:
+    """Reads the newest intact checkpoint of a workdir for use, without the optimiser's state.
+
+    Args:
+      workdir: of a training run or a converted checkpoint.
+      ema: take the running mean of the parameters (`config.ema`) in their place.
 
     Raises:
-      UserError: no such workdir, no checkpoint in it, or a damaged one.
+      UserError: no such workdir, no checkpoint in it, only damaged ones, or no running mean.
     """
     config = read_config(workdir)
     if config is None:
         raise UserError(f"{workdir} is no workdir: it has no {CONFIG_FILE}; train one first")
-    with open_manager(workdir) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise UserError(f"{workdir} holds no checkpoint yet; let the training reach one")
+    if ema and not config.get("ema", 0):
+        raise UserError(f"{workdir} keeps no mean of its parameters; train with --config.ema=0.999")
+    empty = f"{workdir} holds no checkpoint yet; let the training reach one"
+    if not (_absolute(workdir) / "checkpoints").exists():
+        raise UserError(empty)
+    with open_reader(workdir) as manager:
+        if manager.latest_step() is None:
+            raise UserError(empty)
         model = build_model(config)
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         target = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
-            variable_shapes(model),
+            dict(variable_shapes(model)),
         )
-        variables = _read(manager, step, dict(target))
-        meta = read_meta(manager)
-    return Inference(config, model, variables, step, meta)
+        if ema:
+            target["ema"] = target.pop("params")
+        step, found, damaged = _newest_intact(manager, target)
+        for broken, reason in damaged:
+            folder = manager.directory / str(broken)
+            logging.warning("checkpoint %s is damaged (%s): takes %d", folder, reason, step)
+    variables = {"params": found["ema" if ema else "params"], "batch_stats": found["batch_stats"]}
+    return Inference(config, model, variables, step, found["meta"])
 
 
 def check_head(inference: Inference, head: FlameModel) -> None:
@@ -235,8 +265,11 @@ def claim_workdir(workdir: str, config: ConfigDict) -> None:
                 f"workdir {workdir} was started with another config: {'; '.join(changed[:3])}"
                 f"{' ...' if len(changed) > 3 else ''}; use another --workdir"
             )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(config.to_json(indent=2))
+    if jax.process_index() == 0:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f"{CONFIG_FILE}.new")  # killed in between, the old one is whole
+        fresh.write_text(config.to_json(indent=2))
+        fresh.replace(file)
 
 
 def git_hash() -> str:
@@ -248,17 +281,95 @@ def git_hash() -> str:
         return ""
 
 
-def _read(manager: ocp.CheckpointManager, step: int, trees: dict[str, PyTree]) -> dict:
+def _trees(state: TrainState) -> dict[str, PyTree]:
+    """The items of a checkpoint that hold arrays."""
+    trees = {
+        "params": state.params,
+        "batch_stats": state.batch_stats,
+        "opt_state": state.opt_state,
+        "counters": {"step": state.step, "bad_steps": state.bad_steps},
+        "base": state.base,
+        "ema": state.ema,
+    }
+    return {name: tree for name, tree in trees.items() if tree is not None}
+
+
+def _arguments(trees: Mapping[str, PyTree], texts: Mapping[str, Any]) -> ocp.args.Composite:
+    checksums = {name: tree_checksum(tree) for name, tree in trees.items()}
+    checksums |= {name: json_checksum(text) for name, text in texts.items()}
+    items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+    items |= {name: ocp.args.JsonSave(text) for name, text in texts.items()}
+    return ocp.args.Composite(**items, checksums=ocp.args.JsonSave(checksums))
+
+
+def _newest_intact(
+    manager: ocp.CheckpointManager, trees: dict[str, PyTree], texts: Sequence[str] = ("meta",)
+) -> tuple[int, dict[str, Any], list[tuple[int, str]]]:
+    """Reads items of the newest checkpoint whose checksums hold.
+
+    Returns:
+      (step, {item: value}, [(step, reason)] of the damaged ones after it).
+
+    Raises:
+      UserError: there is none, naming the newest and what is wrong with it.
+    """
+    damaged: list[tuple[int, str]] = []
+    for step in sorted(manager.all_steps(), reverse=True):
+        try:
+            found, reason = _read(manager, step, trees, texts), ""
+        except DamagedError as error:
+            found, reason = {}, str(error)
+        if _on_every_process(not reason):
+            return step, found, damaged
+        damaged.append((step, reason or "as another process reads it"))
+    step, reason = damaged[0]
+    raise UserError(
+        f"checkpoint {manager.directory / str(step)} is damaged or of another model ({reason})"
+        f"{', and so are all before it' if len(damaged) > 1 else ''}; remove "
+        f"{manager.directory} to start anew"
+    )
+
+
+def _read(
+    manager: ocp.CheckpointManager, step: int, trees: Mapping[str, PyTree], texts: Sequence[str]
+) -> dict[str, Any]:
+    """Items of one checkpoint.
+
+    Raises:
+      DamagedError: they cannot be read, or are not what was written.
+    """
     arguments = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
+    arguments |= {name: ocp.args.JsonRestore() for name in (*texts, "checksums")}
     try:
         restored = manager.restore(step, args=ocp.args.Composite(**arguments))
+        found = {name: restored[name] for name in (*trees, *texts)}
+        checksums = dict(restored["checksums"])
     except Exception as error:  # Orbax raises many types for damage, bare Exception among them.
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f"checkpoint {manager.directory / str(step)} cannot be read ({reason[0][:200]}); "
-            "remove that folder to go on from the one before"
-        ) from error
-    return {name: restored[name] for name in trees}
+        raise DamagedError(reason[0][:200]) from error
+    verify(checksums, {name: tree_checksum(found[name]) for name in trees})
+    verify(checksums, {name: json_checksum(found[name]) for name in texts})
+    written = found["meta"].get("step")
+    if written != step:
+        raise DamagedError(f"it was written at step {written}")
+    return found
+
+
+def _on_every_process(fine: bool) -> bool:
+    """Whether all processes of the run agree that something is fine."""
+    if jax.process_count() == 1:
+        return fine
+    return bool(multihost_utils.process_allgather(np.asarray(fine)).all())
+
+
+def _move_away(manager: ocp.CheckpointManager, step: int) -> None:
+    if jax.process_index() == 0:
+        folder = manager.directory.parent / "damaged"
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = len(list(folder.iterdir()))
+        (manager.directory / str(step)).rename(folder / f"{step}-{taken}")
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"moved checkpoint {step}")
 
 
 def _differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:

@@ -1,31 +1,32 @@
 """The training loop: phases in order, a checkpoint now and then, metrics one step late.
 
 Order within an iteration, never to be changed: fetch the batch, dispatch the step, read the
-metrics of the step before, write, save. A stop request (Ctrl-C) is looked at after each step; the
-state is saved and the run ends.
+metrics of the step before, write, save. A stop request (Ctrl-C, SIGTERM, a preemption notice) is
+looked at after each step; the state is saved and the run ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 
-from fields_jax.cli import UserError
-from fields_jax.models.fields import init_variables
-from fields_jax.training import checkpoint, parallel, setup
-from fields_jax.training.metrics import Window, clock
+from fields_jax.models.fields import init_variables, variable_shapes
+from fields_jax.training import checkpoint, parallel, retention, setup
+from fields_jax.training.guard import FiniteGuard, SpikeWatch
+from fields_jax.training.lock import only_run
+from fields_jax.training.metrics import Trace, Window, clock, memory_gib
 from fields_jax.training.pictures import make_painter
 from fields_jax.training.recipe import Phase, Recipe
 from fields_jax.training.state import TrainState, create_state
 from fields_jax.training.step import TURNS, cycle_step, reconstruction_step
+from fields_jax.training.stop import StopSwitch
 from fields_jax.training.writers import Writers
 from fields_jax.types import FlameModel
 
@@ -46,31 +47,36 @@ def train(
       workdir: where everything is written; local or gs://.
       head: the FLAME model.
       make_batches: given the first step, yields that step's batch and all that follow: numpy
-        arrays, all of which go to the devices.
+        arrays, all of which go to the devices but `id` [B], which names the examples in the log.
       meta: what else goes into every checkpoint (head and data hashes).
 
     Returns:
       The final state.
 
     Raises:
-      UserError: the config does not fit itself, the head, the workdir or the checkpoint.
-      KeyboardInterrupt: asked to stop; the state is saved.
+      UserError: the config does not fit itself, the head, the workdir or the checkpoint, or
+        another training holds the workdir.
+      KeyboardInterrupt, Preemption: asked to stop; the state is saved.
       DivergedError: too many non-finite steps; earlier checkpoints are untouched.
     """
     plan = setup.plan(config, head)
-    checkpoint.claim_workdir(workdir, config)
-    writers = Writers(workdir, active=jax.process_index() == 0)
-    for note in plan.notes:
-        writers.text(0, note)
-    with checkpoint.open_manager(workdir, keep=config.checkpoint.keep) as manager:
-        state, trained = _start(config, plan, manager, writers)
+    policies, best = retention.make_policies(config, workdir)
+    first = jax.process_index() == 0
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(only_run(workdir) if first else contextlib.nullcontext())
+        checkpoint.claim_workdir(workdir, config)
+        manager = stack.enter_context(checkpoint.open_manager(workdir, policies=policies))
+        stop = stack.enter_context(StopSwitch())
+        state, trained, notes = _start(config, plan, manager)
+        writers = Writers(workdir, active=first, step=int(state.step))
+        for note in (*plan.notes, *notes):
+            writers.text(int(state.step), note)
         state, assets = parallel.replicate((state, plan.assets))
-        run = _Run(config, workdir, plan, assets, manager, writers, dict(meta), trained)
+        run = _Run(config, workdir, plan, assets, manager, writers, dict(meta), trained, best)
         try:
-            with _StopSwitch() as stop:
-                for phase in plan.phases:
-                    if int(state.step) < phase.start + phase.steps:
-                        state = run.phase(phase, state, make_batches, stop)
+            for phase in plan.phases:
+                if int(state.step) < phase.start + phase.steps:
+                    state = run.phase(phase, state, make_batches, stop)
             run.save(state)
         finally:
             manager.wait_until_finished()
@@ -78,25 +84,27 @@ def train(
     return state
 
 
-class DivergedError(UserError):
-    """The loss or its gradients were not finite more often in a row than `config.guard` allows."""
-
-
 def _start(
-    config: ConfigDict, plan: setup.Plan, manager: Any, writers: Writers
-) -> tuple[TrainState, set[str]]:
-    """The state to go on from, and the networks that are not at their random start.
+    config: ConfigDict, plan: setup.Plan, manager: Any
+) -> tuple[TrainState, set[str], list[str]]:
+    """The state to go on from, the networks not at their random start, and what to say of it.
 
-    That state is the latest checkpoint, `config.init_from`, or the random start, in this order.
+    That state is the newest intact checkpoint, `config.init_from`, or the random start, in this
+    order.
     """
-    key = jax.random.key(config.seed)
-    variables = init_variables(plan.recipe.model, key)
+    make = functools.partial(
+        create_state,
+        optimizer=plan.recipe.optimizer,
+        keep_base=plan.keep_base,
+        keep_ema=bool(config.ema),
+    )
     if manager.latest_step() is not None:
-        state = create_state(variables, plan.recipe.optimizer, keep_base=plan.keep_base)
-        state = checkpoint.restore(manager, state)
-        writers.text(int(state.step), f"resumes at step {int(state.step)}")
-        return state, set(checkpoint.read_meta(manager)["trained"])
+        target = jax.eval_shape(make, variable_shapes(plan.recipe.model))
+        state, meta, notes = checkpoint.restore(manager, parallel.replicated_shapes(target))
+        return state, set(meta["trained"]), [*notes, f"resumes at step {int(state.step)}"]
+    variables = init_variables(plan.recipe.model, jax.random.key(config.seed))
     trained: set[str] = set()
+    notes = []
     if config.init_from:
         networks, source = checkpoint.read_networks(config.init_from)
         trained = set(networks["params"])
@@ -106,27 +114,32 @@ def _start(
                 setup.check_same_shapes(expected, tree, f"{config.init_from}: {name}")
                 variables[kind][name] = tree
         names = ", ".join(sorted(trained))
-        writers.text(0, f"starts from {config.init_from} (step {source['step']}): {names}")
-    return create_state(variables, plan.recipe.optimizer, keep_base=plan.keep_base), trained
+        notes = [f"starts from {config.init_from} (step {source['step']}): {names}"]
+    return make(variables), trained, notes
 
 
 class _Run:
     """What the iterations of a run share."""
 
-    def __init__(self, config, workdir, plan, assets, manager, writers, meta, trained) -> None:
+    def __init__(
+        self, config, workdir, plan, assets, manager, writers, meta, trained, best
+    ) -> None:
         self._config, self._plan, self._assets = config, plan, assets
-        self._manager, self._writers = manager, writers
+        self._manager, self._writers, self._best = manager, writers, best
         self._meta = meta | {"config": config.to_json(), "git": checkpoint.git_hash()}
         self._trained: set[str] = trained
         self._rng = jax.random.key(config.seed + 1)
         self._paint = make_painter(plan.recipe, workdir, count=config.log.images)
+        self._guard = FiniteGuard(plan.recipe.model, workdir, limit=config.guard.max_bad_steps)
+        self._trace = Trace(workdir, *config.profile)
+        self._compiled: dict[str, float] = {}  # goes out with the next numbers
 
     def phase(
         self,
         phase: Phase,
         state: TrainState,
         make_batches: Callable[[int], Batches],
-        stop: _StopSwitch,
+        stop: StopSwitch,
     ) -> TrainState:
         """Runs the iterations of one phase that are not done yet."""
         config, writers = self._config, self._writers
@@ -136,65 +149,72 @@ class _Run:
         iterate = map_iteration(self._plan.recipe, phase, how=config.parallel)
         programs = len(TURNS) if phase.cycle else 1
         batches = make_batches(step)
-        window, began, pending = Window(config.batch_size), time.monotonic(), None
-        first = step
+        window, spikes = Window(config.batch_size), SpikeWatch(config.guard.spike)
+        began, pending, first = time.monotonic(), None, step
+
+        def collect() -> None:
+            """Reads the newest step, so that no bad state is ever written."""
+            nonlocal pending
+            if pending is not None:
+                values = self._collect(window, state, *pending)
+                if note := spikes.look(pending[-1], float(values["loss"])):
+                    writers.text(pending[-1], note)
+            pending = None
+
         while step < end:
             asked = time.monotonic()
-            batch = next(batches)
+            batch = dict(next(batches))
+            ids = batch.pop("id", None)
             waited = time.monotonic() - asked
+            self._trace.before(step)
             state, metrics = iterate(step, state, batch, self._rng, self._assets)
-            if pending is not None:
-                self._collect(window, *pending)
-            pending = (metrics, waited, step)
+            self._trace.after(step, metrics)
+            collect()
+            pending = (metrics, waited, batch, ids, step)
             step += 1
             if step - first == programs:  # every program is compiled by now
                 jax.block_until_ready(metrics)
-                writers.text(step, f"phase {phase.name} compiled in {clock(window.flush_time())}")
+                spent = window.flush_time()
+                writers.text(step, f"phase {phase.name} compiled in {clock(spent)}")
+                self._compiled = {"compile_seconds": spent}
                 began, first, programs = time.monotonic(), step, 0
             if step % config.log.every == 0 or step == end:
-                self._collect(window, *pending)
-                pending = None
+                collect()
                 self._report(window, phase, step, first, end, began)
-            if step % config.log.images_every == 0 or step == end:
+            if config.log.images and (step % config.log.images_every == 0 or step == end):
                 paused = window.pause()
                 picture = self._paint(state, batch, self._assets, step)
                 writers.image(step, "images", picture)
                 window.resume(paused)
-            if step % config.checkpoint.every == 0 or step == end:
-                self._flush(window, pending)
-                pending = None
+            asked_to_stop = stop.poll(self._manager, step)
+            if step % config.checkpoint.every == 0 or step == end or asked_to_stop:
+                collect()
                 self.save(state)
-            if stop.asked:
-                self._flush(window, pending)
-                self.save(state)
+            if asked_to_stop:
                 writers.text(step, f"stopped at step {step}; the same command goes on from here")
-                raise KeyboardInterrupt
+                raise stop.error()
         return state
 
     def save(self, state: TrainState) -> None:
         """Writes a checkpoint of this step unless it is there already."""
-        if self._manager.latest_step() == int(state.step):
+        step = int(state.step)
+        if self._manager.latest_step() == step:
             return
-        meta = self._meta | {"trained": sorted(self._trained), "step": int(state.step)}
+        if self._best is not None:
+            self._best.offer(step, write=jax.process_index() == 0)
+        meta = self._meta | {"trained": sorted(self._trained), "step": step}
         checkpoint.save(self._manager, state, seed=self._config.seed, meta=meta)
 
-    def _flush(self, window: Window, pending: tuple | None) -> None:
-        """Reads the last step before its state is written, so that no bad one ever is."""
-        if pending is not None:
-            self._collect(window, *pending)
-
-    def _collect(self, window: Window, metrics: Any, waited: float, step: int) -> None:
+    def _collect(
+        self, window: Window, state: TrainState, metrics: Any, waited: float, batch, ids, step: int
+    ) -> dict[str, np.ndarray]:
         values = jax.device_get(metrics)
-        bad = int(values["bad_steps"])
-        if bad:
-            names = [n for n, v in values.items() if not np.isfinite(v)]
-            logging.warning("step %d skipped: not finite: %s", step, ", ".join(names))
-        if bad > self._config.guard.max_bad_steps:
-            raise DivergedError(
-                f"step {step} and {bad - 1} before it are not finite ({', '.join(names)}): lower "
-                "the learning rate or raise config.guard.max_bad_steps; checkpoints are untouched"
-            )
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        self._guard.check(step, values, batch, ids, variables)
+        if self._best is not None:
+            self._best.add(values)
         window.add(values, waited)
+        return values
 
     def _report(
         self, window: Window, phase: Phase, step: int, first: int, end: int, began: float
@@ -210,6 +230,10 @@ class _Run:
             for name, weight in phase.weights.items()
             if f"loss/{name}" in means
         }
+        means["images_per_second_per_device"] = means["images_per_second"] / jax.device_count()
+        means["memory_gib"] = memory_gib()
+        means |= self._compiled
+        self._compiled = {}
         self._writers.scalars(step, phase.name, means)
         each = (time.monotonic() - began) / max(step - first, 1)
         last = self._plan.phases[-1]
@@ -255,28 +279,3 @@ def map_iteration(
         return state, metrics
 
     return iterate
-
-
-class _StopSwitch:
-    """Turns the first Ctrl-C into a request; the second one ends the process at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> _StopSwitch:
-        try:
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        except ValueError:  # not the main thread: signals are the caller's
-            self._before = None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        print("\nstopping after this step (Ctrl-C again to stop at once)", flush=True)

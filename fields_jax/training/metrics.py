@@ -1,12 +1,16 @@
-"""Numbers of a run: means over a window, throughput and time left."""
+"""Numbers of a run: means over a window, throughput, memory, time left; traces of its steps."""
 
 from __future__ import annotations
 
+import resource
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
+import jax
 import numpy as np
+from etils import epath
 
 
 class Window:
@@ -48,6 +52,37 @@ class Window:
     def resume(self, paused: float) -> None:
         """Leaves the time since `paused` out of the window."""
         self._started += time.monotonic() - paused
+
+
+class Trace:
+    """A profile of `count` steps from `start` on, in WORKDIR/profile; none where count is 0."""
+
+    def __init__(self, workdir: str, start: int, count: int) -> None:
+        self._folder = epath.Path(workdir) / "profile"
+        self._start, self._last = start, start + count - 1
+        self._running = False
+
+    def before(self, step: int) -> None:
+        """Starts the trace at its first step."""
+        if not self._running and self._start <= step <= self._last:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+
+    def after(self, step: int, results: Any) -> None:
+        """Ends the trace once the results of its last step are there."""
+        if self._running and step == self._last:
+            jax.block_until_ready(results)
+            jax.profiler.stop_trace()
+            self._running = False
+
+
+def memory_gib() -> float:
+    """The most memory in use so far: of the first device, or of the process where it has none."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    peak = statistics.get("peak_bytes_in_use")
+    if peak is None:
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts KiB
+    return peak / 2**30
 
 
 def clock(seconds: float) -> str:

@@ -46,7 +46,8 @@ def make_optimizer(
     }
     optimizer = {}
     for network, tree in labels.items():
-        used = set(jax.tree.leaves(tree))
+        # Sorted: the order of a set differs between processes, and with it the compiled program.
+        used = sorted(set(jax.tree.leaves(tree)))
         optimizer[network] = optax.partition({name: transforms[name] for name in used}, tree)
     return optimizer
 
@@ -69,6 +70,16 @@ def schedule_factor(
     cosine = (1 + jnp.cos(jnp.pi * jnp.mod(done, period) / period)) / 2
     growth = jnp.minimum(1.0, (done + 1) / warmup) if warmup else 1.0
     return growth * (final + (1 - final) * cosine)
+
+
+def running_mean(mean: PyTree, params: PyTree, step: jax.Array, decay: float) -> PyTree:
+    """The next mean: d mean + (1 - d) params with d = min(decay, (1 + step) / (10 + step)).
+
+    The growing d lets the mean forget its random start (tf.train.ExponentialMovingAverage).
+    """
+    done = step.astype(jnp.float32)
+    d = jnp.minimum(decay, (1 + done) / (10 + done))
+    return jax.tree.map(lambda m, p: m + (1 - d).astype(m.dtype) * (p - m), mean, params)
 
 
 def update(

@@ -69,6 +69,13 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def replicated_shapes(tree, devices: Sequence[jax.Device] | None = None):
+    """The shapes of a tree, on every device: what a checkpoint is restored to."""
+    mesh = Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
+    sharding = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
 def _split(batch: Mapping[str, np.ndarray], parts: int) -> dict[str, np.ndarray]:
     """[B, ...] to [parts, B / parts, ...]."""
     return {key: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]) for key, x in batch.items()}

@@ -68,6 +68,8 @@ class Recipe:
       synthesizer_clip: largest norm of the synthesiser's gradient in its cycle turn.
       perceptual: apply function of the perceptual network, or None.
       emotion_features: apply function of the emotion-feature network, or None.
+      clip: largest global norm of the gradients of an update; 0 for none.
+      ema: decay of the running mean of the parameters; 0 for none.
     """
 
     model: FieldsModel
@@ -80,3 +82,5 @@ class Recipe:
     synthesizer_clip: float
     perceptual: Callable | None
     emotion_features: Callable | None
+    clip: float = 0.0
+    ema: float = 0.0

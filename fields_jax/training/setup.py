@@ -91,6 +91,8 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         synthesizer_clip=config.cycle.synthesizer_clip,
         perceptual=VGG16Features().apply if perceptual is not None else None,
         emotion_features=ResNet50Features().apply if emotion_features is not None else None,
+        clip=config.optim.clip,
+        ema=config.ema,
     )
     trimmed = _trim(head, config.model.n_shape, size)
     assets = Assets(
@@ -163,13 +165,16 @@ def _absent_terms(config: ConfigDict) -> dict[str, frozenset[str]]:
 
 def describe(phase: Phase) -> str:
     """One line that says what a phase does."""
-    cycle = ", with the cycle in turns" if phase.cycle else ""
+    cycle = ""
+    if phase.cycle:
+        cycle = ", with the cycle in turns: synthesizer at even steps, encoders at odd ones"
     rates = {name: f" at {share:g} of its rate" for name, share in phase.rates.items()}
     trained = ", ".join(name + rates.get(name, "") for name in phase.train)
+    frozen = ", ".join(name for name in NETWORKS if name not in phase.train) or "nothing"
     end = phase.start + phase.steps
     return (
         f"phase {phase.name}: steps {phase.start}..{end}{cycle}; trains {trained}; "
-        f"losses {', '.join(f'{k} x {w:g}' for k, w in phase.weights.items())}"
+        f"freezes {frozen}; losses {', '.join(f'{k} x {w:g}' for k, w in phase.weights.items())}"
     )
 
 
@@ -214,6 +219,8 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f"unknown config.losses.gt_metric; known: {', '.join(known)}")
     if config.losses.va_weights not in ("fixed", "shake"):
         raise UserError("unknown config.losses.va_weights; known: fixed, shake")
+    if not 0 <= config.ema < 1 or config.optim.clip < 0:
+        raise UserError("config.ema is a decay in [0, 1) and config.optim.clip a norm; 0: none")
     if len(config.losses.class_weights) not in (0, 8):
         raise UserError("config.losses.class_weights needs eight numbers, or none")
 

@@ -24,6 +24,7 @@ class TrainState:
         that rests in a phase or turn finds its moments again.
       base: the frozen base model's {"params", "batch_stats"} of its two networks, or None.
       bad_steps: non-finite steps in a row, int32 scalar.
+      ema: {network: running mean of its parameters}, or None.
     """
 
     step: jax.Array
@@ -32,12 +33,24 @@ class TrainState:
     opt_state: dict[str, PyTree]
     base: dict[str, PyTree] | None
     bad_steps: jax.Array
+    ema: dict[str, PyTree] | None = None
 
 
 def create_state(
-    variables: dict[str, PyTree], optimizer: dict[str, Any], *, keep_base: bool
+    variables: dict[str, PyTree],
+    optimizer: dict[str, Any],
+    *,
+    keep_base: bool,
+    keep_ema: bool = False,
 ) -> TrainState:
-    """The state before the first step; `keep_base` freezes a copy of the initial encoders."""
+    """The state before the first step.
+
+    Args:
+      variables: {"params", "batch_stats"} of the networks.
+      optimizer: {network: transformation}.
+      keep_base: freeze a copy of the initial encoders.
+      keep_ema: start a running mean of the parameters.
+    """
     params, batch_stats = variables["params"], variables["batch_stats"]
     base = None
     if keep_base:
@@ -53,4 +66,5 @@ def create_state(
         opt_state={name: optimizer[name].init(tree) for name, tree in params.items()},
         base=base,
         bad_steps=jnp.zeros((), jnp.int32),
+        ema=jax.tree.map(jnp.copy, params) if keep_ema else None,
     )

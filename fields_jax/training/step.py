@@ -18,7 +18,7 @@ from jaxtyping import Array
 from fields_jax.losses import table
 from fields_jax.losses.table import Evidence, evaluate_losses
 from fields_jax.training.forward import perturbed_face, reconstruct
-from fields_jax.training.optim import schedule_factor, update
+from fields_jax.training.optim import running_mean, schedule_factor, update
 from fields_jax.training.recipe import Assets, Phase, Recipe
 from fields_jax.training.state import TrainState
 from fields_jax.types import FieldsOutput
@@ -85,7 +85,7 @@ def reconstruction_step(
     )
     state, metrics = _advance(state, gradients, stats, metrics, recipe, phase)
     if not phase.cycle:
-        state, metrics = _count(state, metrics)
+        state, metrics = _count(state, metrics, recipe.ema)
     return state, metrics, output
 
 
@@ -121,7 +121,7 @@ def cycle_step(
         gradients = clip.update(gradients, clip.init(gradients))[0]
     state, found = _advance(state, gradients, stats, found, recipe, phase, prefix="cycle_")
     metrics = metrics | found | {"finite": metrics["finite"] & found["finite"]}
-    return _count(state, metrics)
+    return _count(state, metrics, recipe.ema)
 
 
 def reconstruction_gradients(
@@ -249,6 +249,9 @@ def _advance(
     factor = schedule_factor(state.step, start=phase.start, length=phase.steps, **recipe.schedule)
     norms = {f"gradient_norm/{prefix}{k}": optax.tree.norm(v) for k, v in gradients.items()}
     finite = jnp.all(jnp.isfinite(jnp.stack([metrics[f"{prefix}loss"], *norms.values()])))
+    if recipe.clip:
+        clip = optax.clip_by_global_norm(recipe.clip)
+        gradients = clip.update(gradients, clip.init(gradients))[0]
     params, opt_state = update(
         recipe.optimizer, gradients, state.params, state.opt_state, factor, phase.rates
     )
@@ -257,8 +260,11 @@ def _advance(
     return kept, metrics | norms | {"schedule_factor": factor, "finite": finite}
 
 
-def _count(state: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+def _count(state: TrainState, metrics: Metrics, decay: float) -> tuple[TrainState, Metrics]:
+    """Ends an iteration: counters, and the running mean of the parameters where one is kept."""
     bad_steps = jnp.where(metrics["finite"], 0, state.bad_steps + 1)
+    if state.ema is not None:
+        state = state.replace(ema=running_mean(state.ema, state.params, state.step, decay))
     state = state.replace(step=state.step + 1, bad_steps=bad_steps)
     return state, metrics | {"bad_steps": bad_steps}
 

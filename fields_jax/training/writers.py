@@ -12,9 +12,12 @@ from etils import epath
 
 
 class Writers:
-    """Writes a run's numbers and pictures; silent on every process but the first."""
+    """Writes a run's numbers and pictures; silent on every process but the first.
 
-    def __init__(self, workdir: str, *, active: bool) -> None:
+    What a killed run had written of steps after `step`, where this one goes on, is dropped.
+    """
+
+    def __init__(self, workdir: str, *, active: bool, step: int = 0) -> None:
         self._active = active
         if not active:
             return
@@ -24,7 +27,8 @@ class Writers:
         # tensorboardX writes to local folders and buckets without tensorflow.
         from tensorboardX import SummaryWriter
 
-        self._events = SummaryWriter(str(root / "tensorboard"))
+        self._rewind(step)
+        self._events = SummaryWriter(str(root / "tensorboard"), purge_step=step + 1)
 
     def scalars(self, step: int, phase: str, values: Mapping[str, float]) -> None:
         """One line of JSON and one event per value. NaN and infinities become null in JSON."""
@@ -59,6 +63,16 @@ class Writers:
         if self._active:
             self._events.close()
 
+    def _rewind(self, step: int) -> None:
+        if not self._file.exists():
+            return
+        lines = self._file.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if _written_until(line, step)]
+        if len(kept) < len(lines):
+            fresh = self._file.with_name("metrics.jsonl.new")
+            fresh.write_text("".join(kept))
+            fresh.replace(self._file)
+
     def _append(self, line: str) -> None:
         if "://" in str(self._file):  # buckets cannot append
             before = self._file.read_text() if self._file.exists() else ""
@@ -66,3 +80,11 @@ class Writers:
         else:
             with self._file.open("a") as stream:
                 stream.write(line)
+
+
+def _written_until(line: str, step: int) -> bool:
+    """Whether a line is whole and of a step up to `step`."""
+    try:
+        return json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):  # a line cut off when its process was killed
+        return False

@@ -1,0 +1,55 @@
+"""One training per workdir: a lock that the system drops with its process, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fields_jax.cli import UserError
+
+LOCK_FILE = ".lock"
+# A killed process holds its lock until its memory is freed; a restart may come sooner.
+_PATIENCE = 3.0  # seconds
+
+
+@contextlib.contextmanager
+def only_run(workdir: str, *, patience: float = _PATIENCE) -> Iterator[None]:
+    """Holds a workdir for this process.
+
+    Buckets have no locks: for gs:// workdirs nothing is held, see the README.
+
+    Raises:
+      UserError: another training holds it, naming that process.
+    """
+    if "://" in str(workdir):
+        yield
+        return
+    folder = Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK_FILE, "a+") as stream:
+        deadline = time.monotonic() + patience
+        while not _try(stream):
+            if time.monotonic() > deadline:
+                stream.seek(0)
+                holder = stream.read().strip() or "another process"
+                raise UserError(
+                    f"workdir {workdir} is in use by {holder}; stop it or use another --workdir"
+                )
+            time.sleep(0.1)
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+        stream.flush()
+        yield
+
+
+def _try(stream) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

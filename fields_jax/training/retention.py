@@ -1,0 +1,83 @@
+"""Which checkpoints are kept: the last few, every K steps, and the best by a metric."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+from orbax.checkpoint.checkpoint_managers import EveryNSteps, LatestN
+
+from fields_jax.cli import UserError
+
+BEST_FILE = "best.json"
+MODES = ("min", "max")
+
+
+class KeepBest:
+    """Keeps the checkpoint before which the mean of a metric was best; an Orbax policy.
+
+    The record is WORKDIR/best.json: {"metric", "mode", "step", "value"}. It stands beside the
+    checkpoints, so that a damaged one cannot hide which was best.
+    """
+
+    def __init__(self, workdir: str, metric: str, mode: str) -> None:
+        if mode not in MODES:
+            raise UserError(f"unknown config.checkpoint.best_mode {mode!r}; known: min, max")
+        self._file = epath.Path(workdir) / BEST_FILE
+        self._metric, self._mode = metric, mode
+        self._values: list[float] = []
+        self._record = self._recall()
+
+    def add(self, metrics: Mapping[str, np.ndarray]) -> None:
+        """Takes the metrics of one step; those of a phase without this metric are ignored."""
+        if self._metric in metrics:
+            self._values.append(float(metrics[self._metric]))
+
+    def offer(self, step: int, *, write: bool) -> None:
+        """Compares the mean since the last offer; call it before the checkpoint is saved."""
+        values, self._values = self._values, []
+        if not values or not np.isfinite(value := float(np.mean(values))):
+            return
+        sign = 1 if self._mode == "min" else -1
+        if self._record and sign * value >= sign * self._record["value"]:
+            return
+        self._record = {"metric": self._metric, "mode": self._mode, "step": step, "value": value}
+        if write:
+            fresh = self._file.with_name(f"{BEST_FILE}.new")
+            fresh.write_text(json.dumps(self._record))
+            fresh.replace(self._file)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer for each checkpoint, as Orbax asks."""
+        return [self._record.get("step") == checkpoint.step for checkpoint in checkpoints]
+
+    def _recall(self) -> dict[str, Any]:
+        try:
+            record = json.loads(self._file.read_text())
+            same = (record["metric"], record["mode"]) == (self._metric, self._mode)
+            return record if same and record["step"] >= 0 and np.isfinite(record["value"]) else {}
+        except (OSError, ValueError, TypeError, KeyError):  # none yet, or damaged
+            return {}
+
+
+def make_policies(config: ConfigDict, workdir: str) -> tuple[list[Any], KeepBest | None]:
+    """The policies of `config.checkpoint`, and the one among them that wants the metrics.
+
+    Raises:
+      UserError: keep below 1, or an unknown mode.
+    """
+    options = config.checkpoint
+    if options.keep < 1:
+        raise UserError(f"config.checkpoint.keep={options.keep} keeps nothing; set 1 or more")
+    policies: list[Any] = [LatestN(options.keep)]
+    if options.keep_every:
+        policies.append(EveryNSteps(options.keep_every))
+    best = None
+    if options.best_metric:
+        best = KeepBest(workdir, options.best_metric, options.best_mode)
+        policies.append(best)
+    return policies, best

@@ -1,0 +1,190 @@
+"""Checkpoints: nothing damaged is ever taken for what was written; which ones are kept."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from fields_jax.training import checkpoint, optim, retention
+from fields_jax.training.state import create_state
+from tests.training import tiny_config
+
+STEPS = (2, 4, 6)
+RULES = dict(all=dict(match=".*", lr=0.1, b1=0.9, b2=0.999))
+
+
+def a_state(step: int):
+    """A small state whose every array depends on the step."""
+    rng = np.random.default_rng(step)
+    draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
+    networks = ("shape_encoder", "expression_encoder")
+    params = {name: {"kernel": draw(40, 30), "bias": draw(30)} for name in networks}
+    stats = {name: {"mean": draw(30)} for name in networks}
+    optimizer = optim.make_optimizer(params, RULES)
+    state = create_state(
+        {"params": params, "batch_stats": stats}, optimizer, keep_base=True, keep_ema=True
+    )
+    count = jax.numpy.asarray(step, jax.numpy.int32)
+    return jax.tree.map(jax.numpy.asarray, state.replace(step=count))
+
+
+def write(workdir, steps=STEPS, **options):
+    with checkpoint.open_manager(str(workdir), **options) as manager:
+        for step in steps:
+            meta = {"trained": ["shape_encoder"], "step": step}
+            checkpoint.save(manager, a_state(step), seed=3, meta=meta)
+        manager.wait_until_finished()
+        return sorted(manager.all_steps())
+
+
+def read(workdir):
+    with checkpoint.open_manager(str(workdir)) as manager:
+        return checkpoint.restore(manager, a_state(0))
+
+
+def same(a, b) -> bool:
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written")
+    write(folder)
+    return folder
+
+
+def test_what_is_read_is_what_was_written(written):
+    state, meta, damaged = read(written)
+    assert same(state, a_state(6)) and meta["step"] == 6 and not damaged
+
+
+def flip(file, chance):
+    content = bytearray(file.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    file.write_bytes(content)
+
+
+def truncate(file, chance):
+    file.write_bytes(file.read_bytes()[: chance.randrange(file.stat().st_size)])
+
+
+def files_of(folder, pattern):
+    return sorted(f for f in folder.rglob(pattern) if f.is_file() and f.stat().st_size)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_twenty_corruptions_none_is_silent_and_none_ends_the_run(written, tmp_path, seed):
+    """Half of them in all data files of an item (of which Orbax keeps two copies), half anywhere.
+
+    Bits are flipped and files cut short in turn.
+    """
+    chance = random.Random(seed)
+    workdir = tmp_path / "run"
+    shutil.copytree(written, workdir)
+    files = files_of(workdir / "checkpoints" / "6", "*")
+    if seed < 10:
+        item = chance.choice(("params", "batch_stats", "opt_state", "base", "ema", "counters"))
+        damaged_files = [f for f in files if f"6/{item}/" in str(f) and f.parent.name == "d"]
+    else:
+        damaged_files = [chance.choice(files)]
+    for file in damaged_files:
+        (flip, truncate)[seed % 2](file, chance)
+
+    state, meta, damaged = read(workdir)
+    assert meta["step"] == int(state.step)
+    if int(state.step) == 6:  # a file that nothing is read from
+        assert same(state, a_state(6)) and not damaged
+    else:
+        assert same(state, a_state(4))
+        assert len(damaged) == 1 and str(workdir / "checkpoints" / "6") in damaged[0]
+        assert "goes on from 4" in damaged[0]
+        assert not (workdir / "checkpoints" / "6").exists() and (workdir / "damaged").exists()
+        write(workdir, steps=(6,))  # the run comes by again
+        assert same(read(workdir)[0], a_state(6))
+    if seed < 10:
+        assert int(state.step) == 4, f"the data of {item} were damaged"
+
+
+@pytest.mark.parametrize("item", ["params", "opt_state", "ema", "data", "meta", "checksums"])
+def test_a_missing_item_is_damage(written, tmp_path, item):
+    shutil.copytree(written, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6" / item)
+    state, _, damaged = read(tmp_path / "run")
+    assert same(state, a_state(4)) and len(damaged) == 1
+
+
+def test_texts_and_folders_that_lie_are_damage(written, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(written, workdir)
+    meta = workdir / "checkpoints" / "6" / "meta" / "metadata"
+    meta.write_text(meta.read_text().replace("shape_encoder", "token_encoder"))
+    (workdir / "checkpoints" / "99").mkdir()
+    shutil.copytree(workdir / "checkpoints" / "4", workdir / "checkpoints" / "5")
+    state, _, damaged = read(workdir)
+    assert same(state, a_state(4))
+    reasons = "\n".join(damaged)
+    assert len(damaged) == 3
+    assert "meta: the checksum differs" in reasons and "written at step 4" in reasons
+
+
+def test_a_run_without_one_intact_checkpoint_says_so_and_moves_nothing(written, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(written, workdir)
+    for step in STEPS:
+        shutil.rmtree(workdir / "checkpoints" / str(step) / "params")
+    with pytest.raises(ValueError, match=r"6 is damaged .* and so are all before it; remove"):
+        read(workdir)
+    assert len(list((workdir / "checkpoints").iterdir())) == len(STEPS)
+
+
+def policies(tmp_path, **options):
+    config = tiny_config()
+    config.checkpoint.update(keep=2, **options)
+    return retention.make_policies(config, str(tmp_path))
+
+
+def test_the_last_every_third_and_the_best_are_kept(tmp_path):
+    chosen, best = policies(tmp_path, keep_every=3, best_metric="loss", best_mode="min")
+    with checkpoint.open_manager(str(tmp_path), policies=chosen) as manager:
+        for step, loss in enumerate((9.0, 1.0, 5.0, 4.0, 6.0, 2.0, 3.0, 3.0), start=1):
+            best.add({"loss": np.float32(loss)})
+            best.offer(step, write=True)
+            meta = {"trained": [], "step": step}
+            checkpoint.save(manager, a_state(step), seed=0, meta=meta)
+        manager.wait_until_finished()
+        assert sorted(manager.all_steps()) == [2, 3, 6, 7, 8]
+    record = json.loads((tmp_path / "best.json").read_text())
+    assert record == {"metric": "loss", "mode": "min", "step": 2, "value": 1.0}
+
+
+def test_the_best_is_remembered_and_a_damaged_record_is_no_record(tmp_path):
+    def preserved(offers):
+        (*_, best), _ = policies(tmp_path, best_metric="accuracy", best_mode="max")
+        for step, value in offers:
+            best.add({"accuracy": value})
+            best.add({"other": 100.0})
+            best.offer(step, write=True)
+        steps = [SimpleNamespace(step=step) for step in range(6)]
+        return [s for s in range(6) if best.should_preserve(steps, context=None)[s]]
+
+    assert preserved([(1, 0.2), (2, 0.8), (3, 0.5)]) == [2]
+    assert preserved([(4, 0.7)]) == [2]
+    (tmp_path / "best.json").write_text('{"metric": "accur')
+    assert preserved([(4, 0.7), (5, float("nan"))]) == [4]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(dict(best_metric="loss", best_mode="most"), "best_mode 'most'"), (dict(keep=0), "keep=0")],
+)
+def test_impossible_retention_is_refused_by_name(tmp_path, options, message):
+    config = tiny_config()
+    config.checkpoint.update(options)
+    with pytest.raises(ValueError, match=message):
+        retention.make_policies(config, str(tmp_path))
