@@ -36,7 +36,12 @@ ALLOWED = {
     "fields_jax.training.parallel": ("types",),
     "fields_jax.training.metrics": ("types",),
     "fields_jax.training.writers": ("types",),
-    "fields_jax.training.checkpoint": ("types", "cli", "models", "training.state"),
+    "fields_jax.training.integrity": (),
+    "fields_jax.training.lock": ("cli",),
+    "fields_jax.training.stop": ("cli",),
+    "fields_jax.training.checkpoint": (
+        *("types", "cli", "models", "training.integrity", "training.state"),
+    ),
     "fields_jax.training.recipe": ("types", "render", "models", "losses"),
     "fields_jax.training.forward": ("types", "flame", "render", "losses", "training.recipe"),
     "fields_jax.training.step": (

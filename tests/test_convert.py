@@ -372,7 +372,7 @@ def test_emocas_network_is_read_out_of_a_lightning_checkpoint(tmp_path):
 
     with pytest.raises(UserError, match="holds ResNet-50, not VGG16"):
         checkpoint.read_frozen(target, "VGG16")
-    with pytest.raises(UserError, match=r"none does not exist; it should hold VGG16"):
+    with pytest.raises(UserError, match=r"none holds no checkpoint; it should hold VGG16"):
         checkpoint.read_frozen(str(tmp_path / "none"), "VGG16")
     with pytest.raises(UserError, match=r"names omegaconf\.DictConfig, pytorch_l"):
         networks.convert_smirk(str(path), str(tmp_path / "smirk"))
