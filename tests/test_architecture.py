@@ -38,6 +38,7 @@ ALLOWED = {
         *("types", "cli", "flame", "render", "models", "evaluation", "evaluate"),
         "training.checkpoint",
     ),
+    "fields_jax.fitting": ("types", "flame", "render"),
     "fields_jax.convert": ("types", "cli", "flame"),
     "fields_jax.convert.networks": ("cli", "convert", "models", "training.checkpoint", "configs"),
     "fields_jax.train": ("cli", "flame", "training"),
