@@ -24,7 +24,7 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
         set_encoder_rates(config, 2.5e-4, pose_head=2.5e-4)
     else:
         set_encoder_rates(config, 1e-3, pose_head=1e-4)
-    config.optim.rules.synthesizer.lr = 1e-3 if full else 4e-3
+    config.optim.rules.synthesizer.lr = 1e-3 if full else 1e-2
     config.optim.rules.emotion.lr = 1e-3
     if full:
         config.optim.period = 3125  # one epoch of 50,000 samples at batch 16
@@ -73,11 +73,11 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
                     region_l1=1.0,
                     perceptual=10.0,
                     emotion_feature=1.0,
-                    token=5.0,
+                    token=5.0 if full else 0.5,
                     cycle_expression=1.0,
                     cycle_jaw=10.0,
                     cycle_eyelid=10.0,
-                    cycle_token=1.0,
+                    cycle_token=1.0 if full else 0.1,
                     cycle_shape=1.0,
                 ),
             ),

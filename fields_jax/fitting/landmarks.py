@@ -17,7 +17,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from fields_jax.fitting import parameters
-from fields_jax.fitting.least_squares import Solution, minimise
+from fields_jax.fitting.least_squares import minimise
 from fields_jax.fitting.parameters import PLACE, POSE, Layout
 from fields_jax.fitting.view import (
     COUNTS,
@@ -32,6 +32,11 @@ from fields_jax.fitting.view import (
 from fields_jax.types import FlameCoefficients, FlameModel
 
 SETS = {f"landmarks_{count}": count for count in COUNTS}
+# First and last outlier threshold of each round, in units of the settings' final one. The mean face
+# is far from any, hence the loose ones of placing.
+_PLACING = ((40.0, 8.0), (8.0, 8.0))
+_REFINING = ((8.0, 2.0), (2.0, 1.0), (1.0, 1.0))
+_SETTLED = 0.01  # share of the cost that the steps of the last round may still gain
 _BATCHES = (1, 8, 32)  # faces solved at a time; others are padded to the next
 
 
@@ -169,19 +174,20 @@ def _fit_one(rigs: LandmarkRigs, points, weights, layout: Layout, settings: FitS
     enough = jnp.sum(seen > 0) >= settings.min_points
     face = _Face(rigs, jnp.where(finite[:, None], points, 0.0), seen, layout, settings)
 
-    x = face.placed()
-    for loosest, tightest in ((8.0, 2.0), (2.0, 1.0), (1.0, 1.0)):
-        solution = face.refined(x, jnp.geomspace(loosest, tightest, settings.steps))
-        x = solution.parameters
+    x, history = jax.lax.scan(face.refined, face.placed(), _scales(_REFINING, settings.steps))
     x = jnp.where(enough, x, jnp.zeros_like(x))
     shares = [jnp.where(enough, share, jnp.nan) for share in face.residual_shares(x)]
-    settled = solution.history[0] - solution.cost <= 0.01 * solution.cost
+    settled = history[-1, 0] - history[-1, -1] <= _SETTLED * history[-1, -1]
     return Fit(
         parameters.unpack(layout, x),
         *shares,
         converged=settled & enough,
         valid=enough & jnp.all(finite | ~given),
     )
+
+
+def _scales(rounds: tuple[tuple[float, float], ...], steps: int) -> Float[np.ndarray, "R K"]:
+    return np.stack([np.geomspace(*ends, steps, dtype=np.float32) for ends in rounds])
 
 
 @struct.dataclass
@@ -198,10 +204,8 @@ class _Face:
         """Pose, camera and jaw of the mean face, the best of several starts."""
 
         def search(yaw):
-            x = self.start(yaw)
-            for loosest, tightest in ((40.0, 8.0), (8.0, 8.0)):
-                scales = jnp.geomspace(loosest, tightest, self.settings.place_steps)
-                x = self.moved(x, scales)
+            scales = _scales(_PLACING, self.settings.place_steps)
+            x, _ = jax.lax.scan(self.moved, self.start(yaw), scales)
             return x, self.residual_shares(x)[0]
 
         yaws = jnp.deg2rad(jnp.asarray(self.settings.yaws, self.points.dtype))
@@ -229,7 +233,7 @@ class _Face:
         gap = centre - jnp.sum(weight * projected(seen, x), axis=0)
         return x.at[4:6].set(gap * jnp.array([1, -1], x.dtype))
 
-    def moved(self, x: Float[Array, " P"], scales: Float[Array, " K"]) -> Float[Array, " P"]:
+    def moved(self, x: Float[Array, " P"], scales: Float[Array, " K"]) -> tuple[Array, None]:
         """A round of pose, camera and jaw alone."""
         seen, weights, unit = self.round(x)
         prior = jax.tree.map(lambda leaf: leaf[PLACE], parameters.prior(self.layout, x.dtype))
@@ -237,10 +241,12 @@ class _Face:
         def residuals(place):
             return (projected(seen, x.at[PLACE].set(place)) - self.points) / unit
 
-        return x.at[PLACE].set(minimise(residuals, x[PLACE], prior, weights, scales).parameters)
+        scales = self.settings.outlier * scales
+        solution = minimise(residuals, x[PLACE], prior, weights, scales)
+        return x.at[PLACE].set(solution.parameters), None
 
-    def refined(self, x: Float[Array, " P"], scales: Float[Array, " K"]) -> Solution:
-        """A round of all unknowns; scales are relative to the outlier threshold."""
+    def refined(self, x: Float[Array, " P"], scales: Float[Array, " K"]) -> tuple[Array, Array]:
+        """A round of all unknowns, and its costs."""
         seen, weights, unit = self.round(x)
 
         def residuals(x):
@@ -252,7 +258,8 @@ class _Face:
 
         prior = parameters.prior(self.layout, x.dtype)
         scales = self.settings.outlier * scales
-        return minimise(residuals, x, prior, weights, scales, linearise)
+        solution = minimise(residuals, x, prior, weights, scales, linearise)
+        return solution.parameters, solution.history
 
     def round(self, x: Float[Array, " P"]) -> tuple[View, Float[Array, "376"], Float[Array, ""]]:
         """What stays fixed in a round: the view, the weights, a landmark's noise in the image."""

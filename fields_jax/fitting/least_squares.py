@@ -103,7 +103,7 @@ def minimise(
 def geman_mcclure_weight(
     squared: Float[Array, "*N"], scale: Float[Array, ""] | float
 ) -> Float[Array, "*N"]:
-    """Derivative of rho(s) at s = `squared`: 1 for small residuals, toward 0 for outliers."""
+    """Derivative of rho by s at s = `squared`: 1 for small residuals, toward 0 for outliers."""
     return (1 + squared / scale**2) ** -2
 
 

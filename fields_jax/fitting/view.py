@@ -100,8 +100,8 @@ def _visibility(rigs: LandmarkRigs, rotation: Float[Array, "3 3"]) -> Float[Arra
     """Weights by how far each point has turned away.
 
     A point's direction from the head's axis tells, not its normal, which on lips and lids points
-    up or down. The contour lies on the outline at any pose. Of the 203 the subset of the yaw
-    counts, as in training.
+    up or down. The contour lies on the outline at any pose. Of the 203 the yaw's subset counts, as
+    in training.
     """
     facing = jnp.dot(rigs.outward, rotation[2], precision=jax.lax.Precision.HIGHEST)
     weight = jnp.clip(facing / _FULL_FACING, _LEAST, 1.0).at[:_CONTOUR].set(1.0)
@@ -120,7 +120,7 @@ def projected(seen: View, x: Float[Array, " P"]) -> Float[Array, "376 2"]:
 def projected_with_jacobian(
     seen: View, x: Float[Array, " P"]
 ) -> tuple[Float[Array, "376 2"], Float[Array, "376 2 P"]]:
-    """The same and its derivative: closed for the many coefficients, forward for the rest."""
+    """The same and its derivative, for the many coefficients in closed form."""
 
     def by_motion(motion):
         points = projected(seen, x.at[MOTION].set(motion))
