@@ -29,7 +29,7 @@ from fields_jax.cli import UserError, run
 from fields_jax.evaluation import geometry, summary
 from fields_jax.evaluation.predict import predict, reconstruct, spread
 from fields_jax.flame.io import resolve_head
-from fields_jax.training.checkpoint import Inference, load_inference
+from fields_jax.training.checkpoint import Inference, check_head, load_inference
 from fields_jax.types import FieldsOutput, FlameModel
 
 FORMAT = 1  # of evaluation.json
@@ -62,6 +62,7 @@ def define_flags() -> None:
     flags.DEFINE_string("head", "", "head .npz (default: the one the model was trained with)")
     flags.DEFINE_string("sources", "", "NAME,NAME sets to score (default: those trained on)")
     flags.DEFINE_string("data_root", "", "folder of the sets (default: that of the training)")
+    flags.DEFINE_bool("ema", False, "score the mean of the parameters (config.ema)")
 
 
 def main(argv: list[str]) -> None:
@@ -80,6 +81,7 @@ def main(argv: list[str]) -> None:
         head=chosen.head,
         sources=chosen.sources,
         data_root=chosen.data_root,
+        ema=chosen.ema,
     )
     print(table(scores))
     print(f"written: {out} and predictions.npz beside it")
@@ -93,6 +95,7 @@ def evaluate_workdir(
     head: str = "",
     sources: str = "",
     data_root: str = "",
+    ema: bool = False,
 ) -> dict:
     """Scores the latest checkpoint of a workdir; writes JSON to `out` and the .npz beside it.
 
@@ -103,6 +106,7 @@ def evaluate_workdir(
       head: path of a head; empty: that of the run's config.
       sources: "NAME,NAME", the sets to score; empty: those of the run's config.
       data_root: folder of the sets; empty: that of the run's config.
+      ema: score the mean of the parameters (config.ema).
 
     Returns:
       What the JSON file holds.
@@ -111,7 +115,7 @@ def evaluate_workdir(
       UserError: no checkpoint, data or tensorflow; or another head than in training.
       ValueError: the model predicts something that is not finite.
     """
-    inference = load_inference(workdir)
+    inference = load_inference(workdir, ema=ema)
     if sources:
         inference.config.evaluation.sources = sources
     if data_root:
@@ -119,7 +123,7 @@ def evaluate_workdir(
     if cache := inference.config.get("compilation_cache"):
         jax.config.update("jax_compilation_cache_dir", cache)
     model = resolve_head(head or inference.config.head)
-    _check_head(inference, model)
+    check_head(inference, model)
     scores, arrays = evaluate(inference, model, split)
     scores = {"format": FORMAT, "workdir": str(workdir)} | scores
     file = epath.Path(out)
@@ -213,16 +217,6 @@ def table(scores: dict[str, Any]) -> str:
     ]
     title = f"stage {scores['stage']}, step {scores['step']}, {scores['split']} split"
     return "\n".join([title, *lines, _LEGEND])
-
-
-def _check_head(inference: Inference, head: FlameModel) -> None:
-    """Coefficients mean something only with the head they were learnt for."""
-    trained = inference.meta.get("head")  # converted checkpoints name none
-    if trained and trained["sha256"] != head.sha256:
-        raise UserError(
-            f"the model was trained with head {trained['name']} {trained['version']}, this is "
-            f"{head.name} {head.version} of other content; name the right one with --head=HEAD.npz"
-        )
 
 
 def _apply(model: Any, variables: Any, image: jax.Array) -> FieldsOutput:

@@ -27,7 +27,14 @@ ALLOWED = {
     "fields_jax.training.parallel": ("types",),
     "fields_jax.training.metrics": ("types",),
     "fields_jax.training.writers": ("types",),
-    "fields_jax.training.checkpoint": ("types", "cli", "models", "training.state"),
+    "fields_jax.training.checkpoint": (
+        *("types", "cli", "models"),
+        *("training.state", "training.integrity"),
+    ),
+    "fields_jax.training.integrity": (),
+    "fields_jax.training.lock": ("cli",),
+    "fields_jax.training.stop": ("cli",),
+    "fields_jax.training.retention": ("cli",),
     "fields_jax.training.step": (
         *("types", "flame", "render", "models", "losses"),
         *("training.optim", "training.state"),
@@ -40,6 +47,7 @@ ALLOWED = {
     ),
     "fields_jax.convert": ("types", "cli", "flame"),
     "fields_jax.convert.networks": ("cli", "convert", "models", "training.checkpoint", "configs"),
+    "fields_jax.export": ("types", "cli", "flame", "models", "training.checkpoint"),
     "fields_jax.train": ("cli", "flame", "training"),
     "fields_jax.evaluate": ("types", "cli", "flame", "evaluation", "training.checkpoint"),
     "data_pipelines": ("fields_jax.flame", "fields_jax.render", "fields_jax.types"),

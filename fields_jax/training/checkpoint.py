@@ -28,6 +28,7 @@ from fields_jax.cli import UserError
 from fields_jax.models.fields import FieldsModel, build_model, variable_shapes
 from fields_jax.training.integrity import DamagedError, json_checksum, tree_checksum, verify
 from fields_jax.training.state import TrainState
+from fields_jax.types import FlameModel
 
 PyTree = Any
 CONFIG_FILE = "config.json"
@@ -80,7 +81,7 @@ def open_manager(workdir: str, *, policies: Sequence = ()) -> ocp.CheckpointMana
 
 def open_reader(workdir: str) -> ocp.CheckpointManager:
     """A manager that changes nothing: a training may be writing to the same workdir."""
-    options = ocp.CheckpointManagerOptions(read_only=True, create=False)
+    options = ocp.CheckpointManagerOptions(create=False, cleanup_tmp_directories=False)
     return ocp.CheckpointManager(_absolute(workdir) / "checkpoints", options=options)
 
 
@@ -205,6 +206,20 @@ def load_inference(workdir: str, *, ema: bool = False) -> Inference:
             logging.warning("checkpoint %s is damaged (%s): takes %d", folder, reason, step)
     variables = {"params": found["ema" if ema else "params"], "batch_stats": found["batch_stats"]}
     return Inference(config, model, variables, step, found["meta"])
+
+
+def check_head(inference: Inference, head: FlameModel) -> None:
+    """Coefficients mean something only with the head they were learnt for.
+
+    Raises:
+      UserError: the checkpoint was trained with another head.
+    """
+    trained = inference.meta.get("head")  # converted checkpoints name none
+    if trained and trained["sha256"] != head.sha256:
+        raise UserError(
+            f"the model was trained with head {trained['name']} {trained['version']}, this is "
+            f"{head.name} {head.version} of other content; name the right one with --head=HEAD.npz"
+        )
 
 
 def read_config(workdir: str) -> ConfigDict | None:
