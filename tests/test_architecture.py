@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "evaluate", "report")  # may import data_pipelines, lazily or not
+COMMANDS = ("train", "evaluate", "report", "tools")  # may import data_pipelines, lazily or not
 
 # What each module or package of ours may import of ours. The longest matching name decides.
 ALLOWED = {
@@ -48,6 +48,7 @@ ALLOWED = {
     "fields_jax.convert": ("types", "cli", "flame"),
     "fields_jax.convert.networks": ("cli", "convert", "models", "training.checkpoint", "configs"),
     "fields_jax.export": ("types", "cli", "flame", "models", "training.checkpoint"),
+    "fields_jax.tools": ("types", "cli", "flame", "models", "training"),
     "fields_jax.train": ("cli", "flame", "training"),
     "fields_jax.evaluate": ("types", "cli", "flame", "evaluation", "training.checkpoint"),
     "data_pipelines": ("fields_jax.flame", "fields_jax.render", "fields_jax.types"),
