@@ -63,6 +63,7 @@ def define_flags() -> None:
     flags.DEFINE_string("head", "", "head .npz (default: the one the model was trained with)")
     flags.DEFINE_string("sources", "", "NAME,NAME sets to score (default: those trained on)")
     flags.DEFINE_string("data_root", "", "folder of the sets (default: that of the training)")
+    flags.DEFINE_bool("ema", False, "score the mean of the parameters (config.ema)")
 
 
 def main(argv: list[str]) -> None:
@@ -81,6 +82,7 @@ def main(argv: list[str]) -> None:
         head=chosen.head,
         sources=chosen.sources,
         data_root=chosen.data_root,
+        ema=chosen.ema,
     )
     print(table(scores))
     print(f"written: {out} and predictions.npz beside it")
@@ -94,6 +96,7 @@ def evaluate_workdir(
     head: str = "",
     sources: str = "",
     data_root: str = "",
+    ema: bool = False,
 ) -> dict:
     """Scores the latest checkpoint of a workdir; writes JSON to `out` and the .npz beside it.
 
@@ -104,6 +107,7 @@ def evaluate_workdir(
       head: path of a head; empty: that of the run's config.
       sources: "NAME,NAME", the sets to score; empty: those of the run's config.
       data_root: folder of the sets; empty: that of the run's config.
+      ema: score the mean of the parameters (config.ema).
 
     Returns:
       What the JSON file holds.
@@ -112,7 +116,7 @@ def evaluate_workdir(
       UserError: no checkpoint, data or tensorflow; or another head than in training.
       ValueError: the model predicts something that is not finite.
     """
-    inference = load_inference(workdir)
+    inference = load_inference(workdir, ema=ema)
     if sources:
         inference.config.evaluation.sources = sources
     if data_root:

@@ -20,7 +20,8 @@ from ml_collections import ConfigDict, config_flags
 
 from fields_jax.cli import UserError, run
 from fields_jax.flame.io import resolve_head
-from fields_jax.training import loop
+from fields_jax.training import loop, setup
+from fields_jax.training.overview import describe_run
 
 
 def define_flags() -> None:
@@ -28,6 +29,7 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "config file, e.g. configs/stage2.py")
     flags.DEFINE_string("workdir", None, "where to write (default: runs/stage<N>[-full])")
     flags.DEFINE_string("head", None, "head .npz; the same as --config.head")
+    flags.DEFINE_bool("dry_run", False, "print what would be trained, by which losses, and stop")
 
 
 def main(argv: list[str]) -> int:
@@ -45,6 +47,9 @@ def main(argv: list[str]) -> int:
     if config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
     head = resolve_head(config.head)
+    if chosen.dry_run:
+        print(describe_run(config, setup.plan(config, head)))
+        return 0
     pipeline = _import_pipeline()
     prepare_data(config)
     meta = dict(

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 COMMANDS = (  # may import data_pipelines, lazily or not
     *("train", "evaluate", "report"),
-    *("reconstruct", "fit", "doctor", "photo_commands"),
+    *("reconstruct", "fit", "doctor", "photo_commands", "tools"),
 )
 
 # Modules of data_pipelines that commands of the core import.
@@ -44,6 +44,7 @@ ALLOWED = {
     ),
     "fields_jax.training.recipe": ("types", "render", "models", "losses"),
     "fields_jax.training.forward": ("types", "flame", "render", "losses", "training.recipe"),
+    "fields_jax.training.retention": ("cli",),
     "fields_jax.training.step": (
         *("types", "losses"),
         *("training.forward", "training.optim", "training.recipe", "training.state"),
@@ -57,6 +58,8 @@ ALLOWED = {
     "fields_jax.fitting": ("types", "flame", "render"),
     "fields_jax.convert": ("types", "cli", "flame"),
     "fields_jax.convert.networks": ("cli", "convert", "models", "training.checkpoint", "configs"),
+    "fields_jax.export": ("types", "cli", "flame", "models", "training.checkpoint"),
+    "fields_jax.tools": ("types", "cli", "flame", "models", "training"),
     "fields_jax.train": ("cli", "flame", "training"),
     "fields_jax.evaluate": (
         *("types", "cli", "flame", "render", "evaluation"),

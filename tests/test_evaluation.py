@@ -370,7 +370,7 @@ def test_a_perfect_model_scores_perfectly(bench, head, capsys):
 
 
 def test_a_workdir_gets_its_scores_and_predictions(bench, head, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluate, "load_inference", lambda workdir: bench())
+    monkeypatch.setattr(evaluate, "load_inference", lambda workdir, **_: bench())
     monkeypatch.setattr(evaluate, "resolve_head", {"": head}.get)
     out = tmp_path / "new" / "evaluation.json"
     scores = evaluate.evaluate_workdir("runs/x", str(out))
@@ -384,7 +384,7 @@ def test_a_workdir_gets_its_scores_and_predictions(bench, head, monkeypatch, tmp
 def test_another_head_than_in_training_is_refused(bench, head, monkeypatch, tmp_path):
     inference = bench()
     inference.meta["head"] = {"name": "flame", "version": "2020", "sha256": "1"}
-    monkeypatch.setattr(evaluate, "load_inference", lambda workdir: inference)
+    monkeypatch.setattr(evaluate, "load_inference", lambda workdir, **_: inference)
     monkeypatch.setattr(evaluate, "resolve_head", lambda path: head)
     with pytest.raises(UserError, match="trained with head flame 2020, this is cube 0"):
         evaluate.evaluate_workdir("runs/x", str(tmp_path / "evaluation.json"))

@@ -9,8 +9,12 @@ import pytest
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fields_jax.models.fields import build_model, variable_shapes
 from fields_jax.render import antialias, interpolate, rasterize
+from fields_jax.tools import aot_compile
+from tests.heads import random_head
 from tests.meshes import posed_spheres
+from tests.training import tiny_config
 
 pytestmark = pytest.mark.tpu_aot
 
@@ -42,3 +46,26 @@ def test_rasteriser_and_its_gradients_compile_for_a_v5e(mesh):
 
     index = jax.jit(lambda v: rasterize(v, faces, size).face_index, in_shardings=sharding)
     assert "sort" in index.lower(vertices).compile().as_text()
+
+
+@pytest.mark.parametrize(
+    ("phase", "programs"),
+    [
+        ("A", ["reconstruction"]),
+        pytest.param("B", ["reconstruction", "synthesizer", "encoders"], marks=pytest.mark.slow),
+    ],
+)
+def test_the_training_step_compiles_for_four_chips_with_what_it_needs(mesh, phase, programs):
+    """Gradients are what is reduced, and the state is donated."""
+    config, head = tiny_config(batch_size=8), random_head()
+    report = aot_compile.compile_programs(config, head, mesh.devices.ravel(), names=[phase])
+    assert report["devices"] == 4 and report["batch_per_device"] == 2
+    assert list(report["programs"]) == [f"{phase}/{name}" for name in programs]
+    for name, program in report["programs"].items():
+        assert 0 < program["memory_gib"] < 1 and program["gflops"] > 0, name
+        assert program["shared_bytes"] > 0.9 * program["outputs_bytes"], name
+    shapes = variable_shapes(build_model(config))["params"]
+    trained = config.phases[phase].train
+    gradients = sum(4 * x.size for name in trained for x in jax.tree.leaves(shapes[name]))
+    reduced = 1e6 * report["programs"][f"{phase}/reconstruction"]["collective_mbytes"]
+    assert gradients <= reduced < 1.5 * gradients

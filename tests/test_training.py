@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 
 from fields_jax.losses import table
-from fields_jax.training import optim, parallel, setup
+from fields_jax.models.fields import variable_shapes
+from fields_jax.training import optim, overview, parallel, setup
 from fields_jax.training.forward import emotion_features
 from fields_jax.training.loop import map_iteration
 from fields_jax.training.recipe import Phase
@@ -252,6 +254,21 @@ def test_a_config_that_does_not_fit_is_refused_by_name(key, value, message, tiny
         config.update_from_flattened_dict({key: value})
     with pytest.raises(ValueError, match=message):
         setup.plan(config, tiny_head)
+
+
+def test_the_overview_names_every_parameter_term_and_source(tiny_head):
+    config = tiny_config()
+    plan = setup.plan(config, tiny_head)
+    text = overview.describe_run(config, plan)
+    rows = {line.split()[0]: line for line in text.splitlines() if line}
+    assert table.LOSSES.keys() <= overview.SOURCES.keys()
+    shapes = jax.tree.leaves(variable_shapes(plan.recipe.model)["params"])
+    assert f"{sum(math.prod(x.shape) for x in shapes):,}" in rows["all"]
+    assert "frozen" in rows["synthesizer"] and "0.004, cycle at even steps" in rows["synthesizer"]
+    assert rows["pose_encoder"].count("frozen") == 2
+    assert rows["perceptual"].split()[1:3] == ["-", "off"]
+    assert rows["landmark_203"].split()[1:3] == ["500", "500"] and "TEASER" in rows["landmark_203"]
+    assert "steps 0..3500" in text and "perceptual loss is off" in text
 
 
 def test_an_unknown_loss_is_refused_by_name(tiny_head):

@@ -151,7 +151,7 @@ class TokenEncoder(Encoder):
         tokens = []
         for k, (x, grid) in enumerate(zip((deepest, *shallow[::-1]), TOKEN_GRIDS, strict=True)):
             # Channels first before flattening: the order of the reference's weights.
-            x = average_pool(x, grid).transpose(0, 3, 1, 2).reshape(len(x), -1)
+            x = average_pool(x, grid).transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
             tokens.append(
                 linear(x.shape[-1], self.token_dim, name=f"token_layers_{k}_0", **_HEAD)(x)
             )

@@ -81,7 +81,7 @@ def open_manager(workdir: str, *, policies: Sequence = ()) -> ocp.CheckpointMana
 
 def open_reader(workdir: str) -> ocp.CheckpointManager:
     """A manager that changes nothing: a training may be writing to the same workdir."""
-    options = ocp.CheckpointManagerOptions(read_only=True, create=False)
+    options = ocp.CheckpointManagerOptions(create=False, cleanup_tmp_directories=False)
     return ocp.CheckpointManager(_absolute(workdir) / "checkpoints", options=options)
 
 

@@ -252,24 +252,9 @@ def map_iteration(
 
     The parity of `step` decides the cycle's turn.
     """
-    bound = dict(recipe=recipe, phase=phase, axis_name=parallel.AXIS)
-    reconstruct = parallel.map_step(
-        functools.partial(reconstruction_step, **bound),
-        inputs=(False, True, False, False),
-        outputs=(False, False, True),
-        how=how,
-        devices=devices,
-    )
-    cycles = [
-        parallel.map_step(
-            functools.partial(cycle_step, turn=turn, **bound),
-            inputs=(False, True, True, False, False, False),
-            outputs=(False, False),
-            how=how,
-            devices=devices,
-        )
-        for turn in (TURNS if phase.cycle else ())
-    ]
+    programs = map_programs(recipe, phase, how=how, devices=devices)
+    reconstruct = programs.pop("reconstruction")
+    cycles = list(programs.values())
 
     def iterate(step, state, batch, rng, assets):
         state, metrics, output = reconstruct(state, batch, rng, assets)
@@ -279,3 +264,28 @@ def map_iteration(
         return state, metrics
 
     return iterate
+
+
+def map_programs(
+    recipe: Recipe, phase: Phase, *, how: str, devices: Sequence[jax.Device] | None = None
+) -> dict[str, Callable]:
+    """The programs that an iteration of a phase is made of: reconstruction, then the turns."""
+    bound = dict(recipe=recipe, phase=phase, axis_name=parallel.AXIS)
+    reconstruct = parallel.map_step(
+        functools.partial(reconstruction_step, **bound),
+        inputs=(False, True, False, False),
+        outputs=(False, False, True),
+        how=how,
+        devices=devices,
+    )
+    cycles = {
+        turn: parallel.map_step(
+            functools.partial(cycle_step, turn=turn, **bound),
+            inputs=(False, True, True, False, False, False),
+            outputs=(False, False),
+            how=how,
+            devices=devices,
+        )
+        for turn in (TURNS if phase.cycle else ())
+    }
+    return {"reconstruction": reconstruct} | cycles

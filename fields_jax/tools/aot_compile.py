@@ -1,0 +1,207 @@
+r"""Compiles the training step for TPUs that are not there and says what it would need.
+
+    pip install fields_jax[tpu]
+    python -m fields_jax.tools.aot_compile --config=configs/stage2.py:full --topology=v5e:4x4
+
+Prints one JSON object: for each program of each phase the memory of a device, FLOPs and bytes of a
+step on it (the compiler's own count), and the bytes that its collectives carry. The step is mapped
+by shard_map over all chips of the topology; --config.batch_size is over all of them.
+`--topology=cpu` compiles for the devices of this host instead.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict, config_flags
+
+from data_pipelines.spec import batch_spec, training_arrays
+from fields_jax.cli import UserError, run
+from fields_jax.flame.io import resolve_head
+from fields_jax.models.fields import variable_shapes
+from fields_jax.training import loop, parallel, setup
+from fields_jax.training.state import create_state
+from fields_jax.training.step import Phase
+from fields_jax.types import FlameModel
+
+# Bytes of an element, by XLA's names of types.
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
+_COLLECTIVE = re.compile(
+    r"= (?P<shape>[^=]*?) (all-reduce|all-gather|reduce-scatter|all-to-all)(-start)?\("
+)
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
+
+
+def define_flags() -> None:
+    """The flags of the command; see the module's docstring."""
+    config_flags.DEFINE_config_file("config", None, "config file, e.g. configs/stage2.py:full")
+    flags.DEFINE_string("topology", "v5e:4x4", "TPU generation and shape, or cpu")
+    flags.DEFINE_list("phases", [], "phases to compile (default: all)")
+    flags.DEFINE_string("out", "", "JSON file to write besides printing")
+
+
+def main(argv: list[str]) -> None:
+    """The command."""
+    chosen = flags.FLAGS
+    if len(argv) > 1:
+        raise UserError(f"unexpected argument {argv[1]!r}; see --help")
+    if chosen.config is None:
+        raise UserError("name a config, e.g. --config=configs/stage2.py:full")
+    head = resolve_head(chosen.config.head)
+    report = compile_programs(
+        chosen.config, head, find_devices(chosen.topology), names=chosen.phases
+    )
+    text = json.dumps({"topology": chosen.topology} | report, indent=1)
+    print(text)
+    if chosen.out:
+        with open(chosen.out, "w") as stream:
+            stream.write(text)
+
+
+def find_devices(topology: str) -> Sequence[Any]:
+    """The devices of a topology that need not be there.
+
+    Raises:
+      UserError: no libtpu, or a topology it does not know.
+    """
+    if topology == "cpu":
+        return jax.devices("cpu")
+    try:
+        return topologies.get_topology_desc(topology, platform="tpu").devices
+    except Exception as error:  # libtpu's are of many types
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"cannot compile for topology {topology!r} ({reason[:200]}); name one like v5e:4x4, "
+            "and install the compiler: pip install 'fields_jax[tpu]'"
+        ) from error
+
+
+def compile_programs(
+    config: ConfigDict, head: FlameModel, devices: Sequence[Any], *, names: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Compiles every program of the chosen phases; nothing is run and no array is made.
+
+    Args:
+      config: of the training.
+      head: the FLAME model.
+      devices: over which the step is mapped.
+      names: of phases; none: all.
+
+    Raises:
+      UserError: an unknown phase, or a batch that the devices cannot share.
+    """
+    if config.batch_size % len(devices):
+        raise UserError(
+            f"config.batch_size {config.batch_size} is not divisible by {len(devices)} devices"
+        )
+    config.init_from = config.init_from or "given"  # compiled as if started from stage 1
+    plan = setup.plan(config, head)
+    unknown = sorted(set(names) - {phase.name for phase in plan.phases})
+    if unknown:
+        raise UserError(f"unknown phase {unknown[0]!r} in --phases")
+    found = {}
+    for phase in plan.phases:
+        if not names or phase.name in names:
+            arguments = _arguments(config, plan, phase, devices)
+            programs = loop.map_programs(plan.recipe, phase, how="shard_map", devices=devices)
+            found |= {
+                f"{phase.name}/{name}": _measure(program, arguments[name])
+                for name, program in programs.items()
+            }
+    return dict(
+        devices=len(devices),
+        kind=devices[0].device_kind,
+        batch_size=config.batch_size,
+        batch_per_device=config.batch_size // len(devices),
+        image_size=config.image_size,
+        dtype=config.model.dtype,
+        programs=found,
+    )
+
+
+def collective_bytes(text: str) -> int:
+    """Bytes of the results of all collectives in the text of a compiled program."""
+    text = re.sub(r"/\*.*?\*/", "", text)  # tuples count their members in comments
+    shapes = [match["shape"] for match in _COLLECTIVE.finditer(text)]
+    return sum(
+        _BYTES.get(kind, 4) * math.prod(int(n) for n in sizes.split(",") if n)
+        for shape in shapes
+        for kind, sizes in _ARRAY.findall(shape)
+    )
+
+
+def _measure(program: Callable, arguments: tuple) -> dict[str, float]:
+    began = time.monotonic()
+    compiled = program.lower(*arguments).compile()
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    sizes = dict(
+        arguments_bytes=memory.argument_size_in_bytes,
+        outputs_bytes=memory.output_size_in_bytes,
+        shared_bytes=memory.alias_size_in_bytes,  # donated: counted in both of the above
+        temporary_bytes=memory.temp_size_in_bytes,
+        program_bytes=memory.generated_code_size_in_bytes,
+    )
+    total = sum(sizes.values()) - 2 * sizes["shared_bytes"]
+    return sizes | dict(
+        memory_gib=round(total / 2**30, 3),
+        gflops=round(cost.get("flops", 0.0) / 1e9, 2),
+        gbytes_accessed=round(cost.get("bytes accessed", 0.0) / 1e9, 3),
+        collective_mbytes=round(collective_bytes(compiled.as_text()) / 1e6, 3),
+        compile_seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _arguments(
+    config: ConfigDict, plan: setup.Plan, phase: Phase, devices: Sequence[Any]
+) -> dict[str, tuple]:
+    """Shapes and shardings of the arguments of each program of a phase."""
+    mesh = Mesh(np.asarray(devices), (parallel.AXIS,))
+    split = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
+
+    def everywhere(tree):
+        return parallel.replicated_shapes(jax.eval_shape(lambda: tree), devices)
+
+    state = jax.eval_shape(
+        lambda variables: create_state(
+            variables,
+            plan.recipe.optimizer,
+            keep_base=plan.keep_base,
+            keep_ema=bool(config.ema),
+        ),
+        variable_shapes(plan.recipe.model),
+    )
+    state = parallel.replicated_shapes(state, devices)
+    sizes = dict(n_expression=config.model.n_expression, n_shape=config.model.n_shape)
+    fields = training_arrays(batch_spec(config.batch_size, config.image_size, **sizes))
+    batch = {
+        name: jax.ShapeDtypeStruct(field.shape, field.dtype, sharding=split)
+        for name, field in fields.items()
+    }
+    key = everywhere(jax.random.key(0))
+    assets = everywhere(plan.assets)
+    arguments = {"reconstruction": (state, batch, key, assets)}
+    if phase.cycle:
+        mapped = loop.map_programs(plan.recipe, phase, how="shard_map", devices=devices)
+        _, metrics, output = jax.eval_shape(mapped["reconstruction"], state, batch, key, assets)
+        metrics = parallel.replicated_shapes(metrics, devices)
+        output = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split), output
+        )
+        cycle = (state, batch, output, metrics, key, assets)
+        arguments |= {name: cycle for name in mapped if name != "reconstruction"}
+    return arguments
+
+
+if __name__ == "__main__":
+    define_flags()
+    run(main)
