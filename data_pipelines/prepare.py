@@ -1,9 +1,15 @@
 """Writes training sets as TFDS shards.
 
     python -m data_pipelines.prepare synthetic --out=data
+    python -m data_pipelines.prepare affectnet --source=AFFECTNET --out=data
+    python -m data_pipelines.prepare bp4d --source=BP4D --fits=FITS --head=HEAD.npz --out=data
     python -m data_pipelines.prepare faces --source=photographs --out=data
+    python -m data_pipelines.prepare faces --source=RAF-DB --manifest=raf_db.jsonl --name=raf_db
+        --out=data
 
-`faces` wants photographs with mediapipe's 478 points beside each, NAME.jpg and NAME.npy.
+What a folder must hold: --help of a set's builder, or the README. Interrupted, the same command
+goes on where it was. Beside the shards lie prepare_report.html, prepare_report.json and
+prepare_rejects.tsv, which names every photograph that was left out and why.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import functools
 import importlib
 import io
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -21,90 +28,133 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 from etils import epath
 
+from data_pipelines import report
+from data_pipelines.photo_builder import PhotographBuilder
 from fields_jax.cli import UserError, run
 
 _PROGRESS_SECONDS = 5.0
+_NAMED = 5  # rejects of each reason that the log names; the table beside the set names all
+
+_OF_PHOTOGRAPHS = ("limit", "threads", "stored_size")  # flags of every set of photographs
 
 
 class PreparedSet(NamedTuple):
     """A set this command can make."""
 
     module: str  # holds a class `Builder`; imported only when wanted
-    configs: tuple[str | None, ...]  # names of its builder configs, made one after another
-    needs_source: bool
+    configs: tuple[str, ...]  # names of its builder configs; () for none
+    flags: tuple[str, ...]  # of this command that its builder takes
+    needs_source: bool = True
 
 
 SETS = {
     "synthetic": PreparedSet(
         "data_pipelines.synthetic.synthetic_dataset_builder",
         ("spont4d", "wild2d", "levels"),
+        ("size",),
         needs_source=False,
     ),
-    "faces": PreparedSet("data_pipelines.faces.faces_dataset_builder", (None,), needs_source=True),
+    "affectnet": PreparedSet(
+        "data_pipelines.affectnet.affectnet_dataset_builder",
+        ("full", "eight_class"),
+        _OF_PHOTOGRAPHS,
+    ),
+    "bp4d": PreparedSet(
+        "data_pipelines.bp4d.bp4d_dataset_builder",
+        ("spontaneous", "plus"),
+        (*_OF_PHOTOGRAPHS, "fits", "head", "test_fold", "every", "coded_only"),
+    ),
+    "faces": PreparedSet(
+        "data_pipelines.faces.faces_dataset_builder",
+        (),
+        (*_OF_PHOTOGRAPHS, "manifest", "test_share"),
+    ),
 }
-
-
-# Licensed sets that configs name and this version cannot make yet.
-PLANNED = ("affectnet", "bp4d")
 
 
 def remedy(name: str, root: epath.PathLike) -> str:
     """How to make the set of that name, as the end of an error line."""
-    kind = name.split("/")[0]
-    if kind in PLANNED:
-        return (
-            f"`python -m data_pipelines.prepare {kind} --source=DIR --out={root}` will make it "
-            "once its builder is part of fields_jax; until then write the shards with a TFDS "
-            "builder on data_pipelines/records.py, or name other sets: "
-            "--config.data.mixture=faces=1"
-        )
+    kind, _, config = name.partition("/")
     if kind not in SETS:
         return f"known sets: {', '.join(SETS)}"
     source = " --source=DIR" if SETS[kind].needs_source else ""
-    return f"make it with `python -m data_pipelines.prepare {kind}{source} --out={root}`"
+    chosen = name if SETS[kind].needs_source and config in SETS[kind].configs else kind
+    named = f" --name={config}" if config and not SETS[kind].configs else ""
+    return f"make it with `python -m data_pipelines.prepare {chosen}{source}{named} --out={root}`"
 
 
 def prepare(
-    kind: str, out: epath.PathLike, *, source: str = "", **options: Any
+    name: str, out: epath.PathLike, *, source: str = "", dry_run: bool = False, **options: Any
 ) -> list[epath.Path]:
     """Makes a set, or leaves alone what is there.
 
     Args:
-      kind: a key of `SETS`.
-      out: TFDS data directory; the set goes to OUT/KIND[/CONFIG]/VERSION.
+      name: a key of `SETS`, or with a builder config, "affectnet/full"; without one the layout of
+        the source decides (and all of synthetic are made).
+      out: TFDS data directory; the set goes to OUT/SET[/CONFIG]/VERSION.
       source: folder of the raw data, for sets that have any.
+      dry_run: only say what would be made and what left out.
       **options: handed to the builder.
 
     Returns:
       One folder per builder config.
 
     Raises:
-      ValueError, FileNotFoundError: unknown set, or a source that is not there or unusable.
+      ValueError, FileNotFoundError: unknown set, a source that is not there or unusable, or a set
+        that was made with other options.
     """
+    kind, _, config = name.partition("/")
     if kind not in SETS:
-        raise ValueError(f"unknown set {kind!r}; known: {', '.join(SETS)}")
+        raise ValueError(f"unknown set {name!r}; known: {', '.join(SETS)}")
     made = SETS[kind]
     if made.needs_source and not source:
         raise ValueError(f"{kind} needs --source=DIR, the folder of its raw data")
     if source and not (epath.Path(source).is_dir() and any(epath.Path(source).iterdir())):
         raise FileNotFoundError(f"--source={source}: no such folder, or an empty one")
-    builder_class = importlib.import_module(made.module).Builder
-    download = tfds.download.DownloadConfig(manual_dir=source or None, try_download_gcs=False)
+    if dry_run and not made.needs_source:
+        raise ValueError(f"{kind} has no raw data that a dry run could look at")
+    module = importlib.import_module(made.module)
     folders = []
-    for config in made.configs:
-        builder = builder_class(data_dir=out, config=config, **options)
+    for chosen in _configs(made, module, config, source):
+        builder = module.Builder(data_dir=out, config=chosen, **options)
         folders.append(epath.Path(builder.data_path))
-        if builder.is_prepared():
+        if dry_run:
+            report.say(builder.examine(epath.Path(source)), _NAMED)
+        elif builder.is_prepared():
+            report.check_options(builder)
             _say(f"{builder.data_path} is there already; remove it to make it anew")
-            continue
-        _report_progress(builder)
-        # The lines of `_counted` say what tfds's bars cannot: how much is left.
-        tfds.disable_progress_bar()
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=download)
-        sizes = ", ".join(f"{n} {info.num_examples}" for n, info in builder.info.splits.items())
-        _say(f"{builder.data_path}: {sizes}")
+        else:
+            _make(builder, source)
     return folders
+
+
+def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[Any]:
+    """Builder configs to make, as tfds takes them."""
+    if not made.configs:  # any name tells sets of the same kind apart
+        return [tfds.core.BuilderConfig(name=config) if config else None]
+    if config:
+        if config not in made.configs:
+            raise ValueError(f"unknown config {config!r}; known: {', '.join(made.configs)}")
+        return [config]
+    return [module.config_of(epath.Path(source))] if source else list(made.configs)
+
+
+def _make(builder: tfds.core.DatasetBuilder, source: str) -> None:
+    """Writes the shards of one set, and the report of a set of photographs."""
+    photographs = isinstance(builder, PhotographBuilder)
+    if not photographs:
+        _report_progress(builder)
+    # Our lines say what tfds's bars cannot: how much is left.
+    tfds.disable_progress_bar()
+    download = tfds.download.DownloadConfig(manual_dir=source or None, try_download_gcs=False)
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(download_config=download)
+    sizes = ", ".join(f"{n} {info.num_examples}" for n, info in builder.info.splits.items())
+    if photographs:
+        report.say(builder.summaries, _NAMED)
+        report.write(builder)
+        builder.remove_leftovers()
+    _say(f"{builder.data_path}: {sizes}")
 
 
 def prepare_synthetic(out: epath.PathLike, *, size: str = "demo") -> list[epath.Path]:
@@ -154,20 +204,65 @@ def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise UserError(f"name one set to prepare: {', '.join(SETS)} (see --help)")
     values = flags.FLAGS
-    if not values.out:
+    if not (values.out or values.dry_run):
         raise UserError("--out=DIR is required: where prepared sets go (config.data.root)")
-    options = {"synthetic": {"size": values.size}, "faces": {"test_share": values.test_share}}
-    prepare(argv[1], values.out, source=values.source, **options.get(argv[1], {}))
+    kind = argv[1].split("/")[0]
+    name = f"{kind}/{values.name}" if values.name else argv[1]
+    out = values.out or tempfile.gettempdir()  # of a dry run, which writes nothing
+    prepare(name, out, source=values.source, dry_run=values.dry_run, **_options(kind, values))
+
+
+def _options(kind: str, values: Any) -> dict[str, Any]:
+    """The builder's arguments; a flag that the set has no use for is a mistake."""
+    if kind not in SETS:
+        return {}
+    known = SETS[kind].flags
+    for flag, default in _DEFAULTS.items():
+        if flag not in known and values[flag] != default:
+            users = ", ".join(name for name, made in SETS.items() if flag in made.flags)
+            raise UserError(f"--{flag} is not for {kind}; it is for {users}")
+    return {flag: values[flag] for flag in known}
+
+
+_DEFAULTS = dict(
+    size="demo",
+    limit=0,
+    threads=0,
+    stored_size=256,
+    manifest="",
+    test_share=0.0,
+    fits="",
+    head="",
+    test_fold=3,
+    every=1,
+    coded_only=False,
+)
 
 
 def _define_flags() -> None:
     """Only when run as a command: `--out` and the like mean other things in other commands."""
-    flags.DEFINE_string("source", "", "Folder of the raw data (faces).")
+    default = _DEFAULTS
+    flags.DEFINE_string("source", "", "Folder of the raw data.")
     flags.DEFINE_string(
         "out", "", "TFDS data directory to write to; config.data.root when training."
     )
-    flags.DEFINE_enum("size", "demo", ["demo", "tiny"], "How much to render (synthetic).")
-    flags.DEFINE_float("test_share", 0.0, "Share of photographs for the test split (faces).", 0, 1)
+    flags.DEFINE_string("name", "", "Name of the set below OUT/faces, to keep several (faces).")
+    flags.DEFINE_bool("dry_run", False, "Count and name what would be left out; write nothing.")
+    flags.DEFINE_enum("size", default["size"], ["demo", "tiny"], "How much to render (synthetic).")
+    flags.DEFINE_integer("limit", default["limit"], "Photographs of each split at most; 0: all.", 0)
+    flags.DEFINE_integer("threads", default["threads"], "Threads that read; 0: one per core.", 0)
+    flags.DEFINE_integer("stored_size", default["stored_size"], "Side of stored crops, pixels.", 32)
+    flags.DEFINE_string("manifest", default["manifest"], "Table of photographs and labels (faces).")
+    flags.DEFINE_float(
+        "test_share", default["test_share"], "Share of the subjects for `test` (faces).", 0, 1
+    )
+    flags.DEFINE_string("fits", default["fits"], "Folder of FLAME fits of the scans (bp4d).")
+    flags.DEFINE_string("head", default["head"], "Head of the fits; default: procedural (bp4d).")
+    flags.DEFINE_integer(
+        "test_fold", default["test_fold"], "Fold for `test`, 0: none (bp4d).", 0, 3
+    )
+    flags.DEFINE_integer("every", default["every"], "Take each n-th frame (bp4d).", 1)
+    flags.DEFINE_bool("coded_only", default["coded_only"], "Only frames with action units (bp4d).")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,13 @@ _CHIN, _BROWS = 8, slice(17, 27)  # rows of the 68-point scheme
 # Chin to brows as a share of chin to hairline, the top of mediapipe's mesh: the mean over
 # photographs of 21 faces.
 _BROW_HEIGHT = 0.86
+# The contour of the 68-point scheme on the procedural head seen from the front: x in widths between
+# the outer eye corners, y in distances from the eyes down to the mouth.
+_HALF_CONTOUR = np.array([
+    [0.80, -0.04], [0.75, 0.28], [0.72, 0.60], [0.66, 0.90], [0.57, 1.20], [0.48, 1.35],
+    [0.35, 1.44], [0.21, 1.51],
+])  # fmt: skip
+_CONTOUR = np.concatenate([_HALF_CONTOUR * [-1, 1], [[0.0, 1.54]], _HALF_CONTOUR[::-1]])
 
 
 def find_file(photograph: epath.PathLike) -> epath.Path | None:
@@ -96,16 +103,32 @@ def select_105(points: Float[np.ndarray, "478 D"]) -> Float[np.ndarray, "105 2"]
 
 
 def face_box(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "4"]:
-    """(x0, y0, x1, y1) of a face from chin to hairline, which crops are cut about.
+    """(x0, y0, x1, y1) of a face from chin to hairline, which crops are cut about."""
+    return bounding_box(face_outline(points))
 
-    Mediapipe's mesh reaches the hairline. The 68 points end at the brows: these are moved away from
-    the chin until they are as high as the mesh would be, along whichever way the face is up.
+
+def face_outline(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "M 2"]:
+    """Points whose convex hull is the face from chin to hairline.
+
+    Mediapipe's mesh reaches the hairline and is returned as it is. The 68 points end at the brows:
+    these are moved away from the chin until they are as high as the mesh would be, along whichever
+    way the face is up. The 49 inner points get the contour of the procedural head first, placed by
+    eyes and mouth.
     """
-    if len(points) == 68:
-        chin = points[_CHIN]
-        hairline = chin + (points[_BROWS] - chin) / _BROW_HEIGHT
-        points = np.concatenate([points, hairline])
-    return bounding_box(points)
+    if len(points) == 49:
+        points = np.concatenate([_contour_of_49(points), points])
+    if len(points) == N_MEDIAPIPE:
+        return points
+    chin = points[_CHIN]
+    hairline = chin + (points[_BROWS] - chin) / _BROW_HEIGHT
+    return np.concatenate([points, hairline]).astype(np.float32)
+
+
+def _contour_of_49(points: Float[np.ndarray, "49 2"]) -> Float[np.ndarray, "17 2"]:
+    """Where the contour of the 68-point scheme is, about, for its rows 17..59, 61..63, 65..67."""
+    eyes, mouth = points[19:31].mean(axis=0), points[31:43].mean(axis=0)
+    across, down = points[28] - points[19], mouth - eyes  # outer corner to outer corner
+    return eyes + _CONTOUR @ np.stack([across, down])
 
 
 def fault(points: Float[np.ndarray, "N 2"], height: int, width: int) -> str:

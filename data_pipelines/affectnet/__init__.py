@@ -1,0 +1,1 @@
+"""TFDS builder: AffectNet, the manually annotated images and the release of eight classes."""
