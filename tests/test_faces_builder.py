@@ -1,27 +1,24 @@
-"""The folder-of-photographs builder and its command."""
+"""The builder of faces from a folder or a manifest, and the command that all sets share."""
 
+import json
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 from PIL import Image
 
-from data_pipelines import mixture, prepare
+from data_pipelines import mixture, parts, photographs, prepare
 from data_pipelines.faces import faces_dataset_builder as faces
-from fields_jax.photos.points import N_MEDIAPIPE, select_105
-
-
-def mesh(width, height, seed=0):
-    """478 points on an ellipse a third of the picture wide, with a depth nobody reads."""
-    angle = np.random.default_rng(seed).uniform(0, 2 * np.pi, N_MEDIAPIPE)
-    x, y = width / 2 + width / 6 * np.cos(angle), height / 2 + height / 5 * np.sin(angle)
-    return np.stack([x, y, 0 * x], axis=1).astype(np.float32)
+from data_pipelines.faces import manifest
+from fields_jax.photos.points import select_105
+from tests.trees import face_68, mesh
 
 
 def write_photograph(folder, name, *, width=120, height=90, points=None, seed=0):
@@ -33,9 +30,15 @@ def write_photograph(folder, name, *, width=120, height=90, points=None, seed=0)
     return path
 
 
-def write_photographs(folder):
-    for index in range(4):
-        write_photograph(folder, f"day{index % 2}/{index}.{('png', 'jpg')[index // 2]}", seed=index)
+def write_photographs(folder, count=4):
+    for index in range(count):
+        write_photograph(
+            folder, f"day{index % 2}/{index}.{('png', 'jpg')[index // 2 % 2]}", seed=index
+        )
+
+
+def record_of(path, **options):
+    return photographs.make_record(photographs.Sample("a.png", str(path)), **options)
 
 
 class FacesBuilderTest(tfds.testing.DatasetBuilderTestCase):
@@ -54,7 +57,7 @@ class FacesBuilderTest(tfds.testing.DatasetBuilderTestCase):
 
 def test_record_holds_the_face_where_the_points_say(tmp_path):
     path = write_photograph(epath.Path(tmp_path), "a.png", width=120, height=90)
-    made = faces.face_record(path, "a.png", size=256, scale=2.0)
+    made = record_of(path, size=256, scale=2.0)
     # The face is 40 x 36 pixels at (60, 45): the crop is 76 wide and is not enlarged to 256.
     assert made["image"].shape == (76, 76, 3)
     np.testing.assert_allclose(made["face_box"], [18, 20, 58, 56], atol=0.6)
@@ -65,7 +68,7 @@ def test_record_holds_the_face_where_the_points_say(tmp_path):
     assert not made["has_landmarks_68"]
     inside = made["face_mask"][..., 0] == 0
     assert inside.mean() == pytest.approx(np.pi * 20 * 18 / 76**2, rel=0.1)
-    smaller = faces.face_record(path, "a.png", size=38, scale=2.0)
+    smaller = record_of(path, size=38, scale=2.0)
     np.testing.assert_allclose(
         smaller["landmarks_105"] * 2, made["landmarks_105"] * 76 / 75.9, atol=0.3
     )
@@ -75,8 +78,8 @@ def test_record_holds_the_face_where_the_points_say(tmp_path):
     ("points", "line"),
     [
         (
-            np.zeros((68, 2), np.float32),
-            r"expected numbers of shape \[478, 2\] or \[478, 3\], found",
+            np.zeros((67, 2), np.float32),
+            r"expected numbers of shape \[478, 2\] or .*, found float32 \[67, 2\]",
         ),
         (np.full((478, 2), np.inf), "not finite"),
         (np.array(["a"] * 478), "found <U1"),
@@ -87,8 +90,8 @@ def test_record_holds_the_face_where_the_points_say(tmp_path):
 )
 def test_unusable_points_are_named(tmp_path, points, line):
     path = write_photograph(epath.Path(tmp_path), "a.png", points=points)
-    with pytest.raises(ValueError, match=line) as caught:
-        faces.face_record(path, "a.png", size=64, scale=2.0)
+    with pytest.raises(photographs.Rejected, match=line) as caught:
+        record_of(path, size=64, scale=2.0)
     assert str(path.with_suffix("")) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -104,10 +107,11 @@ def test_bad_files_are_named_and_kept_out(tmp_path, monkeypatch):
     made = prepare.prepare("faces", tmp_path / "data", source=str(folder), test_share=0.5)
     kept_out = [line for line in said if line.startswith("Kept out: ")]
     assert len(kept_out) == 2
+    kept_out.sort()
     assert "broken.jpg: not a readable picture" in kept_out[0]
-    assert "lonely.npy: no such file" in kept_out[1]
+    assert "lonely.png (no landmarks)" in kept_out[1]
 
-    assert made == [epath.Path(tmp_path / "data/faces/1.0.0")]
+    assert made == [epath.Path(tmp_path / "data/faces/1.1.0")]
     config = ConfigDict({"root": str(tmp_path / "data"), "eval_crop_scale": 1.4, "threads": 1})
     seen = {
         split: sorted(
@@ -120,15 +124,15 @@ def test_bad_files_are_named_and_kept_out(tmp_path, monkeypatch):
         for split in ("train", "test")
     }
     expected = ["day0/0.png", "day0/2.jpg", "day1/1.png", "day1/3.jpg"]
-    assert seen["test"] == [name for name in expected if faces.in_test(name, 0.5)]
+    assert seen["test"] == [name for name in expected if manifest.in_test(name, 0.5)]
     assert sorted(seen["train"] + seen["test"]) == expected
 
 
 def test_share_of_the_test_split():
     names = [f"{i}.jpg" for i in range(4000)]
-    assert np.mean([faces.in_test(name, 0.2) for name in names]) == pytest.approx(0.2, abs=0.02)
-    assert not any(faces.in_test(name, 0.0) for name in names)
-    assert all(faces.in_test(name, 1.0) for name in names)
+    assert np.mean([manifest.in_test(name, 0.2) for name in names]) == pytest.approx(0.2, abs=0.02)
+    assert not any(manifest.in_test(name, 0.0) for name in names)
+    assert all(manifest.in_test(name, 1.0) for name in names)
 
 
 def test_folder_without_a_usable_photograph(tmp_path):
@@ -136,27 +140,34 @@ def test_folder_without_a_usable_photograph(tmp_path):
     write_photograph(source, "a.png").with_suffix(".npy").unlink()
     with pytest.raises(ValueError, match="none of its 1 photographs can be used"):
         prepare.prepare("faces", tmp_path / "data", source=str(source))
-    assert not (tmp_path / "data/faces/1.0.0").exists()
+    assert not (tmp_path / "data/faces/1.1.0").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "name one set to prepare: synthetic, faces"),
-        (["portraits", "--out=x"], "unknown set 'portraits'; known: synthetic, faces"),
+        ([], "name one set to prepare: synthetic, affectnet, bp4d, faces"),
+        (
+            ["portraits", "--out=x"],
+            "unknown set 'portraits'; known: synthetic, affectnet, bp4d, faces",
+        ),
         (["faces"], "--out=DIR is required"),
         (["faces", "--out=x"], "faces needs --source=DIR"),
         (["faces", "--out=x", "--source=absent"], "--source=absent: no such folder"),
         (["faces", "--out=x", "--source=."], r"\.: no photographs"),
+        (["faces", "--out=x", "--source=.", "--fits=y"], "--fits is not for faces; it is for bp4d"),
+        (["bp4d", "--out=x", "--source=."], r"\.: no sequences such as 2D\+3D/F001/T1/0000.jpg"),
+        (["affectnet/nine", "--out=x", "--source=."], "unknown config 'nine'; known: full"),
+        (["synthetic", "--dry_run=1"], "synthetic has no raw data"),
     ],
 )
 def test_mistakes_are_named_in_one_line(arguments, line, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("no photograph")
     monkeypatch.chdir(tmp_path)
-    values = {"out": "", "source": "", "size": "demo", "test_share": 0.0}
+    values = dict(out="", source="", name="", dry_run=False) | prepare._DEFAULTS
     for argument in arguments[1:]:
         key, value = argument.removeprefix("--").split("=")
-        values[key] = value
+        values[key] = type(values[key])(value)
     monkeypatch.setattr(prepare.flags, "FLAGS", ConfigDict(values))
     with pytest.raises((ValueError, FileNotFoundError), match=f"^{line}") as caught:
         prepare.main(["prepare", *arguments[:1]])
@@ -176,3 +187,191 @@ def test_remedy_fits_the_set():
         "make it with `python -m data_pipelines.prepare synthetic --out=data`"
     )
     assert "prepare faces --source=DIR --out=gs://b" in prepare.remedy("faces", "gs://b")
+    assert "prepare faces --source=DIR --name=raf_db --out=d" in prepare.remedy("faces/raf_db", "d")
+    assert "prepare affectnet/full --source=DIR" in prepare.remedy("affectnet/full", "d")
+
+
+def split_sizes(folder):
+    infos = tfds.builder_from_directory(folder).info.splits
+    return {split: info.num_examples for split, info in infos.items()}
+
+
+def test_interrupted_preparation_finishes_what_is_missing(tmp_path, monkeypatch):
+    source = tmp_path / "photographs"
+    write_photographs(source, 10)
+    options = dict(source=str(source), part_size=2, threads=1)
+    read, seen = photographs.make_record, []
+
+    def dying(sample, **size):
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        seen.append(sample.key)
+        return read(sample, **size)
+
+    monkeypatch.setattr(photographs, "make_record", dying)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare("faces", tmp_path / "data", **options)
+    root = tmp_path / "data/faces"
+    assert not (root / "1.1.0").exists()
+    notes = sorted((root / "unfinished_1.1.0").glob("*.json"))
+    assert 1 <= len(notes) <= 3
+    # What lies about of a part without a note, or with a wrong one, counts for nothing.
+    shard = notes[0].with_suffix("")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    kept = {key for note in notes[1:] for key in keys_of(note)}
+
+    monkeypatch.setattr(
+        photographs, "make_record", lambda s, **o: seen.append(s.key) or read(s, **o)
+    )
+    seen.clear()
+    (folder,) = prepare.prepare("faces", tmp_path / "data", **options)
+    assert len(seen) == 10 - 2 * len(notes[1:])
+    assert not kept & set(seen)
+    assert split_sizes(folder) == {"train": 10}
+    config = ConfigDict({"root": str(tmp_path / "data"), "eval_crop_scale": 1.4, "threads": 1})
+    batches = mixture.evaluation_batches(config, "faces", "train", image_size=16, batch_size=10)
+    assert len(set(next(batches)["id"])) == 10
+    assert not list(root.glob("unfinished*")) + list(root.glob("incomplete*"))
+
+
+def keys_of(note):
+    """Ids of the records in the shard beside a note."""
+    return [
+        tf.train.Example.FromString(record).features.feature["id"].bytes_list.value[0].decode()
+        for record in tf.data.TFRecordDataset(str(note.with_suffix(""))).as_numpy_iterator()
+    ]
+
+
+def test_changed_items_are_made_again(tmp_path):
+    items = [photographs.Sample(f"{i}", f"{i}.png") for i in range(3)]
+    shard = epath.Path(tmp_path / "train-0-of-1")
+    part = parts.Part(items, 64, 2.0, 1, shard)
+    shard.write_bytes(b"12345")
+    note = {"items": part.digest(), "bytes": 5, "summary": {"examples": 3}}
+    (tmp_path / "train-0-of-1.json").write_text(json.dumps(note))
+    assert part.resume()
+    assert len(list(part())) == 3
+    marked = photographs.Sample("0", "0.png", face_68())
+    assert not parts.Part([marked, *items[1:]], 64, 2.0, 1, shard).resume()
+    assert not shard.exists()
+    assert not part.resume()
+
+
+def test_dry_run_counts_and_writes_nothing(tmp_path, capsys):
+    source = tmp_path / "photographs"
+    write_photographs(source)
+    write_photograph(epath.Path(source), "lonely.png").with_suffix(".npy").unlink()
+    prepare.prepare("faces", tmp_path / "data", source=str(source), dry_run=True)
+    assert "train: 4 kept, 1 left out (no landmarks: 1)" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_limit_and_the_report(tmp_path):
+    source = tmp_path / "photographs"
+    write_photographs(source, 6)
+    table = tmp_path / "table.csv"
+    rows = [f"day{i % 2}/{i}.{('png', 'jpg')[i // 2 % 2]},{i},{i / 10 - 0.2},0.5" for i in range(6)]
+    table.write_text("\n".join(["image,emotion,valence,arousal", *rows]))
+    options = dict(source=str(source), manifest=str(table))
+    (folder,) = prepare.prepare("faces/mine", tmp_path / "data", limit=5, **options)
+    assert folder == epath.Path(tmp_path / "data/faces/mine/1.1.0")
+    assert split_sizes(folder) == {"train": 5}
+    said = json.loads((folder / "prepare_report.json").read_text())
+    train = said["splits"]["train"]
+    assert train["examples"] == sum(train["emotions"].values()) == 5
+    assert sum(sum(bins) for bins in train["intensity"].values()) == 5
+    assert train["labels"] == {"has_landmarks_105": 5, "has_va": 5, "has_emotion": 5}
+    page = (folder / "prepare_report.html").read_text()
+    assert page.count("<figure>") == 5
+    assert page.count("data:image/png") == 2
+    with pytest.raises(ValueError, match="was made with --limit=5, not 0; remove it"):
+        prepare.prepare("faces/mine", tmp_path / "data", **options)
+
+
+MANIFEST = """\ufeffimage,split,emotion,valence,arousal,subject,level,landmarks_68,pixel_aspect,id
+a.png,train,happy,0.5,0.1,anna,2,,,
+b.png,test,4,,,bert,,,1.5,second
+c.png,,,,,,,,,
+d.png,train,9,,,,,,,
+e.png,train,,0.5,,,,,,
+f.png,train,,2,0,,,,,
+g.png,train,,,,,,1;2;3,,
+h.png,valid,,,,,,,,
+,train,,,,,,,,
+"stray,train
+k.png,train,,x,0,,,,,
+"""
+
+
+def test_rows_of_a_manifest(tmp_path):
+    table = epath.Path(tmp_path / "table.csv")
+    table.write_text(MANIFEST)
+    found = manifest.catalogue(table, epath.Path("/photographs"), 0.0)
+    first, third = found.splits["train"]
+    assert (first.key, first.image) == ("a.png", "/photographs/a.png")
+    assert first.labels == dict(emotion=1, valence=0.5, arousal=0.1, level=2, subject=0)
+    assert third.labels == {}
+    (second,) = found.splits["test"]
+    assert (second.key, second.labels, second.pixel_aspect) == (
+        "second",
+        dict(emotion=4, subject=1),
+        1.5,
+    )
+    assert [
+        (reason, detail.split(", line ")[1][:2].rstrip(":"))
+        for reason, detail in found.rejects["train"]
+    ] == [
+        *(("labels unreadable", str(line)) for line in (5, 6, 7, 8)),
+        *(("row unreadable", str(line)) for line in (9, 10, 11)),
+        ("labels unreadable", "12"),
+    ]
+
+
+def test_manifest_as_jsonl(tmp_path):
+    table = epath.Path(tmp_path / "table.jsonl")
+    lines = [
+        {"image": "a.png", "landmarks_68": face_68().tolist(), "landmarks_203": "a.203.npy"},
+        {"image": "b.png", "landmarks": "points/b.npy", "subject": 7},
+    ]
+    table.write_text("".join(json.dumps(line) + "\n" for line in lines) + "{broken\n[1]\n")
+    found = manifest.catalogue(table, epath.Path("/p"), 0.0)
+    first, second = found.splits["train"]
+    np.testing.assert_allclose(first.marks, face_68())
+    assert (first.points_203, second.points) == ("/p/a.203.npy", "/p/points/b.npy")
+    assert [reason for reason, _ in found.rejects["train"]] == ["row unreadable"] * 2
+
+
+def test_subjects_stay_in_one_split(tmp_path):
+    table = epath.Path(tmp_path / "table.jsonl")
+    rows = [{"image": f"{i}.png", "subject": f"s{i % 20}"} for i in range(200)]
+    table.write_text("\n".join(json.dumps(row) for row in rows))
+    found = manifest.catalogue(table, epath.Path("/p"), 0.3)
+    train, test = ({item.labels["subject"] for item in found.splits[s]} for s in manifest.SPLITS)
+    assert train and test
+    assert not train & test
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.csv", "path,emotion\n", "names no column `image`"),
+        ("a.csv", "image,colour\n", "unknown column 'colour'; known: image, id"),
+        ("a.jsonl", '{"image": "a", "colour": 1}\n', "line 1: unknown column 'colour'"),
+        ("a.txt", "", r"a manifest is a .csv or a .jsonl file"),
+    ],
+)
+def test_manifests_that_are_none(tmp_path, name, content, line):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=line):
+        manifest.catalogue(epath.Path(tmp_path / name), epath.Path("/p"), 0.0)
+
+
+def test_dense_landmarks_come_from_files_only(tmp_path):
+    path = write_photograph(epath.Path(tmp_path), "a.png")
+    dense = np.random.default_rng(0).uniform(40, 60, (203, 2))
+    np.save(tmp_path / "a.203.npy", dense)
+    made = record_of(path, size=256, scale=2.0)
+    np.testing.assert_allclose(made["landmarks_203"], dense - [22, 7], atol=0.6)
+    np.save(tmp_path / "a.203.npy", dense[:5])
+    with pytest.raises(photographs.Rejected, match=r"a.203.npy: expected numbers \[203, 2\]"):
+        record_of(path, size=256, scale=2.0)

@@ -241,7 +241,9 @@ def test_absent_sets_and_splits_are_named_with_the_remedy(root, tmp_path):
     )
     with pytest.raises(sources.DataError, match=line + " synthetic --out="):
         take(make_config(tmp_path, "synthetic/levels=1"), 1)
-    with pytest.raises(sources.DataError, match=r"'nothing' in .*; known sets: synthetic, faces"):
+    with pytest.raises(
+        sources.DataError, match=r"'nothing' in .*; known sets: synthetic, affectnet"
+    ):
         take(make_config(root, "nothing=1"), 1)
 
 
