@@ -77,6 +77,7 @@ ALLOWED = {
     "data_pipelines": ("flame", "render", "photos", "types"),
     "data_pipelines.landmarks": ("cli", "photos"),
     "data_pipelines.prepare": ("cli",),
+    "data_pipelines.manifests": ("cli", "photos"),
     "configs": (),
     "benchmarks": ("types", "cli", "flame", "render", "models", "configs"),
 }

@@ -1,0 +1,1 @@
+"""Writes manifests of public sets, which `prepare faces` makes shards of."""

@@ -1,0 +1,86 @@
+"""MEAD: actors who play emotions at three levels, seen from seven sides.
+
+Its videos must be taken apart first, each into a folder of frames of its own name:
+  ffmpeg -i 001.mp4 -q:v 2 001/%05d.jpg
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+
+from fields_jax.photos.files import IMAGE_SUFFIXES
+
+# MEAD's names as numbers of AffectNet's classes.
+EMOTIONS = {
+    "neutral": 0,
+    "happy": 1,
+    "sad": 2,
+    "surprised": 3,
+    "fear": 4,
+    "disgusted": 5,
+    "angry": 6,
+    "contempt": 7,
+}
+# SMIRK's split by actor. Its validation actors belong to neither of our splits.
+TEST = ("M005", "M022", "M028", "W029", "W033")
+VALIDATION = ("M013", "M023", "M042", "W018", "W028")
+
+_ACTOR, _LEVEL = re.compile(r"[MW]\d{3}"), re.compile(r"level_([123])")
+
+
+def rows(source: epath.Path, skipped: Counter) -> Iterator[dict[str, Any]]:
+    """One row per frame. Neutral clips have no level.
+
+    Args:
+      source: folder of the actors.
+      skipped: counts what is left out, by reason.
+
+    Raises:
+      FileNotFoundError: there is no actor, or no frame of any.
+    """
+    actors = [path for path in sorted(source.iterdir()) if _ACTOR.fullmatch(path.name)]
+    if not actors:
+        raise FileNotFoundError(f"{source}: no actors such as M003/video/front in it")
+    found = False
+    for actor in actors:
+        if actor.name in VALIDATION:
+            skipped["actor of SMIRK's validation"] += 1
+            continue
+        split = "test" if actor.name in TEST else "train"
+        for image, labels in _frames(actor / "video", skipped):
+            found = True
+            path = image.relative_to(source).as_posix()
+            yield dict(image=path, split=split, subject=actor.name, **labels)
+    if not found:
+        raise FileNotFoundError(
+            f"{source}: no frames; take each NNN.mp4 apart into a folder NNN beside it"
+        )
+
+
+def _frames(folder: epath.Path, skipped: Counter) -> Iterator[tuple[epath.Path, dict[str, Any]]]:
+    for level in _below(folder, 3):
+        emotion, strength = EMOTIONS.get(level.parent.name), _LEVEL.fullmatch(level.name)
+        if emotion is None or not strength:
+            skipped["folder of no known emotion and level"] += 1
+            continue
+        labels = dict(emotion=emotion)
+        if emotion:
+            labels["level"] = int(strength[1]) - 1
+        for clip in sorted(level.iterdir()):
+            if clip.is_dir():
+                pictures = (p for p in sorted(clip.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES)
+                yield from ((picture, labels) for picture in pictures)
+            elif clip.suffix == ".mp4" and not clip.with_suffix("").is_dir():
+                skipped["video not taken apart"] += 1
+
+
+def _below(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
+    """Folders that many levels down: view, emotion, level."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir():
+            yield from [path] if depth == 1 else _below(path, depth - 1)
