@@ -34,6 +34,13 @@ from fields_jax.flame.procedural import procedural_head
 from fields_jax.training import checkpoint
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+# As checkpoints name their source, how it is converted, and what it is for.
+_WEIGHTS = (
+    ("TEASER", "teaser TEASER.pt runs/teaser", "to start from its encoders and synthesiser"),
+    ("SMIRK", "smirk SMIRK_em1.pt runs/smirk", "to start from its encoders and synthesiser"),
+    ("VGG16", "vgg16 vgg16.pth runs/vgg16", "for the perceptual loss"),
+    ("ResNet-50", "emotion_resnet50 CHECKPOINT runs/emotion", "for the emotion-feature loss"),
+)
 _SETS = ("synthetic", "affectnet", "bp4d", "faces")
 _DESCRIPTION = ("dataset_info", "features")  # files that say what a prepared set holds
 # NAME/VERSION and NAME/CONFIG/VERSION below a root
@@ -140,7 +147,7 @@ def workdirs(paths: list[str]) -> Iterator[Check]:
     origins = set()
     for path in paths:
         try:
-            meta, step = _read_meta(path)
+            meta, step = checkpoint.read_meta(path)
         except (ValueError, OSError) as error:
             yield Check("weights", path, False, str(error))
             continue
@@ -151,12 +158,9 @@ def workdirs(paths: list[str]) -> Iterator[Check]:
         else:
             text = f"step {step}, trained {', '.join(meta['trained'])}, git {meta['git'][:12]}"
         yield Check("weights", path, True, text)
-    for name, kind, use in (
-        ("TEASER", "teaser TEASER.pt runs/teaser", "to start from its encoders and synthesiser"),
-        ("VGG16", "vgg16 vgg16.pth runs/vgg16", "for the perceptual loss"),
-    ):
+    for name, arguments, use in _WEIGHTS:
         if name not in origins:
-            command = f"python -m fields_jax.convert {kind}"
+            command = f"python -m fields_jax.convert {arguments}"
             yield Check("weights", name, False, "absent", f"{use}: fetch them, then `{command}`")
 
 
@@ -234,17 +238,6 @@ def _matching(folder: epath.Path, *patterns: str) -> list[str]:
 def _workdirs(folder: epath.Path) -> list[str]:
     found = _matching(folder, "runs/*/checkpoints", "runs/*/*/checkpoints")
     return [str(epath.Path(path).parent) for path in found]
-
-
-def _read_meta(workdir: str) -> tuple[dict, int]:
-    with checkpoint.open_manager(workdir) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise UserError("holds no checkpoint")
-        try:
-            return checkpoint.read_meta(manager), step
-        except Exception as error:  # Orbax raises many types for damage
-            raise UserError(f"checkpoint {step} cannot be read; remove its folder") from error
 
 
 def _data_set(folder: epath.Path) -> Check:

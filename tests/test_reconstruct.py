@@ -229,6 +229,7 @@ def test_doctor_names_what_is_there_and_what_to_do(place):
         ("tensorflow", "pip install"),
         ("face detector", "make landmarks"),
         ("TEASER", "fields_jax.convert teaser"),
+        ("ResNet-50", "fields_jax.convert emotion_resnet50"),
         ("synthetic", "data_pipelines.prepare synthetic"),
     ):
         assert not checks[name]["ok"] and remedy in checks[name]["remedy"]

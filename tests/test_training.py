@@ -264,7 +264,7 @@ def test_the_overview_names_every_parameter_term_and_source(tiny_head):
     assert table.LOSSES.keys() <= overview.SOURCES.keys()
     shapes = jax.tree.leaves(variable_shapes(plan.recipe.model)["params"])
     assert f"{sum(math.prod(x.shape) for x in shapes):,}" in rows["all"]
-    assert "frozen" in rows["synthesizer"] and "0.004, cycle at even steps" in rows["synthesizer"]
+    assert "frozen" in rows["synthesizer"] and "0.01, cycle at even steps" in rows["synthesizer"]
     assert rows["pose_encoder"].count("frozen") == 2
     assert rows["perceptual"].split()[1:3] == ["-", "off"]
     assert rows["landmark_203"].split()[1:3] == ["500", "500"] and "TEASER" in rows["landmark_203"]

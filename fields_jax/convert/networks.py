@@ -118,7 +118,7 @@ def _convert_networks(name: str, source: str, target: str, place: Place) -> int:
     variables = traverse_util.unflatten_dict(leaves)
     head = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes["params"]["emotion_head"])
     variables["params"]["emotion_head"] = head
-    meta = dict(step=0, trained=sorted(converted), source=_origin(name, source))
+    meta = dict(trained=sorted(converted), source=_origin(name, source))
     checkpoint.write_networks(target, variables, meta)
     checkpoint.claim_workdir(target, config)
     return len(state)
@@ -132,7 +132,7 @@ def _convert_frozen(
     state = {key: value for key, value in state.items() if not unused.fullmatch(key)}
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     leaves = _match(source, state, _flatten(shapes), place)
-    meta = dict(step=0, trained=[], source=_origin(name, source))
+    meta = dict(trained=[], source=_origin(name, source))
     checkpoint.write_networks(target, traverse_util.unflatten_dict(leaves), meta)
     return len(state)
 

@@ -94,7 +94,7 @@ def save(
       RuntimeError: the manager declined to write.
     """
     step = int(state.step)
-    texts = {"data": {"seed": seed, "step": step}, "meta": dict(meta)}
+    texts = {"data": {"seed": seed, "step": step}, "meta": {**meta, "step": step}}
     if not manager.save(step, args=_arguments(_trees(state), texts)):
         raise RuntimeError(f"checkpoint {step} was not written: a later one exists in the workdir")
 
@@ -102,7 +102,7 @@ def save(
 def write_networks(target: str, variables: Mapping[str, PyTree], meta: Mapping[str, Any]) -> None:
     """Writes networks that were trained elsewhere, as step 0 of a workdir of their own."""
     with open_manager(target) as manager:
-        manager.save(0, args=_arguments(variables, {"meta": dict(meta)}))
+        manager.save(0, args=_arguments(variables, {"meta": {**meta, "step": 0}}))
 
 
 def restore(
@@ -134,6 +134,22 @@ def restore(
         for broken, reason in damaged
     ]
     return state, meta, lines
+
+
+def read_meta(workdir: str) -> tuple[dict[str, Any], int]:
+    """The meta item of the newest intact checkpoint of a workdir, and its step.
+
+    Raises:
+      UserError: no checkpoint there, or only damaged ones.
+    """
+    empty = UserError(f"{workdir} holds no checkpoint")
+    if not (_absolute(workdir) / "checkpoints").exists():
+        raise empty
+    with open_reader(workdir) as manager:
+        if manager.latest_step() is None:
+            raise empty
+        step, found, _ = _newest_intact(manager, {})
+    return found["meta"], step
 
 
 def read_frozen(source: str, name: str, kinds: Sequence[str] = ("params",)) -> dict[str, PyTree]:

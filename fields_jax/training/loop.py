@@ -202,7 +202,7 @@ class _Run:
             return
         if self._best is not None:
             self._best.offer(step, write=jax.process_index() == 0)
-        meta = self._meta | {"trained": sorted(self._trained), "step": step}
+        meta = self._meta | {"trained": sorted(self._trained)}
         checkpoint.save(self._manager, state, seed=self._config.seed, meta=meta)
 
     def _collect(
