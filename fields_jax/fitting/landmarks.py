@@ -65,6 +65,8 @@ class FitSettings:
     Attributes:
       noise_mm: standard deviation of a landmark, in mm on the face. It weighs landmarks against
         the priors of the coefficients.
+      gap_noise_mm: the same of the gap between a pair of points on opposite lids or lips. Detectors
+        shift both alike, so gaps are surer than places, and they tell a shut eye from a narrow one.
       outlier: residuals beyond about this many standard deviations cease to count.
       yaws: starting turns of the head, degrees; each is tried upright and as the points lie.
       place_steps, steps: of each round.
@@ -72,6 +74,7 @@ class FitSettings:
     """
 
     noise_mm: float = 1.5
+    gap_noise_mm: float = 0.75
     outlier: float = 5.0
     yaws: tuple[float, ...] = (-70.0, -35.0, 0.0, 35.0, 70.0)
     place_steps: int = 6
@@ -248,13 +251,20 @@ class _Face:
     def refined(self, x: Float[Array, " P"], scales: Float[Array, " K"]) -> tuple[Array, Array]:
         """A round of all unknowns, and its costs."""
         seen, weights, unit = self.round(x)
+        ratio = self.settings.noise_mm / self.settings.gap_noise_mm
+        upper, lower = self.rigs.pairs.T
+
+        def with_gaps(values):
+            return jnp.concatenate([values, ratio * (values[upper] - values[lower])])
 
         def residuals(x):
-            return (projected(seen, x) - self.points) / unit
+            return with_gaps(projected(seen, x) - self.points) / unit
 
         def linearise(x):
             found, jacobian = projected_with_jacobian(seen, x)
-            return (found - self.points) / unit, jacobian / unit
+            return with_gaps(found - self.points) / unit, with_gaps(jacobian) / unit
+
+        weights = jnp.concatenate([weights, jnp.minimum(weights[upper], weights[lower])])
 
         prior = parameters.prior(self.layout, x.dtype)
         scales = self.settings.outlier * scales
