@@ -93,6 +93,16 @@ def landmark_rigs(model: FlameModel, layout: Layout) -> LandmarkRigs:
     return LandmarkRigs(contour, inner, outward.astype(np.float32), subsets, _pairs(model))
 
 
+def without_coefficients(rigs: LandmarkRigs) -> LandmarkRigs:
+    """The mean head, which only moves: the same tables with no expression and shape."""
+    bases = ("basis", "dragged_basis", "joint_basis")
+    still = [
+        part.replace(**{name: getattr(part, name)[..., :0] for name in bases})
+        for part in (rigs.contour, rigs.inner)
+    ]
+    return rigs.replace(contour=still[0], inner=still[1])
+
+
 def _pairs(model: FlameModel) -> Int[np.ndarray, "G 2"]:
     row = {int(point): COUNTS[0] + i for i, point in enumerate(model.mediapipe_index)}
     mediapipe = [(row[a], row[b]) for a, b in _PAIRS_MEDIAPIPE if a in row and b in row]
