@@ -20,6 +20,7 @@ CORE = [
     "matplotlib>=3.9",
     "jinja2>=3.1",  # the HTML report
     "tensorboardX>=2.6",  # TensorBoard events without tensorflow
+    "scipy>=1.14",  # k-d trees of the scan fit; jax needs it anyway
     "flatbuffers>=24",  # jax.export needs it and does not declare it
 ]
 EXTRAS = {
@@ -29,7 +30,6 @@ EXTRAS = {
     "tpu": ["jax[tpu]>=0.10,<0.13"],
     "parity": ["torch>=2.4", "timm>=1.0"],  # tests against the reference's networks in torch
     "dev": [
-        "scipy>=1.14",
         "scikit-learn>=1.5",  # the oracle of the classification metrics
         "hypothesis>=6.100",
         "pytest>=8",

@@ -123,7 +123,7 @@ def _skin() -> dict:
 
 def _data(full: bool) -> dict:
     if full:
-        mixture = "affectnet/full=2,bp4d=1,faces=1"  # shares are ours
+        mixture = "affectnet/full=2,bp4d/spontaneous=1,faces=1"  # shares are ours
     else:
         mixture = "synthetic/wild2d=16,synthetic/spont4d=12,synthetic/levels=4"
     return dict(
@@ -146,12 +146,17 @@ def _data(full: bool) -> dict:
             p_blur=0.1 if full else 0.0,
             noise_variance=(10, 50),
             p_noise=0.5,
+            clahe=(1, 4),  # clip limit; SMIRK's p is 0.255
+            p_clahe=0.0,
             # Geometry; share of the image, share, degrees.
             shift=0.05 if full else 0.02,
             zoom=0.1 if full else 0.05,
             rotate=10 if full else 5,
             p_geometric=0.9 if full else 0.5,
+            p_flip=0.0,  # mirrored examples lose their FLAME coefficients and 203 points
         ),
+        balanced="",  # names of sets, with commas, from which all emotions are drawn equally often
+        max_bad_share=0.01,  # of a set's examples that may be unreadable before training stops
         cache_examples=20_000,  # sets up to this size are kept in memory, undecoded
         shuffle_buffer=4096,  # larger ones stream through a buffer of this size
         threads=0,  # 0: half of the cores

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipelines import ops
+from data_pipelines.balanced import balanced_draws
+from data_pipelines.repair import Repair, tolerant
 from data_pipelines.sources import (
     DataError,
     Source,
@@ -63,17 +67,19 @@ def mixture(
     shares = parse_mixture(config_data.mixture)
     counts = draws_per_batch(shares, batch_size)
     sources = [open_source(config_data.root, name, "train") for name, _ in shares]
-    streams = [
-        draws(
-            source,
+    balanced = _balanced(config_data, [name for name, _ in shares])
+
+    def draw(index: int, start: int) -> tf.data.Dataset:
+        if sources[index].name in balanced:
+            return balanced_draws(sources[index], seed, index, start=start)
+        return draws(
+            sources[index],
             seed,
             index,
-            start=start_step * count,
+            start=start,
             cache_examples=config_data.cache_examples,
             shuffle_buffer=config_data.shuffle_buffer,
-        ).enumerate(start=start_step * count)
-        for index, (source, count) in enumerate(zip(sources, counts, strict=True))
-    ]
+        )
 
     @_as_written
     def example(source: tf.Tensor, draw: tf.Tensor, serialized: tf.Tensor) -> ops.Example:
@@ -89,8 +95,16 @@ def mixture(
     local = batch_size // process_count
     mine = np.arange(batch_size).reshape(process_count, local)[process_index]
     threads = _threads(config_data)
-    batches = _slices(streams, counts, mine).map(example, num_parallel_calls=threads).batch(local)
-    return _as_numpy(batches, threads, sources)
+
+    def batches_from(step: int, make: Callable[..., Any]) -> Iterator[Batch]:
+        streams = [
+            draw(index, step * count).enumerate(start=step * count)
+            for index, count in enumerate(counts)
+        ]
+        examples = _slices(streams, counts, mine).map(make, num_parallel_calls=threads)
+        return _as_numpy(examples.batch(local), threads)
+
+    return _batches(batches_from, example, sources, start_step, config_data.max_bad_share)
 
 
 def evaluation_batches(
@@ -117,7 +131,7 @@ def evaluation_batches(
 
     threads = _threads(config_data)
     batches = in_order(source).map(example, num_parallel_calls=threads).batch(batch_size)
-    return _as_numpy(batches, threads, [source])
+    return _named(_as_numpy(batches, threads), [source])
 
 
 def count_examples(config_data: ConfigDict, name: str, split: str) -> int:
@@ -215,19 +229,57 @@ def _slices(streams: list[tf.data.Dataset], counts: list[int], mine: np.ndarray)
     return tf.data.Dataset.zip(tuple(steps)).map(step).unbatch()
 
 
-def _as_numpy(batches: tf.data.Dataset, threads: int, sources: list[Source]) -> Iterator[Batch]:
+def _batches(
+    batches_from: Callable[[int, Callable[..., Any]], Iterator[Batch]],
+    example: Callable[..., ops.Example],
+    sources: list[Source],
+    step: int,
+    max_bad_share: float,
+) -> Iterator[Batch]:
+    """Batches from a step on. After the first example that cannot be read, bad ones are replaced.
+
+    Looking out for them halves the speed, so it starts when there is one.
+    """
+    failure = tf.errors.OpError  # an abandoned iterator is closed after tensorflow is gone
+    try:
+        for batch in batches_from(step, example):
+            yield batch
+            step += 1
+    except failure:
+        logging.warning("An example of step %d cannot be read; looking for it.", step)
+    repaired = Repair(sources, max_bad_share)
+    for batch in _named(batches_from(step, tolerant(example)), sources):
+        yield repaired(batch)
+
+
+def _named(batches: Iterator[Batch], sources: list[Source]) -> Iterator[Batch]:
+    """Batches; where reading fails the error names the damaged record."""
+    failure = tf.errors.OpError
+    try:
+        yield from batches
+    except failure as error:
+        raise damage(sources, error) from error
+
+
+def _as_numpy(batches: tf.data.Dataset, threads: int) -> Iterator[Batch]:
     options = tf.data.Options()
     options.deterministic = True
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1
-    failure = (
-        tf.errors.OpError
-    )  # found now: an abandoned iterator is closed after tensorflow is gone
-    try:
-        for batch in batches.prefetch(2).with_options(options).as_numpy_iterator():
-            yield {**batch, "id": np.array([name.decode() for name in batch["id"]], np.str_)}
-    except failure as error:
-        raise damage(sources, error) from error
+    for batch in batches.prefetch(2).with_options(options).as_numpy_iterator():
+        yield {**batch, "id": np.array([name.decode() for name in batch["id"]], np.str_)}
+
+
+def _balanced(config_data: ConfigDict, names: list[str]) -> set[str]:
+    """Sets of the mixture to draw by class.
+
+    Raises:
+      DataError: one is not in the mixture.
+    """
+    chosen = {name.strip() for name in config_data.balanced.split(",") if name.strip()}
+    if unknown := sorted(chosen - set(names)):
+        raise DataError(f"data.balanced: {unknown[0]!r} is not in the mixture ({', '.join(names)})")
+    return chosen
 
 
 def _threads(config_data: ConfigDict) -> int:

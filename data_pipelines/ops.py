@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from data_pipelines import spec
+from data_pipelines import clahe, spec
+from data_pipelines.mirror import MIRRORED
 
 if tf.config.get_visible_devices("GPU"):
     tf.config.set_visible_devices([], "GPU")  # the accelerator belongs to JAX
@@ -23,7 +24,7 @@ _DRAWS = (
     "jitter_brightness", "jitter_contrast", "jitter_saturation", "jitter_hue",
     "red", "green", "blue", "blur", "noise",
     "if_geometric", "if_brightness_contrast", "if_gamma", "if_jitter", "if_rgb_shift",
-    "if_blur", "if_noise",
+    "if_blur", "if_noise", "clahe", "if_clahe", "if_flip",
 )
 # fmt: on
 
@@ -57,6 +58,9 @@ def training_example(
     matrix = crop_matrix(record["face_box"], scale, image_size)
     matrix = tf.matmul(_random_similarity(draws, image_size, augment), matrix)
     example = warp_example(record, matrix, image_size)
+    if augment["p_flip"] > 0:
+        flipped = draws["if_flip"] < augment["p_flip"]
+        example = tf.cond(flipped, lambda: mirror_example(example), lambda: example)
     image = augment_colours(tf.cast(example["image"], tf.float32), draws, key, augment)
     return {**example, "image": _to_uint8(image)}
 
@@ -91,17 +95,36 @@ def warp_example(record: Example, matrix: tf.Tensor, size: int) -> Example:
     return {**{key: record[key] for key in spec.EXAMPLE_SPEC if key in record}, **warped}
 
 
+def mirror_example(example: Example) -> Example:
+    """Left and right exchanged; labels that have no known mirror image are dropped.
+
+    FLAME's bases and the 203 points are not symmetric, so coefficients and those points go.
+    """
+    mirrored = dict(
+        example,
+        image=tf.reverse(example["image"], [1]),
+        face_mask=tf.reverse(example["face_mask"], [1]),
+    )
+    for name, order in MIRRORED.items():
+        marks = tf.gather(example[name], order) * [-1.0, 1.0]
+        mirrored[name] = tf.where(example[f"has_{name}"], marks, 0.0)
+    for flag in ("has_landmarks_203", "has_flame", "has_shape", "has_eval"):
+        mirrored |= {key: tf.zeros_like(example[key]) for key in (flag, *spec.FLAGS[flag])}
+    return mirrored
+
+
 def augment_colours(
     image: tf.Tensor, draws: Draws, key: tf.Tensor, augment: Augmentation
 ) -> tf.Tensor:
     """Albumentations' colour transforms as SMIRK chains them, on [H, W, 3] floats in 0..255.
 
-    CLAHE is left out, and the jitter's four steps keep one order.
+    The jitter's four steps keep one order.
     """
     for name, transform in (
         ("brightness_contrast", _brightness_contrast),
         ("gamma", _gamma),
         ("jitter", _jitter),
+        ("clahe", _clahe),
         ("rgb_shift", _rgb_shift),
         ("blur", _blur),
     ):
@@ -148,6 +171,10 @@ def _jitter(image: tf.Tensor, draws: Draws, augment: Augmentation) -> tf.Tensor:
     gray = tf.image.rgb_to_grayscale(image)
     image = tf.clip_by_value(gray + (image - gray) * (1 + saturation), 0.0, 255.0)
     return 255 * tf.image.adjust_hue(image / 255, hue)
+
+
+def _clahe(image: tf.Tensor, draws: Draws, augment: Augmentation) -> tf.Tensor:
+    return clahe.equalise(image, _between(draws["clahe"], *augment["clahe"]))
 
 
 def _rgb_shift(image: tf.Tensor, draws: Draws, augment: Augmentation) -> tf.Tensor:

@@ -218,10 +218,10 @@ def _options(kind: str, values: Any) -> dict[str, Any]:
         return {}
     known = SETS[kind].flags
     for flag, default in _DEFAULTS.items():
-        if flag not in known and values[flag] != default:
+        if flag not in known and getattr(values, flag) != default:
             users = ", ".join(name for name, made in SETS.items() if flag in made.flags)
             raise UserError(f"--{flag} is not for {kind}; it is for {users}")
-    return {flag: values[flag] for flag in known}
+    return {flag: getattr(values, flag) for flag in known}
 
 
 _DEFAULTS = dict(

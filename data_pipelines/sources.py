@@ -16,7 +16,7 @@ from etils import epath
 from data_pipelines import prepare, records
 
 _OPEN_SHARDS = 16  # read at once when a set is streamed
-_FOREVER = 2**62
+FOREVER = 2**62
 
 
 class DataError(ValueError):
@@ -110,7 +110,7 @@ def draws(
         key = tf.random.fold_in([seed, index], number)
         return once(key).skip(tf.where(number == first, tf.cast(done, tf.int64), 0))
 
-    return tf.data.Dataset.range(first, _FOREVER).flat_map(epoch)
+    return tf.data.Dataset.range(first, FOREVER).flat_map(epoch)
 
 
 def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -22,6 +22,7 @@ from fields_jax.cli import UserError, run
 from fields_jax.flame.io import resolve_head
 from fields_jax.training import loop, setup
 from fields_jax.training.overview import describe_run
+from fields_jax.training.processes import joined
 
 
 def define_flags() -> None:
@@ -29,6 +30,7 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "config file, e.g. configs/stage2.py")
     flags.DEFINE_string("workdir", None, "where to write (default: runs/stage<N>[-full])")
     flags.DEFINE_string("head", None, "head .npz; the same as --config.head")
+    flags.DEFINE_string("distributed", "", "several processes: auto (Cloud TPU, Slurm) or env")
     flags.DEFINE_bool("dry_run", False, "print what would be trained, by which losses, and stop")
 
 
@@ -39,6 +41,11 @@ def main(argv: list[str]) -> int:
     chosen = flags.FLAGS
     if chosen.config is None:
         raise UserError("name a config, e.g. --config=configs/stage2.py")
+    with joined(chosen.distributed):
+        return _train(chosen)
+
+
+def _train(chosen: flags.FlagValues) -> int:
     config = chosen.config
     if chosen.head is not None:
         config.head = chosen.head

@@ -182,6 +182,16 @@ def test_command_prints_its_line_and_status(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+def test_command_makes_a_set_from_flags(tmp_path):
+    write_photographs(epath.Path(tmp_path / "photographs"))
+    command = [sys.executable, "-m", "data_pipelines.prepare", "faces", "--name=mine"]
+    command += [f"--source={tmp_path / 'photographs'}", f"--out={tmp_path}", "--limit=3"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines()[-1] == f"{tmp_path}/faces/mine/1.1.0: train 3"
+    assert split_sizes(tmp_path / "faces/mine/1.1.0") == {"train": 3}
+
+
 def test_remedy_fits_the_set():
     assert prepare.remedy("synthetic/wild2d", "data") == (
         "make it with `python -m data_pipelines.prepare synthetic --out=data`"

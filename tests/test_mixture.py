@@ -10,12 +10,15 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
-from data_pipelines import mixture, ops, records, sources, spec
+from data_pipelines import clahe, mirror, mixture, ops, records, sources, spec
+from fields_jax.flame import flame
+from fields_jax.flame.procedural import procedural_head
 from fields_jax.photos import crops
+from tests.portraits import coefficients
 
 STORED = 96
 SIZES = {"a": 10, "b": 7, "c": 5}
-COLOURS = ("brightness_contrast", "gamma", "jitter", "rgb_shift", "blur", "noise")
+COLOURS = ("brightness_contrast", "gamma", "jitter", "clahe", "rgb_shift", "blur", "noise")
 OFF = {f"p_{name}": 0.0 for name in COLOURS}
 AUGMENT = {
     "p_geometric": 0.9,
@@ -35,6 +38,9 @@ AUGMENT = {
     "blur": (3, 7),
     "p_noise": 0.5,
     "noise_variance": (10.0, 50.0),
+    "p_clahe": 0.0,
+    "clahe": (1.0, 4.0),
+    "p_flip": 0.0,
 }
 
 
@@ -92,6 +98,8 @@ def make_config(root, mix="dots/a=3,dots/b=2,dots/c=1", augment=(), **changes):
         "cache_examples": 100,
         "shuffle_buffer": 4,
         "threads": 1,
+        "balanced": "",
+        "max_bad_share": 0.01,
     }
     return ConfigDict(values | changes)
 
@@ -308,6 +316,132 @@ def test_picture_that_does_not_decode_is_named(damaged):
     line = f"{shard.name}: a picture of example '{name}' does not decode; remove"
     with pytest.raises(sources.DataError, match=line):
         list(mixture.evaluation_batches(config, "dots/c", image_size=16, batch_size=2))
+
+
+def spoil(folder, rows):
+    """Puts garbage in the place of some pictures of train; returns the ids of these examples."""
+    shard = the_shard(folder)
+    examples = [
+        tf.train.Example.FromString(each)
+        for each in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()
+    ]
+    for row in rows:
+        examples[row].features.feature["image"].bytes_list.value[0] = b"\xff\xd8\xff garbage"
+    rewrite(shard, [example.SerializeToString() for example in examples])
+    return {examples[r].features.feature["id"].bytes_list.value[0].decode() for r in rows}
+
+
+@pytest.mark.parametrize("cache_examples", [100, 0])
+def test_unreadable_examples_are_replaced_counted_and_named(damaged, monkeypatch, cache_examples):
+    config, folder = damaged
+    config.update(max_bad_share=0.3, cache_examples=cache_examples)
+    clean = take(config, 4, batch_size=5)
+    said = []
+    monkeypatch.setattr(mixture.logging, "warning", lambda text, *v: said.append(text % v))
+    (bad,) = spoil(folder, [2])
+    batches = take(config, 4, batch_size=5)
+    for batch, other in zip(batches, clean, strict=True):
+        spec.validate_batch(batch, 32)
+        assert bad not in batch["id"]
+        good = other["id"] != bad
+        for key in batch:
+            np.testing.assert_array_equal(batch[key][good], other[key][good], err_msg=key)
+    assert sum("cannot be read, number 1" in line and repr(bad) in line for line in said) == 1
+    for one, other in zip(batches[2:], take(config, 2, batch_size=5, start_step=2), strict=True):
+        assert_same(one, other)
+
+
+def test_too_many_unreadable_examples_stop(damaged):
+    config, folder = damaged
+    config.max_bad_share = 0.3
+    spoil(folder, [1, 3])
+    with pytest.raises(sources.DataError, match="2 of 5 examples cannot be read, more than data"):
+        take(config, 4, batch_size=5)
+
+
+def test_balanced_draws_show_all_classes_equally_often(root):
+    config = make_config(root, "dots/a=1,dots/b=1", balanced="dots/a")
+    batches = take(config, 10, batch_size=16)
+    classes = np.concatenate([b["emotion"][b["source"] == 0] for b in batches])
+    # a holds classes 0..7 and 0, 1 once more: each block of 8 draws shows all of them.
+    assert (np.sort(classes.reshape(10, 8), axis=1) == np.arange(8)).all()
+    names = np.concatenate([b["id"][b["source"] == 0] for b in batches])
+    assert [np.sum(names == f"a{i}") for i in (0, 1, 8, 9)] == [5, 5, 5, 5]
+    order = classes.reshape(10, 8)
+    assert (order[0] != order[1]).any()
+    for one, other in zip(batches[3:5], take(config, 2, batch_size=16, start_step=3), strict=True):
+        assert_same(one, other)
+    odd = take(make_config(root, "dots/a=1", balanced="dots/a"), 6, batch_size=5)
+    later = take(make_config(root, "dots/a=1", balanced="dots/a"), 2, batch_size=5, start_step=4)
+    for one, other in zip(odd[4:], later, strict=True):
+        assert_same(one, other)
+    with pytest.raises(sources.DataError, match=r"data.balanced: 'dots/z' is not in the mixture"):
+        take(make_config(root, "dots/a=1", balanced="dots/z"), 1)
+
+
+def test_mirrored_landmarks_and_pictures(root):
+    plain, mirrored = (
+        take(make_config(root, "dots/a=1", OFF | flip), 1)[0] for flip in ({}, {"p_flip": 1.0})
+    )
+    np.testing.assert_array_equal(mirrored["image"], plain["image"][:, :, ::-1])
+    np.testing.assert_array_equal(mirrored["face_mask"], plain["face_mask"][:, :, ::-1])
+    for row, twin in ((0, 16), (8, 8), (17, 26), (36, 45), (41, 46), (48, 54), (60, 64), (67, 65)):
+        np.testing.assert_allclose(
+            mirrored["landmarks_68"][:, row], plain["landmarks_68"][:, twin] * [-1, 1]
+        )
+
+
+@pytest.mark.parametrize("name", mirror.MIRRORED)
+def test_mirrored_rows_lie_opposite_on_the_head(name):
+    marks = getattr(
+        flame(procedural_head(), coefficients()), name + "_static" * (name[-2:] == "68")
+    )
+    marks, order = np.asarray(marks)[0], mirror.MIRRORED[name]
+    np.testing.assert_array_equal(order[order], np.arange(len(order)))
+    np.testing.assert_allclose(marks[order] * [-1, 1, 1], marks, atol=1e-3)
+
+
+def test_mirrored_examples_lose_what_has_no_mirror_image():
+    example = {"image": tf.zeros([4, 4, 3], tf.uint8), "face_mask": tf.zeros([4, 4], tf.uint8)}
+    for flag, labels in spec.FLAGS.items():
+        example[flag] = tf.constant(True)
+        for label in labels:
+            shape = [d if isinstance(d, int) else 7 for d in spec.EXAMPLE_SPEC[label].shape]
+            example[label] = tf.ones(shape)
+    kept = {flag for flag in spec.FLAGS if ops.mirror_example(example)[flag].numpy()}
+    assert kept == {"has_landmarks_68", "has_landmarks_105", "has_va", "has_emotion"}
+    assert not ops.mirror_example(example)["expression"].numpy().any()
+
+
+def clahe_by_hand(luma, limit, tiles=8):
+    """Pixel by pixel, in float64."""
+    size, side = len(luma), len(luma) // tiles
+    tables = np.empty((tiles, tiles, 256))
+    for i, j in np.ndindex(tiles, tiles):
+        tile = luma[i * side : (i + 1) * side, j * side : (j + 1) * side]
+        counts = np.bincount(tile.ravel(), minlength=256).astype(float)
+        cut = np.minimum(counts, max(1, limit * side**2 / 256))
+        tables[i, j] = np.cumsum(cut + (counts - cut).sum() / 256) * 255 / side**2
+    result = np.empty((size, size))
+    for y, x in np.ndindex(size, size):
+        v, u = (np.clip((p + 0.5) / side - 0.5, 0, tiles - 1) for p in (y, x))
+        result[y, x] = sum(
+            (1 - abs(v - i)) * (1 - abs(u - j)) * tables[i, j, luma[y, x]]
+            for i in range(tiles)
+            for j in range(tiles)
+            if abs(v - i) < 1 and abs(u - j) < 1
+        )
+    return result
+
+
+def test_clahe_is_the_method_of_tiles():
+    rng = np.random.default_rng(0)
+    luma = rng.normal(120, 20, (32, 32)).clip(0, 255).astype(np.uint8)
+    image = np.repeat(luma[..., None], 3, axis=2).astype(np.float32)
+    made = clahe.equalise(tf.constant(image), tf.constant(2.0)).numpy()
+    np.testing.assert_allclose(made[..., 0], clahe_by_hand(luma, 2.0), atol=0.05)
+    np.testing.assert_allclose(made[..., 0], made[..., 2], atol=1e-3)
+    assert coloured(image, {"p_clahe": 1.0}).std() > image.std()
 
 
 def test_set_of_another_schema_is_refused(tmp_path):

@@ -1,8 +1,8 @@
 """Coefficients, pose and camera of faces from their landmarks.
 
-Each face is searched in three rounds: scale, pose and jaw from several turns of the head at once,
-of which the best is kept; then everything, with an outlier threshold that falls from loose to
-tight; then everything again with the visibility of the points and the unit of length renewed.
+First pose, camera and jaw of the mean face are searched from several turns of the head at once, of
+which the best is kept, then all unknowns, with an outlier threshold that falls from loose to tight.
+Either search goes in rounds; each renews the contour, the visibility and the unit of length.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from fields_jax.fitting import parameters
 from fields_jax.fitting.least_squares import minimise
-from fields_jax.fitting.parameters import PLACE, POSE, Layout
+from fields_jax.fitting.parameters import MOTION, PLACE, POSE, Layout
 from fields_jax.fitting.view import (
     COUNTS,
     LandmarkRigs,
@@ -28,6 +28,7 @@ from fields_jax.fitting.view import (
     projected,
     projected_with_jacobian,
     view,
+    without_coefficients,
 )
 from fields_jax.types import FlameCoefficients, FlameModel
 
@@ -65,13 +66,16 @@ class FitSettings:
     Attributes:
       noise_mm: standard deviation of a landmark, in mm on the face. It weighs landmarks against
         the priors of the coefficients.
+      gap_noise_mm: the same of the gap between a pair of points on opposite lids or lips. Detectors
+        shift both alike, so gaps are surer than places, and they tell a shut eye from a narrow one.
       outlier: residuals beyond about this many standard deviations cease to count.
-      yaws: starting turns of the head, degrees; each is tried upright and as the points lie.
+      yaws: starting turns of the head, degrees, at the roll and scale that suit the points best.
       place_steps, steps: of each round.
       min_points: fewer seen points than this are not fitted.
     """
 
     noise_mm: float = 1.5
+    gap_noise_mm: float = 0.75
     outlier: float = 5.0
     yaws: tuple[float, ...] = (-70.0, -35.0, 0.0, 35.0, 70.0)
     place_steps: int = 6
@@ -174,7 +178,9 @@ def _fit_one(rigs: LandmarkRigs, points, weights, layout: Layout, settings: FitS
     enough = jnp.sum(seen > 0) >= settings.min_points
     face = _Face(rigs, jnp.where(finite[:, None], points, 0.0), seen, layout, settings)
 
-    x, history = jax.lax.scan(face.refined, face.placed(), _scales(_REFINING, settings.steps))
+    mean_face = face.replace(rigs=without_coefficients(rigs), layout=Layout(0, 0))
+    x = jnp.zeros(layout.size, points.dtype).at[MOTION].set(mean_face.placed())
+    x, history = jax.lax.scan(face.refined, x, _scales(_REFINING, settings.steps))
     x = jnp.where(enough, x, jnp.zeros_like(x))
     shares = [jnp.where(enough, share, jnp.nan) for share in face.residual_shares(x)]
     settled = history[-1, 0] - history[-1, -1] <= _SETTLED * history[-1, -1]
@@ -201,7 +207,7 @@ class _Face:
     settings: FitSettings = struct.field(pytree_node=False)
 
     def placed(self) -> Float[Array, " P"]:
-        """Pose, camera and jaw of the mean face, the best of several starts."""
+        """Pose, camera and jaw, the best of several starts."""
 
         def search(yaw):
             scales = _scales(_PLACING, self.settings.place_steps)
@@ -248,13 +254,20 @@ class _Face:
     def refined(self, x: Float[Array, " P"], scales: Float[Array, " K"]) -> tuple[Array, Array]:
         """A round of all unknowns, and its costs."""
         seen, weights, unit = self.round(x)
+        ratio = self.settings.noise_mm / self.settings.gap_noise_mm
+        upper, lower = self.rigs.pairs.T
+
+        def with_gaps(values):
+            return jnp.concatenate([values, ratio * (values[upper] - values[lower])])
 
         def residuals(x):
-            return (projected(seen, x) - self.points) / unit
+            return with_gaps(projected(seen, x) - self.points) / unit
 
         def linearise(x):
             found, jacobian = projected_with_jacobian(seen, x)
-            return (found - self.points) / unit, jacobian / unit
+            return with_gaps(found - self.points) / unit, with_gaps(jacobian) / unit
+
+        weights = jnp.concatenate([weights, jnp.minimum(weights[upper], weights[lower])])
 
         prior = parameters.prior(self.layout, x.dtype)
         scales = self.settings.outlier * scales

@@ -21,9 +21,9 @@ COEFFICIENTS = slice(11, None)
 # Ranges of SMIRK's and TEASER's expression encoder: the jaw only opens, and hardly turns aside.
 _JAW_RANGE = np.array([[0.0, 0.6], [-0.2, 0.2], [-0.2, 0.2]])
 # Standard deviations, ours. Speech opens the jaw by 0.1 to 0.2 rad; turning it aside is rare. The
-# lids' is wide: a shut eye must not look unlikely beside components that narrow it.
+# lids' leaves a shut eye likelier than components that narrow it.
 _JAW_SD = np.array([0.2, 0.03, 0.03])
-_EYELID_SD = 2.0
+_EYELID_SD = 0.7
 
 
 class Layout(NamedTuple):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from fields_jax.fitting import parameters
 from fields_jax.fitting.parameters import COEFFICIENTS, EYELID, JAW, MOTION, POSE, Layout
@@ -28,6 +28,17 @@ _FRONTAL = 0.05  # radians of yaw within which the frontal 203 subset counts (TE
 # A point counts fully where its direction is 70 degrees or less from the camera's, and this little
 # where it is behind the head, since detectors guess the points they do not see. Ours.
 _FULL_FACING, _LEAST = 0.35, 0.1
+# Points that face each other across the slit of an eye and between the lips: rows of the 68, and
+# mediapipe's numbers for the 105 (right eye, left eye, inner lips).
+_PAIRS_68 = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
+# fmt: off
+_PAIRS_MEDIAPIPE = (
+    (246, 7), (161, 163), (160, 144), (159, 145), (158, 153), (157, 154), (173, 155),
+    (466, 249), (388, 390), (387, 373), (386, 374), (385, 380), (384, 381), (398, 382),
+    (191, 95), (80, 88), (81, 178), (82, 87), (13, 14), (312, 317), (311, 402), (310, 318),
+    (415, 324),
+)
+# fmt: on
 
 
 @struct.dataclass
@@ -39,12 +50,14 @@ class LandmarkRigs:
       inner: rig of the other 359 points.
       outward: [376, 3] direction of each point from the vertical axis through the jaw's hinge.
       subsets: [3, 203] frontal, left and right subsets of the dense points.
+      pairs: [G, 2] rows of the points that part when an eye or the mouth opens.
     """
 
     contour: Rig
     inner: Rig
     outward: Float[Array, "376 3"]
     subsets: Bool[Array, "3 203"]
+    pairs: Int[Array, "G 2"]
 
 
 @struct.dataclass
@@ -77,7 +90,23 @@ def landmark_rigs(model: FlameModel, layout: Layout) -> LandmarkRigs:
     outward = (np.concatenate([contour.mean[0], inner.mean]) - hinge) * [1, 0, 1]
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
     subsets = np.stack([model.front_203, model.left_203, model.right_203])
-    return LandmarkRigs(contour, inner, outward.astype(np.float32), subsets)
+    return LandmarkRigs(contour, inner, outward.astype(np.float32), subsets, _pairs(model))
+
+
+def without_coefficients(rigs: LandmarkRigs) -> LandmarkRigs:
+    """The mean head, which only moves: the same tables with no expression and shape."""
+    bases = ("basis", "dragged_basis", "joint_basis")
+    still = [
+        part.replace(**{name: getattr(part, name)[..., :0] for name in bases})
+        for part in (rigs.contour, rigs.inner)
+    ]
+    return rigs.replace(contour=still[0], inner=still[1])
+
+
+def _pairs(model: FlameModel) -> Int[np.ndarray, "G 2"]:
+    row = {int(point): COUNTS[0] + i for i, point in enumerate(model.mediapipe_index)}
+    mediapipe = [(row[a], row[b]) for a, b in _PAIRS_MEDIAPIPE if a in row and b in row]
+    return np.array([*_PAIRS_68, *mediapipe], np.int32)
 
 
 def view(rigs: LandmarkRigs, pose: Float[Array, "3"]) -> View:

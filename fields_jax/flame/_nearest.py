@@ -15,7 +15,7 @@ def nearest_on_triangles(
     centre = corners.mean(1)
     distance = ((targets**2).sum(1)[:, None] + (centre**2).sum(1)) - 2 * targets @ centre.T
     close = np.argsort(distance, axis=1, kind="stable")[:, :tried]
-    weights = _nearest_weights(corners[close], targets[:, None])
+    weights = nearest_weights(corners[close], targets[:, None])
     found = np.einsum("nkc,nkcd->nkd", weights, corners[close])
     gap = ((found - targets[:, None]) ** 2).sum(-1)
     best = np.argmin(np.round(gap, 12), axis=1)
@@ -23,7 +23,7 @@ def nearest_on_triangles(
     return close[pick, best], weights[pick, best]
 
 
-def _nearest_weights(triangles: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def nearest_weights(triangles: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Barycentric weights [..., 3] of the points of triangles [..., 3, 3] nearest to targets."""
     origin = triangles[..., 0, :]
     one, two, offset = (
@@ -39,7 +39,8 @@ def _nearest_weights(triangles: np.ndarray, targets: np.ndarray) -> np.ndarray:
     for start, end in ((0, 1), (1, 2), (2, 0)):
         along = triangles[..., end, :] - triangles[..., start, :]
         from_start = targets - triangles[..., start, :]
-        share = np.clip((from_start * along).sum(-1) / (along * along).sum(-1), 0, 1)
+        length = np.maximum((along * along).sum(-1), 1e-30)
+        share = np.clip((from_start * along).sum(-1) / length, 0, 1)
         edge = np.zeros_like(triangles[..., 0])
         edge[..., start], edge[..., end] = 1 - share, share
         options.append(edge)

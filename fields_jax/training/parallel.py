@@ -59,7 +59,11 @@ def map_step(
             out_specs=tuple(spec[split] for split in outputs),
             check_vma=False,
         )
-        return jax.jit(mapped, donate_argnums=0)
+        program = jax.jit(mapped, donate_argnums=0)
+        if jax.process_count() == 1:
+            return program
+        sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
+        return lambda state, batch, *rest: program(state, _join(batch, sharding), *rest)
     raise ValueError(f"unknown config.parallel {how!r}; known: {', '.join(MAPPINGS)}")
 
 
@@ -74,6 +78,11 @@ def replicated_shapes(tree, devices: Sequence[jax.Device] | None = None):
     mesh = Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
     sharding = NamedSharding(mesh, PartitionSpec())
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def _join(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
+    """The whole batch from each process's share of it."""
+    return {k: jax.make_array_from_process_local_data(sharding, x) for k, x in batch.items()}
 
 
 def _split(batch: Mapping[str, np.ndarray], parts: int) -> dict[str, np.ndarray]:

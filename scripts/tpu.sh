@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Trains on a Cloud TPU slice. Set what differs, then run one word at a time:
+#
+#   export PROJECT=my-project ZONE=us-west4-a NAME=fields TYPE=v5litepod-16 BUCKET=gs://my-bucket
+#   scripts/tpu.sh create     a spot slice at once, or
+#   scripts/tpu.sh queue      the same as a queued request, granted when there is room
+#   scripts/tpu.sh state      what has become of it
+#   scripts/tpu.sh copy       this source tree to every worker, and its packages
+#   scripts/tpu.sh train      the same command on every worker; goes on from the last checkpoint
+#   scripts/tpu.sh log        what worker 0 prints
+#   scripts/tpu.sh delete
+#
+# A preempted slice (exit status 42, or a slice that is gone) needs: delete, create, copy, train.
+# ARGUMENTS are handed to fields_jax.train.
+set -euo pipefail
+
+: "${PROJECT:?}" "${ZONE:?}" "${NAME:?}" "${TYPE:?}" "${BUCKET:?}"
+RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
+CONFIG=${CONFIG:-configs/stage2.py:full}
+ARGUMENTS=${ARGUMENTS:-}
+PLACE=(--project="$PROJECT" --zone="$ZONE")
+
+everywhere() {
+  gcloud compute tpus tpu-vm ssh "$NAME" "${PLACE[@]}" --worker=all --command="$1"
+}
+
+case "${1:-}" in
+  create)
+    gcloud compute tpus tpu-vm create "$NAME" "${PLACE[@]}" \
+      --accelerator-type="$TYPE" --version="$RUNTIME" --spot
+    ;;
+  queue)
+    gcloud compute tpus queued-resources create "$NAME" "${PLACE[@]}" --node-id="$NAME" \
+      --accelerator-type="$TYPE" --runtime-version="$RUNTIME" --spot
+    ;;
+  state)
+    gcloud compute tpus tpu-vm describe "$NAME" "${PLACE[@]}" --format="value(state)" ||
+      gcloud compute tpus queued-resources describe "$NAME" "${PLACE[@]}" --format="value(state)"
+    ;;
+  copy)
+    archive=$(mktemp --suffix=.tar.gz)
+    git archive --format=tar.gz --output="$archive" HEAD
+    gcloud compute tpus tpu-vm scp "$archive" "$NAME:fields_jax.tar.gz" "${PLACE[@]}" --worker=all
+    rm "$archive"
+    everywhere "mkdir -p fields_jax && tar xzf fields_jax.tar.gz -C fields_jax && cd fields_jax &&
+      (test -d .venv || python3 -m venv .venv) && .venv/bin/pip install -q -e '.[data,tpu]'"
+    ;;
+  train)
+    # Left to itself by nohup: a broken connection does not end it.
+    everywhere "cd fields_jax && nohup .venv/bin/python -m fields_jax.train --config=$CONFIG \
+      --distributed=auto --config.data.root=$BUCKET/tfds --workdir=$BUCKET/$NAME $ARGUMENTS \
+      > train.log 2>&1 < /dev/null & sleep 1"
+    ;;
+  log)
+    gcloud compute tpus tpu-vm ssh "$NAME" "${PLACE[@]}" --worker=0 \
+      --command="tail -F fields_jax/train.log"
+    ;;
+  delete)
+    gcloud compute tpus tpu-vm delete "$NAME" "${PLACE[@]}" --quiet || true
+    gcloud compute tpus queued-resources delete "$NAME" "${PLACE[@]}" --quiet --force || true
+    ;;
+  *)
+    sed -n '2,15p' "$0" | cut -c3-
+    exit 2
+    ;;
+esac
