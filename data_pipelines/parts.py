@@ -124,28 +124,30 @@ class Part:
         described = repr((self.size, self.scale, [_described(item) for item in self.items]))
         return hashlib.sha256(described.encode()).hexdigest()
 
-    def resume(self) -> bool:
-        """Whether the shard is whole and of these items; what else is there is removed."""
+    def whole(self) -> bool:
+        """Whether the shard is there, whole and of these items."""
         note = read_note(self.shard)
-        whole = (
+        return (
             note is not None
             and note["items"] == self.digest()
             and self.shard.exists()
             and self.shard.stat().length == note["bytes"]
         )
-        if not whole:
+
+    def resume(self) -> None:
+        """Removes what is there unless it is whole."""
+        if not self.whole():
             for leftover in (_note(self.shard), self.shard):
                 leftover.unlink(missing_ok=True)
-        return whole
 
 
 class KeepingWriter(tfds.core.ExampleWriter):
     """Writes each shard into the folder of parts, and from there into the set."""
 
-    def __init__(self, parts: epath.Path, file_format: Any):
-        """Takes the folder of the parts and tfds's file format."""
+    def __init__(self, parts: epath.Path, file_format: Any, *, place: bool = True):
+        """Takes the folder of the parts, tfds's file format, and whether the set wants them yet."""
         super().__init__(file_format)
-        self._parts = parts
+        self._parts, self._place = parts, place
 
     def write(self, path: epath.PathLike, examples: Iterable[tuple[str, bytes]]) -> None:
         """Writes a shard and its note; of a shard that is whole no example is looked at."""
@@ -158,7 +160,14 @@ class KeepingWriter(tfds.core.ExampleWriter):
             note = json.loads(_draft(kept).read_text()) | {"bytes": kept.stat().length}
             _draft(kept).write_text(json.dumps(note))
             _draft(kept).rename(_note(kept))
-        _place(kept, path)
+        if self._place:
+            _place(kept, path)
+
+
+def move_part(source: epath.Path, target: epath.Path) -> None:
+    """Moves a finished shard and its note, the note last."""
+    source.rename(target)
+    _note(source).rename(_note(target))
 
 
 def read_note(shard: epath.Path) -> dict[str, Any] | None:

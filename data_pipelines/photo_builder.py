@@ -6,14 +6,24 @@ import abc
 import dataclasses
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from data_pipelines import records
-from data_pipelines.parts import PART_SIZE, Item, KeepingWriter, Part, Progress, read_note
+from data_pipelines.parts import (
+    PART_SIZE,
+    Item,
+    KeepingWriter,
+    Part,
+    Progress,
+    move_part,
+    read_note,
+)
 from data_pipelines.summary import Summary, total
 
 
@@ -93,14 +103,39 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
     def examine(self, folder: epath.Path) -> dict[str, Summary]:
         """Does all that preparing does, writing nothing."""
         found, summaries = self._found(folder), {}
-        progress = Progress(self.info.full_name, sum(map(len, found.splits.values())))
-        for split, items in found.splits.items():
+        for split, parts in self._parts(found, self._progress(found)).items():
             summary = summaries[split] = Summary(rejects=list(found.rejects.get(split, ())))
-            for part in self._parts(split, items, progress):
+            for part in parts:
                 for _ in part.records(summary):
                     pass
         _check(summaries, folder)
         return summaries
+
+    def plan(self, folder: epath.Path, *, resume: bool = False) -> dict[str, list[Part]]:
+        """The parts of each split, in order.
+
+        Args:
+          folder: of the raw data.
+          resume: remove what is there of parts that are not whole; by one process only.
+        """
+        splits = self._parts(self._found(folder))
+        if resume:
+            _resume(splits)
+        return splits
+
+    def write_part(self, part: Part) -> None:
+        """Makes one part by itself; also right where two processes make the same one at once."""
+        own = self.unfinished / f"attempt-{uuid.uuid4().hex}"
+        own.mkdir(parents=True)
+        made = dataclasses.replace(part, shard=own / part.shard.name)
+        writer = tfds.core.writer.ShardWriter(
+            self.info.features,
+            ExampleSerializer(self.info.features.get_serialized_info()),
+            KeepingWriter(own, self.info.file_format, place=False),
+        )
+        writer.write(path=made.shard, examples=made())
+        move_part(made.shard, part.shard)
+        own.rmtree()
 
     def remove_leftovers(self) -> None:
         """Removes what interrupted runs have left of a set that is complete now."""
@@ -120,13 +155,8 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         folder = epath.Path(dl_manager.manual_dir)
         found = self._found(folder)
         self.unfinished.mkdir(parents=True, exist_ok=True)
-        progress = Progress(self.info.full_name, sum(map(len, found.splits.values())))
-        splits = {
-            split: list(self._parts(split, items, progress))
-            for split, items in found.splits.items()
-        }
-        for part in (part for parts in splits.values() for part in parts):
-            part.resume()
+        splits = self._parts(found, self._progress(found))
+        _resume(splits)
         self._planned = folder, found, splits
         return splits
 
@@ -157,7 +187,16 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             raise ValueError(f"{folder}: nothing to prepare{_because(reasons)}")
         return found
 
-    def _parts(self, split: str, items: list[Item], progress: Progress) -> Iterator[Part]:
+    def _progress(self, found: Catalogue) -> Progress:
+        return Progress(self.info.full_name, sum(map(len, found.splits.values())))
+
+    def _parts(self, found: Catalogue, progress: Progress | None = None) -> dict[str, list[Part]]:
+        return {
+            split: list(self._parts_of(split, items, progress))
+            for split, items in found.splits.items()
+        }
+
+    def _parts_of(self, split: str, items: list[Item], progress: Progress | None) -> Iterator[Part]:
         template = self._get_filename_template(split_name=split)
         count = -(-len(items) // self._part_size)
         for index in range(count):
@@ -170,6 +209,11 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
                 self.unfinished / name,
                 progress,
             )
+
+
+def _resume(splits: Mapping[str, list[Part]]) -> None:
+    for part in (part for parts in splits.values() for part in parts):
+        part.resume()
 
 
 def _check(summaries: dict[str, Summary], folder: epath.Path) -> None:

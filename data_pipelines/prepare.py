@@ -6,6 +6,8 @@
     python -m data_pipelines.prepare faces --source=photographs --out=data
     python -m data_pipelines.prepare faces --source=RAF-DB --manifest=raf_db.jsonl --name=raf_db
         --out=data
+    python -m data_pipelines.prepare affectnet --source=gs://B/AFFECTNET --out=gs://B/data
+        --beam_runner=dataflow --beam_options=project=P,region=R,temp_location=gs://B/tmp
 
 What a folder must hold: --help of a set's builder, or the README. Interrupted, the same command
 goes on where it was. Beside the shards lie prepare_report.html, prepare_report.json and
@@ -21,7 +23,7 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
@@ -84,7 +86,14 @@ def remedy(name: str, root: epath.PathLike) -> str:
 
 
 def prepare(
-    name: str, out: epath.PathLike, *, source: str = "", dry_run: bool = False, **options: Any
+    name: str,
+    out: epath.PathLike,
+    *,
+    source: str = "",
+    dry_run: bool = False,
+    beam_runner: str = "",
+    beam_options: Sequence[str] = (),
+    **options: Any,
 ) -> list[epath.Path]:
     """Makes a set, or leaves alone what is there.
 
@@ -94,6 +103,8 @@ def prepare(
       out: TFDS data directory; the set goes to OUT/SET[/CONFIG]/VERSION.
       source: folder of the raw data, for sets that have any.
       dry_run: only say what would be made and what left out.
+      beam_runner: let Apache Beam make the parts by this engine, see `cluster.make_parts`.
+      beam_options: of its pipeline, "project=NAME".
       **options: handed to the builder.
 
     Returns:
@@ -113,10 +124,13 @@ def prepare(
         raise FileNotFoundError(f"--source={source}: no such folder, or an empty one")
     if dry_run and not made.needs_source:
         raise ValueError(f"{kind} has no raw data that a dry run could look at")
+    if beam_runner and (dry_run or not made.needs_source):
+        raise ValueError("--beam_runner is for making sets of photographs")
     module = importlib.import_module(made.module)
     folders = []
     for chosen in _configs(made, module, config, source):
-        builder = module.Builder(data_dir=out, config=chosen, **options)
+        construct = functools.partial(module.Builder, data_dir=str(out), config=chosen, **options)
+        builder = construct()
         folders.append(epath.Path(builder.data_path))
         if dry_run:
             report.say(builder.examine(epath.Path(source)), _NAMED)
@@ -124,6 +138,8 @@ def prepare(
             report.check_options(builder)
             _say(f"{builder.data_path} is there already; remove it to make it anew")
         else:
+            if beam_runner:
+                _make_parts(construct, source, beam_runner, beam_options)
             _make(builder, source)
     return folders
 
@@ -137,6 +153,20 @@ def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[A
             raise ValueError(f"unknown config {config!r}; known: {', '.join(made.configs)}")
         return [config]
     return [module.config_of(epath.Path(source))] if source else list(made.configs)
+
+
+def _make_parts(construct: Any, source: str, runner: str, options: Sequence[str]) -> None:
+    try:
+        from data_pipelines import cluster  # Beam is an extra
+    except ModuleNotFoundError as error:
+        if error.name != "apache_beam":
+            raise
+        raise ValueError(
+            "--beam_runner needs Apache Beam: pip install -e '.[data,beam]'"
+        ) from error
+    started = time.monotonic()
+    count = cluster.make_parts(construct, source, runner, options)
+    _say(f"{count} parts made by Beam in {time.monotonic() - started:.0f} s")
 
 
 def _make(builder: tfds.core.DatasetBuilder, source: str) -> None:
@@ -209,7 +239,15 @@ def main(argv: list[str]) -> None:
     kind = argv[1].split("/")[0]
     name = f"{kind}/{values.name}" if values.name else argv[1]
     out = values.out or tempfile.gettempdir()  # of a dry run, which writes nothing
-    prepare(name, out, source=values.source, dry_run=values.dry_run, **_options(kind, values))
+    prepare(
+        name,
+        out,
+        source=values.source,
+        dry_run=values.dry_run,
+        beam_runner=values.beam_runner,
+        beam_options=values.beam_options,
+        **_options(kind, values),
+    )
 
 
 def _options(kind: str, values: Any) -> dict[str, Any]:
@@ -248,6 +286,12 @@ def _define_flags() -> None:
     )
     flags.DEFINE_string("name", "", "Name of the set below OUT/faces, to keep several (faces).")
     flags.DEFINE_bool("dry_run", False, "Count and name what would be left out; write nothing.")
+    flags.DEFINE_string(
+        "beam_runner", "", "Make the parts by Apache Beam: direct, flink, dataflow or its own name."
+    )
+    flags.DEFINE_list(
+        "beam_options", [], "Options of the pipeline: project=NAME,region=NAME,temp_location=gs://X"
+    )
     flags.DEFINE_enum("size", default["size"], ["demo", "tiny"], "How much to render (synthetic).")
     flags.DEFINE_integer("limit", default["limit"], "Photographs of each split at most; 0: all.", 0)
     flags.DEFINE_integer("threads", default["threads"], "Threads that read; 0: one per core.", 0)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 
 os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
+    "--xla_cpu_use_fusion_emitters=false"
 )
 os.environ["NPROC"] = "32"  # a larger thread pool: fake devices wait for each other in it
 os.environ["JAX_PLATFORMS"] = "cpu"

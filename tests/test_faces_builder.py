@@ -159,12 +159,18 @@ def test_folder_without_a_usable_photograph(tmp_path):
         (["bp4d", "--out=x", "--source=."], r"\.: no sequences such as 2D\+3D/F001/T1/0000.jpg"),
         (["affectnet/nine", "--out=x", "--source=."], "unknown config 'nine'; known: full"),
         (["synthetic", "--dry_run=1"], "synthetic has no raw data"),
+        (["synthetic", "--out=x", "--beam_runner=direct"], "--beam_runner is for making sets of"),
+        (
+            ["faces", "--out=x", "--source=.", "--dry_run=1", "--beam_runner=direct"],
+            "--beam_runner is for making sets of",
+        ),
     ],
 )
 def test_mistakes_are_named_in_one_line(arguments, line, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("no photograph")
     monkeypatch.chdir(tmp_path)
     values = dict(out="", source="", name="", dry_run=False) | prepare._DEFAULTS
+    values |= dict(beam_runner="", beam_options=())
     for argument in arguments[1:]:
         key, value = argument.removeprefix("--").split("=")
         values[key] = type(values[key])(value)
@@ -259,12 +265,15 @@ def test_changed_items_are_made_again(tmp_path):
     shard.write_bytes(b"12345")
     note = {"items": part.digest(), "bytes": 5, "summary": {"examples": 3}}
     (tmp_path / "train-0-of-1.json").write_text(json.dumps(note))
-    assert part.resume()
+    part.resume()
+    assert part.whole()
     assert len(list(part())) == 3
     marked = photographs.Sample("0", "0.png", face_68())
-    assert not parts.Part([marked, *items[1:]], 64, 2.0, 1, shard).resume()
+    changed = parts.Part([marked, *items[1:]], 64, 2.0, 1, shard)
+    assert not changed.whole()
+    changed.resume()
     assert not shard.exists()
-    assert not part.resume()
+    assert not part.whole()
 
 
 def test_dry_run_counts_and_writes_nothing(tmp_path, capsys):
