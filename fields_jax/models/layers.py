@@ -93,6 +93,7 @@ class UpConv(nn.Module):
         return up_conv(x, kernel) + bias
 
 
+@partial(jax.jit, static_argnames="stride")  # so that layers of one shape are traced once
 def depthwise_conv(
     x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 1 C"], stride: int
 ) -> Float[Array, "B h w C"]:
