@@ -29,6 +29,11 @@ _DRAWS = (
 # fmt: on
 
 _DEGREE = math.pi / 180
+_GRAY = (
+    0.2989,
+    0.5870,
+    0.1140,
+)  # weights of ITU-R BT.601, as tf.image.rgb_to_grayscale rounds them
 
 Augmentation = Mapping[str, float | tuple[float, float]]
 Draws = dict[str, tf.Tensor]
@@ -61,7 +66,7 @@ def training_example(
     if augment["p_flip"] > 0:
         flipped = draws["if_flip"] < augment["p_flip"]
         example = tf.cond(flipped, lambda: mirror_example(example), lambda: example)
-    image = augment_colours(tf.cast(example["image"], tf.float32), draws, key, augment)
+    image = augment_colours(example["image"], draws, key, augment)
     return {**example, "image": _to_uint8(image)}
 
 
@@ -116,13 +121,25 @@ def mirror_example(example: Example) -> Example:
 def augment_colours(
     image: tf.Tensor, draws: Draws, key: tf.Tensor, augment: Augmentation
 ) -> tf.Tensor:
-    """Albumentations' colour transforms as SMIRK chains them, on [H, W, 3] floats in 0..255.
+    """Albumentations' colour transforms as SMIRK chains them.
 
     The jitter's four steps keep one order.
+
+    Args:
+      image: [H, W, 3] uint8.
+      draws: in [0, 1), see `_DRAWS`.
+      key: [2] of the noise.
+      augment: strengths and probabilities.
+
+    Returns:
+      [H, W, 3] floats in [0, 255].
     """
+    # The first two are functions of one level, of which a picture has 256 and pixels many more.
+    levels = tf.range(256.0)
+    for name, transform in (("brightness_contrast", _brightness_contrast), ("gamma", _gamma)):
+        levels = _sometimes(name, transform, levels, draws, augment)
+    image = tf.gather(levels, tf.cast(image, tf.int32))
     for name, transform in (
-        ("brightness_contrast", _brightness_contrast),
-        ("gamma", _gamma),
         ("jitter", _jitter),
         ("clahe", _clahe),
         ("rgb_shift", _rgb_shift),
@@ -133,8 +150,7 @@ def augment_colours(
     def noise(image: tf.Tensor, draws: Draws, augment: Augmentation) -> tf.Tensor:
         deviation = tf.sqrt(_between(draws["noise"], *augment["noise_variance"]))
         own_key = tf.random.fold_in(key, 1)  # `key` itself gave the draws
-        normal = tf.random.stateless_normal(tf.shape(image), own_key)
-        return image + deviation * normal
+        return image + deviation * tf.random.stateless_normal(tf.shape(image), own_key)
 
     return _sometimes("noise", noise, image, draws, augment)
 
@@ -165,11 +181,12 @@ def _jitter(image: tf.Tensor, draws: Draws, augment: Augmentation) -> tf.Tensor:
         _around(draws[f"jitter_{name}"], augment["jitter"])
         for name in ("brightness", "contrast", "saturation", "hue")
     )
-    image = image * (1 + brightness)
-    mean = tf.reduce_mean(tf.image.rgb_to_grayscale(image))
-    image = mean + (image - mean) * (1 + contrast)
-    gray = tf.image.rgb_to_grayscale(image)
-    image = tf.clip_by_value(gray + (image - gray) * (1 + saturation), 0.0, 255.0)
+    # Brightness, contrast about the mean grey, saturation about each pixel's grey: all linear.
+    gray = tf.constant(_GRAY)[:, None]
+    mean = tf.tensordot(tf.reduce_mean(image, [0, 1]), gray[:, 0], 1) * (1 + brightness)
+    colours = (1 + saturation) * tf.eye(3) - saturation * gray
+    matrix = (1 + brightness) * (1 + contrast) * colours
+    image = tf.clip_by_value(tf.tensordot(image, matrix, 1) - contrast * mean, 0.0, 255.0)
     return 255 * tf.image.adjust_hue(image / 255, hue)
 
 
@@ -187,10 +204,11 @@ def _blur(image: tf.Tensor, draws: Draws, augment: Augmentation) -> tf.Tensor:
     narrowest, widest = (int(width) // 2 for width in augment["blur"])
     radius = tf.floor(_between(draws["blur"], narrowest, widest + 1))
     box = tf.cast(tf.abs(tf.range(-widest, widest + 1.0)) <= radius, tf.float32)
-    box /= tf.reduce_sum(box)
-    kernel = tf.tile((box[:, None] * box[None, :])[..., None, None], [1, 1, 3, 1])
-    padded = tf.pad(image, [[widest, widest], [widest, widest], [0, 0]], "REFLECT")
-    return tf.nn.depthwise_conv2d(padded[None], kernel, [1, 1, 1, 1], "VALID")[0]
+    kernel = tf.tile(tf.reshape(box / tf.reduce_sum(box), [-1, 1, 1, 1]), [1, 1, 3, 1])
+    padded = tf.pad(image, [[widest, widest], [widest, widest], [0, 0]], "REFLECT")[None]
+    columns = tf.nn.depthwise_conv2d(padded, kernel, [1, 1, 1, 1], "VALID")
+    rows = tf.transpose(kernel, [1, 0, 2, 3])
+    return tf.nn.depthwise_conv2d(columns, rows, [1, 1, 1, 1], "VALID")[0]
 
 
 def _random_similarity(draws: Draws, size: int, augment: Augmentation) -> tf.Tensor:

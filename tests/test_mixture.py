@@ -463,7 +463,7 @@ def coloured(image, augment, **draws):
     """One colour transform with every draw in the middle unless given."""
     values = {name: tf.constant(float(draws.get(name, 0.5))) for name in ops._DRAWS}
     key = tf.constant([1, 2], tf.int64)
-    image = tf.constant(image, tf.float32)
+    image = tf.constant(image.astype(np.uint8))
     return ops.augment_colours(image, values, key, AUGMENT | OFF | augment).numpy()
 
 
@@ -485,6 +485,14 @@ def test_colour_transforms_by_hand():
         coloured(image, {"p_blur": 1}, blur=0.999)[1, 1], 100 + 90 / 49, rtol=1e-5
     )
     np.testing.assert_allclose(coloured(image, {"p_jitter": 1}), image, rtol=1e-4)
+    red = np.tile([200.0, 100.0, 50.0], (9, 9, 1))
+    gray = red[0, 0] @ [0.2989, 0.5870, 0.1140]
+    faded = coloured(red, {"p_jitter": 1}, jitter_saturation=0)
+    np.testing.assert_allclose(faded[0, 0], gray + 0.95 * (red[0, 0] - gray), rtol=1e-4)
+    image[:, :4] = 60.0
+    mean = image.mean()
+    flat = coloured(image, {"p_jitter": 1}, jitter_contrast=0, jitter_brightness=1)
+    np.testing.assert_allclose(flat, 1.05 * (mean + 0.95 * (image - mean)), rtol=1e-3)
     assert coloured(image, {"p_gamma": 1}, gamma=1, if_gamma=0.99).max() < 190
     assert (coloured(image, {"p_gamma": 0.5}, gamma=1, if_gamma=0.6) == image).all()
 
