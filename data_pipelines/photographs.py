@@ -11,7 +11,7 @@ from etils import epath
 
 from data_pipelines import records
 from fields_jax.photos import crops, points
-from fields_jax.photos.files import read_photograph
+from fields_jax.photos.files import read_array, read_photograph
 
 NO_IMAGE = "image missing"
 BAD_IMAGE = "image unreadable"
@@ -173,10 +173,9 @@ def _dense(sample: Sample, path: epath.Path) -> np.ndarray | None:
     if not sample.points_203 and not file.exists():
         return None
     try:
-        with file.open("rb") as stored:
-            dense = np.load(stored, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise Rejected(BAD_LANDMARKS, f"{file}: not a readable .npy array ({error})") from error
+        dense = read_array(file)
+    except (ValueError, FileNotFoundError) as error:
+        raise Rejected(BAD_LANDMARKS, _one_line(error)) from error
     if dense.shape != (_N_DENSE, 2) or dense.dtype.kind not in "fiu":
         raise Rejected(
             BAD_LANDMARKS, f"{file}: expected numbers [203, 2], found {dense.dtype} {dense.shape}"

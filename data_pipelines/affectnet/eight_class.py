@@ -10,7 +10,7 @@ from etils import epath
 from data_pipelines.affectnet.labels import labels, marks
 from data_pipelines.photo_builder import Catalogue
 from data_pipelines.photographs import Rejected, Sample
-from fields_jax.photos.files import IMAGE_SUFFIXES
+from fields_jax.photos.files import IMAGE_SUFFIXES, read_array
 
 FOLDERS = {"train": "train_set", "test": "val_set"}
 
@@ -76,11 +76,9 @@ def catalogue(folder: epath.Path) -> Catalogue:
 def _numbers(file: epath.Path) -> np.ndarray:
     """[N] numbers of an .npy that may hold them as text."""
     try:
-        with file.open("rb") as stored:
-            return np.load(stored, allow_pickle=False).ravel().astype(np.float64)
+        return read_array(file).ravel().astype(np.float64)
     except FileNotFoundError as error:
         raise Rejected("annotation missing", str(file)) from error
-    except (ValueError, EOFError, OSError) as error:
-        raise Rejected(
-            "annotation unreadable", f"{file}: {' '.join(str(error).split())}"
-        ) from error
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise Rejected("annotation unreadable", f"{file}: {reason}") from error

@@ -72,7 +72,7 @@ def read_coded_frames(file: epath.Path) -> set[int]:
         columns = [header.index(unit) for unit in USUAL_UNITS]
         rows = [[int(float(cell)) for cell in line.split()] for line in lines[1:] if line.strip()]
         return {row[0] for row in rows if all(row[column] in (0, 1) for column in columns)}
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{file}: not a table of action units ({error})") from error
 
 

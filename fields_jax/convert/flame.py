@@ -173,7 +173,9 @@ def _npz(path: str) -> dict[str, np.ndarray]:
 def _npy(path: str, shape: tuple[int, ...]) -> np.ndarray:
     try:
         value = np.load(io.BytesIO(_read(path)), allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # as above
         raise UserError(f"{path} is damaged or no .npy ({error}); fetch it anew") from error
     return _array({"array": value}, "array", shape, path)
 

@@ -84,6 +84,23 @@ def unique_name(name: str, taken: set[str]) -> str:
     return chosen
 
 
+def read_array(path: epath.Path) -> np.ndarray:
+    """Reads a .npy file from outside.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: no such array in it, in one line.
+    """
+    try:
+        with path.open("rb") as file:
+            return np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged header makes numpy raise whatever its parsers raise
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: not a readable .npy array ({reason})") from error
+
+
 def read_photograph(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
     """An RGB picture, turned upright by its EXIF note as OpenCV and browsers do.
 
@@ -99,8 +116,9 @@ def read_photograph(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: not a readable picture (of no known format)") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable picture ({error})") from error
+    except Exception as error:  # formats are read by parsers of their own, with errors of their own
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a readable picture ({reason})") from error
 
 
 def _expand(given: str) -> Iterator[tuple[epath.Path, str]]:

@@ -9,6 +9,7 @@ from etils import epath
 from jaxtyping import Float
 
 from fields_jax.photos.crops import bounding_box
+from fields_jax.photos.files import read_array
 
 N_MEDIAPIPE = 478
 SUFFIXES = (".npy", ".pts", ".txt")  # looked for beside a photograph, in this order
@@ -28,6 +29,7 @@ MEDIAPIPE_105 = np.array([
 ])
 # fmt: on
 
+_LARGEST = 10  # picture sizes that a face may reach out of its picture
 _CHIN, _BROWS = 8, slice(17, 27)  # rows of the 68-point scheme
 # Chin to brows as a share of chin to hairline, the top of mediapipe's mesh: the mean over
 # photographs of 21 faces.
@@ -67,7 +69,7 @@ def load_faces(path: epath.PathLike) -> Float[np.ndarray, "F N 2"]:
     path = epath.Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; it should hold mediapipe's 478 points")
-    points = _read_array(path) if path.suffix == ".npy" else _read_text(path)
+    points = read_array(path) if path.suffix == ".npy" else _read_text(path)
     faces = points[None] if points.ndim == 2 else points
     known = faces.ndim == 3 and faces.shape[1] in (N_MEDIAPIPE, 68) and faces.shape[2] in (2, 3)
     if not known or points.dtype.kind not in "fiu":
@@ -136,7 +138,10 @@ def fault(points: Float[np.ndarray, "N 2"], height: int, width: int) -> str:
     if not np.isfinite(points).all():
         return "some of its landmarks are not finite"
     box = bounding_box(points)
-    if (box[2:] - box[:2] < 1).any() or (box[:2] >= (width, height)).any() or (box[2:] <= 0).any():
+    small = (box[2:] - box[:2] < 1).any()
+    outside = (box[:2] >= (width, height)).any() or (box[2:] <= 0).any()
+    huge = (abs(box) > _LARGEST * max(width, height)).any()
+    if small or outside or huge:
         return f"its landmarks span {box.round(1).tolist()}, no face in {width} x {height} pixels"
     return ""
 
@@ -146,14 +151,6 @@ def _holds_points(text_file: epath.Path) -> bool:
         return len(load_faces(text_file)) == 1
     except ValueError:
         return False
-
-
-def _read_array(path: epath.Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            return np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a readable .npy array ({error})") from error
 
 
 def _read_text(path: epath.Path) -> np.ndarray:
