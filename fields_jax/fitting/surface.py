@@ -1,0 +1,168 @@
+"""The face's surface and landmarks in space, and their distances to a scan.
+
+Unknowns are those of `parameters`, with the rotation and translation from the head's frame to the
+scan's in the places of pose and camera: the head itself stays upright, since FLAME's eyelids, added
+after posing, close an eye only there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from fields_jax.fitting.parameters import CAMERA, COEFFICIENTS, EYELID, JAW, MOTION, POSE, Layout
+from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points
+from fields_jax.flame.lbs import rodrigues
+from fields_jax.types import FlameModel, LandmarkEmbedding
+
+LANDMARKS = 51 + 105
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Standard deviations in mm, ours.
+
+    Attributes:
+      normal: of a scan point across the surface.
+      tangent: along it, where a closest point says little.
+      landmark: of a landmark in space.
+    """
+
+    normal: float = 0.5
+    tangent: float = 4.0
+    landmark: float = 2.0
+
+
+@struct.dataclass
+class Surface:
+    """What a scan is compared with.
+
+    Attributes:
+      rig: of the V vertices of the face mask, then of the 51 and the 105 landmarks.
+      triangles: [F, 3] of the mask.
+      border: [V] vertices on the mask's outer border and around its holes.
+    """
+
+    rig: Rig
+    triangles: Int[Array, "F 3"]
+    border: Bool[Array, " V"]
+
+
+@struct.dataclass
+class Matches:
+    """Scan points and where on the surface they belong.
+
+    Attributes:
+      corners: [N, 3] vertices of each point's triangle.
+      barycentric: [N, 3] its place there.
+      normal: [N, 3] of the surface at that place.
+      target: [N, 3] the scan point.
+      weight: [N] 0 leaves it out.
+    """
+
+    corners: Int[Array, "N 3"]
+    barycentric: Float[Array, "N 3"]
+    normal: Float[Array, "N 3"]
+    target: Float[Array, "N 3"]
+    weight: Float[Array, " N"]
+
+
+def face_surface(model: FlameModel, layout: Layout) -> Surface:
+    """Tables of a head's face, in numpy.
+
+    Raises:
+      ValueError: more components than the head has.
+    """
+    vertices = _as_points(np.asarray(model.faces), np.asarray(model.face_vertices))
+    sets = (vertices, model.static_51, model.landmarks_105)
+    joined = LandmarkEmbedding(
+        face_index=np.concatenate([points.face_index for points in sets]),
+        barycentric=np.concatenate([points.barycentric for points in sets]),
+    )
+    triangles = np.asarray(model.face_triangles)
+    edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    edges, count = np.unique(edges, axis=0, return_counts=True)
+    border = np.zeros(len(model.face_vertices), bool)
+    border[edges[count == 1]] = True
+    return Surface(point_rig(model, joined, *layout), triangles, border)
+
+
+def _as_points(faces: Int[np.ndarray, "F 3"], vertices: Int[np.ndarray, " V"]) -> LandmarkEmbedding:
+    """Vertices as points of one of their triangles."""
+    flat = faces.ravel()
+    place = np.argsort(flat, kind="stable")
+    first = place[np.searchsorted(flat[place], vertices)]
+    return LandmarkEmbedding(
+        face_index=first // 3, barycentric=np.eye(3, dtype=np.float32)[first % 3]
+    )
+
+
+def with_shape(rig: Rig, shape: Float[Array, " S"]) -> Rig:
+    """The rig of one identity: what its shape adds becomes part of the means."""
+    split = rig.basis.shape[-1] - shape.shape[0]
+    pairs = (("mean", "basis"), ("dragged_mean", "dragged_basis"), ("joint_mean", "joint_basis"))
+    fields = {}
+    for mean, basis in pairs:
+        movement = jnp.dot(getattr(rig, basis)[..., split:], shape, precision=_HIGHEST)
+        fields |= {mean: getattr(rig, mean) + movement, basis: getattr(rig, basis)[..., :split]}
+    return rig.replace(**fields)
+
+
+def posed(rig: Rig, x: Float[Array, " P"]) -> Float[Array, "N 3"]:
+    """The rig's points in the scan's frame, metres."""
+    points = pose_points(rig, x[COEFFICIENTS], x[JAW], x[EYELID], jnp.zeros_like(x[POSE]))
+    return jnp.dot(points, rodrigues(x[POSE]).T, precision=_HIGHEST) + x[CAMERA]
+
+
+def posed_with_jacobian(
+    rig: Rig, x: Float[Array, " P"]
+) -> tuple[Float[Array, "N 3"], Float[Array, "N 3 P"]]:
+    """The same and its derivative, for the many coefficients in closed form."""
+
+    def by_motion(motion):
+        points = posed(rig, x.at[MOTION].set(motion))
+        return points, points
+
+    motion, points = jax.jacfwd(by_motion, has_aux=True)(x[MOTION])
+    basis = pose_basis(rig, x[JAW], jnp.zeros_like(x[POSE]))
+    turned = jnp.einsum("ij,njk->nik", rodrigues(x[POSE]), basis, precision=_HIGHEST)
+    return points, jnp.concatenate([motion, turned], axis=-1)
+
+
+def distances(
+    points: Float[Array, "V 3"], matches: Matches, landmarks: Float[Array, "L 3"], noise: Noise
+) -> Float[Array, "M 3"]:
+    """From scan points and landmarks to the posed rig, in standard deviations.
+
+    A match's difference d with its normal n becomes n (n.d)/sd_n + (d - n (n.d))/sd_t, whose square
+    sums the squared distances to the plane and along it.
+    """
+    at = _at_matches(points, matches) - matches.target
+    own = (points[-LANDMARKS:] - landmarks) / (1e-3 * noise.landmark)
+    return jnp.concatenate([_whitened(at, matches.normal, noise), own])
+
+
+def slopes(
+    jacobian: Float[Array, "V 3 P"], matches: Matches, noise: Noise
+) -> Float[Array, "M 3 P"]:
+    """Derivative of `distances` from that of the posed rig."""
+    at = _whitened(_at_matches(jacobian, matches), matches.normal, noise)
+    return jnp.concatenate([at, jacobian[-LANDMARKS:] / (1e-3 * noise.landmark)])
+
+
+def _at_matches(values: Float[Array, "V ..."], matches: Matches) -> Float[Array, "N ..."]:
+    return jnp.einsum(
+        "nc,nc...->n...", matches.barycentric, values[matches.corners], precision=_HIGHEST
+    )
+
+
+def _whitened(values: Float[Array, "N 3 ..."], normal: Float[Array, "N 3"], noise: Noise) -> Array:
+    across = jnp.einsum("ni,nj,nj...->ni...", normal, normal, values, precision=_HIGHEST)
+    sharper = 1 / noise.normal - 1 / noise.tangent
+    return 1e3 * (values / noise.tangent + across * sharper)
