@@ -1,58 +1,145 @@
-"""Which scan points belong to which places of a posed face, in numpy."""
+"""Which scan points belong to which places of a posed face."""
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from flax import struct
+from jaxtyping import Array, Float, Int
 from scipy.spatial import KDTree
 
-from fields_jax.fitting.closest_point import Closest, closest_points
-from fields_jax.fitting.surface import Matches
+from fields_jax.fitting.surface import Surface
 
-_FACING = np.cos(np.deg2rad(60))  # normals that differ by more belong to different surfaces
-_ON_BORDER = 1e-6  # weight below which a corner does not carry a point
+_NEAREST = 2  # vertices of a point whose triangles are tried
+_FACING = 0.5  # cosine of 60 degrees; normals that differ by more belong to different surfaces
+_ON_BORDER = 1e-5  # weight below which a corner does not carry a point
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+@struct.dataclass
+class Cloud:
+    """The scan points a frame is fitted to.
+
+    Attributes:
+      points: [N, 3] metres.
+      normals: [N, 3] outward and of unit length, or 0 where unknown.
+      real: [N] False for rows that only fill up.
+    """
+
+    points: Float[np.ndarray, "N 3"]
+    normals: Float[np.ndarray, "N 3"]
+    real: Float[np.ndarray, " N"]
+
+
+@struct.dataclass
+class Matches:
+    """Places of the surface that are closest to scan points.
+
+    Attributes:
+      corners: [N, 3] vertices of each place's triangle.
+      barycentric: [N, 3] where in the triangle.
+      normal: [N, 3] of the surface there.
+      target: [N, 3] the scan point.
+      distance: [N] between them, metres.
+      inside: [N] 1 where the place is off the face's border, beyond which lie neck, hair and
+        eyeballs; 0 elsewhere and for rows that only fill up.
+      weight: [N] 1 for those `inside` that are within reach and face the same way.
+    """
+
+    corners: Int[Array, "N 3"]
+    barycentric: Float[Array, "N 3"]
+    normal: Float[Array, "N 3"]
+    target: Float[Array, "N 3"]
+    distance: Float[Array, " N"]
+    inside: Float[Array, " N"]
+    weight: Float[Array, " N"]
+
+
+def nearest_vertices(
+    vertices: Float[np.ndarray, "V 3"], points: Float[np.ndarray, "N 3"]
+) -> Int[np.ndarray, "N 2"]:
+    """The two vertices nearest to each point, by a k-d tree."""
+    return KDTree(vertices).query(points, _NEAREST)[1].astype(np.int32)
 
 
 def match(
-    vertices: Float[np.ndarray, "V 3"],
-    triangles: Int[np.ndarray, "F 3"],
-    border: Bool[np.ndarray, " V"],
-    points: Float[np.ndarray, "N 3"],
-    normals: Float[np.ndarray, "N 3"] | None,
-    reach: float,
-) -> tuple[Matches, Float[np.ndarray, " N"]]:
-    """Matches of scan points, and their distances in the unit of the points.
+    surface: Surface,
+    vertices: Float[Array, "V 3"],
+    cloud: Cloud,
+    near: Int[Array, "N 2"],
+    reach: Float[Array, ""] | float,
+) -> Matches:
+    """The place closest to each scan point, exactly, on the triangles about its nearest vertices.
 
-    Points further than `reach`, those whose closest place is on the border (neck, hair, eyeballs
-    lie beyond it) and those that face another way get weight 0. Rows that are not finite stand for
-    no point; theirs and the border's distances are NaN.
+    Args:
+      surface: its tables.
+      vertices: of the posed face, metres.
+      cloud: the scan points.
+      near: `nearest_vertices`, of these or of slightly other vertices.
+      reach: metres; points that are further do not weigh.
     """
-    real = np.isfinite(points).all(axis=1)
-    points = np.where(real[:, None], points, vertices.mean(axis=0))
-    closest = closest_points(vertices, triangles, points)
-    corners = triangles[closest.face]
-    normal = _unit(_interpolate(_vertex_normals(vertices, triangles), corners, closest))
-    carried_inside = (closest.barycentric > _ON_BORDER) & ~border[corners]
-    judged = real & carried_inside.any(axis=1)
-    kept = judged & (closest.distance < reach)
-    if normals is not None:
-        kept &= np.einsum("nd,nd->n", normal, _unit(normals)) > _FACING
-    matches = Matches(
-        corners=corners.astype(np.int32),
-        barycentric=closest.barycentric.astype(np.float32),
-        normal=normal.astype(np.float32),
-        target=points.astype(np.float32),
-        weight=kept.astype(np.float32),
+    tried = surface.ring[near].reshape(len(near), -1)
+    corners = vertices[surface.triangles]  # [F, 3, 3]
+    weights, squared = closest_on_triangles(corners[tried], cloud.points[:, None])
+    best = jnp.argmin(squared, axis=1)[:, None]
+    face = jnp.take_along_axis(tried, best, axis=1)[:, 0]
+    barycentric = jnp.take_along_axis(weights, best[..., None], axis=1)[:, 0]
+    distance = jnp.sqrt(jnp.take_along_axis(squared, best, axis=1)[:, 0])
+    index = surface.triangles[face]
+    normal = jnp.einsum(
+        "nc,ncd->nd", barycentric, vertex_normals(surface, corners)[index], precision=_HIGHEST
     )
-    return matches, np.where(judged, closest.distance, np.nan)
+    normal /= jnp.maximum(jnp.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
+    inside = jnp.any((barycentric > _ON_BORDER) & ~surface.border[index], axis=1) * cloud.real
+    facing = jnp.sum(normal * cloud.normals, axis=-1)
+    known = jnp.any(cloud.normals != 0, axis=-1)
+    kept = (distance < reach) & ((facing > _FACING) | ~known)
+    return Matches(index, barycentric, normal, cloud.points, distance, inside, inside * kept)
+
+
+def closest_on_triangles(
+    corners: Float[Array, "*N 3 3"], points: Float[Array, "*N 3"]
+) -> tuple[Float[Array, "*N 3"], Float[Array, "*N"]]:
+    """Barycentric weights of the points of triangles closest to others, and squared distances.
+
+    Where the foot of the perpendicular lies outside, the closest point is on one of the edges.
+    """
+    a = corners[..., 0, :]
+    one, two, offset = corners[..., 1, :] - a, corners[..., 2, :] - a, points - a
+    aa, ab, bb = _dot(one, one), _dot(one, two), _dot(two, two)
+    ap, bp = _dot(one, offset), _dot(two, offset)
+    area = jnp.maximum(aa * bb - ab * ab, 1e-24)
+    v, w = (bb * ap - ab * bp) / area, (aa * bp - ab * ap) / area
+    along_one, along_two = _share(ap, aa), _share(bp, bb)
+    across = _share(_dot(two - one, offset - one), aa - 2 * ab + bb)
+    zero = jnp.zeros_like(v)
+    # Pairs (v, w) of the inside and of the edges ab, ac and bc.
+    v = jnp.stack([v, along_one, zero, 1 - across])
+    w = jnp.stack([w, zero, along_two, across])
+    gap = v[..., None] * one + w[..., None] * two - offset
+    squared = _dot(gap, gap)
+    outside = (v[0] < 0) | (w[0] < 0) | (v[0] + w[0] > 1)
+    squared = squared.at[0].set(jnp.where(outside, jnp.inf, squared[0]))
+    best = jnp.argmin(squared, axis=0)[None]
+    v, w, squared = (jnp.take_along_axis(x, best, axis=0)[0] for x in (v, w, squared))
+    return jnp.stack([1 - v - w, v, w], axis=-1), squared
+
+
+def vertex_normals(surface: Surface, corners: Float[Array, "F 3 3"]) -> Float[Array, "V 3"]:
+    """Area-weighted sums of the normals of the triangles about each vertex; not of unit length."""
+    doubled = jnp.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    counts = jnp.arange(surface.ring.shape[1]) < surface.ring_size[:, None]
+    total = jnp.sum(doubled[surface.ring] * counts[..., None], axis=1)
+    return total / jnp.maximum(jnp.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
 
 
 def covered(
     vertices: Float[np.ndarray, "V 3"], points: Float[np.ndarray, "N 3"], reach: float
 ) -> float:
     """Share of the vertices with a scan point within `reach`."""
-    distance, _ = KDTree(points).query(vertices)
-    return float(np.mean(distance < reach))
+    distance, _ = KDTree(points).query(vertices, distance_upper_bound=reach)
+    return float(np.mean(np.isfinite(distance)))
 
 
 def rigid(
@@ -65,27 +152,15 @@ def rigid(
     """
     a, b = source - source.mean(axis=0), target - target.mean(axis=0)
     u, size, v = np.linalg.svd(b.T @ a)
-    size[2] *= np.sign(np.linalg.det(u @ v))
-    rotation = u @ np.diag([1, 1, np.sign(np.linalg.det(u @ v))]) @ v
-    return rotation, target.mean(axis=0) - rotation @ source.mean(axis=0), size.sum() / (a**2).sum()
+    proper = np.array([1, 1, np.sign(np.linalg.det(u @ v))])
+    rotation = (u * proper) @ v
+    shift = target.mean(axis=0) - rotation @ source.mean(axis=0)
+    return rotation, shift, float((size * proper).sum() / (a**2).sum())
 
 
-def _vertex_normals(
-    vertices: Float[np.ndarray, "V 3"], triangles: Int[np.ndarray, "F 3"]
-) -> Float[np.ndarray, "V 3"]:
-    a, b, c = (vertices[triangles[:, i]] for i in range(3))
-    areas = np.cross(b - a, c - a)
-    normals = np.zeros_like(vertices)
-    for i in range(3):
-        np.add.at(normals, triangles[:, i], areas)
-    return _unit(normals)
+def _dot(a: Float[Array, "*N 3"], b: Float[Array, "*N 3"]) -> Float[Array, "*N"]:
+    return jnp.sum(a * b, axis=-1)
 
 
-def _interpolate(
-    values: Float[np.ndarray, "V 3"], corners: Int[np.ndarray, "N 3"], closest: Closest
-) -> Float[np.ndarray, "N 3"]:
-    return np.einsum("nc,ncd->nd", closest.barycentric, values[corners])
-
-
-def _unit(vectors: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+def _share(along: Float[Array, "*N"], length: Float[Array, "*N"]) -> Float[Array, "*N"]:
+    return jnp.clip(along / jnp.maximum(length, 1e-18), 0, 1)

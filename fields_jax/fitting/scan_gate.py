@@ -2,105 +2,80 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from fields_jax.fitting.correspondence import covered, match
-from fields_jax.fitting.parameters import CAMERA, COEFFICIENTS, EYELID, JAW, POSE
-from fields_jax.fitting.scan_types import Cloud, Gate, ScanSettings, SequenceFit
-from fields_jax.fitting.surface import LANDMARKS, Surface, posed
-from fields_jax.types import FlameCoefficients
+from fields_jax.fitting.closest_point import closest_points
+from fields_jax.fitting.correspondence import Cloud, covered
+from fields_jax.fitting.parameters import COEFFICIENTS
+from fields_jax.fitting.scan_types import Gate
+from fields_jax.fitting.surface import LANDMARKS, Surface
 
 _MM = 1e3
+_JUDGED = 1000  # scan points of a frame
 _COVERING = 5e-3  # metres from a vertex to a scan point that covers it; scans are finer
+_ON_BORDER = 1e-5  # weight below which a corner does not carry a point
 
 
-def judge(
+def measure(
     surface: Surface,
-    clouds: list[Cloud],
-    landmarks: Float[np.ndarray, "T L 3"],
-    x: Float[np.ndarray, "T M"],
-    shape: Float[np.ndarray, " S"],
-    neutral: Int[np.ndarray, " K"],
-    settings: ScanSettings,
-) -> SequenceFit:
-    """Measures each frame at its solution and says what is wrong with it.
-
-    Args:
-      surface: of the identity.
-      clouds: scan points of each frame.
-      landmarks: metres, not finite where missing.
-      x: motion and expression of each frame.
-      shape: the identity.
-      neutral: frames that decided it.
-      settings: with the gate.
-    """
-    posed_rig = np.asarray(jax.vmap(posed, in_axes=(None, 0))(surface.rig, x), np.float64)
-    rows = [
-        _measure(surface, points, cloud, seen, settings.reach_mm / _MM)
-        for points, cloud, seen in zip(posed_rig, clouds, landmarks, strict=True)
-    ]
-    measured = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    largest = np.abs(x[:, COEFFICIENTS]).max(axis=1, initial=0)
-    reasons = tuple(
-        _reason(row, extreme, settings.gate) for row, extreme in zip(rows, largest, strict=True)
-    )
-    count = len(x)
-    return SequenceFit(
-        coefficients=FlameCoefficients(
-            shape=jnp.asarray(np.tile(shape, (count, 1))),
-            expression=jnp.asarray(x[:, COEFFICIENTS]),
-            jaw=jnp.asarray(x[:, JAW]),
-            eyelid=jnp.asarray(x[:, EYELID]),
-            pose=jnp.zeros((count, 3)),
-            camera=jnp.tile(jnp.array([1.0, 0.0, 0.0]), (count, 1)),
-        ),
-        rotation=x[:, POSE],
-        translation=x[:, CAMERA],
-        neutral=neutral,
-        accepted=np.array([not reason for reason in reasons]),
-        reasons=reasons,
-        **measured,
-    )
-
-
-def _measure(
-    surface: Surface,
-    points: Float[np.ndarray, "V 3"],
+    posed_rig: Float[np.ndarray, "V 3"],
     cloud: Cloud,
     landmarks: Float[np.ndarray, "L 3"],
-    reach: float,
+    reach_mm: float,
 ) -> dict[str, float]:
-    vertices = points[:-LANDMARKS]
-    matches, distance = match(vertices, surface.triangles, surface.border, *cloud, reach)
-    matched, judged = matches.weight > 0, np.isfinite(distance)
-    off = np.linalg.norm(points[-LANDMARKS:] - landmarks, axis=-1)
+    """What the gate judges, of one frame, independent of how it was searched.
+
+    Args:
+      surface: its tables.
+      posed_rig: vertices and landmarks at the solution, metres.
+      cloud: the scan.
+      landmarks: metres, not finite where missing.
+      reach_mm: further points are none of the face's.
+
+    Returns:
+      `median_mm`, `p95_mm` of the kept points, `landmark_mm`, `kept` and `coverage`; those that
+      nothing is known of are NaN.
+    """
+    vertices = np.asarray(posed_rig[:-LANDMARKS], np.float64)
+    points = cloud.points[cloud.real > 0]
+    judged = points[np.linspace(0, len(points) - 1, min(_JUDGED, len(points))).astype(int)]
+    closest = closest_points(vertices, surface.triangles, judged)
+    on_border = surface.border[surface.triangles[closest.face]]
+    inside = ((closest.barycentric > _ON_BORDER) & ~on_border).any(axis=1)
+    distance = _MM * closest.distance[inside]
+    kept = distance[distance < reach_mm]
+    off = np.linalg.norm(posed_rig[-LANDMARKS:] - landmarks, axis=-1)
     off = off[np.isfinite(off)]
-    real = np.isfinite(cloud.points).all(axis=1)
     return dict(
-        median_mm=_MM * np.median(distance[matched]) if matched.any() else np.nan,
-        p95_mm=_MM * np.percentile(distance[matched], 95) if matched.any() else np.nan,
-        landmark_mm=_MM * off.mean() if len(off) else np.nan,
-        kept=matched.sum() / judged.sum() if judged.any() else 0.0,
-        coverage=covered(vertices, cloud.points[real], _COVERING) if real.any() else 0.0,
+        median_mm=float(np.median(kept)) if len(kept) else np.nan,
+        p95_mm=float(np.percentile(kept, 95)) if len(kept) else np.nan,
+        landmark_mm=float(_MM * off.mean()) if len(off) else np.nan,
+        kept=len(kept) / max(len(distance), 1),
+        coverage=covered(vertices, points, _COVERING) if len(points) else 0.0,
     )
 
 
-def _reason(row: dict[str, float], largest: float, gate: Gate) -> str:
-    """Every bound of the gate that a frame breaks; landmarks may be absent, distances may not."""
-    faults = [
-        f"{name} {row[name]:.2f} > {getattr(gate, name):g}"
+def faults(measured: dict[str, float], x: Float[np.ndarray, " M"], gate: Gate) -> str:
+    """Every bound of the gate that a frame breaks; landmarks may be absent, distances may not.
+
+    Args:
+      measured: see `measure`.
+      x: motion and expression.
+      gate: the bounds.
+    """
+    found = [
+        f"{name} {measured[name]:.2f} > {getattr(gate, name):g}"
         for name in ("median_mm", "p95_mm", "landmark_mm")
-        if not row[name] <= getattr(gate, name)
-        and not (name == "landmark_mm" and np.isnan(row[name]))
+        if not measured[name] <= getattr(gate, name)
+        and not (name == "landmark_mm" and np.isnan(measured[name]))
     ]
-    faults += [
-        f"{name} {row[name]:.2f} < {getattr(gate, name):g}"
+    found += [
+        f"{name} {measured[name]:.2f} < {getattr(gate, name):g}"
         for name in ("kept", "coverage")
-        if row[name] < getattr(gate, name)
+        if measured[name] < getattr(gate, name)
     ]
+    largest = np.abs(x[COEFFICIENTS]).max(initial=0)
     if not largest <= gate.expression:
-        faults.append(f"expression {largest:.1f} > {gate.expression:g}")
-    return "; ".join(faults)
+        found.append(f"expression {largest:.1f} > {gate.expression:g}")
+    return "; ".join(found)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fields_jax.fitting.surface import Noise
 from fields_jax.types import FlameCoefficients
 
 
@@ -31,6 +29,20 @@ class Scan:
     normals: Float[np.ndarray, "P 3"] | None = None
     sequence: int = 0
     name: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Standard deviations in mm, ours.
+
+    Attributes:
+      point: of a scan point across the surface. Larger than a scanner's, since points of one frame
+        share the faults of their model.
+      landmark: of a landmark in space.
+    """
+
+    point: float = 0.5
+    landmark: float = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +76,12 @@ class ScanSettings:
       noise: standard deviations in mm.
       expression_change, jaw_change, eyelid_change: prior of the change between neighbours in time,
         in standard deviations, radians and closures. A blink takes two or three frames.
-      rounds: of matching, in a frame and for the identity.
+      rounds: of matching in the first sweep over the frames and for the identity.
+      last_rounds: of them that the second sweep repeats.
       steps: of the search after each matching.
-      reach_mm: points further from the surface are not matched in the last round.
-      first_outlier, last_outlier: distances that cease to count, in `noise.normal`.
+      first_reach_mm, reach_mm: points further from the surface are not matched, in the first and
+        the last round.
+      first_outlier, last_outlier: distances that cease to count, in `noise.point`.
       gate: what makes a frame good.
       seed: of the draw of points.
     """
@@ -75,12 +89,14 @@ class ScanSettings:
     points: int = 3000
     neutral_frames: int = 5
     neutral_sd: float = 0.3
-    noise: Noise = dataclasses.field(default_factory=Noise)
+    noise: Noise = Noise()
     expression_change: float = 0.5
     jaw_change: float = 0.1
     eyelid_change: float = 0.6
-    rounds: int = 8
-    steps: int = 3
+    rounds: int = 6
+    last_rounds: int = 2
+    steps: int = 2
+    first_reach_mm: float = 20.0
     reach_mm: float = 8.0
     first_outlier: float = 20.0
     last_outlier: float = 4.0
@@ -112,15 +128,3 @@ class SequenceFit:
     coverage: Float[np.ndarray, " T"]
     accepted: Bool[np.ndarray, " T"]
     reasons: tuple[str, ...]
-
-
-class Cloud(NamedTuple):
-    """The scan points a frame is fitted to.
-
-    Attributes:
-      points: [N, 3] metres; rows that are not finite stand for no point.
-      normals: [N, 3] or None.
-    """
-
-    points: Float[np.ndarray, "N 3"]
-    normals: Float[np.ndarray, "N 3"] | None

@@ -1,4 +1,4 @@
-"""The face's surface and landmarks in space, and their distances to a scan.
+"""The face's surface and landmarks in space.
 
 Unknowns are those of `parameters`, with the rotation and translation from the head's frame to the
 scan's in the places of pose and camera: the head itself stays upright, since FLAME's eyelids, added
@@ -6,8 +6,6 @@ after posing, close an eye only there.
 """
 
 from __future__ import annotations
-
-import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -24,21 +22,6 @@ LANDMARKS = 51 + 105
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-@dataclasses.dataclass(frozen=True)
-class Noise:
-    """Standard deviations in mm, ours.
-
-    Attributes:
-      normal: of a scan point across the surface.
-      tangent: along it, where a closest point says little.
-      landmark: of a landmark in space.
-    """
-
-    normal: float = 0.5
-    tangent: float = 4.0
-    landmark: float = 2.0
-
-
 @struct.dataclass
 class Surface:
     """What a scan is compared with.
@@ -47,30 +30,15 @@ class Surface:
       rig: of the V vertices of the face mask, then of the 51 and the 105 landmarks.
       triangles: [F, 3] of the mask.
       border: [V] vertices on the mask's outer border and around its holes.
+      ring: [V, R] triangles about each vertex; the last repeats where there are fewer.
+      ring_size: [V] how many there are.
     """
 
     rig: Rig
     triangles: Int[Array, "F 3"]
     border: Bool[Array, " V"]
-
-
-@struct.dataclass
-class Matches:
-    """Scan points and where on the surface they belong.
-
-    Attributes:
-      corners: [N, 3] vertices of each point's triangle.
-      barycentric: [N, 3] its place there.
-      normal: [N, 3] of the surface at that place.
-      target: [N, 3] the scan point.
-      weight: [N] 0 leaves it out.
-    """
-
-    corners: Int[Array, "N 3"]
-    barycentric: Float[Array, "N 3"]
-    normal: Float[Array, "N 3"]
-    target: Float[Array, "N 3"]
-    weight: Float[Array, " N"]
+    ring: Int[Array, "V R"]
+    ring_size: Int[Array, " V"]
 
 
 def face_surface(model: FlameModel, layout: Layout) -> Surface:
@@ -90,7 +58,21 @@ def face_surface(model: FlameModel, layout: Layout) -> Surface:
     edges, count = np.unique(edges, axis=0, return_counts=True)
     border = np.zeros(len(model.face_vertices), bool)
     border[edges[count == 1]] = True
-    return Surface(point_rig(model, joined, *layout), triangles, border)
+    ring, size = _rings(triangles, len(border))
+    return Surface(point_rig(model, joined, *layout), triangles, border, ring, size)
+
+
+def _rings(
+    triangles: Int[np.ndarray, "F 3"], count: int
+) -> tuple[Int[np.ndarray, "V R"], Int[np.ndarray, " V"]]:
+    """Triangles about each vertex; vertices without any get the first triangle."""
+    flat = triangles.ravel()
+    order = np.argsort(flat, kind="stable")
+    size = np.bincount(flat, minlength=count)
+    first = np.cumsum(size) - size
+    place = np.minimum(np.arange(size.max()), np.maximum(size[:, None] - 1, 0))
+    ring = order[np.minimum(first[:, None] + place, len(order) - 1)] // 3
+    return np.where(size[:, None] > 0, ring, 0).astype(np.int32), size.astype(np.int32)
 
 
 def _as_points(faces: Int[np.ndarray, "F 3"], vertices: Int[np.ndarray, " V"]) -> LandmarkEmbedding:
@@ -133,36 +115,3 @@ def posed_with_jacobian(
     basis = pose_basis(rig, x[JAW], jnp.zeros_like(x[POSE]))
     turned = jnp.einsum("ij,njk->nik", rodrigues(x[POSE]), basis, precision=_HIGHEST)
     return points, jnp.concatenate([motion, turned], axis=-1)
-
-
-def distances(
-    points: Float[Array, "V 3"], matches: Matches, landmarks: Float[Array, "L 3"], noise: Noise
-) -> Float[Array, "M 3"]:
-    """From scan points and landmarks to the posed rig, in standard deviations.
-
-    A match's difference d with its normal n becomes n (n.d)/sd_n + (d - n (n.d))/sd_t, whose square
-    sums the squared distances to the plane and along it.
-    """
-    at = _at_matches(points, matches) - matches.target
-    own = (points[-LANDMARKS:] - landmarks) / (1e-3 * noise.landmark)
-    return jnp.concatenate([_whitened(at, matches.normal, noise), own])
-
-
-def slopes(
-    jacobian: Float[Array, "V 3 P"], matches: Matches, noise: Noise
-) -> Float[Array, "M 3 P"]:
-    """Derivative of `distances` from that of the posed rig."""
-    at = _whitened(_at_matches(jacobian, matches), matches.normal, noise)
-    return jnp.concatenate([at, jacobian[-LANDMARKS:] / (1e-3 * noise.landmark)])
-
-
-def _at_matches(values: Float[Array, "V ..."], matches: Matches) -> Float[Array, "N ..."]:
-    return jnp.einsum(
-        "nc,nc...->n...", matches.barycentric, values[matches.corners], precision=_HIGHEST
-    )
-
-
-def _whitened(values: Float[Array, "N 3 ..."], normal: Float[Array, "N 3"], noise: Noise) -> Array:
-    across = jnp.einsum("ni,nj,nj...->ni...", normal, normal, values, precision=_HIGHEST)
-    sharper = 1 / noise.normal - 1 / noise.tangent
-    return 1e3 * (values / noise.tangent + across * sharper)
