@@ -14,7 +14,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from fields_jax.fitting.parameters import CAMERA, COEFFICIENTS, EYELID, JAW, MOTION, POSE, Layout
-from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points
+from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points, turn
 from fields_jax.flame.lbs import rodrigues
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
@@ -113,5 +113,5 @@ def posed_with_jacobian(
 
     motion, points = jax.jacfwd(by_motion, has_aux=True)(x[MOTION])
     basis = pose_basis(rig, x[JAW], jnp.zeros_like(x[POSE]))
-    turned = jnp.einsum("ij,njk->nik", rodrigues(x[POSE]), basis, precision=_HIGHEST)
+    turned = turn(rodrigues(x[POSE]), basis)
     return points, jnp.concatenate([motion, turned], axis=-1)
