@@ -21,13 +21,16 @@ from fields_jax.fitting import parameters, scan_gate
 from fields_jax.fitting.correspondence import nearest_vertices
 from fields_jax.fitting.least_squares import Prior
 from fields_jax.fitting.parameters import CAMERA, COEFFICIENTS, EYELID, JAW, POSE, Layout
+from fields_jax.fitting.rig import Rig
 from fields_jax.fitting.scan_solvers import solve_frame, solve_identity, split_prior
 from fields_jax.fitting.scan_start import Started, start
 from fields_jax.fitting.scan_types import Scan, ScanSettings, SequenceFit
-from fields_jax.fitting.surface import LANDMARKS, face_surface, posed, with_shape
+from fields_jax.fitting.surface import LANDMARKS, Surface, face_surface, posed, with_shape
 from fields_jax.types import FlameCoefficients, FlameModel
 
 _posed = jax.jit(posed)
+_posed_frames = jax.jit(jax.vmap(posed, in_axes=(None, 0)))
+_with_shape = jax.jit(with_shape)
 
 
 class ScanFitter:
@@ -42,7 +45,7 @@ class ScanFitter:
         self,
         model: FlameModel,
         *,
-        n_shape: int = 100,
+        n_shape: int = 300,
         n_expression: int = 50,
         settings: ScanSettings | None = None,
     ):
@@ -67,7 +70,7 @@ class ScanFitter:
         Raises:
           ValueError: no frame can be searched, or arrays of the wrong shape.
         """
-        return self._identity(self._started(frames))[0]
+        return self._identity(frames)[0]
 
     def fit(
         self, frames: Sequence[Scan], shape: Float[np.ndarray, " S"] | None = None
@@ -81,31 +84,34 @@ class ScanFitter:
         Raises:
           ValueError: no frames, no frame from which to fit the identity, arrays of the wrong shape.
         """
-        started, neutral = self._started(frames), np.zeros(0, int)
+        neutral = np.zeros(0, int)
         if shape is None:
-            shape, neutral = self._identity(started)
+            shape, neutral = self._identity(frames)
         if np.shape(shape) != (self.layout.n_shape,):
             found, wanted = list(np.shape(shape)), self.layout.n_shape
             raise ValueError(f"shape of shape {found}, expected [{wanted}]")
-        x = self._track(started, [frame.sequence for frame in frames], shape)
-        return self._judged(started, x, np.asarray(shape, np.float32), neutral)
+        shape = np.asarray(shape, np.float32)
+        own = self._surface.replace(rig=_with_shape(self._surface.rig, shape))
+        started = self._started(own.rig, self.layout._replace(n_shape=0), frames)
+        x = self._track(own, started, [frame.sequence for frame in frames])
+        return self._judged(own, started, x, shape, neutral)
 
-    def _started(self, frames: Sequence[Scan]) -> list[Started]:
+    def _started(self, rig: Rig, layout: Layout, frames: Sequence[Scan]) -> list[Started]:
         if not frames:
             raise ValueError("no scans to fit")
-        rig, settings = self._surface.rig, self.settings
-        return [start(rig, self.layout, frame, settings, t) for t, frame in enumerate(frames)]
+        return [start(rig, layout, frame, self.settings, t) for t, frame in enumerate(frames)]
 
     def _rounds(self) -> Iterator[tuple[np.float32, Float[np.ndarray, " K"]]]:
         """For each round how far points may lie, metres, and its outlier thresholds."""
         chosen = self.settings
         reach = np.geomspace(chosen.first_reach_mm, chosen.reach_mm, chosen.rounds)
-        outlier = np.geomspace(chosen.first_outlier, chosen.last_outlier, chosen.rounds)
+        outlier = chosen.outliers(chosen.rounds)
         for far, limit in zip(reach, outlier, strict=True):
-            yield np.float32(1e-3 * far), np.full(chosen.steps, limit, np.float32)
+            yield np.float32(1e-3 * far), np.full(chosen.steps, limit)
 
-    def _identity(self, started: Sequence[Started]) -> tuple[Float[np.ndarray, " S"], np.ndarray]:
+    def _identity(self, frames: Sequence[Scan]) -> tuple[Float[np.ndarray, " S"], np.ndarray]:
         """The shape, and which frames decided it."""
+        started = self._started(self._surface.rig, self.layout, frames)
         able = [t for t, frame in enumerate(started) if not frame.fault]
         if not able:
             raise ValueError(f"no scan can be fitted; the first: {started[0].fault}")
@@ -126,8 +132,7 @@ class ScanFitter:
         size = self._prior.mean.size
         x = np.stack([frame.x for frame in chosen])
         shape, moving = x[:, size:].mean(axis=0), x[:, :size]
-        rig = with_shape(self._surface.rig, shape)
-        points = jax.vmap(posed, in_axes=(None, 0))(rig, moving)
+        points = _posed_frames(_with_shape(self._surface.rig, shape), moving)
         for reach, scales in self._rounds():
             near = np.stack(
                 [
@@ -149,12 +154,10 @@ class ScanFitter:
         return np.asarray(shape), neutral
 
     def _track(
-        self, started: Sequence[Started], sequence: Sequence[int], shape: Float[np.ndarray, " S"]
+        self, own: Surface, started: Sequence[Started], sequence: Sequence[int]
     ) -> Float[np.ndarray, "T M"]:
-        """Every frame that can be searched at one identity; zeros for the others."""
-        own = self._surface.replace(rig=with_shape(self._surface.rig, jnp.asarray(shape)))
-        size, rounds = self._prior.mean.size, list(self._rounds())
-        x = np.stack([frame.x[:size] for frame in started])
+        """Every frame that can be searched, at the surface's identity."""
+        rounds, x = list(self._rounds()), np.stack([frame.x for frame in started])
         last = rounds[len(rounds) - self.settings.last_rounds :]
         for sides, chosen in (((-1,), rounds), ((-1, 1), last)):
             for t, frame in enumerate(started):
@@ -186,18 +189,18 @@ class ScanFitter:
 
     def _judged(
         self,
+        own: Surface,
         started: Sequence[Started],
         x: Float[np.ndarray, "T M"],
         shape: Float[np.ndarray, " S"],
         neutral: np.ndarray,
     ) -> SequenceFit:
-        tables = jax.tree.map(np.asarray, self._surface.replace(rig=None))
-        rig = with_shape(self._surface.rig, jnp.asarray(shape))
+        tables = jax.tree.map(np.asarray, own.replace(rig=None))
         rows, reasons = [], []
         for frame, unknowns in zip(started, x, strict=True):
             row = scan_gate.measure(
                 tables,
-                np.asarray(_posed(rig, unknowns)),
+                np.asarray(_posed(own.rig, unknowns)),
                 frame.cloud,
                 frame.landmarks,
                 self.settings.reach_mm,

@@ -31,7 +31,7 @@ class Started:
 
     Attributes:
       landmarks: [L, 3] metres, not finite where missing.
-      x: all unknowns, the shape among them.
+      x: the layout's unknowns.
       movement_mm: by which expression and jaw move the landmarks.
       misfit_mm: mean distance of the landmarks.
       cloud: the draw of its points.
@@ -56,8 +56,8 @@ def start(
     """Searches a frame by its landmarks and draws the scan points about the face found.
 
     Args:
-      rig: of all components.
-      layout: of all unknowns.
+      rig: of the layout's components.
+      layout: of the unknowns; without shape components the identity is the rig's.
       frame: the scan.
       settings: of the search.
       number: of the frame, for the draw.
@@ -77,7 +77,7 @@ def start(
         fault = f"the landmarks are {size:.3g} times the size of a head's in metres"
         return Started(landmarks, x, np.nan, np.nan, empty, fault)
     x[POSE], x[CAMERA] = Rotation.from_matrix(rotation).as_rotvec(), translation
-    scales = np.geomspace(settings.first_outlier, settings.last_outlier, _STEPS, dtype=np.float32)
+    scales = settings.outliers(_STEPS)
     solved = solve_landmarks(rig, landmarks, x, prior, scales, settings.noise, layout.n_expression)
     x, points, still = map(np.asarray, solved)
     found = points[-LANDMARKS:]

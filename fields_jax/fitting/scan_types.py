@@ -36,12 +36,11 @@ class Noise:
     """Standard deviations in mm, ours.
 
     Attributes:
-      point: of a scan point across the surface. Larger than a scanner's, since points of one frame
-        share the faults of their model.
+      point: of a scan point across the surface.
       landmark: of a landmark in space.
     """
 
-    point: float = 0.5
+    point: float = 0.3
     landmark: float = 2.0
 
 
@@ -81,14 +80,15 @@ class ScanSettings:
       steps: of the search after each matching.
       first_reach_mm, reach_mm: points further from the surface are not matched, in the first and
         the last round.
-      first_outlier, last_outlier: distances that cease to count, in `noise.point`.
+      first_outlier_mm, last_outlier_mm: distances of scan points that cease to count; those of
+        landmarks are larger by the ratio of their noise.
       gate: what makes a frame good.
       seed: of the draw of points.
     """
 
     points: int = 3000
     neutral_frames: int = 5
-    neutral_sd: float = 0.3
+    neutral_sd: float = 0.5
     noise: Noise = Noise()
     expression_change: float = 0.5
     jaw_change: float = 0.1
@@ -98,10 +98,15 @@ class ScanSettings:
     steps: int = 2
     first_reach_mm: float = 20.0
     reach_mm: float = 8.0
-    first_outlier: float = 20.0
-    last_outlier: float = 4.0
+    first_outlier_mm: float = 10.0
+    last_outlier_mm: float = 2.0
     gate: Gate = Gate()
     seed: int = 0
+
+    def outliers(self, count: int) -> Float[np.ndarray, " K"]:
+        """Thresholds from first to last, in `noise.point`."""
+        ends = (self.first_outlier_mm, self.last_outlier_mm)
+        return np.geomspace(*ends, count, dtype=np.float32) / np.float32(self.noise.point)
 
 
 @dataclasses.dataclass(frozen=True)
