@@ -14,7 +14,7 @@ from fields_jax.fitting.scan_types import Scan
 from fields_jax.flame import flame
 from fields_jax.types import FlameCoefficients, FlameModel
 
-_EXPRESSIONS, _SHAPES = 50, 300
+_EXPRESSIONS = 50
 _FRONT = 0.1  # cosine to the viewer below which a scanner in front sees no surface
 
 
@@ -29,6 +29,7 @@ class Faults:
       holes: round ones without points.
       hole_mm: their radius.
       outliers: share of the points that lie anywhere about the head; half of them in clumps.
+      dense: whether the 105 landmarks are there beside the 51.
     """
 
     points: int = 20000
@@ -37,6 +38,7 @@ class Faults:
     holes: int = 3
     hole_mm: float = 10.0
     outliers: float = 0.08
+    dense: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +48,22 @@ class Known:
     Attributes:
       coefficients: [T, ...] pose zero.
       vertices: [T, V, 3] of the whole head in the scan's frame, metres.
-      landmarks: [T, 51, 3].
+      landmarks: [T, 51 + 105, 3].
       scans: T of them.
     """
 
     coefficients: FlameCoefficients
     vertices: Float[np.ndarray, "T V 3"]
-    landmarks: Float[np.ndarray, "T 51 3"]
+    landmarks: Float[np.ndarray, "T 156 3"]
     scans: list[Scan]
 
 
 def movement(
-    rng: np.random.Generator, frames: int, strength: float = 1.0, sequence: int = 0
+    rng: np.random.Generator,
+    frames: int,
+    strength: float = 1.0,
+    sequence: int = 0,
+    shapes: int = 300,
 ) -> FlameCoefficients:
     """A face that goes from rest to an expression and back, opens the mouth and blinks once.
 
@@ -66,8 +72,9 @@ def movement(
       frames: T.
       strength: standard deviation of the expression's coefficients at its height.
       sequence: another expression of the same identity.
+      shapes: components that identities differ in.
     """
-    shape = rng.normal(size=_SHAPES)
+    shape = rng.normal(size=shapes)
     moving = np.random.default_rng((rng.integers(2**31), sequence))
     envelope = np.sin(np.pi * np.arange(frames) / max(frames - 1, 1))[:, None] ** 2
     expression = envelope * strength * moving.normal(size=_EXPRESSIONS)
@@ -101,20 +108,22 @@ def scanned(
     turn = np.deg2rad(12) * np.sin(np.linspace(0, 2, frames)[:, None] + rng.uniform(0, 6, 3))
     rotation = Rotation.from_rotvec(turn).as_matrix()
     shift = np.array([0.01, 1.2, 0.3]) + 0.003 * rng.normal(size=(frames, 3))
-    placed = (
+    vertices, inner, dense = (
         np.einsum("tij,tnj->tni", rotation, np.asarray(points, np.float64)) + shift[:, None]
-        for points in (output.vertices, output.landmarks_68[:, 17:])
+        for points in (output.vertices, output.landmarks_68[:, 17:], output.landmarks_105)
     )
-    vertices, landmarks = placed
+    landmarks = np.concatenate([inner, dense], axis=1)
+    seen = landmarks + 1e-3 * faults.landmark_mm * rng.normal(size=landmarks.shape)
     faces = np.asarray(head.faces)
     scans = [
         Scan(
             points=scan_points(v, faces, rng, faults),
-            landmarks_51=marks + 1e-3 * faults.landmark_mm * rng.normal(size=marks.shape),
+            landmarks_51=marks[:51],
+            landmarks_105=marks[51:] if faults.dense else None,
             sequence=sequence,
             name=f"frame {t}",
         )
-        for t, (v, marks) in enumerate(zip(vertices, landmarks, strict=True))
+        for t, (v, marks) in enumerate(zip(vertices, seen, strict=True))
     ]
     return Known(coefficients, vertices, landmarks, scans)
 
