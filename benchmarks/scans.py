@@ -15,6 +15,7 @@ from fields_jax.flame import flame
 from fields_jax.types import FlameCoefficients, FlameModel
 
 _EXPRESSIONS = 50
+_HIDDEN = ("left_eyeball", "right_eyeball", "mouth_interior")
 _FRONT = 0.1  # cosine to the viewer below which a scanner in front sees no surface
 
 
@@ -114,7 +115,7 @@ def scanned(
     )
     landmarks = np.concatenate([inner, dense], axis=1)
     seen = landmarks + 1e-3 * faults.landmark_mm * rng.normal(size=landmarks.shape)
-    faces = np.asarray(head.faces)
+    faces = visible_faces(head)
     scans = [
         Scan(
             points=scan_points(v, faces, rng, faults),
@@ -126,6 +127,13 @@ def scanned(
         for t, (v, marks) in enumerate(zip(vertices, seen, strict=True))
     ]
     return Known(coefficients, vertices, landmarks, scans)
+
+
+def visible_faces(head: FlameModel) -> np.ndarray:
+    """The head's faces but those of eyeballs and mouth, most of which skin hides."""
+    faces = np.asarray(head.faces)
+    hidden = [np.asarray(head.regions[name]) for name in _HIDDEN if name in head.regions]
+    return faces[~np.isin(faces, np.concatenate([[-1], *hidden])).any(axis=1)]
 
 
 def scan_points(

@@ -3,10 +3,10 @@
     python -m data_pipelines.fit_bp4d --source=BP4D --out=FITS
     python -m data_pipelines.fit_bp4d --source=BP4D --out=FITS --head=FLAME.npz --subjects=F001,M003
 
-Takes a release laid out as `data_pipelines.prepare bp4d` takes it, with a mesh in millimetres beside
-each picture (2D+3D/F001/T1/0000.obj) and landmarks: 83 points per frame (0000.bndplus or .bnd,
-beside the mesh or in 3DFeatures, or 3DFeatures/F001_T1.mat), or else 2DFeatures/F001_T1.mat, lifted
-to the mesh by its texture; mediapipe's points beside a picture (0000.npy) are taken too.
+Takes a release laid out as `data_pipelines.prepare bp4d` takes it, with a mesh in mm beside each
+picture (2D+3D/F001/T1/0000.obj) and landmarks: 83 points per frame (0000.bndplus or .bnd beside the
+mesh or in 3DFeatures, or 3DFeatures/F001_T1.mat), or else 2DFeatures/F001_T1.mat, lifted to the
+mesh by its texture. Mediapipe's points beside a picture (0000.npy) are taken too.
 
 FITS/F001_T1.npz holds expression, jaw, eyelids, shape and place of every frame, which frames passed
 the checks and what was measured; FITS/identity/F001.npz the shape of a subject, found once from

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.scans import Faults, Known, movement, scanned
+from benchmarks.scans import Faults, Known, movement, scanned, visible_faces
 from data_pipelines.bp4d.points_83 import _along, _arcs
 
 _MM = 1e3
@@ -22,7 +22,7 @@ def known_sequence(head, subject: int, sequence: int, frames: int = 3) -> Known:
 def write_sequence(folder: Path, head, subject: str, task: str, known: Known) -> None:
     """Meshes of the face's front in mm with 83 points and a picture beside each."""
     rng = np.random.default_rng(len(task))
-    faces = np.asarray(head.faces)
+    faces = visible_faces(head)
     for frame, (vertices, marks) in enumerate(
         zip(known.vertices, known.landmarks, strict=True)
     ):
