@@ -164,7 +164,7 @@ def _moved(scan: Scan, change) -> Scan:
 
 
 def _elsewhere(scan: Scan) -> Scan:
-    return _moved(scan, lambda marks: marks + [0.02, 0, 0])
+    return _moved(scan, lambda marks: marks + np.array([0.02, 0, 0]))
 
 
 def _scaled(scan: Scan) -> Scan:
