@@ -168,9 +168,7 @@ def _elsewhere(scan: Scan) -> Scan:
 
 
 def _scaled(scan: Scan) -> Scan:
-    return dataclasses.replace(
-        _moved(scan, lambda marks: 1e3 * marks), points=1e3 * scan.points
-    )
+    return dataclasses.replace(_moved(scan, lambda marks: 1e3 * marks), points=1e3 * scan.points)
 
 
 def _noisy(scan: Scan) -> Scan:

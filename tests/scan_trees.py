@@ -23,9 +23,7 @@ def write_sequence(folder: Path, head, subject: str, task: str, known: Known) ->
     """Meshes of the face's front in mm with 83 points and a picture beside each."""
     rng = np.random.default_rng(len(task))
     faces = visible_faces(head)
-    for frame, (vertices, marks) in enumerate(
-        zip(known.vertices, known.landmarks, strict=True)
-    ):
+    for frame, (vertices, marks) in enumerate(zip(known.vertices, known.landmarks, strict=True)):
         path = folder / "2D+3D" / subject / task / f"{frame:04d}.obj"
         path.parent.mkdir(parents=True, exist_ok=True)
         noisy = _MM * vertices + 0.2 * rng.normal(size=vertices.shape)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from data_pipelines import fit_bp4d
 from data_pipelines.bp4d import annotations, fit_files, layout, meshes, points_83, scans
 from data_pipelines.bp4d import bp4d_dataset_builder as bp4d
 from fields_jax.cli import UserError
+from fields_jax.fitting.scan import ScanFitter
+from fields_jax.fitting.scan_types import ScanSettings
 from fields_jax.flame import flame
 from fields_jax.flame.io import save_flame
 from fields_jax.flame.procedural import procedural_head
@@ -29,10 +33,12 @@ SEQUENCES = (("F001", "T1"), ("F001", "T8"), ("M011", "T1"), ("M011", "T8"))
 
 
 def command(monkeypatch, source, out, **options) -> int:
+    """Runs it with fewer unknowns and points than it has of itself."""
+    settings = ScanSettings(points=1500, neutral_frames=3)
+    monkeypatch.setattr(fit_bp4d, "ScanFitter", functools.partial(ScanFitter, settings=settings))
+    monkeypatch.setattr(fit_bp4d, "_N_SHAPE", 60)
     chosen = dict(source=str(source), out=str(out), head="", subjects=[], limit=0, sheets=2)
-    monkeypatch.setattr(
-        fit_bp4d.flags, "FLAGS", ConfigDict(chosen | dict(unit="mm") | options)
-    )
+    monkeypatch.setattr(fit_bp4d.flags, "FLAGS", ConfigDict(chosen | dict(unit="mm") | options))
     return fit_bp4d.main(["fit_bp4d"])
 
 
@@ -93,8 +99,8 @@ def test_coefficients_are_those_of_the_scans(fits, known):
             np.testing.assert_array_equal(row["shape"], shapes[subject])
             own = FlameCoefficients(
                 **{key: row[key][None] for key in ("shape", "expression", "jaw", "eyelid")},
-                pose=np.zeros((1, 3)),
-                camera=np.ones((1, 3)),
+                pose=np.zeros((1, 3), np.float32),
+                camera=np.ones((1, 3), np.float32),
             )
             errors = face(head, own) - face(head, at(truth.coefficients, number))
             errors -= errors.mean(axis=0)  # the head's place is the scanner's matter
@@ -132,13 +138,11 @@ def test_the_builder_reads_the_fits(tree, fits, tmp_path):
     assert fitted == everything - {"F001/T8/0001", "M011/T1/0002"}
     other = dataclasses.replace(procedural_head(), name="other", sha256="e" * 64)
     save_flame(str(tmp_path / "other.npz"), other)
-    with pytest.raises(annotations.OtherHead, match=r"F001_T1.npz: fitted with the head procedural"):
+    with pytest.raises(annotations.OtherHead, match=r"F001_T1.npz: fitted with the head proced"):
         bp4d.Builder(head=str(tmp_path / "other.npz"), **options).catalogue(epath.Path(tree))
 
 
-def test_finished_sequences_are_skipped_and_damaged_ones_made_anew(
-    tree, fits, monkeypatch, capsys
-):
+def test_finished_sequences_are_skipped_and_damaged_ones_made_anew(tree, fits, monkeypatch, capsys):
     before = {path: path.stat().st_mtime_ns for path in fits.glob("*.npz")}
     damaged = fits / "M011_T8.npz"
     damaged.write_bytes(damaged.read_bytes()[:300])
@@ -152,14 +156,16 @@ def test_finished_sequences_are_skipped_and_damaged_ones_made_anew(
     assert not list(fits.glob(".*"))
 
 
-def test_an_interrupted_run_leaves_no_half_file(tree, tmp_path, monkeypatch):
-    def stop(*_):
+def test_an_interrupted_run_leaves_no_half_file(tree, fits, tmp_path, monkeypatch):
+    def stop(*_, **__):
         raise KeyboardInterrupt
+
+    shutil.copytree(fits / "identity", tmp_path / "identity")
 
     monkeypatch.setattr(fit_files.np, "savez", stop)
     with pytest.raises(KeyboardInterrupt):
         command(monkeypatch, tree, tmp_path, subjects=["M011"], limit=1)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in tmp_path.rglob("*.*")} == {"identity"}
 
 
 def test_fits_of_another_head_are_not_mixed(tree, fits, tmp_path, monkeypatch):
@@ -253,7 +259,7 @@ def test_landmarks_are_lifted_by_the_texture(tmp_path, known):
     head, truth = procedural_head(), known["F001", "T1"]
     folder, size = tmp_path / "2D+3D/F001/T1", (400, 500)
     folder.mkdir(parents=True)
-    vertices, faces = truth.vertices[0], np.asarray(head.faces)
+    vertices = truth.vertices[0]
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     flat = (vertices - low)[:, :2] / (high - low)[:2]
     front = scan_trees.visible_faces(head)
@@ -274,14 +280,13 @@ def test_landmarks_are_lifted_by_the_texture(tmp_path, known):
     inner = np.delete(pixels(truth.landmarks[0, :51]), [43, 47], axis=0)
     sequence = layout.Sequence("F001", "T1", epath.Path(folder))
     stored = scans.Tracks({}, {0: inner}, ())
-    scan = scans.read_scan(
-        epath.Path(tmp_path), sequence, 0, epath.Path(folder / "0000.obj"), stored, np.zeros((51, 3))
-    )
+    file = epath.Path(folder / "0000.obj")
+    scan = scans.read_scan(epath.Path(tmp_path), sequence, 0, file, stored, np.zeros((51, 3)))
     off = np.linalg.norm(scan.landmarks_51 - truth.landmarks[0, :51], axis=1)
     assert np.isnan(off).sum() == 2 and np.nanmedian(off) < 2e-3
     off = np.linalg.norm(scan.landmarks_105 - truth.landmarks[0, 51:], axis=1)
     assert np.nanmedian(off) < 2e-3 and np.isfinite(off).mean() > 0.9
-    assert len(scan.points) > 1000 and faces.max() < 10**5
+    assert len(scan.points) > 1000
     assert np.mean(scan.normals[:, 2] > 0) > 0.9
 
 

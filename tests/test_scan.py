@@ -134,8 +134,7 @@ def test_normals_that_face_the_other_way_do_not_match(fitter, known, identity):
     scan = known.scans[0]
     toward = np.tile([0.0, 0, 1], (len(scan.points), 1))
     fits = [
-        fitter.fit([dataclasses.replace(scan, normals=sign * toward)], identity)
-        for sign in (1, -1)
+        fitter.fit([dataclasses.replace(scan, normals=sign * toward)], identity) for sign in (1, -1)
     ]
     still = fitter.fit([bare_points(scan)], identity)
     gap = np.linalg.norm(fits[0].coefficients.expression - still.coefficients.expression)

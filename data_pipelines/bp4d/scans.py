@@ -92,11 +92,13 @@ def read_scan(
         raise ValueError(f"{file}: {complaint}")
     marks = np.concatenate([given for given in (inner, detected) if given is not None])
     centre = np.nanmean(marks, axis=0)
-    near = np.flatnonzero(np.linalg.norm(mesh.vertices - centre, axis=1) < _ABOUT)
+    normals = mesh.normals()
+    near = np.linalg.norm(mesh.vertices - centre, axis=1) < _ABOUT
+    near = np.flatnonzero(near & (normals != 0).any(axis=1))  # the others are in no triangle
     rows = np.random.default_rng(number).permutation(near)[:_KEPT]
     return Scan(
         points=mesh.vertices[rows].astype(np.float32),
-        normals=mesh.normals()[rows].astype(np.float32),
+        normals=normals[rows].astype(np.float32),
         landmarks_51=inner,
         landmarks_105=detected,
         name=str(file),
