@@ -1,7 +1,7 @@
 """Scan fits of generated sequences: speed, vertex errors, and what the gate lets through.
 
     python -m benchmarks.scan_fit --json OUT
-    python -m benchmarks.scan_fit --subjects=4 --frames=20 --head=FLAME.npz
+    python -m benchmarks.scan_fit --subjects=4 --frames=24 --head=FLAME.npz
 
 Every subject's sequence is scanned with noise, holes and outliers; a share of its frames is spoiled
 in one of several ways that the gate must notice. Identities differ in all shape components, of
@@ -38,7 +38,7 @@ def define_flags() -> None:
     flags.DEFINE_string("json", "", "file for the results")
     flags.DEFINE_string("head", "", "head .npz (default: the procedural one)")
     flags.DEFINE_integer("subjects", 4, "sequences, one of each subject", 2)
-    flags.DEFINE_integer("frames", 20, "of each sequence", 4)
+    flags.DEFINE_integer("frames", 24, "of each sequence", 4)
     flags.DEFINE_float("spoiled", 0.25, "share of the frames that are no faces", 0, 0.5)
     flags.DEFINE_integer("n_shape", 100, "shape components that are fitted", 1)
     flags.DEFINE_bool("dense", True, "landmarks are 51 and 105, not 51 alone")

@@ -28,6 +28,8 @@ from fields_jax.fitting.scan_types import Scan, ScanSettings, SequenceFit
 from fields_jax.fitting.surface import LANDMARKS, Surface, face_surface, posed, with_shape
 from fields_jax.types import FlameCoefficients, FlameModel
 
+_IDENTITY_TRIES = 3
+
 _posed = jax.jit(posed)
 _posed_frames = jax.jit(jax.vmap(posed, in_axes=(None, 0)))
 _with_shape = jax.jit(with_shape)
@@ -60,7 +62,8 @@ class ScanFitter:
           ValueError: more components than the head has.
         """
         self.settings, self.layout = settings or ScanSettings(), Layout(n_expression, n_shape)
-        self._surface = jax.device_put(face_surface(model, self.layout))
+        surface = face_surface(model, self.layout)
+        self._tables, self._surface = surface.replace(rig=None), jax.device_put(surface)
         prior = parameters.prior(self.layout, jnp.float32)
         self._shape_prior, self._prior = split_prior(prior, n_expression)
 
@@ -110,35 +113,47 @@ class ScanFitter:
             yield np.float32(1e-3 * far), np.full(chosen.steps, limit)
 
     def _identity(self, frames: Sequence[Scan]) -> tuple[Float[np.ndarray, " S"], np.ndarray]:
-        """The shape, and which frames decided it."""
+        """The shape, and which frames decided it.
+
+        Frames that the gate turns down at the shape they took part in are replaced by others.
+        """
         started = self._started(self._surface.rig, self.layout, frames)
         able = [t for t, frame in enumerate(started) if not frame.fault]
         if not able:
             raise ValueError(f"no scan can be fitted; the first: {started[0].fault}")
-        gate, count = self.settings.gate, self.settings.neutral_frames
-        order = sorted(
-            able,
-            key=lambda t: (started[t].misfit_mm > gate.landmark_mm, started[t].movement_mm),
-        )
-        neutral = np.sort(order[:count])
-        chosen = [started[t] for t in np.resize(neutral, count)]
+        limit = self.settings.gate.landmark_mm
+        able.sort(key=lambda t: (started[t].misfit_mm > limit, started[t].movement_mm))
+        for _ in range(_IDENTITY_TRIES):
+            neutral = sorted(able[: self.settings.neutral_frames])
+            shape, moving = self._shared_shape([started[t] for t in neutral])
+            own = self._surface.replace(rig=_with_shape(self._surface.rig, shape))
+            pairs = zip(neutral, moving, strict=True)
+            bad = [t for t, x in pairs if self._faults(own, started[t], x)[1]]
+            able = [t for t in able if t not in bad]
+            if not bad or not able:
+                break
+        return shape, np.array(neutral)
+
+    def _shared_shape(
+        self, chosen: list[Started]
+    ) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, "K M"]]:
+        """One shape for some frames, searched with all their other unknowns."""
+        real, count = len(chosen), self.settings.neutral_frames
+        chosen = [chosen[k % real] for k in range(count)]  # always as many: one program
         clouds = jax.tree.map(lambda *leaves: np.stack(leaves), *(f.cloud for f in chosen))
-        clouds = clouds.replace(real=clouds.real * (np.arange(count) < len(neutral))[:, None])
+        clouds = clouds.replace(real=clouds.real * (np.arange(count) < real)[:, None])
         landmarks = np.stack([frame.landmarks for frame in chosen])
-        landmarks[len(neutral) :] = np.nan  # what fills up must not weigh
+        landmarks[real:] = np.nan  # what fills up must not weigh
         calm = self._prior.replace(
             precision=self._prior.precision.at[COEFFICIENTS].divide(self.settings.neutral_sd**2)
         )
-        size = self._prior.mean.size
-        x = np.stack([frame.x for frame in chosen])
+        size, x = self._prior.mean.size, np.stack([frame.x for frame in chosen])
         shape, moving = x[:, size:].mean(axis=0), x[:, :size]
         points = _posed_frames(_with_shape(self._surface.rig, shape), moving)
         for reach, scales in self._rounds():
+            vertices = np.asarray(points)[:, :-LANDMARKS]
             near = np.stack(
-                [
-                    nearest_vertices(own[:-LANDMARKS], scan)
-                    for own, scan in zip(np.asarray(points), clouds.points, strict=True)
-                ]
+                [nearest_vertices(*pair) for pair in zip(vertices, clouds.points, strict=True)]
             )
             shape, moving, points = solve_identity(
                 self._surface,
@@ -151,22 +166,28 @@ class ScanFitter:
                 scales,
                 self.settings.noise,
             )
-        return np.asarray(shape), neutral
+        return np.asarray(shape), np.asarray(moving)[:real]
 
     def _track(
         self, own: Surface, started: Sequence[Started], sequence: Sequence[int]
     ) -> Float[np.ndarray, "T M"]:
-        """Every frame that can be searched, at the surface's identity."""
+        """Every frame that can be searched, at the surface's identity.
+
+        Frames that the gate turns down after the first sweep tie no others.
+        """
         rounds, x = list(self._rounds()), np.stack([frame.x for frame in started])
         last = rounds[len(rounds) - self.settings.last_rounds :]
+        trusted = np.zeros(len(x), bool)
         for sides, chosen in (((-1,), rounds), ((-1, 1), last)):
             for t, frame in enumerate(started):
                 if frame.fault:
                     continue
                 near = [t + side for side in sides if 0 <= t + side < len(x)]
-                near = [n for n in near if sequence[n] == sequence[t] and not started[n].fault]
+                near = [n for n in near if trusted[n] and sequence[n] == sequence[t]]
                 prior = _tied(self._prior, x[near], self.settings)
                 x[t] = self._searched(own, frame, x[t], prior, chosen)
+                if chosen is rounds:
+                    trusted[t] = not self._faults(own, frame, x[t])[1]
         return x
 
     def _searched(self, surface, frame, x, prior, rounds) -> Float[np.ndarray, " M"]:
@@ -187,6 +208,15 @@ class ScanFitter:
             )
         return np.asarray(x)
 
+    def _faults(
+        self, own: Surface, frame: Started, x: Float[np.ndarray, " M"]
+    ) -> tuple[dict[str, float], str]:
+        """What the gate measures of a frame, and what is wrong with it."""
+        points = np.asarray(_posed(own.rig, x))
+        tables, reach = self._tables, self.settings.reach_mm
+        row = scan_gate.measure(tables, points, frame.cloud, frame.landmarks, reach)
+        return row, frame.fault or scan_gate.faults(row, x, self.settings.gate)
+
     def _judged(
         self,
         own: Surface,
@@ -195,19 +225,9 @@ class ScanFitter:
         shape: Float[np.ndarray, " S"],
         neutral: np.ndarray,
     ) -> SequenceFit:
-        tables = jax.tree.map(np.asarray, own.replace(rig=None))
-        rows, reasons = [], []
-        for frame, unknowns in zip(started, x, strict=True):
-            row = scan_gate.measure(
-                tables,
-                np.asarray(_posed(own.rig, unknowns)),
-                frame.cloud,
-                frame.landmarks,
-                self.settings.reach_mm,
-            )
-            faults = frame.fault or scan_gate.faults(row, unknowns, self.settings.gate)
-            rows.append(row)
-            reasons.append(faults)
+        judged = [self._faults(own, *pair) for pair in zip(started, x, strict=True)]
+        rows = [row for row, _ in judged]
+        reasons = tuple(reason for _, reason in judged)
         count = len(x)
         coefficients = FlameCoefficients(
             shape=np.tile(shape, (count, 1)),
@@ -223,7 +243,7 @@ class ScanFitter:
             translation=x[:, CAMERA],
             neutral=neutral,
             accepted=np.array([not reason for reason in reasons]),
-            reasons=tuple(reasons),
+            reasons=reasons,
             **{name: np.array([row[name] for row in rows]) for name in rows[0]},
         )
 

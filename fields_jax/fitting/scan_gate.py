@@ -12,7 +12,7 @@ from fields_jax.fitting.scan_types import Gate
 from fields_jax.fitting.surface import LANDMARKS, Surface
 
 _MM = 1e3
-_JUDGED = 1000  # scan points of a frame
+_JUDGED = 600  # scan points of a frame
 _COVERING = 5e-3  # metres from a vertex to a scan point that covers it; scans are finer
 _ON_BORDER = 1e-5  # weight below which a corner does not carry a point
 
