@@ -17,7 +17,8 @@ COMMANDS = (  # may import data_pipelines, lazily or not
 
 # Modules of data_pipelines that commands of the core import.
 WITHOUT_TENSORFLOW = tuple(
-    f"data_pipelines.{name}" for name in ("spec", "landmarks", "detector", "mediapipe_child")
+    f"data_pipelines.{name}"
+    for name in ("spec", "landmarks", "detector", "mediapipe_child", "fit_bp4d")
 )
 
 # What each module or package of ours may import of ours. The longest matching name decides.
@@ -75,11 +76,15 @@ ALLOWED = {
     ),
     "fields_jax.doctor": ("cli", "flame", "training.checkpoint"),
     "data_pipelines": ("flame", "render", "photos", "types"),
+    "data_pipelines.bp4d": ("flame", "render", "fitting", "photos", "types"),
+    "data_pipelines.fit_bp4d": ("cli", "flame", "render", "fitting", "types"),
     "data_pipelines.landmarks": ("cli", "photos"),
     "data_pipelines.prepare": ("cli",),
     "data_pipelines.manifests": ("cli", "photos"),
     "configs": (),
     "benchmarks.pipeline": ("cli", "configs"),
+    "benchmarks.scans": ("types", "flame", "fitting"),
+    "benchmarks.scan_fit": ("types", "cli", "flame", "fitting"),
     "benchmarks": ("types", "cli", "flame", "render", "models", "configs"),
 }
 

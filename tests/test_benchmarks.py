@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 
-from benchmarks import reconstruct
+import numpy as np
+
+from benchmarks import reconstruct, scan_fit
+from fields_jax.fitting.scan import ScanFitter
+from fields_jax.fitting.scan_types import Scan, ScanSettings
+from fields_jax.flame.procedural import procedural_head
 from tests.heads import random_head
 from tests.training import tiny_config
 
@@ -31,3 +36,24 @@ def test_reconstruction_is_measured_without_torch(monkeypatch):
     assert list(rates) == ["jax: encoders", "jax: encoders, FLAME, render", "jax: synthesizer"]
     assert min(rates.values()) > 0 and report["torch"] == "skipped, it is not installed"
     assert report["image_size"] == 32
+
+
+def test_scan_fits_are_measured():
+    fitter = ScanFitter(
+        procedural_head(), n_shape=8, settings=ScanSettings(points=600, neutral_frames=2, rounds=3)
+    )
+    report = scan_fit.measure(procedural_head(), fitter, 2, 4, 0.25)
+    json.dumps(report, allow_nan=False)
+    assert report["good"] == 6 and report["spoiled"] == 2
+    assert report["spoiled_rejected"] + len(report["missed"]) == 2
+    assert report["scans_per_second"] > report["scans_per_second_with_identity"] > 0
+    assert 0 < report["vertex_error_mm"]["median"] < report["vertex_error_mm"]["p95"]
+
+
+def test_every_way_of_spoiling_a_scan_is_used():
+    rng = np.random.default_rng(0)
+    scan = Scan(rng.normal(size=(40, 3)), rng.normal(size=(51, 3)), rng.normal(size=(105, 3)))
+    scans, how = scan_fit.spoil([scan] * 12, 0.5, rng)
+    assert {name for name in how if name} == set(scan_fit.SPOILERS)
+    for spoiled, name in zip(scans, how, strict=True):
+        assert (spoiled is scan) == (not name)

@@ -120,12 +120,13 @@ def pose_basis(rig: Rig, jaw: Float[Array, "3"], pose: Float[Array, "3"]) -> Flo
     opening = rodrigues(jaw) - jnp.eye(3, dtype=jaw.dtype)
     root, hinge = rig.joint_basis
     dragged = rig.dragged_basis - rig.jaw_weight[:, None, None] * hinge
-    moved = rig.basis + _turn(opening, dragged) - root
-    return _turn(rodrigues(pose), moved) + root
+    moved = rig.basis + turn(opening, dragged) - root
+    return turn(rodrigues(pose), moved) + root
 
 
-def _turn(rotation: Float[Array, "3 3"], basis: Float[Array, "N 3 K"]) -> Float[Array, "N 3 K"]:
-    return jnp.einsum("ij,njk->nik", rotation, basis, precision=_HIGHEST)
+def turn(rotation: Float[Array, "3 3"], basis: Float[Array, "N 3 K"]) -> Float[Array, "N 3 K"]:
+    """The basis with its vectors rotated: a sum, which compiles to far less than a product does."""
+    return jnp.sum(rotation[:, :, None] * basis[:, None], axis=2)
 
 
 def _dot(a: Array, b: Array) -> Array:

@@ -1,0 +1,167 @@
+"""The files that a scan fit leaves behind: one .npz per sequence, one per subject's identity."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+
+from data_pipelines import spec
+from data_pipelines.bp4d.annotations import OtherHead, read_fit
+from fields_jax.fitting.scan_types import SequenceFit
+from fields_jax.types import FlameModel
+
+FAILURES = "failures.csv"
+_MEASURED = ("median_mm", "p95_mm", "landmark_mm", "kept", "coverage")
+
+
+def write_sequence(
+    file: epath.Path,
+    head: FlameModel,
+    shape: Float[np.ndarray, " S"],
+    numbers: list[int],
+    fits: SequenceFit | None,
+    fitted: list[int],
+    unreadable: dict[int, str],
+) -> None:
+    """Writes a sequence as `annotations.read_fit` takes it, at once or not at all.
+
+    Args:
+      file: to write.
+      head: that was fitted.
+      shape: the subject's identity.
+      numbers: of all frames.
+      fits: of the frames that could be read; None where there is none.
+      fitted: numbers of those.
+      unreadable: why, of the others.
+    """
+    rows = np.searchsorted(numbers, fitted)
+    reasons = np.array([unreadable.get(number, "") for number in numbers], dtype=object)
+    arrays = {
+        "expression": np.zeros((len(numbers), spec.N_EXPRESSION), np.float32),
+        "jaw": np.zeros((len(numbers), 3), np.float32),
+        "eyelid": np.zeros((len(numbers), 2), np.float32),
+        "rotation": np.zeros((len(numbers), 3), np.float32),
+        "translation": np.zeros((len(numbers), 3), np.float32),
+        **{name: np.full(len(numbers), np.nan, np.float32) for name in _MEASURED},
+        "ok": np.zeros(len(numbers), bool),
+    }
+    if fits is not None:
+        found = fits.coefficients
+        arrays["expression"][rows, : found.expression.shape[1]] = found.expression
+        arrays["jaw"][rows], arrays["eyelid"][rows] = found.jaw, found.eyelid
+        for name in ("rotation", "translation", *_MEASURED):
+            arrays[name][rows] = getattr(fits, name)
+        arrays["ok"][rows], reasons[rows] = fits.accepted, fits.reasons
+    arrays |= {
+        "shape": _filled(shape),
+        "frame": np.array(numbers),
+        "reason": reasons.astype(str),
+        "meta": json.dumps({"head": _named(head), "n_shape": len(shape)}),
+    }
+    _write(file, arrays)
+
+
+def is_finished(file: epath.Path, head: FlameModel) -> bool:
+    """Whether a sequence is there and whole.
+
+    Raises:
+      OtherHead: it was fitted with another head.
+    """
+    try:
+        read_fit(file, head.sha256)
+        return True
+    except OtherHead:
+        raise
+    except (ValueError, OSError):
+        return False
+
+
+def write_identity(file: epath.Path, head: FlameModel, shape: Float[np.ndarray, " S"]) -> None:
+    """Writes the shape of a subject."""
+    _write(file, {"shape": shape, "meta": json.dumps({"head": _named(head)})})
+
+
+def read_identity(file: epath.Path, head: FlameModel) -> Float[np.ndarray, " S"] | None:
+    """The shape of a subject; None where there is none, or an unreadable one.
+
+    Raises:
+      OtherHead: it was fitted with another head.
+    """
+    try:
+        with file.open("rb") as stored, np.load(stored, allow_pickle=False) as arrays:
+            shape = np.asarray(arrays["shape"], np.float32)
+            named = json.loads(str(arrays["meta"]))["head"]
+    except Exception:  # numpy raises whatever a damaged archive makes it trip over
+        return None
+    if named["sha256"] != head.sha256:
+        raise OtherHead(
+            f"{file}: fitted with the head {named['name']} {named['sha256'][:12]}, not with "
+            f"{head.sha256[:12]}; name that head by --head=HEAD.npz or another --out"
+        )
+    return shape if shape.ndim == 1 and np.isfinite(shape).all() else None
+
+
+def write_failures(folder: epath.Path, sequences: dict[str, str]) -> dict[str, int]:
+    """Writes failures.csv of every sequence below a folder, and counts the frames by reason.
+
+    Args:
+      folder: of the fits.
+      sequences: those without a fit, each with the reason.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("sequence", "frame", "reason"))
+    counts: dict[str, int] = {}
+    for name, reason in sorted(sequences.items()):
+        writer.writerow((name, "", reason))
+    for file in sorted(folder.glob("*.npz")):
+        for frame, reason in _reasons(file):
+            writer.writerow((file.stem, frame, reason))
+            counts[_kind(reason)] = counts.get(_kind(reason), 0) + 1
+    _replace(folder / FAILURES, text.getvalue().encode())
+    return counts
+
+
+def _reasons(file: epath.Path) -> list[tuple[int | str, str]]:
+    """(frame, reason) of a sequence's frames that have no usable fit."""
+    try:
+        with file.open("rb") as stored, np.load(stored, allow_pickle=False) as arrays:
+            rows = zip(arrays["frame"].tolist(), arrays["reason"].tolist(), strict=True)
+            return [(frame, reason) for frame, reason in rows if reason]
+    except Exception as error:  # as above
+        return [("", f"not a readable fit ({type(error).__name__})")]
+
+
+def _kind(reason: str) -> str:
+    """A reason without what differs from frame to frame."""
+    first = reason.split("; ")[0]
+    for mark in (" > ", " < "):
+        first = first.split(mark)[0].rsplit(" ", 1)[0] if mark in first else first
+    return first.split(": ")[-1] if ": " in first else first
+
+
+def _named(head: FlameModel) -> dict[str, str]:
+    return {"name": head.name, "version": head.version, "sha256": head.sha256}
+
+
+def _filled(shape: Float[np.ndarray, " S"]) -> Float[np.ndarray, "300"]:
+    return np.pad(np.asarray(shape, np.float32), (0, spec.N_SHAPE - len(shape)))
+
+
+def _write(file: epath.Path, arrays: dict) -> None:
+    stored = io.BytesIO()
+    np.savez(stored, **arrays)
+    _replace(file, stored.getvalue())
+
+
+def _replace(file: epath.Path, content: bytes) -> None:
+    """Writes beside the file first, so that a half-written one never has its name."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.part")
+    beside.write_bytes(content)
+    beside.replace(file)

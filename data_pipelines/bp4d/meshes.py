@@ -1,0 +1,113 @@
+"""Scan meshes: Wavefront .obj with texture coordinates, read as arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, Int
+from scipy.spatial import KDTree
+
+_UV_REACH = 0.02  # of the texture's side between a pixel and the nearest textured vertex
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """A scan as it is stored.
+
+    Attributes:
+      vertices: [V, 3] in the file's unit.
+      triangles: [F, 3]; of polygons with more corners the first three.
+      uv: [U, 2] texture coordinates, v up; none in a mesh without.
+      uv_triangles: [F, 3] rows of `uv`, or [0, 3].
+    """
+
+    vertices: Float[np.ndarray, "V 3"]
+    triangles: Int[np.ndarray, "F 3"]
+    uv: Float[np.ndarray, "U 2"]
+    uv_triangles: Int[np.ndarray, "F 3"]
+
+    def normals(self) -> Float[np.ndarray, "V 3"]:
+        """[V, 3] unit normals, 0 for vertices without triangles, away from the scan's middle."""
+        a, b, c = (self.vertices[self.triangles[:, k]] for k in range(3))
+        doubled, count = np.cross(b - a, c - a), len(self.vertices)
+        corners = self.triangles.T.ravel()
+        total = np.stack(
+            [np.bincount(corners, np.tile(axis, 3), count) for axis in doubled.T], axis=1
+        )
+        outward = np.sum(total * (self.vertices - self.vertices.mean(axis=0)))
+        length = np.linalg.norm(total, axis=1, keepdims=True)
+        return (1 if outward >= 0 else -1) * total / np.where(length > 0, length, 1)
+
+    def lift(
+        self, pixels: Float[np.ndarray, "N 2"], width: int, height: int
+    ) -> Float[np.ndarray, "N 3"]:
+        """Vertices where the texture has some pixels; NaN where it has none.
+
+        Args:
+          pixels: [N, 2] x right, y down.
+          width: of the texture, pixels.
+          height: of the same.
+        """
+        found = np.full((len(pixels), 3), np.nan)
+        if len(self.uv_triangles):
+            uv = np.stack([pixels[:, 0] / width, 1 - pixels[:, 1] / height], axis=1)
+            known = np.isfinite(uv).all(axis=1)
+            used, vertex = self.uv_triangles.ravel(), self.triangles.ravel()
+            distance, row = KDTree(self.uv[used]).query(uv[known])
+            place = self.vertices[vertex[row]]
+            found[known] = np.where(distance[:, None] < _UV_REACH, place, np.nan)
+        return found
+
+
+def read_mesh(file: epath.Path) -> Mesh:
+    """Reads an .obj.
+
+    Raises:
+      ValueError: not such a file, or one without vertices or triangles, with coordinates that are
+        not finite or with faces of vertices that it has not.
+    """
+    lines = file.read_bytes().splitlines()
+    try:
+        vertices = _table([line[2:] for line in lines if line.startswith(b"v ")], 3)
+        uv = _table([line[3:] for line in lines if line.startswith(b"vt ")], 2)
+        corners = _corners([line[2:] for line in lines if line.startswith(b"f ")])
+    except ValueError as error:
+        raise ValueError(f"{file}: not a readable mesh ({error})") from error
+    if not (len(vertices) and len(corners)):
+        raise ValueError(f"{file}: {len(vertices)} vertices and {len(corners)} faces")
+    if not np.isfinite(vertices).all():
+        raise ValueError(f"{file}: some vertices are not finite")
+    triangles = _rows(corners[..., 0], len(vertices))
+    uv_triangles = _rows(corners[..., 1], len(uv)) if len(uv) and corners.shape[-1] > 1 else None
+    if triangles is None:
+        raise ValueError(f"{file}: faces of vertices that it has not")
+    if uv_triangles is None:  # a damaged texture costs the texture alone
+        uv, uv_triangles = np.zeros((0, 2)), np.zeros((0, 3), int)
+    return Mesh(vertices, triangles, uv, uv_triangles)
+
+
+def _table(lines: list[bytes], columns: int) -> np.ndarray:
+    """The first columns of lines of numbers."""
+    if not lines:
+        return np.zeros((0, columns))
+    return np.loadtxt(io.BytesIO(b"\n".join(lines)), usecols=range(columns), ndmin=2)
+
+
+def _corners(lines: list[bytes]) -> Int[np.ndarray, "F 3 K"]:
+    """Of each face's first three corners the numbers between the slashes, 0 where left out."""
+    if not lines:
+        return np.zeros((0, 3, 1), int)
+    parts = lines[0].split()[0].count(b"/") + 1
+    text = b"\n".join(lines).replace(b"//", b"/0/").replace(b"/", b" ")
+    values = np.loadtxt(io.BytesIO(text), usecols=range(3 * parts), ndmin=2, dtype=int)
+    return values.reshape(len(values), 3, parts)
+
+
+def _rows(numbers: Int[np.ndarray, "F 3"], count: int) -> Int[np.ndarray, "F 3"] | None:
+    """Rows from numbers that count from 1, or backwards from -1; None where some are none."""
+    rows = np.where(numbers < 0, numbers + count, numbers - 1)
+    valid = (numbers != 0) & (rows >= 0) & (rows < count)
+    return rows if valid.all() else None

@@ -1,0 +1,163 @@
+"""The 83 points of Binghamton's 3D sets, as the 51 inner points of the 68-point scheme.
+
+Sets differ in the order of the groups, in where a loop of points starts and which way it goes, so
+only the groups are relied on: a loop about each brow and eye, the outer lips and the inner lips.
+Corners are the ends of a loop along the line between the eyes, upper and lower arcs are what lies
+between them, and the points of our scheme are spread over the arcs. Of the orders of the groups the
+one is taken whose points fit a head best. The nose has no counterparts.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import scipy.io
+from etils import epath
+from jaxtyping import Float
+
+from fields_jax.fitting.correspondence import rigid
+
+COUNT = 83
+_MISFIT = 0.012  # metres from a head's mean landmarks; faces differ by 5 mm, other orders by 20
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan", re.IGNORECASE)
+
+
+class _Groups(NamedTuple):
+    """Rows of the loops; sides as the file has them, which may be either."""
+
+    brows: tuple[slice, slice]
+    eyes: tuple[slice, slice]
+
+
+_LIPS = (slice(48, 60), slice(60, 68))  # outer, inner
+# BP4D's order, and that of the older sets of faces at rest.
+_ORDERS = (
+    _Groups((slice(0, 10), slice(10, 20)), (slice(20, 28), slice(28, 36))),
+    _Groups((slice(16, 26), slice(26, 36)), (slice(0, 8), slice(8, 16))),
+)
+
+
+def read_points(file: epath.Path) -> Float[np.ndarray, "83 3"]:
+    """Reads .bnd or .bndplus: 83 lines of x, y, z, behind the number of the point or without it.
+
+    Lines that follow them are of other matters. Units are the file's.
+
+    Raises:
+      ValueError: not such a file.
+    """
+    rows = []
+    for line in file.read_bytes().decode("ascii", errors="replace").splitlines():
+        numbers = [float(n) for n in _NUMBER.findall(line)]
+        if len(numbers) in (3, 4) and len(rows) < COUNT:
+            rows.append(numbers[-3:])
+        elif rows and len(rows) < COUNT:
+            raise ValueError(f"{file}: line {len(rows) + 1} is {line[:60]!r}, not x, y and z")
+    if len(rows) != COUNT:
+        raise ValueError(f"{file}: {len(rows)} points, expected {COUNT}")
+    return np.array(rows)
+
+
+def read_sequence(file: epath.Path) -> dict[int, Float[np.ndarray, "83 3"]]:
+    """Reads 3D features of a sequence: a .mat with `fit`, whose rows hold `frame` and 83 points.
+
+    As in the files of 2D features, frames count from 1; keys are the pictures' numbers.
+
+    Raises:
+      ValueError: not such a file.
+    """
+    try:
+        with file.open("rb") as stored:
+            fit = scipy.io.loadmat(stored, squeeze_me=True, struct_as_record=True)["fit"]
+        found = {}
+        for row in np.atleast_1d(fit):
+            fields = [np.asarray(row[name]) for name in fit.dtype.names]
+            points = [f for f in fields if f.shape == (COUNT, 3) and f.dtype.kind in "fiu"]
+            if np.size(row["frame"]) == 1 and points:
+                found[int(row["frame"]) - 1] = points[0].astype(np.float64)
+        return found
+    except Exception as error:  # scipy raises whatever a damaged file makes it trip over
+        raise ValueError(
+            f"{file}: not a readable file of 3D features ({type(error).__name__})"
+        ) from error
+
+
+def inner_51(
+    points: Float[np.ndarray, "83 3"], mean: Float[np.ndarray, "51 3"]
+) -> Float[np.ndarray, "51 3"]:
+    """The 51 points in metres' frame of the 83; the nose's are NaN.
+
+    Args:
+      points: metres.
+      mean: the same points of a mean head, metres, which tell the orders and the sides apart.
+
+    Raises:
+      ValueError: points that are not finite, or no face in any order.
+    """
+    if not np.isfinite(points).all():
+        raise ValueError("some of the 83 points are not finite")
+    candidates = [
+        _in_order(points, order, swapped) for order in _ORDERS for swapped in (False, True)
+    ]
+    misfits = [_misfit(candidate, mean) for candidate in candidates]
+    if not min(misfits) < _MISFIT:
+        raise ValueError(
+            f"the 83 points lie {1e3 * min(misfits):.0f} mm from a face's in any known order"
+        )
+    return candidates[int(np.argmin(misfits))]
+
+
+def _in_order(points: np.ndarray, groups: _Groups, swapped: bool) -> Float[np.ndarray, "51 3"]:
+    """One reading: the subject's right is the first of each pair, or the second."""
+    side = -1 if swapped else 1
+    brows, eyes = ([points[group] for group in pair][::side] for pair in groups)
+    lips = [points[group] for group in _LIPS]
+    across = _unit(eyes[1].mean(axis=0) - eyes[0].mean(axis=0))  # toward the subject's left
+    up = np.mean([eye.mean(axis=0) for eye in eyes], axis=0) - lips[0].mean(axis=0)
+    up = _unit(up - across * (up @ across))
+    found = np.full((51, 3), np.nan)
+    for row, brow in zip((0, 5), brows, strict=True):
+        upper, lower = _arcs(brow, across, up)
+        share = np.linspace(0, 1, 5)
+        found[row : row + 5] = (_along(upper, share) + _along(lower, share)) / 2
+    for row, loop, count in (
+        *((19, eyes[0], 6), (25, eyes[1], 6)),
+        *((31, lips[0], 12), (43, lips[1], 8)),
+    ):
+        upper, lower = _arcs(loop, across, up)
+        share = np.linspace(0, 1, count // 2 + 1)
+        found[row : row + count] = np.concatenate(
+            [_along(upper, share), _along(lower, share)[-2:0:-1]]
+        )
+    return found
+
+
+def _arcs(loop: np.ndarray, across: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Upper and lower half of a loop, both from the subject's right corner to the left."""
+    place = loop @ across
+    loop = np.roll(loop, -int(np.argmin(place)), axis=0)
+    far = int(np.argmax(loop @ across))
+    halves = loop[: far + 1], np.concatenate([loop[far:], loop[:1]])[::-1]
+    heights = [half.mean(axis=0) @ up for half in halves]
+    return halves if heights[0] > heights[1] else halves[::-1]
+
+
+def _along(line: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Points of a polyline at shares of its length."""
+    length = np.linalg.norm(np.diff(line, axis=0), axis=1)
+    place = np.concatenate([[0], np.cumsum(length)]) / max(length.sum(), 1e-12)
+    return np.stack([np.interp(share, place, column) for column in line.T], axis=1)
+
+
+def _misfit(points: np.ndarray, mean: np.ndarray) -> float:
+    """Root mean square distance after the best similarity; metres on the mean head."""
+    rows = np.isfinite(points).all(axis=1)
+    source, target = np.asarray(mean, np.float64)[rows], points[rows]
+    rotation, _, size = rigid(source, target)
+    a, b = source - source.mean(axis=0), target - target.mean(axis=0)
+    return float(np.sqrt(np.mean(np.sum((b / max(size, 1e-9) - a @ rotation.T) ** 2, axis=1))))
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(np.linalg.norm(vector), 1e-12)

@@ -1,0 +1,176 @@
+"""BP4D's scans of a sequence, each with the landmarks that the release or a detector has for it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+from PIL import Image
+
+from data_pipelines.bp4d import annotations, layout, points_83
+from data_pipelines.bp4d.meshes import Mesh, read_mesh
+from fields_jax.fitting.scan_types import Scan
+from fields_jax.photos import points
+
+_KEPT = 12000  # points of a scan, within `_ABOUT` of its landmarks
+_ABOUT = 0.15  # metres
+_POINT_SUFFIXES = (".bndplus", ".bnd")
+# Rows of the 51 inner points that the 49 tracked ones are.
+_TRACKED = np.delete(np.arange(51), [43, 47])
+
+
+@dataclasses.dataclass(frozen=True)
+class Tracks:
+    """Landmarks that are stored for a whole sequence, by the number of the frame.
+
+    Attributes:
+      points_83: metres or mm, as the meshes.
+      tracked: [49, 2] pixels of the texture, None where lost.
+      problems: files that could not be read, each with the reason.
+    """
+
+    points_83: dict[int, np.ndarray]
+    tracked: dict[int, np.ndarray | None]
+    problems: tuple[str, ...]
+
+
+def meshes(sequence: layout.Sequence) -> list[tuple[int, epath.Path]]:
+    """(number, .obj) of every frame, in order."""
+    found = (p for p in sequence.folder.iterdir() if p.suffix.lower() == ".obj")
+    return sorted((int(p.stem), p) for p in found if p.stem.isdecimal())
+
+
+def tracks(folder: epath.Path, sequence: layout.Sequence) -> Tracks:
+    """What the files of features have for a sequence."""
+    found, problems = [], []
+    for name, read in (
+        ("3DFeatures", points_83.read_sequence),
+        ("2DFeatures", annotations.read_tracked_points),
+    ):
+        file = layout.find_beside(folder, f"{name}/{sequence.name}.mat")
+        try:
+            found.append(read(file) if file else {})
+        except ValueError as error:
+            found.append({})
+            problems.append(str(error))
+    return Tracks(*found, tuple(problems))
+
+
+def read_scan(
+    folder: epath.Path,
+    sequence: layout.Sequence,
+    number: int,
+    file: epath.Path,
+    known: Tracks,
+    mean: Float[np.ndarray, "51 3"],
+    unit: float = 1e-3,
+) -> Scan:
+    """A frame's points and normals, thinned, and its landmarks, in metres.
+
+    The 51 landmarks are the release's 83 points (beside the mesh or below 3DFeatures) or else the
+    tracked 49, lifted by the texture; the 105 are mediapipe's points beside the picture, lifted.
+
+    Args:
+      folder: of the release.
+      sequence: of the frame.
+      number: of the frame.
+      file: its mesh.
+      known: landmarks of the whole sequence.
+      mean: the 51 points of the mean head, metres.
+      unit: of the meshes, metres.
+
+    Raises:
+      ValueError: an unreadable mesh, or no landmarks that can be used; the message names the files.
+    """
+    mesh = read_mesh(file)
+    mesh = dataclasses.replace(mesh, vertices=unit * mesh.vertices)
+    inner, complaint = _inner(folder, sequence, number, file, known, mesh, mean, unit)
+    detected = _detected(file, mesh)
+    if inner is None and detected is None:
+        raise ValueError(f"{file}: {complaint}")
+    marks = np.concatenate([given for given in (inner, detected) if given is not None])
+    centre = np.nanmean(marks, axis=0)
+    normals = mesh.normals()
+    near = np.linalg.norm(mesh.vertices - centre, axis=1) < _ABOUT
+    near = np.flatnonzero(near & (normals != 0).any(axis=1))  # the others are in no triangle
+    rows = np.random.default_rng(number).permutation(near)[:_KEPT]
+    return Scan(
+        points=mesh.vertices[rows].astype(np.float32),
+        normals=normals[rows].astype(np.float32),
+        landmarks_51=inner,
+        landmarks_105=detected,
+        name=str(file),
+    )
+
+
+def _inner(
+    folder, sequence, number, file, known, mesh, mean, unit
+) -> tuple[Float[np.ndarray, "51 3"] | None, str]:
+    """The 51 landmarks, or why there are none."""
+    complaint = "no landmarks"
+    found = known.points_83.get(number)
+    place = _point_file(folder, sequence, file)
+    try:
+        if place is not None:
+            found = points_83.read_points(place)
+        if found is not None:
+            return points_83.inner_51(unit * found, mean), ""
+    except (ValueError, OSError) as error:
+        complaint = str(error)
+    if known.tracked.get(number) is not None:
+        size = _texture_size(file)
+        if size is not None:
+            inner = np.full((51, 3), np.nan)
+            inner[_TRACKED] = mesh.lift(known.tracked[number], *size)
+            return inner, ""
+    if found is None and complaint == "no landmarks":
+        complaint = (
+            f"no landmarks: neither {file.stem}.bndplus or .bnd beside it or in 3DFeatures, nor "
+            f"{sequence.name}.mat in 3DFeatures or 2DFeatures, nor {file.stem}.npy beside it"
+        )
+    return None, complaint
+
+
+def _point_file(
+    folder: epath.Path, sequence: layout.Sequence, file: epath.Path
+) -> epath.Path | None:
+    """The 83 points of a frame."""
+    beside = (file.with_suffix(suffix) for suffix in _POINT_SUFFIXES)
+    found = next((path for path in beside if path.exists()), None)
+    names = (
+        f"3DFeatures/{place}{suffix}"
+        for place in (
+            f"BND/{sequence.name}_{file.stem}",
+            f"{sequence.name}_{file.stem}",
+            f"{sequence.subject}/{sequence.task}/{file.stem}",
+            f"{sequence.name}/{file.stem}",
+        )
+        for suffix in _POINT_SUFFIXES
+    )
+    return found or layout.find_beside(folder, *names)
+
+
+def _detected(file: epath.Path, mesh: Mesh) -> Float[np.ndarray, "105 3"] | None:
+    """Mediapipe's points beside the frame, lifted; None where there are none of one face."""
+    stored, size = file.with_suffix(".npy"), _texture_size(file)
+    if size is None or not stored.exists():
+        return None
+    try:
+        return mesh.lift(points.select_105(points.load_points(stored)), *size)
+    except ValueError:  # the other landmarks may do
+        return None
+
+
+def _texture_size(file: epath.Path) -> tuple[int, int] | None:
+    """Width and height of the picture beside a mesh."""
+    for suffix in (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"):
+        picture = file.with_suffix(suffix)
+        if picture.exists():
+            try:
+                with picture.open("rb") as stored:
+                    return Image.open(stored).size
+            except (OSError, ValueError):
+                return None
+    return None

@@ -1,0 +1,223 @@
+"""Fits the head to BP4D's scans, for `data_pipelines.prepare bp4d --fits=DIR`.
+
+    python -m data_pipelines.fit_bp4d --source=BP4D --out=FITS
+    python -m data_pipelines.fit_bp4d --source=BP4D --out=FITS --head=FLAME.npz --subjects=F001,M003
+
+Takes a release laid out as `data_pipelines.prepare bp4d` takes it, with a mesh in mm beside each
+picture (2D+3D/F001/T1/0000.obj) and landmarks: 83 points per frame (0000.bndplus or .bnd beside the
+mesh or in 3DFeatures, or 3DFeatures/F001_T1.mat), or else 2DFeatures/F001_T1.mat, lifted to the
+mesh by its texture. Mediapipe's points beside a picture (0000.npy) are taken too.
+
+FITS/F001_T1.npz holds expression, jaw, eyelids, shape and place of every frame, which frames passed
+the checks and what was measured; FITS/identity/F001.npz the shape of a subject, found once from
+frames of all its sequences; FITS/pictures/F001_T1.png scans over fitted faces; FITS/failures.csv
+every sequence and frame without a usable fit, with the reason. Finished sequences are skipped, so
+that the same command goes on where it was. At the end a JSON summary is printed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from absl import flags
+from etils import epath
+
+from data_pipelines import spec
+from data_pipelines.bp4d import fit_files, fit_pictures, layout, scans
+from fields_jax.cli import UserError, progress, run
+from fields_jax.fitting.scan import ScanFitter
+from fields_jax.fitting.scan_types import Scan, SequenceFit
+from fields_jax.flame.io import resolve_head
+from fields_jax.render.draw import save_png
+from fields_jax.types import FlameModel
+
+_TASKS = 10  # of BP4D+; BP4D has eight
+_IDENTITY_FRAMES = 24  # of a subject, spread over its sequences
+_N_SHAPE = 100
+_UNITS = {"mm": 1e-3, "m": 1.0}
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("source", "", "folder of the release")
+    flags.DEFINE_string("out", "", "folder of the fits")
+    flags.DEFINE_string("head", "", "head .npz (default: the procedural one)")
+    flags.DEFINE_list("subjects", [], "only these, such as F001,M003")
+    flags.DEFINE_integer("limit", 0, "sequences at most; 0: all", 0)
+    flags.DEFINE_integer("sheets", 6, "frames on the picture of a sequence; 0: no pictures", 0)
+    flags.DEFINE_enum("unit", "mm", list(_UNITS), "of the meshes")
+
+
+def main(argv: list[str]) -> int:
+    """The command; status 2 where there is no usable fit in the end."""
+    chosen = flags.FLAGS
+    if argv[1:]:
+        raise UserError(f"unexpected argument {argv[1]!r}; see --help")
+    if not (chosen.source and chosen.out):
+        raise UserError("--source=DIR and --out=DIR are required; see --help")
+    source, out = epath.Path(chosen.source), epath.Path(chosen.out)
+    if not source.is_dir():
+        raise FileNotFoundError(f"--source={source}: no such folder")
+    found, _ = layout.sequences(source, _TASKS)
+    known = {sequence.subject for sequence in found}
+    if missing := set(chosen.subjects) - known:
+        raise UserError(f"--subjects: no {', '.join(sorted(missing))} in {source}")
+    wanted = [s for s in found if not chosen.subjects or s.subject in chosen.subjects]
+    wanted = wanted[: chosen.limit or None]
+    head = resolve_head(chosen.head)
+    fitting = Run(source, out, head, _UNITS[chosen.unit], chosen.sheets, found)
+    summary = fitting.fit(wanted)
+    print(json.dumps(summary, indent=2))
+    return 0 if summary["frames_accepted"] or summary["sequences_skipped"] else 2
+
+
+@dataclasses.dataclass
+class Run:
+    """One run of the command.
+
+    Attributes:
+      source: folder of the release.
+      out: of the fits.
+      head: to fit.
+      unit: of the meshes, metres.
+      sheets: frames on a picture.
+      all: sequences of the release; identities are found from all of a subject's.
+    """
+
+    source: epath.Path
+    out: epath.Path
+    head: FlameModel
+    unit: float
+    sheets: int
+    all: list[layout.Sequence]
+
+    def __post_init__(self) -> None:
+        """Prepares the fitter."""
+        count = min(_N_SHAPE, self.head.shape_basis.shape[-1])
+        self._fitter = ScanFitter(self.head, n_shape=count, n_expression=spec.N_EXPRESSION)
+        self._mean = _mean_51(self.head)
+        self._failed: dict[str, str] = {}
+        self._frames = self._accepted = 0
+        self._identities: dict[str, np.ndarray] = {}
+
+    def fit(self, wanted: list[layout.Sequence]) -> dict:
+        """Fits what is not there yet; returns the summary."""
+        open_ = [s for s in wanted if not self._is_finished(s)]
+        sizes = {sequence.name: len(scans.meshes(sequence)) for sequence in open_}
+        started = time.perf_counter()
+        for _ in progress(self._scans(open_), sum(sizes.values()), "scans"):
+            pass
+        seconds = time.perf_counter() - started
+        reasons = fit_files.write_failures(self.out, self._failed)
+        return {
+            "sequences_fitted": len(open_) - len(self._failed),
+            "sequences_skipped": len(wanted) - len(open_),
+            "sequences_failed": len(self._failed),
+            "frames": self._frames,
+            "frames_accepted": self._accepted,
+            "frames_rejected": reasons,
+            "scans_per_second": round(self._frames / seconds, 3),
+            "head": {"name": self.head.name, "sha256": self.head.sha256},
+        }
+
+    def _file(self, sequence: layout.Sequence) -> epath.Path:
+        return self.out / f"{sequence.name}.npz"
+
+    def _is_finished(self, sequence: layout.Sequence) -> bool:
+        file = self._file(sequence)
+        return file.exists() and fit_files.is_finished(file, self.head)
+
+    def _scans(self, sequences: list[layout.Sequence]) -> Iterator[int]:
+        """Fits one sequence after the other; yields once for each of their scans."""
+        for sequence in sequences:
+            try:
+                count = self._sequence(sequence)
+            except ValueError as error:
+                self._failed[sequence.name] = str(error)
+                count = len(scans.meshes(sequence))
+            yield from range(count)
+
+    def _sequence(self, sequence: layout.Sequence) -> int:
+        """Fits a sequence and writes its files; returns how many scans it has.
+
+        Raises:
+          ValueError: there is nothing to fit.
+        """
+        files = scans.meshes(sequence)
+        if not files:
+            raise ValueError(f"{sequence.folder}: no meshes such as 0000.obj")
+        shape = self._identity(sequence.subject)
+        numbers = [number for number, _ in files]
+        read, unreadable = self._read(sequence, files)
+        fit = self._fitter.fit(list(read.values()), shape) if read else None
+        fit_files.write_sequence(
+            self._file(sequence), self.head, shape, numbers, fit, list(read), unreadable
+        )
+        self._frames += len(numbers)
+        if fit is not None:
+            self._accepted += int(fit.accepted.sum())
+            self._draw(sequence, list(read.values()), fit)
+        return len(numbers)
+
+    def _read(
+        self, sequence: layout.Sequence, files: list[tuple[int, epath.Path]]
+    ) -> tuple[dict[int, Scan], dict[int, str]]:
+        """Scans by number, and why there are none of the others."""
+        known = scans.tracks(self.source, sequence)
+        read, unreadable = {}, {}
+        for number, file in files:
+            try:
+                read[number] = scans.read_scan(
+                    self.source, sequence, number, file, known, self._mean, self.unit
+                )
+            except (ValueError, OSError) as error:
+                unreadable[number] = " ".join([str(error), *known.problems])
+        return read, unreadable
+
+    def _identity(self, subject: str) -> np.ndarray:
+        """The shape of a subject: known, stored, or found from frames of all its sequences.
+
+        Raises:
+          ValueError: no frame can be fitted.
+        """
+        if subject in self._identities:
+            return self._identities[subject]
+        file = self.out / "identity" / f"{subject}.npz"
+        shape = fit_files.read_identity(file, self.head)
+        if shape is None or len(shape) != self._fitter.layout.n_shape:
+            own = [sequence for sequence in self.all if sequence.subject == subject]
+            share = max(1, _IDENTITY_FRAMES // len(own))
+            chosen = []
+            for sequence in own:
+                files = scans.meshes(sequence)
+                rows = np.unique(np.linspace(0, len(files) - 1, share).round().astype(int))
+                read, _ = self._read(sequence, [files[row] for row in rows if files])
+                chosen += read.values()
+            if not chosen:
+                raise ValueError(f"{subject}: no frame with a readable mesh and landmarks")
+            shape = self._fitter.identity(chosen)
+            fit_files.write_identity(file, self.head, shape)
+        self._identities[subject] = shape
+        return shape
+
+    def _draw(self, sequence: layout.Sequence, read: list[Scan], fit: SequenceFit) -> None:
+        if self.sheets:
+            sheet = fit_pictures.picture(self.head, read, fit, self.sheets)
+            save_png(self.out / "pictures" / f"{sequence.name}.png", sheet)
+
+
+def _mean_51(head: FlameModel) -> np.ndarray:
+    """The 51 inner landmarks of the mean head, metres."""
+    marks = head.static_51
+    corners = np.asarray(head.template)[np.asarray(head.faces)[np.asarray(marks.face_index)]]
+    return np.einsum("nk,nkd->nd", np.asarray(marks.barycentric), corners)
+
+
+if __name__ == "__main__":
+    define_flags()
+    sys.exit(run(main))

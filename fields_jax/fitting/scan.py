@@ -1,0 +1,261 @@
+"""FLAME fitted to sequences of 3D scans of one subject.
+
+1. Each frame from its landmarks alone: a rigid start in closed form, then all unknowns.
+2. The identity: the frames with the least movement are searched together, one shape for all.
+3. Each frame at that identity: expression, jaw, eyelids and place, by the robust distance of scan
+   points to the surface. Points are matched anew before every few steps while the outlier
+   threshold falls. The first sweep ties a frame to the one before, the second to both neighbours.
+4. A gate: frames that the face does not explain are marked, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from fields_jax.fitting import parameters, scan_gate
+from fields_jax.fitting.correspondence import nearest_vertices
+from fields_jax.fitting.least_squares import Prior
+from fields_jax.fitting.parameters import CAMERA, COEFFICIENTS, EYELID, JAW, POSE, Layout
+from fields_jax.fitting.rig import Rig
+from fields_jax.fitting.scan_solvers import solve_frame, solve_identity, split_prior
+from fields_jax.fitting.scan_start import Started, start
+from fields_jax.fitting.scan_types import Scan, ScanSettings, SequenceFit
+from fields_jax.fitting.surface import LANDMARKS, Surface, face_surface, posed, with_shape
+from fields_jax.types import FlameCoefficients, FlameModel
+
+_IDENTITY_TRIES = 3
+
+_posed = jax.jit(posed)
+_posed_frames = jax.jit(jax.vmap(posed, in_axes=(None, 0)))
+_with_shape = jax.jit(with_shape)
+
+
+class ScanFitter:
+    """Fits scans with one head.
+
+    Attributes:
+      settings: of the search and the gate.
+      layout: which components are fitted.
+    """
+
+    def __init__(
+        self,
+        model: FlameModel,
+        *,
+        n_shape: int = 300,
+        n_expression: int = 50,
+        settings: ScanSettings | None = None,
+    ):
+        """Prepares tables.
+
+        Args:
+          model: the head.
+          n_shape, n_expression: components that are fitted.
+          settings: of the search and the gate.
+
+        Raises:
+          ValueError: more components than the head has.
+        """
+        self.settings, self.layout = settings or ScanSettings(), Layout(n_expression, n_shape)
+        surface = face_surface(model, self.layout)
+        self._tables, self._surface = surface.replace(rig=None), jax.device_put(surface)
+        prior = parameters.prior(self.layout, jnp.float32)
+        self._shape_prior, self._prior = split_prior(prior, n_expression)
+
+    def identity(self, frames: Sequence[Scan]) -> Float[np.ndarray, " S"]:
+        """The shape of one subject, of the frames with the least movement.
+
+        Raises:
+          ValueError: no frame can be searched, or arrays of the wrong shape.
+        """
+        return self._identity(frames)[0]
+
+    def fit(
+        self, frames: Sequence[Scan], shape: Float[np.ndarray, " S"] | None = None
+    ) -> SequenceFit:
+        """Fits all frames of one subject.
+
+        Args:
+          frames: in order of time; one sequence or several (`Scan.sequence`).
+          shape: [n_shape] the identity where it is known from other frames; else it is fitted.
+
+        Raises:
+          ValueError: no frames, no frame from which to fit the identity, arrays of the wrong shape.
+        """
+        neutral = np.zeros(0, int)
+        if shape is None:
+            shape, neutral = self._identity(frames)
+        if np.shape(shape) != (self.layout.n_shape,):
+            found, wanted = list(np.shape(shape)), self.layout.n_shape
+            raise ValueError(f"shape of shape {found}, expected [{wanted}]")
+        shape = np.asarray(shape, np.float32)
+        own = self._surface.replace(rig=_with_shape(self._surface.rig, shape))
+        started = self._started(own.rig, self.layout._replace(n_shape=0), frames)
+        x = self._track(own, started, [frame.sequence for frame in frames])
+        return self._judged(own, started, x, shape, neutral)
+
+    def _started(self, rig: Rig, layout: Layout, frames: Sequence[Scan]) -> list[Started]:
+        if not frames:
+            raise ValueError("no scans to fit")
+        return [start(rig, layout, frame, self.settings, t) for t, frame in enumerate(frames)]
+
+    def _rounds(self) -> Iterator[tuple[np.float32, Float[np.ndarray, " K"]]]:
+        """For each round how far points may lie, metres, and its outlier thresholds."""
+        chosen = self.settings
+        reach = np.geomspace(chosen.first_reach_mm, chosen.reach_mm, chosen.rounds)
+        outlier = chosen.outliers(chosen.rounds)
+        for far, limit in zip(reach, outlier, strict=True):
+            yield np.float32(1e-3 * far), np.full(chosen.steps, limit)
+
+    def _identity(self, frames: Sequence[Scan]) -> tuple[Float[np.ndarray, " S"], np.ndarray]:
+        """The shape, and which frames decided it.
+
+        Frames that the gate turns down at the shape they took part in are replaced by others.
+        """
+        started = self._started(self._surface.rig, self.layout, frames)
+        able = [t for t, frame in enumerate(started) if not frame.fault]
+        if not able:
+            raise ValueError(f"no scan can be fitted; the first: {started[0].fault}")
+        limit = self.settings.gate.landmark_mm
+        able.sort(key=lambda t: (started[t].misfit_mm > limit, started[t].movement_mm))
+        for _ in range(_IDENTITY_TRIES):
+            neutral = sorted(able[: self.settings.neutral_frames])
+            shape, moving = self._shared_shape([started[t] for t in neutral])
+            own = self._surface.replace(rig=_with_shape(self._surface.rig, shape))
+            pairs = zip(neutral, moving, strict=True)
+            bad = [t for t, x in pairs if self._faults(own, started[t], x)[1]]
+            able = [t for t in able if t not in bad]
+            if not bad or not able:
+                break
+        return shape, np.array(neutral)
+
+    def _shared_shape(
+        self, chosen: list[Started]
+    ) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, "K M"]]:
+        """One shape for some frames, searched with all their other unknowns."""
+        real, count = len(chosen), self.settings.neutral_frames
+        chosen = [chosen[k % real] for k in range(count)]  # always as many: one program
+        clouds = jax.tree.map(lambda *leaves: np.stack(leaves), *(f.cloud for f in chosen))
+        clouds = clouds.replace(real=clouds.real * (np.arange(count) < real)[:, None])
+        landmarks = np.stack([frame.landmarks for frame in chosen])
+        landmarks[real:] = np.nan  # what fills up must not weigh
+        calm = self._prior.replace(
+            precision=self._prior.precision.at[COEFFICIENTS].divide(self.settings.neutral_sd**2)
+        )
+        size, x = self._prior.mean.size, np.stack([frame.x for frame in chosen])
+        shape, moving = x[:, size:].mean(axis=0), x[:, :size]
+        points = _posed_frames(_with_shape(self._surface.rig, shape), moving)
+        for reach, scales in self._rounds():
+            vertices = np.asarray(points)[:, :-LANDMARKS]
+            near = np.stack(
+                [nearest_vertices(*pair) for pair in zip(vertices, clouds.points, strict=True)]
+            )
+            shape, moving, points = solve_identity(
+                self._surface,
+                clouds,
+                near,
+                landmarks,
+                (shape, moving),
+                (self._shape_prior, calm),
+                reach,
+                scales,
+                self.settings.noise,
+            )
+        return np.asarray(shape), np.asarray(moving)[:real]
+
+    def _track(
+        self, own: Surface, started: Sequence[Started], sequence: Sequence[int]
+    ) -> Float[np.ndarray, "T M"]:
+        """Every frame that can be searched, at the surface's identity.
+
+        Frames that the gate turns down after the first sweep tie no others.
+        """
+        rounds, x = list(self._rounds()), np.stack([frame.x for frame in started])
+        last = rounds[len(rounds) - self.settings.last_rounds :]
+        trusted = np.zeros(len(x), bool)
+        for sides, chosen in (((-1,), rounds), ((-1, 1), last)):
+            for t, frame in enumerate(started):
+                if frame.fault:
+                    continue
+                near = [t + side for side in sides if 0 <= t + side < len(x)]
+                near = [n for n in near if trusted[n] and sequence[n] == sequence[t]]
+                prior = _tied(self._prior, x[near], self.settings)
+                x[t] = self._searched(own, frame, x[t], prior, chosen)
+                if chosen is rounds:
+                    trusted[t] = not self._faults(own, frame, x[t])[1]
+        return x
+
+    def _searched(self, surface, frame, x, prior, rounds) -> Float[np.ndarray, " M"]:
+        """One frame after some rounds."""
+        points = _posed(surface.rig, x)
+        for reach, scales in rounds:
+            near = nearest_vertices(np.asarray(points)[:-LANDMARKS], frame.cloud.points)
+            x, points = solve_frame(
+                surface,
+                frame.cloud,
+                near,
+                frame.landmarks,
+                x,
+                prior,
+                reach,
+                scales,
+                self.settings.noise,
+            )
+        return np.asarray(x)
+
+    def _faults(
+        self, own: Surface, frame: Started, x: Float[np.ndarray, " M"]
+    ) -> tuple[dict[str, float], str]:
+        """What the gate measures of a frame, and what is wrong with it."""
+        points = np.asarray(_posed(own.rig, x))
+        tables, reach = self._tables, self.settings.reach_mm
+        row = scan_gate.measure(tables, points, frame.cloud, frame.landmarks, reach)
+        return row, frame.fault or scan_gate.faults(row, x, self.settings.gate)
+
+    def _judged(
+        self,
+        own: Surface,
+        started: Sequence[Started],
+        x: Float[np.ndarray, "T M"],
+        shape: Float[np.ndarray, " S"],
+        neutral: np.ndarray,
+    ) -> SequenceFit:
+        judged = [self._faults(own, *pair) for pair in zip(started, x, strict=True)]
+        rows = [row for row, _ in judged]
+        reasons = tuple(reason for _, reason in judged)
+        count = len(x)
+        coefficients = FlameCoefficients(
+            shape=np.tile(shape, (count, 1)),
+            expression=x[:, COEFFICIENTS],
+            jaw=x[:, JAW],
+            eyelid=x[:, EYELID],
+            pose=np.zeros((count, 3), np.float32),
+            camera=np.tile(np.float32([1, 0, 0]), (count, 1)),
+        )
+        return SequenceFit(
+            coefficients=coefficients,
+            rotation=x[:, POSE],
+            translation=x[:, CAMERA],
+            neutral=neutral,
+            accepted=np.array([not reason for reason in reasons]),
+            reasons=reasons,
+            **{name: np.array([row[name] for row in rows]) for name in rows[0]},
+        )
+
+
+def _tied(prior: Prior, neighbours: Float[np.ndarray, "N M"], settings: ScanSettings) -> Prior:
+    """The prior of a frame between neighbours in time: a product of Gaussians is one."""
+    change = np.full(prior.mean.size, np.inf)
+    change[COEFFICIENTS] = settings.expression_change
+    change[JAW], change[EYELID] = settings.jaw_change, settings.eyelid_change
+    tie = change**-2
+    alone = np.asarray(prior.precision)
+    total = alone + len(neighbours) * tie
+    weighted = alone * np.asarray(prior.mean) + tie * neighbours.sum(axis=0)
+    mean = np.where(total > 0, weighted / np.maximum(total, 1e-12), 0.0)
+    return prior.replace(mean=np.float32(mean), precision=np.float32(total))
