@@ -14,7 +14,8 @@ from fields_jax.training.step import TURNS, cycle_gradients, reconstruction_grad
 
 def gradients(state, batch, assets, *, recipe, phase):
     """Gradients of the reconstruction step and of both turns of the cycle step."""
-    batch, key = _as_floats(batch), jax.random.key(5)
+    batch = table.clear_absent(batch) | {"image": batch["image"].astype(np.float64) / 255}
+    key = jax.random.key(5)
     bound = dict(recipe=recipe, phase=phase, axis_name=AXIS)
     found, (output, _, _) = reconstruction_gradients(state, batch, key, assets, **bound)
     cycles = {
@@ -22,15 +23,6 @@ def gradients(state, batch, assets, *, recipe, phase):
         for turn in TURNS
     }
     return {"reconstruction": found} | cycles
-
-
-def reconstruction(state, batch, assets, *, recipe, phase):
-    """Gradients of the reconstruction step alone."""
-    bound = dict(recipe=recipe, phase=phase, axis_name=AXIS)
-    found, _ = reconstruction_gradients(
-        state, _as_floats(batch), jax.random.key(5), assets, **bound
-    )
-    return {"reconstruction": found}
 
 
 def mapped(how, function, devices):
@@ -87,7 +79,3 @@ def in_float64(tree):
         return x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x
 
     return jax.tree.map(cast, tree)
-
-
-def _as_floats(batch):
-    return table.clear_absent(batch) | {"image": batch["image"].astype(np.float64) / 255}

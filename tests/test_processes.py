@@ -71,10 +71,10 @@ def check(report: dict, cases: int) -> None:
     assert all(e["tree"] < 1e-10 and e["leaf"] < 1e-10 for e in errors), errors
 
 
-def test_two_processes_train_save_restore_and_have_the_gradients_of_one(tmp_path):
-    first, second = run_pair(by_flags, tmp_path / "run", "gradients")
+def test_two_processes_train_save_and_restore_and_the_first_writes(tmp_path):
+    first, second = run_pair(by_flags, tmp_path / "run")
     for output in (first, second):
-        check(json.loads(output.splitlines()[-1]), cases=1)
+        check(json.loads(output.splitlines()[-1]), cases=0)
     assert "A 4/4" in first and "A 4/4" not in second  # the first process alone reports
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").open()]
     assert steps == [1, 2, 3, 4]
@@ -83,11 +83,11 @@ def test_two_processes_train_save_restore_and_have_the_gradients_of_one(tmp_path
 
 
 @pytest.mark.slow
-def test_a_notice_to_one_process_stops_both_and_the_same_command_goes_on(tmp_path):
-    """By the environment, then by Slurm's; the gradients are those of the whole of phase B."""
+def test_a_notice_to_one_process_stops_both_and_gradients_are_those_of_one(tmp_path):
+    """Started by the environment, then by Slurm's; gradients of the whole of phase B."""
     first, _ = run_pair(by_environment, tmp_path / "run", "preempted", status=42)
     assert "stopped at step" in first
-    first, second = run_pair(by_slurm, tmp_path / "run", "all")
+    first, second = run_pair(by_slurm, tmp_path / "run", "gradients")
     assert "resumes at step" in first
     check(json.loads(second.splitlines()[-1]), cases=6)
 
