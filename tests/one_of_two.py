@@ -2,7 +2,8 @@
 
 MODE is that of `--distributed`. Trains one network for a few tiny steps, of which each process
 feeds its half, restores what was saved, and prints one line of JSON. Words: "preempted" has the
-second process told to stop, "gradients" compares those of phase B with those of one device, in float64 as `tests.parallel_gradients` does.
+second process told to stop, "gradients" compares those of phase B with those of one device, in
+float64 as `tests.parallel_gradients` does.
 """
 
 from __future__ import annotations
