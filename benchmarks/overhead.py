@@ -85,10 +85,7 @@ def measure(
 
     loop.train(config, workdir, head, batches, {})
     wall, cpu = (
-        {
-            name: statistics.median(pair[k] for pair in pairs) / steps
-            for name, pairs in spent.items()
-        }
+        {name: statistics.median(x[k] for x in pairs) / steps for name, pairs in spent.items()}
         for k in (0, 1)
     )
     return {

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 
-from benchmarks import reconstruct
+import pytest
+
+from benchmarks import overhead, reconstruct, scaling
+from benchmarks.batches import random_batch
 from tests.heads import random_head
-from tests.training import tiny_config
+from tests.training import tiny_batch, tiny_config
 
 
 def test_variants_are_timed_in_turn():
@@ -31,3 +34,50 @@ def test_reconstruction_is_measured_without_torch(monkeypatch):
     assert list(rates) == ["jax: encoders", "jax: encoders, FLAME, render", "jax: synthesizer"]
     assert min(rates.values()) > 0 and report["torch"] == "skipped, it is not installed"
     assert report["image_size"] == 32
+
+
+def test_the_scaling_page_is_what_its_figures_give():
+    reports = json.loads((scaling.FOLDER / "scaling.json").read_text())
+    assert (scaling.FOLDER / "scaling.md").read_text() == scaling.page(reports)
+
+
+def test_the_scaling_model_by_hand():
+    program = dict(gflops=788.0, gbytes_accessed=0.0, collective_mbytes=100.0, collectives=10)
+    programs = {f"B/{name}": program for name in ("reconstruction", "synthesizer", "encoders")}
+    report = {"batch_per_device": 16, "programs": programs}
+    one, many = scaling.estimate(report, 1), scaling.estimate(report, 64)
+    # Two programs of 788 GFLOP at 0.4 x 197 TFLOP/s.
+    assert one["compute"] == pytest.approx(0.02) and one["reduce"] == 0
+    assert one["images"] == pytest.approx(800)
+    # 2 x 63/64 x 200 MB / 100 GB/s, and 20 collectives of 5 us x (1 + 14/10).
+    assert many["reduce"] == pytest.approx(0.0039375 + 20 * 12e-6)
+    assert many["read"] == 12_000 and many["efficiency"] == pytest.approx(0.02 / 0.0241775)
+
+
+def test_overhead_is_measured_in_turns(tmp_path, monkeypatch):
+    """The training loop is replaced by one that takes batches and does nothing."""
+    taken = []
+
+    def train(config, workdir, head, batches, meta):
+        source = batches(0)
+        for _ in range(config.phases.A.steps):
+            next(source)
+            taken.append("loop")
+
+    monkeypatch.setattr(overhead.loop, "train", train)
+    bare = lambda steps: taken.extend(["bare"] * steps)  # noqa: E731
+    monkeypatch.setattr(overhead, "_bare_loop", lambda *_: bare)
+    report = overhead.measure(tiny_config(), random_head(), str(tmp_path), steps=4, rounds=2)
+    whole = ["loop"] * 2 + (["bare"] * 4 + ["loop"] * 4) * 2 + ["loop"]
+    assert taken == whole
+    assert len(report["blocks"]["bare"]) == len(report["blocks"]["loop"]) == 2
+    json.dumps(report, allow_nan=False)
+
+
+def test_random_batches_are_what_training_takes():
+    config = tiny_config()
+    batch = random_batch(config)
+    expected = tiny_batch(config)
+    for name, value in expected.items():
+        assert batch[name].shape == value.shape and batch[name].dtype == value.dtype, name
+    assert batch["image"].max() > 200 and batch["face_mask"].max() == 1
