@@ -33,6 +33,8 @@ def base_config(variant: str) -> ConfigDict:
             image_size=224 if full else 64,  # a multiple of 32
             batch_size=64 if full else 32,  # over all devices
             parallel="pmap",  # or "shard_map": same step, same gradients
+            accumulate=1,  # parts in which a device takes its share of a batch, for want of memory
+            remat=False,  # True computes blocks again in the gradient: less memory, more time
             head="",  # FLAME .npz made by `fields_jax.convert`; empty: the procedural head
             init_from="",  # a workdir or a converted checkpoint to start from
             steps_scale=1.0,  # multiplies the steps of every phase

@@ -30,7 +30,7 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "config file, e.g. configs/stage2.py")
     flags.DEFINE_string("workdir", None, "where to write (default: runs/stage<N>[-full])")
     flags.DEFINE_string("head", None, "head .npz; the same as --config.head")
-    flags.DEFINE_string("distributed", "", "several processes: auto (Cloud TPU, Slurm) or env")
+    flags.DEFINE_string("distributed", "", "auto (TPU, Slurm), env, HOST:PORT,COUNT,RANK")
     flags.DEFINE_bool("dry_run", False, "print what would be trained, by which losses, and stop")
 
 

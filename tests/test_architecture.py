@@ -85,6 +85,9 @@ ALLOWED = {
     "benchmarks.pipeline": ("cli", "configs"),
     "benchmarks.scans": ("types", "flame", "fitting"),
     "benchmarks.scan_fit": ("types", "cli", "flame", "fitting"),
+    "benchmarks.overhead": ("types", "cli", "flame", "models", "training"),
+    "benchmarks.scaling": ("cli",),
+    "benchmarks.step": ("types", "cli", "flame", "models", "tools", "training"),
     "benchmarks": ("types", "cli", "flame", "render", "models", "configs"),
 }
 
@@ -125,7 +128,7 @@ def test_imports_run_one_way(name, path):
         entry if entry.startswith("configs") else f"fields_jax.{entry}" for entry in ALLOWED[rule]
     ]
     allowed += [rule]
-    measured = rule == "benchmarks.pipeline"
+    measured = rule == "benchmarks.pipeline" or name == "benchmarks.batches"
     if (
         measured
         or rule.startswith("data_pipelines")

@@ -6,13 +6,15 @@ import importlib.util
 import json
 
 import numpy as np
+import pytest
 
-from benchmarks import reconstruct, scan_fit
+from benchmarks import overhead, reconstruct, scaling, scan_fit
+from benchmarks.batches import random_batch
 from fields_jax.fitting.scan import ScanFitter
 from fields_jax.fitting.scan_types import Scan, ScanSettings
 from fields_jax.flame.procedural import procedural_head
 from tests.heads import random_head
-from tests.training import tiny_config
+from tests.training import tiny_batch, tiny_config
 
 
 def test_variants_are_timed_in_turn():
@@ -57,3 +59,50 @@ def test_every_way_of_spoiling_a_scan_is_used():
     assert {name for name in how if name} == set(scan_fit.SPOILERS)
     for spoiled, name in zip(scans, how, strict=True):
         assert (spoiled is scan) == (not name)
+
+
+def test_the_scaling_page_is_what_its_figures_give():
+    reports = json.loads((scaling.FOLDER / "scaling.json").read_text())
+    assert (scaling.FOLDER / "scaling.md").read_text() == scaling.page(reports)
+
+
+def test_the_scaling_model_by_hand():
+    program = dict(gflops=788.0, gbytes_accessed=0.0, collective_mbytes=100.0, collectives=10)
+    programs = {f"B/{name}": program for name in ("reconstruction", "synthesizer", "encoders")}
+    report = {"batch_per_device": 16, "programs": programs}
+    one, many = scaling.estimate(report, 1), scaling.estimate(report, 64)
+    # Two programs of 788 GFLOP at 0.4 x 197 TFLOP/s.
+    assert one["compute"] == pytest.approx(0.02) and one["reduce"] == 0
+    assert one["images"] == pytest.approx(800)
+    # 2 x 63/64 x 200 MB / 100 GB/s, and 20 collectives of 5 us x (1 + 14/10).
+    assert many["reduce"] == pytest.approx(0.0039375 + 20 * 12e-6)
+    assert many["read"] == 12_000 and many["efficiency"] == pytest.approx(0.02 / 0.0241775)
+
+
+def test_overhead_is_measured_in_turns(tmp_path, monkeypatch):
+    """The training loop is replaced by one that takes batches and does nothing."""
+    taken = []
+
+    def train(config, workdir, head, batches, meta):
+        source = batches(0)
+        for _ in range(config.phases.A.steps):
+            next(source)
+            taken.append("loop")
+
+    monkeypatch.setattr(overhead.loop, "train", train)
+    bare = lambda steps: taken.extend(["bare"] * steps)  # noqa: E731
+    monkeypatch.setattr(overhead, "_bare_loop", lambda *_: bare)
+    report = overhead.measure(tiny_config(), random_head(), str(tmp_path), steps=4, rounds=2)
+    whole = ["loop"] * 2 + (["bare"] * 4 + ["loop"] * 4) * 2 + ["loop"]
+    assert taken == whole
+    assert len(report["blocks"]["bare"]) == len(report["blocks"]["loop"]) == 2
+    json.dumps(report, allow_nan=False)
+
+
+def test_random_batches_are_what_training_takes():
+    config = tiny_config()
+    batch = random_batch(config)
+    expected = tiny_batch(config)
+    for name, value in expected.items():
+        assert batch[name].shape == value.shape and batch[name].dtype == value.dtype, name
+    assert batch["image"].max() > 200 and batch["face_mask"].max() == 1

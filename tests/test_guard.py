@@ -11,7 +11,6 @@ import pytest
 
 from fields_jax.training import optim
 from fields_jax.training.guard import DivergedError, FiniteGuard, SpikeWatch, bad_labels
-from fields_jax.training.processes import joined
 from fields_jax.training.writers import Writers
 from tests.training import tiny_batch, tiny_config
 
@@ -84,12 +83,3 @@ def test_a_resumed_run_drops_the_lines_of_steps_it_will_take_again(tmp_path):
     file.write_text(file.read_text() + '{"step": 6, "los')
     Writers(str(tmp_path), active=True, step=3).close()
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("mode", "message"), [("env", "needs JAX_COORDINATOR_ADDRESS"), ("mpi", "unknown --distrib")]
-)
-def test_processes_that_cannot_join_say_why(mode, message, monkeypatch):
-    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
-    with pytest.raises(ValueError, match=message), joined(mode):
-        pass

@@ -240,6 +240,7 @@ def test_phases_follow_the_config():
     [
         ("parallel", "pjit", "unknown config.parallel 'pjit'"),
         ("image_size", 40, "not a multiple of 32"),
+        ("accumulate", 3, "not divisible by 1 devices x config.accumulate 3"),
         ("batch_size", 6, "not divisible by the cycle's 4 groups"),
         ("losses.gt_metric", "mm", "gt_metric"),
         ("losses.class_weights", (1.0, 2.0), "eight numbers"),

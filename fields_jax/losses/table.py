@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fields_jax.losses import emotion, terms
 from fields_jax.losses.terms import Total, masked_mean
@@ -31,6 +31,25 @@ class LossSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    """What a micro-batch knows of this device's whole batch, so that its terms are the whole's.
+
+    Attributes:
+      parts: micro-batches of a batch; the terms of all of them add up to those of the batch.
+      first: place in the batch of its first example.
+      counts: examples of the global batch that carry each flag, and under "" all of them.
+      affect: [D] valence, arousal and has_va of the batch.
+      predicted: [D] valence and arousal that the networks predict for it, or None.
+    """
+
+    parts: int
+    first: Int[Array, ""]
+    counts: Mapping[str, Float[Array, ""]]
+    affect: Mapping[str, Array]
+    predicted: Mapping[str, Array] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Evidence:
     """All that a term may look at. Fields a step did not compute are None.
 
@@ -39,6 +58,7 @@ class Evidence:
       settings: choices that are not weights.
       head: the FLAME model; gives the 203 subsets.
       gram: [E, E] metric of the expression components in mm^2 (`expression_gram`).
+      part: where the batch is a part of a larger one, or None.
       output: what the networks said of the images.
       landmarks: projected landmarks, normalised device coordinates and depth.
       reconstruction: [B, H, W, 3] the synthesiser's image.
@@ -56,6 +76,7 @@ class Evidence:
     settings: LossSettings
     head: FlameModel
     gram: Float[Array, "E E"]
+    part: Part | None = None
     output: FieldsOutput | None = None
     landmarks: FlameOutput | None = None
     reconstruction: Float[Array, "B H W 3"] | None = None
@@ -101,22 +122,33 @@ def expression_gram(head: FlameModel, components: int) -> Float[Array, "E E"]:
     return jnp.einsum("vke,vkf->ef", basis, basis, precision=jax.lax.Precision.HIGHEST) / count
 
 
-def _everywhere(values: Float[Array, " B"], total: Total) -> Float[Array, ""]:
-    return masked_mean(values, jnp.ones_like(values), total)
+def count_examples(batch: Mapping[str, Array], total: Total) -> dict[str, Float[Array, ""]]:
+    """Examples of the global batch that carry each flag, and under "" all of them."""
+    everywhere = jnp.ones(batch["image"].shape[0])
+    flags = {name: flag for name, flag in batch.items() if name.startswith("has_")}
+    return {k: total(flag.astype(everywhere.dtype)) for k, flag in flags.items()} | {
+        "": total(everywhere)
+    }
+
+
+def _mean(e: Evidence, values: Float[Array, " B"], flag: str, total: Total) -> Float[Array, ""]:
+    """Mean over the examples of the global batch that carry a flag; "": over all."""
+    valid = e.batch[flag] if flag else jnp.ones_like(values)
+    return masked_mean(values, valid, total, e.part.counts[flag] if e.part else None)
 
 
 def _landmark(name: str) -> Callable:
     def loss(e: Evidence, total: Total):
         prediction = getattr(e.landmarks, name)[..., :2]
         values = terms.mean_squared(prediction, e.batch[name])
-        return masked_mean(values, e.batch[f"has_{name}"], total)
+        return _mean(e, values, f"has_{name}", total)
 
     return loss
 
 
 def _contour(e: Evidence, total: Total):
     values = terms.contour_error(e.landmarks.landmarks_68[..., :2], e.batch["landmarks_68"])
-    return masked_mean(values, e.batch["has_landmarks_68"], total)
+    return _mean(e, values, "has_landmarks_68", total)
 
 
 def _landmark_203(e: Evidence, total: Total):
@@ -128,30 +160,30 @@ def _landmark_203(e: Evidence, total: Total):
         e.head.left_203,
         e.head.right_203,
     )
-    return masked_mean(values, e.batch["has_landmarks_203"], total)
+    return _mean(e, values, "has_landmarks_203", total)
 
 
 def _l1(e: Evidence, total: Total):
-    return _everywhere(terms.mean_absolute(e.reconstruction, e.batch["image"]), total)
+    return _mean(e, terms.mean_absolute(e.reconstruction, e.batch["image"]), "", total)
 
 
 def _region_l1(e: Evidence, total: Total):
     landmarks, size = e.batch["landmarks_68"], e.batch["image"].shape[1]
     weight = terms.region_weight(landmarks, size, e.settings.region_growth)
     values = terms.mean_absolute(e.reconstruction * weight, e.batch["image"] * weight)
-    return masked_mean(values, e.batch["has_landmarks_68"], total)
+    return _mean(e, values, "has_landmarks_68", total)
 
 
 def _perceptual(e: Evidence, total: Total):
-    return _everywhere(terms.perceptual_distance(*e.features), total)
+    return _mean(e, terms.perceptual_distance(*e.features), "", total)
 
 
 def _emotion_feature(e: Evidence, total: Total):
-    return _everywhere(terms.mean_squared(*e.emotion_features), total)
+    return _mean(e, terms.mean_squared(*e.emotion_features), "", total)
 
 
 def _token(e: Evidence, total: Total):
-    return _everywhere(terms.token_error(e.tokens_again, e.output.tokens), total)
+    return _mean(e, terms.token_error(e.tokens_again, e.output.tokens), "", total)
 
 
 def _gt_expression(e: Evidence, total: Total):
@@ -160,13 +192,13 @@ def _gt_expression(e: Evidence, total: Total):
         values = terms.metric_error(prediction, target, e.gram)
     else:
         values = terms.mean_squared(prediction, target)
-    return masked_mean(values, e.batch["has_flame"], total)
+    return _mean(e, values, "has_flame", total)
 
 
 def _gt(name: str) -> Callable:
     def loss(e: Evidence, total: Total):
         values = terms.mean_squared(getattr(e.output.coefficients, name), e.batch[name])
-        return masked_mean(values, e.batch["has_flame"], total)
+        return _mean(e, values, "has_flame", total)
 
     return loss
 
@@ -182,23 +214,33 @@ def _emotion(e: Evidence, total: Total):
     if settings.intensity_weighting > 0:
         floor = settings.intensity_weighting
         values = values * (floor + strength) / (floor + 1)
-    return masked_mean(values, batch["has_emotion"], total)
+    return _mean(e, values, "has_emotion", total)
 
 
 def _va_mse(e: Evidence, total: Total):
     prediction = jnp.stack([e.output.valence, e.output.arousal], axis=-1)
     target = jnp.stack([e.batch["valence"], e.batch["arousal"]], axis=-1)
-    return masked_mean(terms.mean_squared(prediction, target), e.batch["has_va"], total)
+    return _mean(e, terms.mean_squared(prediction, target), "has_va", total)
 
 
 def _va_agreement(which: int) -> Callable:
     def loss(e: Evidence, total: Total):
-        valid, minimum = e.batch["has_va"].astype(bool), e.settings.va_min_count
-        pairs = [(e.output.valence, "valence"), (e.output.arousal, "arousal")]
+        predicted = {"valence": e.output.valence, "arousal": e.output.arousal}
+        labels = e.batch
+        if e.part:  # moments are those of the whole batch, whose other parts are held
+            labels, held = e.part.affect, e.part.predicted
+            predicted = {
+                k: jax.lax.dynamic_update_slice(held[k], x, (e.part.first,))
+                for k, x in predicted.items()
+            }
+        valid, minimum = labels["has_va"].astype(bool), e.settings.va_min_count
         losses = [
-            emotion.agreement_losses(x, e.batch[name], valid, total, minimum) for x, name in pairs
+            emotion.agreement_losses(x, labels[name], valid, total, minimum)
+            for name, x in predicted.items()
         ]
-        return (losses[0][which] + losses[1][which]) / 2
+        loss = (losses[0][which] + losses[1][which]) / 2
+        # Of the value each part is one share; its gradient is the whole's.
+        return loss - (1 - 1 / e.part.parts) * jax.lax.stop_gradient(loss) if e.part else loss
 
     return loss
 
@@ -206,7 +248,7 @@ def _va_agreement(which: int) -> Callable:
 def _base(name: str) -> Callable:
     def loss(e: Evidence, total: Total):
         values = terms.mean_squared(getattr(e.output.coefficients, name), getattr(e.base, name))
-        return _everywhere(values, total)
+        return _mean(e, values, "", total)
 
     return loss
 
@@ -214,7 +256,7 @@ def _base(name: str) -> Callable:
 def _regularizer(name: str) -> Callable:
     def loss(e: Evidence, total: Total):
         value = getattr(e.output.coefficients, name)
-        return _everywhere(terms.mean_squared(value, jnp.zeros_like(value)), total)
+        return _mean(e, terms.mean_squared(value, jnp.zeros_like(value)), "", total)
 
     return loss
 
@@ -222,7 +264,7 @@ def _regularizer(name: str) -> Callable:
 def _cycle(name: str) -> Callable:
     def loss(e: Evidence, total: Total):
         values = terms.mean_squared(getattr(e.cycle, name), getattr(e.perturbed, name))
-        return _everywhere(values, total)
+        return _mean(e, values, "", total)
 
     return loss
 
@@ -230,7 +272,7 @@ def _cycle(name: str) -> Callable:
 def _cycle_token(e: Evidence, total: Total):
     # TEASER compares the coarsest token only: the finer ones see the changed expression.
     values = terms.mean_squared(e.cycle_tokens[:, 0], e.cycle_tokens_target[:, 0])
-    return _everywhere(values, total)
+    return _mean(e, values, "", total)
 
 
 Loss = Callable[[Evidence, Total], Float[Array, ""]]
@@ -268,6 +310,7 @@ NEED_IMAGE = frozenset({"l1", "region_l1", "perceptual", "emotion_feature", "tok
 NEED_BASE = frozenset(name for name in LOSSES if name.startswith("base_"))
 NEED_TOKENS = frozenset({"token", "cycle_token"})
 CYCLE = frozenset(name for name in LOSSES if name.startswith("cycle_"))
+NEED_MOMENTS = frozenset({"va_pcc", "va_ccc"})
 VALENCE_AROUSAL = ("va_mse", "va_pcc", "va_ccc")
 
 

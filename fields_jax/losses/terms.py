@@ -19,14 +19,27 @@ _MOUTH, _EYES = slice(48, 61), slice(36, 48)  # TEASER's boxes: 13 mouth and 12 
 _FRONTAL = 0.05  # radians of yaw within which the frontal 203 subset is used (TEASER)
 
 
-def masked_mean(values: Float[Array, " B"], valid: Array, total: Total) -> Float[Array, ""]:
+def masked_mean(
+    values: Float[Array, " B"],
+    valid: Array,
+    total: Total,
+    count: Float[Array, ""] | None = None,
+) -> Float[Array, ""]:
     """Mean of the valid values over the global batch, 0 when there are none.
 
     Invalid values are dropped before the sum, so that a NaN among them harms nothing.
+
+    Args:
+      values: [B] of the examples.
+      valid: [B] which of them count.
+      total: sums over the examples of every device.
+      count: how many count; None: those that are valid here. Of a part of a batch, divided by the
+        count of the whole, the means of all parts add up to that of the whole.
     """
     valid = valid.astype(bool)
     kept = jnp.where(valid, values, 0.0)
-    return total(kept) / jnp.maximum(total(valid.astype(values.dtype)), 1.0)
+    count = total(valid.astype(values.dtype)) if count is None else count
+    return total(kept) / jnp.maximum(count, 1.0)
 
 
 def mean_squared(

@@ -33,16 +33,18 @@ class Encoder(nn.Module):
       width, depth: multipliers of the backbone, see `MobileNetV3`.
       dtype: of the backbone's computation.
       axis_name: mapped axis over which training synchronises batch statistics.
+      remat: compute the backbone's blocks again in the gradient instead of keeping them.
     """
 
     width: float = 1.0
     depth: float = 1.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     def features(self, variant: str, image: Array, train: bool) -> list[Array]:
         """The five features of the backbone; called once, from the compact method."""
-        settings = (self.width, self.depth, self.dtype, self.axis_name)
+        settings = (self.width, self.depth, self.dtype, self.axis_name, self.remat)
         backbone = MobileNetV3(variant, *settings, name="encoder")
         return [at_least_float32(x) for x in backbone(image, train)]
 

@@ -55,9 +55,10 @@ class FieldsModel(nn.Module):
     token_guided: bool = True
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     def setup(self) -> None:
-        common = dict(dtype=self.dtype, axis_name=self.axis_name)
+        common = dict(dtype=self.dtype, axis_name=self.axis_name, remat=self.remat)
         encoder = dict(width=self.encoder_width, depth=self.encoder_depth, **common)
         self.pose_encoder = PoseEncoder(**encoder)
         self.shape_encoder = ShapeEncoder(n_shape=self.n_shape, **encoder)
@@ -144,7 +145,7 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
     """The networks of a config.
 
     Args:
-      config: as configs/common.py describes it; `image_size` and `model` are read.
+      config: as configs/common.py describes it; `image_size`, `model` and `remat` are read.
       axis_name: mapped axis over which training synchronises batch statistics.
 
     Raises:
@@ -170,6 +171,7 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
         token_guided=synthesizer == "teaser",
         dtype=DTYPES[dtype],
         axis_name=axis_name,
+        remat=bool(config.get("remat", False)),  # absent from the configs of converted networks
         **options,
     )
 

@@ -56,6 +56,17 @@ def at_least_float32(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def rematerialized(block: type[nn.Module], active: bool, *static: int) -> type[nn.Module]:
+    """The block, or one that is computed again in the gradient instead of being kept in memory.
+
+    Args:
+      block: a module class; parameters keep their names.
+      active: False leaves it as it is.
+      static: which arguments of its call are no arrays; the module itself is number 0.
+    """
+    return nn.remat(block, static_argnums=static) if active else block
+
+
 class DepthwiseConv(nn.Module):
     """3x3 convolution of every channel by itself, SAME padding, no bias.
 

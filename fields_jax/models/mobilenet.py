@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from fields_jax.models.layers import BatchNorm, DepthwiseConv
+from fields_jax.models.layers import BatchNorm, DepthwiseConv, rematerialized
 
 # He's variance by the fan-out, as is usual for this family, uniform because that compiles fastest.
 # Ours: the reference starts from ImageNet.
@@ -132,6 +132,7 @@ class MobileNetV3(nn.Module):
       depth: multiplier of the blocks of each stage, see `scale_stage`.
       dtype: of the computation.
       axis_name: mapped axis over which training synchronises batch statistics.
+      remat: compute blocks again in the gradient, see `rematerialized`.
     """
 
     variant: str
@@ -139,6 +140,7 @@ class MobileNetV3(nn.Module):
     depth: float = 1.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -148,14 +150,15 @@ class MobileNetV3(nn.Module):
         common = dict(dtype=self.dtype, axis_name=self.axis_name)
         x = _conv(scale_channels(16, self.width), self.dtype, "conv_stem", size=3, stride=2)(image)
         x = nn.relu(_norm("bn1", train=train, **common)(x))
+        block, last_block = (rematerialized(b, self.remat, 2) for b in (Block, LastBlock))
         outputs = [x]
         for i, rows in enumerate(stages):
             for j, row in enumerate(scale_stage(rows, self.depth)):
                 scaled = scale_row(row, self.width)
-                x = Block(scaled, **common, name=f"blocks_{i}_{j}")(x, train)
+                x = block(scaled, **common, name=f"blocks_{i}_{j}")(x, train)
             outputs.append(x)
         features = scale_channels(last, self.width)
-        x = LastBlock(features, **common, name=f"blocks_{len(stages)}_0")(x, train)
+        x = last_block(features, **common, name=f"blocks_{len(stages)}_0")(x, train)
         return (*(outputs[tap] for tap in taps), x)
 
 

@@ -22,6 +22,7 @@ from fields_jax.models.layers import (
     conv,
     linear,
     max_pool,
+    rematerialized,
     upsample,
 )
 
@@ -139,6 +140,7 @@ class Synthesizer(nn.Module):
       token_guided: False gives SMIRK's network, which takes no tokens.
       dtype: of the computation.
       axis_name: mapped axis over which training synchronises batch statistics.
+      remat: compute blocks and token decoder again in the gradient instead of keeping them.
     """
 
     width: int = 32
@@ -147,6 +149,7 @@ class Synthesizer(nn.Module):
     token_guided: bool = True
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -172,7 +175,8 @@ class Synthesizer(nn.Module):
         widths = [8 * self.width, 4 * self.width, 2 * self.width, self.width]
 
         def block(x: Array, features: int, token: Array | None, name: str) -> Array:
-            return Block(features, self.adain_hidden, **common, name=name)(x, token, train)
+            kind = rematerialized(Block, self.remat, 3)
+            return kind(features, self.adain_hidden, **common, name=name)(x, token, train)
 
         # The reference's render has three equal channels.
         x = jnp.concatenate([jnp.repeat(geometry, 3, axis=-1), masked], axis=-1)
@@ -183,10 +187,12 @@ class Synthesizer(nn.Module):
             x = max_pool(x)
         x = block(x, 16 * self.width, coarse_to_fine[0], "bottleneck")
         for k in range(self.residual_blocks):
-            x = ResidualBlock(**common, name=f"resnet_blocks_{k}")(x, train)
+            kind = rematerialized(ResidualBlock, self.remat, 2)
+            x = kind(**common, name=f"resnet_blocks_{k}")(x, train)
 
         if self.token_guided:
-            decoder = TokenDecoder(tuple(widths), **common, name="token_decoder")
+            kind = rematerialized(TokenDecoder, self.remat, 2, 3)
+            decoder = kind(tuple(widths), **common, name="token_decoder")
             maps = decoder(tokens, x.shape[1], train)
         for k in (4, 3, 2, 1):
             features, token = widths[4 - k], coarse_to_fine[4 - k]

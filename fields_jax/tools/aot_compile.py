@@ -129,11 +129,11 @@ def compile_programs(
     )
 
 
-def collective_bytes(text: str) -> int:
-    """Bytes of the results of all collectives in the text of a compiled program."""
+def collectives(text: str) -> tuple[int, int]:
+    """How many collectives the text of a compiled program has, and the bytes of their results."""
     text = re.sub(r"/\*.*?\*/", "", text)  # tuples count their members in comments
     shapes = [match["shape"] for match in _COLLECTIVE.finditer(text)]
-    return sum(
+    return len(shapes), sum(
         _BYTES.get(kind, 4) * math.prod(int(n) for n in sizes.split(",") if n)
         for shape in shapes
         for kind, sizes in _ARRAY.findall(shape)
@@ -152,11 +152,13 @@ def _measure(program: Callable, arguments: tuple) -> dict[str, float]:
         program_bytes=memory.generated_code_size_in_bytes,
     )
     total = sum(sizes.values()) - 2 * sizes["shared_bytes"]
+    count, carried = collectives(compiled.as_text())
     return sizes | dict(
         memory_gib=round(total / 2**30, 3),
         gflops=round(cost.get("flops", 0.0) / 1e9, 2),
         gbytes_accessed=round(cost.get("bytes accessed", 0.0) / 1e9, 3),
-        collective_mbytes=round(collective_bytes(compiled.as_text()) / 1e6, 3),
+        collectives=count,
+        collective_mbytes=round(carried / 1e6, 3),
         compile_seconds=round(time.monotonic() - began, 1),
     )
 

@@ -38,6 +38,7 @@ FREE_KEYS = (
     "checkpoint",
     "evaluation",
     "parallel",
+    "remat",
     "compilation_cache",
     "init_from",
     "guard",

@@ -13,7 +13,8 @@ from jaxtyping import Array
 from fields_jax.flame import flame
 from fields_jax.losses import table
 from fields_jax.losses.cycle import perturb
-from fields_jax.losses.table import Evidence
+from fields_jax.losses.table import Evidence, Part
+from fields_jax.models.fields import FieldsModel
 from fields_jax.render import project, sample_keys, synthesizer_input
 from fields_jax.training.recipe import Assets, Phase, Recipe
 from fields_jax.types import FlameCoefficients
@@ -33,6 +34,7 @@ def reconstruct(
     weights: Mapping[str, float],
     key: jax.Array,
     axis_name: str,
+    part: Part | None = None,
 ) -> tuple[Evidence, PyTree]:
     """Image to coefficients to mesh to image; only what the weighted terms look at is computed.
 
@@ -44,6 +46,7 @@ def reconstruct(
       weights: of the terms; their values do not matter here.
       key: of this step, the same on every device.
       axis_name: the mapped axis.
+      part: where the batch is a part of this device's, or None.
 
     Returns:
       The evidence and the new batch statistics.
@@ -60,6 +63,7 @@ def reconstruct(
         settings=recipe.settings,
         head=assets.head,
         gram=assets.gram,
+        part=part,
         output=output,
         landmarks=landmarks,
     )
@@ -70,7 +74,7 @@ def reconstruct(
     if not renders:
         return evidence, stats
 
-    index = _global_index(axis_name, len(image))
+    index = _global_index(axis_name, len(image), part)
     geometry, masked = synthesizer_input(
         recipe.masking,
         assets.head,
@@ -109,21 +113,44 @@ def reconstruct(
     return evidence, stats
 
 
+def read_affect(
+    variables: PyTree, batch: Mapping[str, Array], *, recipe: Recipe, phase: Phase
+) -> dict[str, Array]:
+    """[B] valence and arousal as `reconstruct` will read them, held constant."""
+
+    def read(model: FieldsModel, image: Array) -> tuple[Array, Array, Array]:
+        shape, expression, *_ = model.encode_face(image, phase.train)
+        return model.read_emotion(expression, shape)
+
+    found, _ = recipe.model.apply(variables, batch["image"], method=read, mutable=["batch_stats"])
+    return jax.lax.stop_gradient({"valence": found[1], "arousal": found[2]})
+
+
 def perturbed_face(
     batch: Mapping[str, Array],
     coefficients: FlameCoefficients,
+    expressions: Array,
     key: jax.Array,
     assets: Assets,
     recipe: Recipe,
     axis_name: str,
+    part: Part | None = None,
 ) -> tuple[FlameCoefficients, Array, Array]:
     """Perturbed coefficients with the geometry map and the masked image of that face, detached.
 
     The masked image shows what surrounds the face in the photograph, and the hole of the new face.
+
+    Args:
+      batch: examples of this device, all or a part of them.
+      coefficients: what the networks said of them.
+      expressions: [G, E] of the global batch.
+      key: of this step, the same on every device.
+      assets, recipe: what the step is bound to.
+      axis_name: the mapped axis.
+      part: where the batch is a part of this device's, or None.
     """
-    expressions = jax.lax.all_gather(coefficients.expression, axis_name, tiled=True)
     image = batch["image"]
-    index = _global_index(axis_name, len(image))
+    index = _global_index(axis_name, len(image), part)
     templates = expressions if assets.templates is None else assets.templates
     perturbed = perturb(key, index, coefficients, expressions, templates, recipe.cycle)
     geometry, masked = synthesizer_input(
@@ -166,6 +193,7 @@ def emotion_features(
     return found, wanted
 
 
-def _global_index(axis_name: str, local: int) -> Array:
-    """Places of this device's samples in the global batch."""
-    return jax.lax.axis_index(axis_name) * local + jnp.arange(local)
+def _global_index(axis_name: str, local: int, part: Part | None) -> Array:
+    """Places of these examples in the global batch."""
+    first, parts = (part.first, part.parts) if part else (0, 1)
+    return jax.lax.axis_index(axis_name) * parts * local + first + jnp.arange(local)

@@ -203,7 +203,8 @@ class _Run:
         if self._best is not None:
             self._best.offer(step, write=jax.process_index() == 0)
         meta = self._meta | {"trained": sorted(self._trained)}
-        checkpoint.save(self._manager, state, seed=self._config.seed, meta=meta)
+        whole = parallel.as_global(state)
+        checkpoint.save(self._manager, whole, seed=self._config.seed, meta=meta)
 
     def _collect(
         self, window: Window, state: TrainState, metrics: Any, waited: float, batch, ids, step: int

@@ -80,6 +80,22 @@ def replicated_shapes(tree, devices: Sequence[jax.Device] | None = None):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
+def as_global(tree):
+    """A replicated tree as arrays over the devices of all processes, as checkpoints want it.
+
+    With several processes pmap returns arrays that know of this process's devices alone.
+    """
+    if jax.process_count() == 1:
+        return tree
+    sharding = NamedSharding(Mesh(np.asarray(jax.devices()), (AXIS,)), PartitionSpec())
+
+    def join(x: jax.Array) -> jax.Array:
+        parts = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, sharding, parts)
+
+    return jax.tree.map(join, tree)
+
+
 def _join(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
     """The whole batch from each process's share of it."""
     return {k: jax.make_array_from_process_local_data(sharding, x) for k, x in batch.items()}

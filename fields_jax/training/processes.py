@@ -1,4 +1,4 @@
-"""Joins the processes of one training: Cloud TPU, Slurm, or named by the environment."""
+"""Joins the processes of one training: Cloud TPU, Slurm, or named by flags or the environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import jax
 
 from fields_jax.cli import UserError
 
-MODES = ("", "auto", "env")
 # The names jax.distributed reads by itself but for the count and rank, which it does not.
 ADDRESS, COUNT, RANK = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
@@ -22,18 +21,17 @@ def joined(mode: str) -> Iterator[None]:
     Args:
       mode: "" for one process; "auto" where JAX knows the cluster (Cloud TPU, Slurm, Open MPI,
         GKE); "env" to read JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and
-        JAX_PROCESS_ID.
+        JAX_PROCESS_ID; or these three themselves, "HOST:PORT,COUNT,RANK".
 
     Raises:
       UserError: an unknown mode, a variable that is missing, or no such cluster.
     """
-    if mode not in MODES:
-        raise UserError(f"unknown --distributed {mode!r}; known: auto, env")
     if not mode:
         yield
         return
+    places = _places(mode)
     try:
-        jax.distributed.initialize(**(_from_environment() if mode == "env" else {}))
+        jax.distributed.initialize(**places)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"cannot join the other processes: {error}") from error
     try:
@@ -42,12 +40,22 @@ def joined(mode: str) -> Iterator[None]:
         jax.distributed.shutdown()
 
 
-def _from_environment() -> dict[str, str | int]:
-    missing = [name for name in (ADDRESS, COUNT, RANK) if name not in os.environ]
-    if missing:
-        raise UserError(f"--distributed=env needs {', '.join(missing)} in the environment")
-    return dict(
-        coordinator_address=os.environ[ADDRESS],
-        num_processes=int(os.environ[COUNT]),
-        process_id=int(os.environ[RANK]),
-    )
+def _places(mode: str) -> dict[str, str | int]:
+    """The arguments of `jax.distributed.initialize`; none where JAX finds them by itself."""
+    if mode == "auto":
+        return {}
+    if mode == "env":
+        missing = [name for name in (ADDRESS, COUNT, RANK) if name not in os.environ]
+        if missing:
+            raise UserError(f"--distributed=env needs {', '.join(missing)} in the environment")
+        parts = [os.environ[name] for name in (ADDRESS, COUNT, RANK)]
+    else:
+        parts = mode.split(",")
+    if len(parts) != 3 or ":" not in parts[0] or not (parts[1] + parts[2]).isdigit():
+        raise UserError(
+            f"unknown --distributed {','.join(parts)!r}; known: auto, env, HOST:PORT,COUNT,RANK"
+        )
+    address, count, rank = parts[0], int(parts[1]), int(parts[2])
+    if rank >= count:
+        raise UserError(f"process {rank} of {count}: ranks count from 0 to {count - 1}")
+    return dict(coordinator_address=address, num_processes=count, process_id=rank)

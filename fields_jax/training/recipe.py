@@ -70,6 +70,7 @@ class Recipe:
       emotion_features: apply function of the emotion-feature network, or None.
       clip: largest global norm of the gradients of an update; 0 for none.
       ema: decay of the running mean of the parameters; 0 for none.
+      accumulate: micro-batches that a device takes one after the other for each update.
     """
 
     model: FieldsModel
@@ -84,3 +85,4 @@ class Recipe:
     emotion_features: Callable | None
     clip: float = 0.0
     ema: float = 0.0
+    accumulate: int = 1

@@ -93,6 +93,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         emotion_features=ResNet50Features().apply if emotion_features is not None else None,
         clip=config.optim.clip,
         ema=config.ema,
+        accumulate=config.accumulate,
     )
     trimmed = _trim(head, config.model.n_shape, size)
     assets = Assets(
@@ -206,9 +207,10 @@ def _check(config: ConfigDict) -> None:
             f"unknown config.parallel {config.parallel!r}; known: {', '.join(MAPPINGS)}"
         )
     devices = jax.device_count()
-    if config.batch_size % devices:
+    if config.accumulate < 1 or config.batch_size % (devices * config.accumulate):
         raise UserError(
-            f"config.batch_size {config.batch_size} is not divisible by {devices} devices"
+            f"config.batch_size {config.batch_size} is not divisible by {devices} devices x "
+            f"config.accumulate {config.accumulate}"
         )
     if any(phase.cycle for phase in config.phases.values()) and config.batch_size % GROUPS:
         raise UserError(

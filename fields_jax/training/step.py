@@ -7,7 +7,8 @@ after, so that any number of devices gives the gradients of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,8 +17,9 @@ import optax
 from jaxtyping import Array
 
 from fields_jax.losses import table
-from fields_jax.losses.table import Evidence, evaluate_losses
-from fields_jax.training.forward import perturbed_face, reconstruct
+from fields_jax.losses.table import Evidence, Part, evaluate_losses
+from fields_jax.training.accumulate import over_parts, total_over
+from fields_jax.training.forward import perturbed_face, read_affect, reconstruct
 from fields_jax.training.optim import running_mean, schedule_factor, update
 from fields_jax.training.recipe import Assets, Phase, Recipe
 from fields_jax.training.state import TrainState
@@ -141,18 +143,25 @@ def reconstruction_gradients(
     """
     weights = {name: weight for name, weight in phase.weights.items() if name not in table.CYCLE}
     weights = _shake(weights, key) if recipe.shake else weights
-    total = _total(axis_name)
-
-    def loss_fn(trained):
-        variables = {"params": {**state.params, **trained}, "batch_stats": state.batch_stats}
-        evidence, stats = reconstruct(
-            variables, state.base, batch, assets, recipe, phase, weights, key, axis_name
-        )
-        loss, values = evaluate_losses(weights, evidence, total)
-        return loss, (jax.lax.stop_gradient(evidence.output), stats, loss, values)
-
+    total = total_over(axis_name)
     trained = {name: state.params[name] for name in phase.train}
-    gradients, (output, stats, loss, values) = jax.grad(loss_fn, has_aux=True)(trained)
+
+    def of_part(part: Part | None, batch: Mapping[str, Array]):
+        def loss_fn(trained):
+            variables = {"params": {**state.params, **trained}, "batch_stats": state.batch_stats}
+            evidence, stats = reconstruct(
+                variables, state.base, batch, assets, recipe, phase, weights, key, axis_name, part
+            )
+            loss, values = evaluate_losses(weights, evidence, total)
+            return loss, (jax.lax.stop_gradient(evidence.output), stats, (loss, values))
+
+        return jax.grad(loss_fn, has_aux=True)(trained)
+
+    bound = dict(total=total, trained=trained, stats=state.batch_stats, count=recipe.accumulate)
+    if recipe.accumulate > 1 and table.NEED_MOMENTS & weights.keys():
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        bound["predict"] = functools.partial(read_affect, variables, recipe=recipe, phase=phase)
+    gradients, (output, stats, (loss, values)) = over_parts(of_part, batch, (batch,), **bound)
     metrics = {"loss": loss} | {f"loss/{name}": value for name, value in values.items()}
     return jax.lax.pmean(gradients, axis_name), (output, stats, metrics)
 
@@ -182,52 +191,59 @@ def cycle_gradients(
     Returns:
       ({network: gradients}, (new batch statistics, metrics)).
     """
-    perturbed, geometry, masked = perturbed_face(
-        batch, output.coefficients, key, assets, recipe, axis_name
-    )
     readers = [name for name in ("expression_encoder", "token_encoder") if name in phase.train]
     learners = ("synthesizer",) if turn == "synthesizer" else tuple(readers)
     weights = {name: weight for name, weight in phase.weights.items() if name in table.CYCLE}
     if turn == "encoders":
         weights.pop("cycle_shape", None)
-    model, total = recipe.model, _total(axis_name)
-
-    def loss_fn(trained):
-        variables = {"params": {**state.params, **trained}, "batch_stats": state.batch_stats}
-        image, updates = model.apply(
-            variables,
-            geometry,
-            masked,
-            output.tokens,
-            train=[name for name in learners if name == "synthesizer"],
-            method="synthesize",
-            mutable=["batch_stats"],
-        )
-        if turn == "encoders":
-            image = jax.lax.stop_gradient(image)
-        # Running statistics describe real images: those of synthetic ones are dropped.
-        read = dict(train=learners, mutable=["batch_stats"])
-        (shape, expression, eyelid, jaw), _ = model.apply(
-            variables, image, method="encode_face", **read
-        )
-        tokens = None
-        if "cycle_token" in weights:
-            tokens, _ = model.apply(variables, image, method="encode_tokens", **read)
-        evidence = Evidence(
-            batch=batch,
-            settings=recipe.settings,
-            head=assets.head,
-            gram=assets.gram,
-            cycle=perturbed.replace(shape=shape, expression=expression, eyelid=eyelid, jaw=jaw),
-            perturbed=perturbed,
-            cycle_tokens=tokens,
-            cycle_tokens_target=output.tokens,
-        )
-        loss, values = evaluate_losses(weights, evidence, total)
-        return loss, (updates["batch_stats"], loss, values)
-
+    model, total = recipe.model, total_over(axis_name)
     trained = {name: state.params[name] for name in learners}
-    gradients, (stats, loss, values) = jax.grad(loss_fn, has_aux=True)(trained)
+    expressions = jax.lax.all_gather(output.coefficients.expression, axis_name, tiled=True)
+
+    def of_part(part: Part | None, batch: Mapping[str, Array], output: FieldsOutput):
+        perturbed, geometry, masked = perturbed_face(
+            batch, output.coefficients, expressions, key, assets, recipe, axis_name, part
+        )
+
+        def loss_fn(trained):
+            variables = {"params": {**state.params, **trained}, "batch_stats": state.batch_stats}
+            image, updates = model.apply(
+                variables,
+                geometry,
+                masked,
+                output.tokens,
+                train=[name for name in learners if name == "synthesizer"],
+                method="synthesize",
+                mutable=["batch_stats"],
+            )
+            if turn == "encoders":
+                image = jax.lax.stop_gradient(image)
+            # Running statistics describe real images: those of synthetic ones are dropped.
+            read = dict(train=learners, mutable=["batch_stats"])
+            (shape, expression, eyelid, jaw), _ = model.apply(
+                variables, image, method="encode_face", **read
+            )
+            tokens = None
+            if "cycle_token" in weights:
+                tokens, _ = model.apply(variables, image, method="encode_tokens", **read)
+            evidence = Evidence(
+                batch=batch,
+                settings=recipe.settings,
+                head=assets.head,
+                gram=assets.gram,
+                part=part,
+                cycle=perturbed.replace(shape=shape, expression=expression, eyelid=eyelid, jaw=jaw),
+                perturbed=perturbed,
+                cycle_tokens=tokens,
+                cycle_tokens_target=output.tokens,
+            )
+            loss, values = evaluate_losses(weights, evidence, total)
+            return loss, (None, updates["batch_stats"], (loss, values))
+
+        return jax.grad(loss_fn, has_aux=True)(trained)
+
+    bound = dict(total=total, trained=trained, stats=state.batch_stats, count=recipe.accumulate)
+    gradients, (_, stats, (loss, values)) = over_parts(of_part, batch, (batch, output), **bound)
     metrics = {"cycle_loss": loss} | {f"loss/{name}": value for name, value in values.items()}
     return jax.lax.pmean(gradients, axis_name), (stats, metrics)
 
@@ -267,10 +283,6 @@ def _count(state: TrainState, metrics: Metrics, decay: float) -> tuple[TrainStat
         state = state.replace(ema=running_mean(state.ema, state.params, state.step, decay))
     state = state.replace(step=state.step + 1, bad_steps=bad_steps)
     return state, metrics | {"bad_steps": bad_steps}
-
-
-def _total(axis_name: str) -> Callable[[Array], Array]:
-    return lambda values: jax.lax.psum(jnp.sum(values), axis_name)
 
 
 def _shake(weights: dict[str, float], key: jax.Array) -> dict[str, Any]:

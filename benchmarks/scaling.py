@@ -1,0 +1,151 @@
+"""What more chips would give, from a compiler's figures: `python -m benchmarks.scaling`.
+
+Reads docs/scaling.json, the reports of `python -m benchmarks.step --notime --topology=v5e:2x2`, and
+writes docs/scaling.md. It is a model, whose assumptions are the constants below.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from benchmarks.step import iteration_total
+from fields_jax.cli import run
+
+FOLDER = Path(__file__).parents[1] / "docs"
+CHIPS = (1, 8, 64, 256)
+# Of one TPU v5e chip, from Cloud TPU's page of system architecture.
+PEAK = 197e12  # bfloat16 FLOP/s
+MEMORY = 819e9  # bytes/s of its HBM
+LINKS = 100e9  # bytes/s out of a chip, half of the 1600 Gbit/s of its interconnect
+MEMORY_GIB = 16
+# Ours; nothing here was measured on a TPU.
+ATTAINED = 0.4  # share of the peak and of the HBM's speed that a step attains
+LATENCY = 5e-6  # seconds that a collective takes besides its bytes, and for each hop a tenth of it
+READS = 1500  # images/s that the input pipeline gives for each host
+HOSTED = 8  # chips of a host
+
+
+def define_flags() -> None:
+    """The flags of the command."""
+    flags.DEFINE_string("figures", str(FOLDER / "scaling.json"), "reports of benchmarks.step")
+    flags.DEFINE_string("out", str(FOLDER / "scaling.md"), "page to write")
+
+
+def main(_: list[str]) -> None:
+    """The command."""
+    chosen = flags.FLAGS
+    reports = json.loads(Path(chosen.figures).read_text())
+    Path(chosen.out).write_text(page(reports))
+
+
+def estimate(report: dict[str, Any], chips: int) -> dict[str, float]:
+    """Seconds and images a second of an iteration on so many chips, each with the report's batch.
+
+    compute = max(FLOPs / (ATTAINED PEAK), bytes / (ATTAINED MEMORY))
+    reduce  = 2 (n - 1) / n S / LINKS + C LATENCY (1 + hops / 10), hops = 2 (sqrt(n) - 1)
+    with S the bytes and C the number of the collectives; none of it is hidden behind compute.
+    """
+    total = {
+        key: iteration_total(report["programs"], key)
+        for key in ("gflops", "gbytes_accessed", "collective_mbytes", "collectives")
+    }
+    compute = max(
+        1e9 * total["gflops"] / (ATTAINED * PEAK),
+        1e9 * total["gbytes_accessed"] / (ATTAINED * MEMORY),
+    )
+    hops = 2 * (chips**0.5 - 1)
+    reduce = 2 * (chips - 1) / chips * 1e6 * total["collective_mbytes"] / LINKS
+    reduce += total["collectives"] * LATENCY * (1 + hops / 10) if chips > 1 else 0.0
+    seconds = compute + reduce
+    images = chips * report["batch_per_device"] / seconds
+    reads = READS * -(-chips // HOSTED)
+    return {
+        "compute": compute,
+        "reduce": reduce,
+        "images": images,
+        "read": reads,
+        "efficiency": compute / seconds,
+        "fed": min(images, reads),
+    }
+
+
+def page(reports: list[dict[str, Any]]) -> str:
+    """The page as Markdown."""
+    return "\n".join([_HEAD, *_figures(reports), _MODEL, *_estimates(reports), _FOOT])
+
+
+def _figures(reports: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| networks in | images per chip | program | GFLOP | GB accessed | memory, GiB | "
+        "collectives | their MB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for report in reports:
+        for name, p in report["programs"].items():
+            lines.append(
+                f"| {report['dtype']} | {report['batch_per_device']} | {name} | {p['gflops']:,.0f} "
+                f"| {p['gbytes_accessed']:,.1f} | {p['memory_gib']:.2f} | {p['collectives']} | "
+                f"{p['collective_mbytes']:.1f} |"
+            )
+    return lines
+
+
+def _estimates(reports: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| networks in | images per chip | chips | compute, ms | collectives, ms | efficiency | "
+        "images/s | pipeline, images/s | limited by |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for report in reports:
+        for chips in CHIPS:
+            e = estimate(report, chips)
+            limit = "input pipeline" if e["read"] < e["images"] else "chips"
+            lines.append(
+                f"| {report['dtype']} | {report['batch_per_device']} | {chips} | "
+                f"{1e3 * e['compute']:.0f} | {1e3 * e['reduce']:.1f} | "
+                f"{100 * e['efficiency']:.0f} % | {e['images']:,.0f} | {e['read']:,.0f} | {limit} |"
+            )
+    return lines
+
+
+_HEAD = """# What 8, 64 and 256 chips would give
+
+**A model, not a measurement.** No TPU was at hand. The first table is what XLA's compiler for TPU
+v5e says of the full-size step of stage 2, phase B (224 px), compiled ahead of time for four chips;
+the second follows from it by the formulas between them. `python -m benchmarks.scaling` writes this
+page from docs/scaling.json, the output of
+
+    python -m benchmarks.step --notime --topology=v5e:2x2 --json=docs/scaling.json
+
+An iteration is the reconstruction and one of the two turns of the cycle; FLOPs and bytes are per
+chip, and custom kernels that the compiler does not count are missing from them.
+"""
+
+_MODEL = f"""
+- compute = max(FLOPs / ({ATTAINED} x {PEAK / 1e12:.0f} TFLOP/s), bytes / ({ATTAINED} x \
+{MEMORY / 1e9:.0f} GB/s)), mean of the two turns
+- collectives = 2 (n-1)/n x their bytes / {LINKS / 1e9:.0f} GB/s + their number x \
+{1e6 * LATENCY:.0f} us x (1 + hops/10), hops = 2 (sqrt(n) - 1), nothing hidden behind compute
+- efficiency = compute / (compute + collectives); images/s = n x images per chip / their sum
+- input pipeline = {READS:,} images/s for each host of {HOSTED} chips, an assumption to be \
+replaced by `python -m benchmarks.pipeline` on such a host
+
+Peak, memory speed ({MEMORY_GIB} GiB of it) and links are the data sheet's of a v5e; the share \
+of {ATTAINED} and the latency are guesses.
+"""
+
+_FOOT = """
+The gradients of all trained networks and the sums of synchronised batch normalisation are what
+travels; the first grow with the networks and not with the batch, the second are many and small, so
+that their latency counts. More images per chip dilute both. Where the input pipeline limits, more
+hosts, a smaller share of augmentation on the CPU, or crops stored at their final size help.
+"""
+
+
+if __name__ == "__main__":
+    define_flags()
+    run(main)

@@ -1,0 +1,91 @@
+"""Gradient accumulation: a device's batch in parts, one after the other, as if it were taken whole.
+
+Every term of the losses is the whole global batch's: a mean over examples divides each part's sum
+by the count of all (`losses.table.Part`), and the moments of valence and arousal are taken over all
+parts, of which one at a time is differentiated. Only batch normalisation differs: while a network
+learns it normalises each part by that part's statistics, over all devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fields_jax.losses import table
+from fields_jax.losses.table import Part
+from fields_jax.losses.terms import Total
+
+PyTree = Any
+
+
+def total_over(axis_name: str) -> Total:
+    """Sums over the examples of every device of a mapped axis."""
+    return lambda values: jax.lax.psum(jnp.sum(values), axis_name)
+
+
+def over_parts(
+    of_part: Callable[..., tuple[PyTree, tuple[PyTree, PyTree, PyTree]]],
+    batch: Mapping[str, Array],
+    split: tuple[PyTree, ...],
+    *,
+    total: Total,
+    trained: PyTree,
+    stats: PyTree,
+    count: int,
+    predict: Callable[[Mapping[str, Array]], dict[str, Array]] | None = None,
+) -> tuple[PyTree, tuple[PyTree, PyTree, PyTree]]:
+    """Gradients of a device's batch, taken in equal contiguous parts.
+
+    Args:
+      of_part: maps a `Part` and parts of `split` to (gradients, (outputs [b, ...], new batch
+        statistics, values)); for a single part the `Part` is None.
+      batch: this device's examples [D, ...].
+      split: trees [D, ...] whose parts `of_part` takes.
+      total: sums over the examples of every device.
+      trained: the parameters whose gradients these are.
+      stats: batch statistics from which each part starts.
+      count: how many parts; it divides D.
+      predict: valence and arousal of a part [b], where the terms need those of the batch.
+
+    Returns:
+      What `of_part` gives for the whole: sums of gradients and of values, all outputs [D, ...], and
+      the statistics moved by the mean of the parts' moves.
+    """
+    if count == 1:
+        return of_part(None, *split)
+    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), (batch, split))
+    size = batch["image"].shape[0] // count
+    predicted = None
+    if predict is not None:
+        predicted = _joined(jax.lax.map(predict, parts[0]))
+    known = dict(
+        parts=count,
+        counts=table.count_examples(batch, total),
+        affect={name: batch[name] for name in ("valence", "arousal", "has_va")},
+        predicted=predicted,
+    )
+
+    def take(carry, inputs):
+        number, pieces = inputs
+        gradients, moved = carry
+        found, (outputs, after, values) = of_part(Part(first=number * size, **known), *pieces)
+        gradients = jax.tree.map(jnp.add, gradients, found)
+        # The statistics of a network that rests do not move, not even by rounding.
+        moved = jax.tree.map(lambda m, new, old: m + (new - old) / count, moved, after, stats)
+        return (gradients, moved), (outputs, values)
+
+    numbers = jnp.arange(count)
+    start = jax.tree.map(jnp.zeros_like, (trained, stats))
+    (gradients, moved), (outputs, values) = jax.lax.scan(take, start, (numbers, parts[1]))
+    after = jax.tree.map(jnp.add, stats, moved)
+    values = jax.tree.map(lambda x: x.sum(0), values)
+    return gradients, (_joined(outputs), after, values)
+
+
+def _joined(tree: PyTree) -> PyTree:
+    """[parts, b, ...] to [parts b, ...]."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
