@@ -12,7 +12,8 @@ import os
 import sys
 
 os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 "
+    "--xla_cpu_use_fusion_emitters=false"
 )
 os.environ["NPROC"] = "32"  # fake devices wait for each other in XLA's threads
 os.environ["JAX_PLATFORMS"] = "cpu"

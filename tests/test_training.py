@@ -134,6 +134,7 @@ def test_phase_b_moves_everything_but_the_pose_encoder(after_phase_b):
     assert weighted == set(plan.phases[1].weights) - {"cycle_shape"}  # the encoders' turn
 
 
+@pytest.mark.slow
 def test_smirks_synthesizer_trains_without_tokens():
     _, plan, start = tiny_parts(synthesizer="smirk")
     assert "token_encoder" not in start.params
