@@ -36,7 +36,7 @@ demo: install
 	    --out=$(RUN)/report.html --evaluation_out=$(RUN)/evaluation.json
 
 test: install
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -21,3 +21,12 @@ from tests.heads import random_head
 def tiny_head():
     """A head of FLAME's structure with few vertices and random bases."""
     return random_head(seed=0)
+
+
+# Files that take minutes: first, so that no worker ends alone with one of them.
+_LONG = ("test_commands", "test_training", "test_survival", "test_full_configs", "test_processes")
+
+
+def pytest_collection_modifyitems(items):
+    """Files keep their order but for the long ones."""
+    items.sort(key=lambda item: (item.path.stem not in _LONG, item.path.stem in _LONG[2:]))

@@ -44,11 +44,20 @@ ALLOWED = {
         *("types", "cli", "models", "training.integrity", "training.state"),
     ),
     "fields_jax.training.recipe": ("types", "render", "models", "losses"),
-    "fields_jax.training.forward": ("types", "flame", "render", "losses", "training.recipe"),
+    "fields_jax.training.accumulate": ("losses",),
+    "fields_jax.training.forward": (
+        *("types", "flame", "render", "models", "losses", "training.recipe"),
+    ),
     "fields_jax.training.retention": ("cli",),
     "fields_jax.training.step": (
         *("types", "losses"),
-        *("training.forward", "training.optim", "training.recipe", "training.state"),
+        *(
+            "training.accumulate",
+            "training.forward",
+            "training.optim",
+            "training.recipe",
+            "training.state",
+        ),
     ),
     "fields_jax.training": ("types", "cli", "flame", "render", "models", "losses"),
     "fields_jax.evaluation": ("types", "cli", "flame", "render", "models", "training.checkpoint"),

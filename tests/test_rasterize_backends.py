@@ -89,8 +89,10 @@ def test_backends_agree_bit_for_bit(make, cull):
     slow = rasterize(vertices, faces, SIZE, cull=cull, backend="reference")
     for backend in ("auto", *FAST):
         fast = rasterize(vertices, faces, SIZE, cull=cull, backend=backend)
-        for one, other in zip(jax.tree.leaves(fast)[:3], jax.tree.leaves(slow)[:3], strict=True):
-            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(fast.face_index, slow.face_index)
+        # What follows from the faces is computed alike but rounded as each program is fused.
+        np.testing.assert_allclose(fast.barycentric, slow.barycentric, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(fast.depth, slow.depth, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("zoom", [0.85, 6])
