@@ -34,7 +34,7 @@ SEQUENCES = (("F001", "T1"), ("F001", "T8"), ("M011", "T1"), ("M011", "T8"))
 
 def command(monkeypatch, source, out, **options) -> int:
     """Runs it with fewer unknowns and points than it has of itself."""
-    settings = ScanSettings(points=1500, neutral_frames=3)
+    settings = ScanSettings(points=1500, neutral_frames=3, rounds=4)
     monkeypatch.setattr(fit_bp4d, "ScanFitter", functools.partial(ScanFitter, settings=settings))
     monkeypatch.setattr(fit_bp4d, "_N_SHAPE", 60)
     chosen = dict(source=str(source), out=str(out), head="", subjects=[], limit=0, sheets=2)

@@ -29,6 +29,8 @@ from fields_jax.fitting.surface import LANDMARKS, Surface, face_surface, posed, 
 from fields_jax.types import FlameCoefficients, FlameModel
 
 _IDENTITY_TRIES = 3
+_UNUSUAL = 2.0  # times the usual distance of a scan to its landmarks' face; a ball's is fivefold
+_FAR_MM = 30.0  # of a scan point that tells of that distance
 
 _posed = jax.jit(posed)
 _posed_frames = jax.jit(jax.vmap(posed, in_axes=(None, 0)))
@@ -96,7 +98,7 @@ class ScanFitter:
         shape = np.asarray(shape, np.float32)
         own = self._surface.replace(rig=_with_shape(self._surface.rig, shape))
         started = self._started(own.rig, self.layout._replace(n_shape=0), frames)
-        x = self._track(own, started, [frame.sequence for frame in frames])
+        x = self._track(own, started, [frame.sequence for frame in frames], shape)
         return self._judged(own, started, x, shape, neutral)
 
     def _started(self, rig: Rig, layout: Layout, frames: Sequence[Scan]) -> list[Started]:
@@ -121,18 +123,35 @@ class ScanFitter:
         able = [t for t, frame in enumerate(started) if not frame.fault]
         if not able:
             raise ValueError(f"no scan can be fitted; the first: {started[0].fault}")
-        limit = self.settings.gate.landmark_mm
+        limit, distance = self.settings.gate.landmark_mm, self._distances(started, able)
+        # What is no face lies far from where its landmarks put one; it would bend the shape to it.
+        usual = np.nanmedian(list(distance.values()))
+        able = [t for t in able if not distance[t] > _UNUSUAL * usual]
         able.sort(key=lambda t: (started[t].misfit_mm > limit, started[t].movement_mm))
         for _ in range(_IDENTITY_TRIES):
             neutral = sorted(able[: self.settings.neutral_frames])
             shape, moving = self._shared_shape([started[t] for t in neutral])
             own = self._surface.replace(rig=_with_shape(self._surface.rig, shape))
             pairs = zip(neutral, moving, strict=True)
-            bad = [t for t, x in pairs if self._faults(own, started[t], x)[1]]
+            bad = [t for t, x in pairs if self._judge(own, started[t], x, shape)[1]]
+            if len(bad) == len(neutral) > 1:  # one may have spoiled it for all
+                bad = [max(bad, key=distance.get)]
             able = [t for t in able if t not in bad]
             if not bad or not able:
                 break
         return shape, np.array(neutral)
+
+    def _distances(self, started: Sequence[Started], able: list[int]) -> dict[int, float]:
+        """Median distance in mm of each frame's scan to the face that its landmarks gave."""
+        size, found = self._prior.mean.size, {}
+        for t in able:
+            own = _with_shape(self._surface.rig, started[t].x[size:])
+            points = np.asarray(_posed(own, started[t].x[:size]))
+            row = scan_gate.measure(
+                self._tables, points, started[t].cloud, started[t].landmarks, _FAR_MM
+            )
+            found[t] = row["median_mm"]
+        return found
 
     def _shared_shape(
         self, chosen: list[Started]
@@ -169,25 +188,32 @@ class ScanFitter:
         return np.asarray(shape), np.asarray(moving)[:real]
 
     def _track(
-        self, own: Surface, started: Sequence[Started], sequence: Sequence[int]
+        self,
+        own: Surface,
+        started: Sequence[Started],
+        sequence: Sequence[int],
+        shape: Float[np.ndarray, " S"],
     ) -> Float[np.ndarray, "T M"]:
         """Every frame that can be searched, at the surface's identity.
 
-        Frames that the gate turns down after the first sweep tie no others.
+        Frames that the gate turns down after the first sweep tie no others, and the second sweep
+        searches them anew from their neighbours.
         """
         rounds, x = list(self._rounds()), np.stack([frame.x for frame in started])
         last = rounds[len(rounds) - self.settings.last_rounds :]
         trusted = np.zeros(len(x), bool)
-        for sides, chosen in (((-1,), rounds), ((-1, 1), last)):
-            for t, frame in enumerate(started):
-                if frame.fault:
-                    continue
+        able = [t for t, frame in enumerate(started) if not frame.fault]
+        for sides in ((-1,), (-1, 1)):
+            for t in able:
                 near = [t + side for side in sides if 0 <= t + side < len(x)]
                 near = [n for n in near if trusted[n] and sequence[n] == sequence[t]]
                 prior = _tied(self._prior, x[near], self.settings)
-                x[t] = self._searched(own, frame, x[t], prior, chosen)
-                if chosen is rounds:
-                    trusted[t] = not self._faults(own, frame, x[t])[1]
+                anew = sides == (-1,) or not trusted[t]
+                if near and anew and sides != (-1,):
+                    x[t, POSE], x[t, CAMERA] = started[t].x[POSE], started[t].x[CAMERA]
+                    x[t, JAW.start :] = x[near, JAW.start :].mean(axis=0)
+                x[t] = self._searched(own, started[t], x[t], prior, rounds if anew else last)
+                trusted[t] = not self._judge(own, started[t], x[t], shape)[1]
         return x
 
     def _searched(self, surface, frame, x, prior, rounds) -> Float[np.ndarray, " M"]:
@@ -208,14 +234,19 @@ class ScanFitter:
             )
         return np.asarray(x)
 
-    def _faults(
-        self, own: Surface, frame: Started, x: Float[np.ndarray, " M"]
+    def _judge(
+        self,
+        own: Surface,
+        frame: Started,
+        x: Float[np.ndarray, " M"],
+        shape: Float[np.ndarray, " S"],
     ) -> tuple[dict[str, float], str]:
         """What the gate measures of a frame, and what is wrong with it."""
-        points = np.asarray(_posed(own.rig, x))
-        tables, reach = self._tables, self.settings.reach_mm
-        row = scan_gate.measure(tables, points, frame.cloud, frame.landmarks, reach)
-        return row, frame.fault or scan_gate.faults(row, x, self.settings.gate)
+        points, settings = np.asarray(_posed(own.rig, x)), self.settings
+        row = scan_gate.measure(
+            self._tables, points, frame.cloud, frame.landmarks, settings.reach_mm
+        )
+        return row, frame.fault or scan_gate.faults(row, x, shape, settings.gate)
 
     def _judged(
         self,
@@ -225,7 +256,7 @@ class ScanFitter:
         shape: Float[np.ndarray, " S"],
         neutral: np.ndarray,
     ) -> SequenceFit:
-        judged = [self._faults(own, *pair) for pair in zip(started, x, strict=True)]
+        judged = [self._judge(own, *pair, shape) for pair in zip(started, x, strict=True)]
         rows = [row for row, _ in judged]
         reasons = tuple(reason for _, reason in judged)
         count = len(x)

@@ -56,12 +56,18 @@ def measure(
     )
 
 
-def faults(measured: dict[str, float], x: Float[np.ndarray, " M"], gate: Gate) -> str:
+def faults(
+    measured: dict[str, float],
+    x: Float[np.ndarray, " M"],
+    shape: Float[np.ndarray, " S"],
+    gate: Gate,
+) -> str:
     """Every bound of the gate that a frame breaks; landmarks may be absent, distances may not.
 
     Args:
       measured: see `measure`.
       x: motion and expression.
+      shape: the identity.
       gate: the bounds.
     """
     found = [
@@ -75,7 +81,8 @@ def faults(measured: dict[str, float], x: Float[np.ndarray, " M"], gate: Gate) -
         for name in ("kept", "coverage")
         if measured[name] < getattr(gate, name)
     ]
-    largest = np.abs(x[COEFFICIENTS]).max(initial=0)
-    if not largest <= gate.expression:
-        found.append(f"expression {largest:.1f} > {gate.expression:g}")
+    for name, values in (("expression", x[COEFFICIENTS]), ("shape", shape)):
+        largest = np.abs(values).max(initial=0)
+        if not largest <= getattr(gate, name):
+            found.append(f"{name} {largest:.1f} > {getattr(gate, name):g}")
     return "; ".join(found)

@@ -53,7 +53,7 @@ class Gate:
       landmark_mm: mean distance of the landmarks.
       kept: share of the scan points about the face that lie within `ScanSettings.reach_mm`.
       coverage: share of the face's vertices with a scan point within 5 mm.
-      expression: largest coefficient, in standard deviations.
+      expression, shape: largest coefficient, in standard deviations.
     """
 
     median_mm: float = 1.0
@@ -62,6 +62,7 @@ class Gate:
     kept: float = 0.7
     coverage: float = 0.6
     expression: float = 5.0
+    shape: float = 6.0
 
 
 @dataclasses.dataclass(frozen=True)
