@@ -52,7 +52,7 @@ def base_config(variant: str) -> ConfigDict:
             log=dict(every=20, images_every=1000, images=8),  # images=0: no pictures
             profile=(0, 0),  # (first step, number of steps) traced to WORKDIR/profile
             checkpoint=dict(
-                every=2000 if full else 500,
+                every=2000 if full else 1000,
                 keep=3,  # the last ones
                 keep_every=0,  # and every one at a multiple of this many steps; 0: none
                 best_metric="",  # and the best by a metric of the log, e.g. "loss/gt_expression"
