@@ -173,8 +173,8 @@ class _Run:
             pending = (metrics, waited, batch, ids, step)
             step += 1
             if step - first == programs:  # every program is compiled by now
-                jax.block_until_ready(metrics)
-                spent = window.flush_time()
+                collect()
+                spent = window.restart_clock()
                 writers.text(step, f"phase {phase.name} compiled in {clock(spent)}")
                 self._compiled = {"compile_seconds": spent}
                 began, first, programs = time.monotonic(), step, 0
@@ -231,7 +231,10 @@ class _Run:
             for name, weight in phase.weights.items()
             if f"loss/{name}" in means
         }
-        means["images_per_second_per_device"] = means["images_per_second"] / jax.device_count()
+        rate = ""
+        if "images_per_second" in means:
+            means["images_per_second_per_device"] = means["images_per_second"] / jax.device_count()
+            rate = f"{means['images_per_second']:.0f} images/s  data {means['data_wait']:.0%}  "
         means["memory_gib"] = memory_gib()
         means |= self._compiled
         self._compiled = {}
@@ -241,8 +244,7 @@ class _Run:
         left = clock(each * (end - step)) + (" in this phase" if phase != last else "")
         self._writers.progress(
             f"{phase.name} {step}/{last.start + last.steps}  loss {means['loss']:.3f}  "
-            f"{means['images_per_second']:.0f} images/s  data {100 * means['data_wait']:.0f} %  "
-            f"left {left}"
+            f"{rate}left {left}"
         )
 
 

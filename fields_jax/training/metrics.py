@@ -14,35 +14,40 @@ from etils import epath
 
 
 class Window:
-    """Means of metrics since the last `flush`, with the images/s of the window."""
+    """Means of metrics since the last `flush`, with the images/s of the steps that were timed."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
         self._values: dict[str, list[float]] = defaultdict(list)
         self._started = time.monotonic()
-        self._waited = 0.0
+        self._waited, self._timed = 0.0, 0
 
     def add(self, metrics: Mapping[str, np.ndarray], waited: float) -> None:
         """Takes one step's metrics, already on the host, and the seconds it waited for data."""
         for name, value in metrics.items():
             self._values[name].append(float(value))
         self._waited += waited
+        self._timed += 1
 
     def flush(self) -> dict[str, float]:
-        """Means since the last flush; `data_wait` is the share of time spent waiting for data."""
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        steps = max((len(values) for values in self._values.values()), default=0)
+        """Means since the last flush, and rates where steps were timed.
+
+        `data_wait` is the share of time spent waiting for data.
+        """
         means = {name: float(np.mean(values)) for name, values in self._values.items()}
-        means["images_per_second"] = steps * self._batch_size / elapsed
-        means["data_wait"] = self._waited / elapsed
         self._values.clear()
-        self._started, self._waited = time.monotonic(), 0.0
+        steps, waited = self._timed, self._waited
+        elapsed = max(self.restart_clock(), 1e-9)
+        if steps:
+            means["images_per_second"] = steps * self._batch_size / elapsed
+            means["data_wait"] = waited / elapsed
         return means
 
-    def flush_time(self) -> float:
-        """Seconds since the last flush; starts a new window."""
-        elapsed = time.monotonic() - self._started
-        self.flush()
+    def restart_clock(self) -> float:
+        """Seconds since the clock's start; steps so far count in means and no more in rates."""
+        now = time.monotonic()
+        elapsed, self._started = now - self._started, now
+        self._waited, self._timed = 0.0, 0
         return elapsed
 
     def pause(self) -> float:
