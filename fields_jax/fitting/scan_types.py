@@ -97,9 +97,9 @@ class ScanSettings:
     rounds: int = 6
     last_rounds: int = 2
     steps: int = 2
-    first_reach_mm: float = 20.0
+    first_reach_mm: float = 12.0
     reach_mm: float = 8.0
-    first_outlier_mm: float = 10.0
+    first_outlier_mm: float = 5.0
     last_outlier_mm: float = 2.0
     gate: Gate = Gate()
     seed: int = 0
