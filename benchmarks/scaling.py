@@ -1,7 +1,7 @@
 """What more chips would give, from a compiler's figures: `python -m benchmarks.scaling`.
 
-Reads docs/scaling.json, the reports of `python -m benchmarks.step --notime --topology=v5e:2x2`, and
-writes docs/scaling.md. It is a model, whose assumptions are the constants below.
+Reads docs/scaling.json, reports of `python -m benchmarks.step --notime`, and writes
+docs/scaling.md. It is a model, whose assumptions are the constants below.
 """
 
 from __future__ import annotations
@@ -80,16 +80,16 @@ def page(reports: list[dict[str, Any]]) -> str:
 
 def _figures(reports: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| networks in | images per chip | program | GFLOP | GB accessed | memory, GiB | "
-        "collectives | their MB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| compiled for | networks in | images per device | program | GFLOP | GB accessed | "
+        "memory, GiB | collectives | their MB |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for report in reports:
         for name, p in report["programs"].items():
             lines.append(
-                f"| {report['dtype']} | {report['batch_per_device']} | {name} | {p['gflops']:,.0f} "
-                f"| {p['gbytes_accessed']:,.1f} | {p['memory_gib']:.2f} | {p['collectives']} | "
-                f"{p['collective_mbytes']:.1f} |"
+                f"| {report['kind']} | {report['dtype']} | {report['batch_per_device']} | {name} "
+                f"| {p['gflops']:,.0f} | {p['gbytes_accessed']:,.1f} | {p['memory_gib']:.2f} "
+                f"| {p['collectives']} | {p['collective_mbytes']:.1f} |"
             )
     return lines
 
@@ -114,15 +114,18 @@ def _estimates(reports: list[dict[str, Any]]) -> list[str]:
 
 _HEAD = """# What 8, 64 and 256 chips would give
 
-**A model, not a measurement.** No TPU was at hand. The first table is what XLA's compiler for TPU
-v5e says of the full-size step of stage 2, phase B (224 px), compiled ahead of time for four chips;
-the second follows from it by the formulas between them. `python -m benchmarks.scaling` writes this
-page from docs/scaling.json, the output of
+**A model, not a measurement.** No TPU was at hand. The first table is what XLA's compiler says of
+the full-size step of stage 2, phase B (224 px), compiled for four devices of the kind named; the
+second follows from it by the formulas between them, for TPU v5e. `python -m benchmarks.scaling`
+writes this page from docs/scaling.json, the output of
 
     python -m benchmarks.step --notime --topology=v5e:2x2 --json=docs/scaling.json
 
-An iteration is the reconstruction and one of the two turns of the cycle; FLOPs and bytes are per
-chip, and custom kernels that the compiler does not count are missing from them.
+which takes long to compile; without libtpu, `--topology=cpu` with four fake devices gives figures
+of the same programs for CPUs. FLOPs and the gradients' bytes carry over from there. Bytes accessed
+do so roughly, since CPUs fuse other operations, and the number of collectives is an upper bound,
+since the TPU's compiler merges some. An iteration is the reconstruction and one of the two turns of
+the cycle; figures are per device.
 """
 
 _MODEL = f"""

@@ -26,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 
 from data_pipelines.spec import batch_spec, training_arrays
-from fields_jax.cli import UserError, run
+from fields_jax.cli import UserError, progress, run
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import variable_shapes
 from fields_jax.training import loop, parallel, setup
@@ -116,7 +116,7 @@ def compile_programs(
             programs = loop.map_programs(plan.recipe, phase, how="shard_map", devices=devices)
             found |= {
                 f"{phase.name}/{name}": _measure(program, arguments[name])
-                for name, program in programs.items()
+                for name, program in progress(programs.items(), len(programs), "programs")
             }
     return dict(
         devices=len(devices),
