@@ -50,7 +50,7 @@ class Gate:
 
     Attributes:
       median_mm, p95_mm: of the distances of scan points to the surface.
-      landmark_mm: mean distance of the landmarks.
+      landmark_mm: mean distance of the landmarks, whose schemes differ by some mm.
       kept: share of the scan points about the face that lie within `ScanSettings.reach_mm`.
       coverage: share of the face's vertices with a scan point within 5 mm.
       expression, shape: largest coefficient, in standard deviations.
@@ -58,7 +58,7 @@ class Gate:
 
     median_mm: float = 1.0
     p95_mm: float = 3.0
-    landmark_mm: float = 4.0
+    landmark_mm: float = 6.0
     kept: float = 0.7
     coverage: float = 0.6
     expression: float = 5.0
