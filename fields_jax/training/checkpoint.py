@@ -1,9 +1,10 @@
 """Checkpoints: Orbax items under WORKDIR/checkpoints/<step>/, the config beside them.
 
-Items: `params`, `batch_stats`, `opt_state`, `base` (only where a base model is kept), `ema` (only
-where a mean of the parameters is), `counters` (step, bad steps), `data` (seed and step: the
-pipeline is a pure function of both), `meta` (config, git hash, head, data, trained networks) and
-`checksums` of all others, which are compared on every read.
+Items: `params`, `batch_stats`, `opt_state` (one vector per network and type, see packing.py),
+`base` (only where a base model is kept), `ema` (only where a mean of the parameters is),
+`counters` (step, bad steps), `data` (seed and step: the pipeline is a pure function of both),
+`meta` (config, git hash, head, data, trained networks) and `checksums` of all others, which are
+compared on every read.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy
 
 from fields_jax.cli import UserError
 from fields_jax.models.fields import FieldsModel, build_model, variable_shapes
+from fields_jax.training import packing
 from fields_jax.training.integrity import DamagedError, json_checksum, tree_checksum, verify
 from fields_jax.training.state import TrainState
 from fields_jax.types import FlameModel
@@ -96,7 +98,7 @@ def save(
     """
     step = int(state.step)
     texts = {"data": {"seed": seed, "step": step}, "meta": {**meta, "step": step}}
-    if not manager.save(step, args=_arguments(_trees(state), texts)):
+    if not manager.save(step, args=_arguments(_trees(state, packing.pack), texts)):
         raise RuntimeError(f"checkpoint {step} was not written: a later one exists in the workdir")
 
 
@@ -121,13 +123,19 @@ def restore(
     Raises:
       UserError: every checkpoint is damaged or belongs to another model; none is moved.
     """
-    step, found, damaged = _newest_intact(manager, _trees(target), texts=("data", "meta"))
+    step, found, damaged = _newest_intact(
+        manager, _trees(target, packing.empty), texts=("data", "meta")
+    )
     for broken, _ in damaged:
         _move_away(manager, broken)
     manager.reload()
     meta = found.pop("meta")
     found.pop("data")
     counters = found.pop("counters")
+    found["opt_state"] = {
+        name: packing.unpack(packed, target.opt_state[name])
+        for name, packed in found["opt_state"].items()
+    }
     state = target.replace(step=counters["step"], bad_steps=counters["bad_steps"], **found)
     folder = manager.directory
     lines = [
@@ -298,12 +306,12 @@ def git_hash() -> str:
         return ""
 
 
-def _trees(state: TrainState) -> dict[str, PyTree]:
-    """The items of a checkpoint that hold arrays."""
+def _trees(state: TrainState, pack: Callable[[PyTree], PyTree]) -> dict[str, PyTree]:
+    """The items of a checkpoint that hold arrays; `pack` is put to each optimiser state."""
     trees = {
         "params": state.params,
         "batch_stats": state.batch_stats,
-        "opt_state": state.opt_state,
+        "opt_state": {name: pack(tree) for name, tree in state.opt_state.items()},
         "counters": {"step": state.step, "bad_steps": state.bad_steps},
         "base": state.base,
         "ema": state.ema,
