@@ -71,7 +71,8 @@ def make_record(sample: Sample, *, size: int, scale: float) -> dict[str, Any]:
     """Reads a photograph and crops it about its face.
 
     The hull and the box of the face come from mediapipe's points where there are any, else from the
-    68 or 49 points and an estimate of what these leave out.
+    68 or 49 points and an estimate of what these leave out. Where 68 are not annotated, mediapipe's
+    nearest stand in, flagged.
 
     Args:
       sample: the photograph.
@@ -102,13 +103,17 @@ def make_record(sample: Sample, *, size: int, scale: float) -> dict[str, Any]:
         return None if marks is None else crops.transform_points(matrix, marks)
 
     outline = moved(outline)
+    annotated = marks is not None and len(marks) == 68
+    if not annotated:
+        marks = None if mesh is None else points.approximate_68(mesh)
     try:
         return records.record(
             crops.cut(image, matrix, size),
             crops.hull_mask(outline, size, size),
             crops.bounding_box(outline),
             id=sample.key,
-            landmarks_68=moved(marks) if marks is not None and len(marks) == 68 else None,
+            annotated_68=annotated,
+            landmarks_68=moved(marks),
             landmarks_105=None if mesh is None else points.select_105(moved(mesh)),
             landmarks_203=moved(dense),
             **sample.labels,

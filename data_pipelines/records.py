@@ -58,6 +58,7 @@ def record(
     face_box: np.ndarray,
     *,
     id: str,
+    annotated_68: bool = True,
     **labels: Any,
 ) -> dict[str, Any]:
     """One example as `features()` encodes it; absent labels are filled in and flagged.
@@ -67,6 +68,7 @@ def record(
       face_mask: [H, W] of 0 and 1 (or bool), 1 outside the hull of the face.
       face_box: [4] x0, y0, x1, y1 of the face landmarks, in pixels of `image`.
       id: names the example in errors and reports; unique in its set.
+      annotated_68: False where `landmarks_68` were read off mediapipe's points.
       **labels: any keys of `LABELS`, landmarks in pixels of `image`; None means absent.
 
     Raises:
@@ -86,6 +88,7 @@ def record(
         "id": id,
         **{key: _checked_label(key, labels.get(key), id) for key in LABELS},
         **{flag: _has(flag, labels, id) for flag in spec.FLAGS},
+        "has_annotated_68": annotated_68 and "landmarks_68" in labels,
     }
 
 

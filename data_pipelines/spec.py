@@ -34,6 +34,7 @@ EXAMPLE_SPEC: dict[str, Field] = {
     "landmarks_105": Field((105, 2), "float32"),
     "landmarks_203": Field((203, 2), "float32"),
     "has_landmarks_68": Field((), "bool"),
+    "has_annotated_68": Field((), "bool"),  # False: read off mediapipe's points, good for a region
     "has_landmarks_105": Field((), "bool"),
     "has_landmarks_203": Field((), "bool"),
     "expression": Field(("n_expression",), "float32"),  # standard deviations
@@ -61,6 +62,7 @@ EXAMPLE_SPEC: dict[str, Field] = {
 # Which labels each flag speaks for.
 FLAGS: dict[str, tuple[str, ...]] = {
     "has_landmarks_68": ("landmarks_68",),
+    "has_annotated_68": ("landmarks_68",),
     "has_landmarks_105": ("landmarks_105",),
     "has_landmarks_203": ("landmarks_203",),
     "has_flame": ("expression", "jaw", "eyelid"),

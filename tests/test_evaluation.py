@@ -91,7 +91,7 @@ def make_labels(n, **given):
         "arousal": np.zeros(n, np.float32),
     }
     labels |= {k: np.full(n, -1, np.int32) for k in ("emotion", "subject", "level")}
-    flags = ("flame", "shape", "eval", "va", "emotion", *geometry.LANDMARK_SETS)
+    flags = ("flame", "shape", "eval", "va", "emotion", "annotated_68", *geometry.LANDMARK_SETS)
     labels |= {f"has_{k}": np.zeros(n, bool) for k in flags}
     widths = dict(shape=S, expression=E, jaw=3, eyelid=2)
     labels |= {k: np.zeros((n, w), np.float32) for k, w in widths.items()}
@@ -198,10 +198,12 @@ def test_landmark_error_in_image_units_and_eye_distances(head):
         flip = np.array([5, -5])
         labels[name] = np.asarray(getattr(output, name))[..., :2] * flip + np.array([0.03, 0.04])
         labels[f"has_{name}"] = np.array([True, name == "landmarks_105", False])
+    labels["has_annotated_68"] = np.array([True, False, False])
     labels["landmarks_203"][:, 80:] += 1  # outside the points shared by all views
     # Landmark i is corner i % 4 of (0, 2, 4, 6), at ndc (-.25, .25), (-.25, -.25), (.25, ...)
     labels["landmarks_68"][0, 45] = labels["landmarks_68"][0, 36] + [0.3, 0.4]
     errors = geometry.landmark_errors(head, prediction, labels, batch_size=8)
+    assert np.isfinite(errors["landmarks_68"]["ndc"]).tolist() == [True, False, False]
     np.testing.assert_allclose(errors["landmarks_105"]["ndc"], [0.05, 0.05, np.nan], rtol=1e-4)
     np.testing.assert_allclose(errors["landmarks_203"]["ndc"], [0.05, np.nan, np.nan], rtol=1e-4)
     # Row 0: eye corners of the 68, moved to 0.5 apart. Row 1: of the 105, points 7 and 9.

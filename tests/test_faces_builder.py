@@ -17,7 +17,7 @@ from PIL import Image
 from data_pipelines import mixture, parts, photographs, prepare
 from data_pipelines.faces import faces_dataset_builder as faces
 from data_pipelines.faces import manifest
-from fields_jax.photos.points import select_105
+from fields_jax.photos.points import approximate_68, select_105
 from tests.trees import face_68, mesh
 
 
@@ -65,7 +65,11 @@ def test_record_holds_the_face_where_the_points_say(tmp_path):
     shift = made["landmarks_105"] - select_105(points)
     np.testing.assert_allclose(shift, np.tile([-22, -7], (105, 1)), atol=0.6)
     assert made["has_landmarks_105"]
-    assert not made["has_landmarks_68"]
+    # Mediapipe's nearest points stand in for the 68, and do not pass for an annotation.
+    assert made["has_landmarks_68"]
+    assert not made["has_annotated_68"]
+    shift = made["landmarks_68"] - approximate_68(points)
+    np.testing.assert_allclose(shift, np.tile([-22, -7], (68, 1)), atol=0.6)
     inside = made["face_mask"][..., 0] == 0
     assert inside.mean() == pytest.approx(np.pi * 20 * 18 / 76**2, rel=0.1)
     smaller = record_of(path, size=38, scale=2.0)
@@ -111,7 +115,7 @@ def test_bad_files_are_named_and_kept_out(tmp_path, monkeypatch):
     assert "broken.jpg: not a readable picture" in kept_out[0]
     assert "lonely.png (no landmarks)" in kept_out[1]
 
-    assert made == [epath.Path(tmp_path / "data/faces/1.1.0")]
+    assert made == [epath.Path(tmp_path / "data/faces/1.2.0")]
     config = ConfigDict({"root": str(tmp_path / "data"), "eval_crop_scale": 1.4, "threads": 1})
     seen = {
         split: sorted(
@@ -140,7 +144,7 @@ def test_folder_without_a_usable_photograph(tmp_path):
     write_photograph(source, "a.png").with_suffix(".npy").unlink()
     with pytest.raises(ValueError, match="none of its 1 photographs can be used"):
         prepare.prepare("faces", tmp_path / "data", source=str(source))
-    assert not (tmp_path / "data/faces/1.1.0").exists()
+    assert not (tmp_path / "data/faces/1.2.0").exists()
 
 
 @pytest.mark.parametrize(
@@ -194,8 +198,8 @@ def test_command_makes_a_set_from_flags(tmp_path):
     command += [f"--source={tmp_path / 'photographs'}", f"--out={tmp_path}", "--limit=3"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.splitlines()[-1] == f"{tmp_path}/faces/mine/1.1.0: train 3"
-    assert split_sizes(tmp_path / "faces/mine/1.1.0") == {"train": 3}
+    assert ended.stderr.splitlines()[-1] == f"{tmp_path}/faces/mine/1.2.0: train 3"
+    assert split_sizes(tmp_path / "faces/mine/1.2.0") == {"train": 3}
 
 
 def test_remedy_fits_the_set():
@@ -228,8 +232,8 @@ def test_interrupted_preparation_finishes_what_is_missing(tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare("faces", tmp_path / "data", **options)
     root = tmp_path / "data/faces"
-    assert not (root / "1.1.0").exists()
-    notes = sorted((root / "unfinished_1.1.0").glob("*.json"))
+    assert not (root / "1.2.0").exists()
+    notes = sorted((root / "unfinished_1.2.0").glob("*.json"))
     assert 1 <= len(notes) <= 3
     # What lies about of a part without a note, or with a wrong one, counts for nothing.
     shard = notes[0].with_suffix("")
@@ -293,7 +297,7 @@ def test_limit_and_the_report(tmp_path):
     table.write_text("\n".join(["image,emotion,valence,arousal", *rows]))
     options = dict(source=str(source), manifest=str(table))
     (folder,) = prepare.prepare("faces/mine", tmp_path / "data", limit=5, **options)
-    assert folder == epath.Path(tmp_path / "data/faces/mine/1.1.0")
+    assert folder == epath.Path(tmp_path / "data/faces/mine/1.2.0")
     assert split_sizes(folder) == {"train": 5}
     said = json.loads((folder / "prepare_report.json").read_text())
     train = said["splits"]["train"]

@@ -119,6 +119,14 @@ def test_values_by_hand(tiny_head):
     assert value["gt_expression"] == pytest.approx((gap**2).mean(), rel=1e-5)
 
 
+def test_points_that_nobody_annotated_place_a_region_and_teach_nothing(tiny_head):
+    e = make_evidence(tiny_head)
+    unsure = jnp.zeros_like(e.batch["has_annotated_68"])
+    e = dataclasses.replace(e, batch=e.batch | {"has_annotated_68": unsure})
+    assert table.LOSSES["landmark_contour"](e, total) == 0 == table.LOSSES["landmark_68"](e, total)
+    assert table.LOSSES["region_l1"](e, total) > 0
+
+
 def test_vertex_metric_is_the_mean_squared_vertex_distance_in_mm(tiny_head):
     e = make_evidence(tiny_head)
     e = dataclasses.replace(e, settings=dataclasses.replace(SETTINGS, gt_metric="vertex"))

@@ -151,4 +151,5 @@ def test_written_manifest_becomes_a_set(tmp_path):
     assert [item.key for item in found.splits["train"]] == ["001/00000.png", "001/00002.png"]
     (folder,) = prepare.prepare("faces/afew_va", tmp_path / "data", **options)
     report = json.loads((folder / "prepare_report.json").read_text())
-    assert report["splits"]["train"]["labels"] == {"has_landmarks_68": 2, "has_va": 2}
+    marks = {"has_landmarks_68": 2, "has_annotated_68": 2}
+    assert report["splits"]["train"]["labels"] == marks | {"has_va": 2}

@@ -409,7 +409,8 @@ def test_mirrored_examples_lose_what_has_no_mirror_image():
             shape = [d if isinstance(d, int) else 7 for d in spec.EXAMPLE_SPEC[label].shape]
             example[label] = tf.ones(shape)
     kept = {flag for flag in spec.FLAGS if ops.mirror_example(example)[flag].numpy()}
-    assert kept == {"has_landmarks_68", "has_landmarks_105", "has_va", "has_emotion"}
+    marks = {"has_landmarks_68", "has_annotated_68", "has_landmarks_105"}
+    assert kept == marks | {"has_va", "has_emotion"}
     assert not ops.mirror_example(example)["expression"].numpy().any()
 
 

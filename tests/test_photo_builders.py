@@ -48,7 +48,7 @@ def rejects(folder):
 def test_affectnet_full_keeps_expressions_and_names_the_rest(tmp_path):
     source = trees.affectnet_full(tmp_path / "raw")
     (folder,) = prepare.prepare("affectnet", tmp_path / "data", source=str(source))
-    assert folder == epath.Path(tmp_path / "data/affectnet/full/1.0.0")
+    assert folder == epath.Path(tmp_path / "data/affectnet/full/1.1.0")
     train, test = read(folder, "train"), read(folder, "test")
     assert {key: int(e["emotion"]) for key, e in train.items()} == {
         "1/neutral.jpg": 0,
@@ -95,7 +95,7 @@ def test_affectnet_of_eight_classes(tmp_path):
 def test_bp4d_splits_by_subject_and_leaves_out_lost_frames(tmp_path):
     source = trees.bp4d(tmp_path / "raw")
     (folder,) = prepare.prepare("bp4d", tmp_path / "data", source=str(source))
-    assert folder == epath.Path(tmp_path / "data/bp4d/spontaneous/1.0.0")
+    assert folder == epath.Path(tmp_path / "data/bp4d/spontaneous/1.1.0")
     train, test = read(folder, "train"), read(folder, "test")
     assert sorted(train) == ["F001/T1/0000", "F001/T1/0002", "M011/T8/000", "M011/T8/002"]
     assert sorted(test) == ["F007/T2/0000", "F007/T2/0002"]

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines import mirror
+from fields_jax.flame import flame
+from fields_jax.flame.procedural import procedural_head
 from fields_jax.photos import crops, faces, files, points
+from tests.portraits import coefficients
 
 
 def test_105_points_are_the_embedding_s():
@@ -21,6 +25,26 @@ def test_105_points_are_the_embedding_s():
     assert all((np.diff(groups[i]) > 0).all() for i in (0, 1, 2, 3, 5))
     marks = np.arange(478 * 3, dtype=np.float32).reshape(478, 3)
     np.testing.assert_array_equal(points.select_105(marks)[0], marks[276, :2])
+
+
+def test_mediapipe_s_nearest_to_the_68_points():
+    """On the head, where both schemes are embedded: same place, same side, mirrored alike."""
+    head = procedural_head()
+    embedded = {int(n): i for i, n in enumerate(head.mediapipe_index)}
+    output = flame(head, coefficients())
+    fixed, meshed = (np.asarray(x)[0] for x in (output.landmarks_68_static, output.landmarks_105))
+    apart = np.linalg.norm(fixed[36] - fixed[45])
+    known = [k for k in range(17, 68) if int(points.MEDIAPIPE_68[k]) in embedded]
+    assert len(known) == 51
+    found = meshed[[embedded[int(points.MEDIAPIPE_68[k])] for k in known]]
+    distance = np.linalg.norm(found - fixed[17:], axis=-1) / apart
+    assert np.median(distance) < 0.05
+    assert distance.max() < 0.2
+    twin = points.MEDIAPIPE_68[mirror.MIRRORED["landmarks_68"]]
+    middle = points.MEDIAPIPE_68[[8, 27, 28, 29, 30, 33, 51, 57, 62, 66]]
+    unmoved = {p for p, q in zip(points.MEDIAPIPE_68, twin, strict=True) if p == q}
+    assert unmoved == set(middle)
+    assert len(set(points.MEDIAPIPE_68.tolist())) == 68
 
 
 def test_crop_matrix_by_hand():

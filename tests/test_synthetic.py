@@ -276,7 +276,8 @@ def test_what_each_part_tells(made):
         "wild2d": {"has_va", "has_emotion", "has_eval"},
         "levels": {"has_emotion", "has_eval"},
     }
-    told = {part: flags | {f"has_{n}" for n in spec.LANDMARK_SETS} for part, flags in told.items()}
+    marks = {f"has_{name}" for name in (*spec.LANDMARK_SETS, "annotated_68")}
+    told = {part: flags | marks for part, flags in told.items()}
     for part, (drawn, records) in made.items():
         for sample, record in zip(drawn, records, strict=True):
             assert {flag for flag in spec.FLAGS if record[flag]} == told[part]

@@ -44,8 +44,11 @@ _CITATION = """
 class Builder(PhotographBuilder):
     """AffectNet; see `PhotographBuilder` for its arguments."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar = {
+        "1.1.0": "Says whether the 68 landmarks are annotated.",
+        "1.0.0": "First release.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
     BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(name="full", description="The manually annotated photographs."),

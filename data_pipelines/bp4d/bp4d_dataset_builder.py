@@ -56,8 +56,11 @@ _TASKS = {"spontaneous": 8, "plus": 10}
 class Builder(PhotographBuilder):
     """BP4D; see `PhotographBuilder` for the other arguments."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar = {
+        "1.1.0": "Says whether the 68 landmarks are annotated.",
+        "1.0.0": "First release.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
     BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(name="spontaneous", description="41 subjects, 8 tasks."),

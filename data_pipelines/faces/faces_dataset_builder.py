@@ -41,8 +41,9 @@ _CITATION = """
 class Builder(PhotographBuilder):
     """Photographs of a folder or a manifest; see `PhotographBuilder` for the other arguments."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES: ClassVar = {
+        "1.2.0": "Says whether the 68 landmarks are annotated; else mediapipe's nearest stand in.",
         "1.1.0": "Manifests with labels, files of 68 points, several faces in a photograph.",
         "1.0.0": "First release.",
     }

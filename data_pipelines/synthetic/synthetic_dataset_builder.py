@@ -38,8 +38,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       ValueError: an unknown size.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar = {
+        "1.1.0": "Says whether the 68 landmarks are annotated.",
+        "1.0.0": "First release.",
+    }
     BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(name=part, description=_PURPOSE[part]) for part in samples.PARTS
     ]

@@ -31,6 +31,7 @@ BINS = ("subtle", "middle", "strong")
 # Points of each set that are scored. Of the 203 those that TEASER uses at every yaw: their
 # neighbours slide along the face's outline, which depends on the view.
 LANDMARK_SETS = ("landmarks_68", "landmarks_105", "landmarks_203")
+_TRUTH = {"landmarks_68": "has_annotated_68"}  # those read off other points are not scored
 _EYE_CORNERS_68 = (36, 45)  # outer corners, the usual inter-ocular distance of the 68 points
 _EYE_CORNERS_MEDIAPIPE = (33, 263)
 
@@ -196,7 +197,7 @@ def landmark_errors(
         scored = _scored_points(model, name)
         offset = np.asarray(predicted - labels[name], np.float64)[:, scored]
         distance = np.linalg.norm(offset, axis=-1).mean(axis=-1)
-        ndc = np.where(labels[f"has_{name}"], distance, np.nan)
+        ndc = np.where(labels[_TRUTH.get(name, f"has_{name}")], distance, np.nan)
         errors[name] = {"ndc": ndc, "interocular": ndc / scale}
     return errors
 

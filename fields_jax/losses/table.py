@@ -137,18 +137,18 @@ def _mean(e: Evidence, values: Float[Array, " B"], flag: str, total: Total) -> F
     return masked_mean(values, valid, total, e.part.counts[flag] if e.part else None)
 
 
-def _landmark(name: str) -> Callable:
+def _landmark(name: str, flag: str = "") -> Callable:
     def loss(e: Evidence, total: Total):
         prediction = getattr(e.landmarks, name)[..., :2]
         values = terms.mean_squared(prediction, e.batch[name])
-        return _mean(e, values, f"has_{name}", total)
+        return _mean(e, values, flag or f"has_{name}", total)
 
     return loss
 
 
 def _contour(e: Evidence, total: Total):
     values = terms.contour_error(e.landmarks.landmarks_68[..., :2], e.batch["landmarks_68"])
-    return _mean(e, values, "has_landmarks_68", total)
+    return _mean(e, values, "has_annotated_68", total)
 
 
 def _landmark_203(e: Evidence, total: Total):
@@ -279,7 +279,7 @@ Loss = Callable[[Evidence, Total], Float[Array, ""]]
 
 LOSSES: dict[str, Loss] = {
     "landmark_contour": _contour,
-    "landmark_68": _landmark("landmarks_68"),
+    "landmark_68": _landmark("landmarks_68", "has_annotated_68"),
     "landmark_105": _landmark("landmarks_105"),
     "landmark_203": _landmark_203,
     "l1": _l1,
