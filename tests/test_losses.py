@@ -38,7 +38,7 @@ def make_evidence(head, count=6, size=8, settings=SETTINGS) -> table.Evidence:
     landmarks = {"landmarks_68": 68, "landmarks_105": 105, "landmarks_203": 203}
     on = jnp.ones(count, bool)
     batch = {name: rng_array(i, count, n, 2) for i, (name, n) in enumerate(landmarks.items())}
-    batch |= {f"has_{name}": on for name in landmarks}
+    batch |= {f"has_{name}": on for name in (*landmarks, "annotated_68")}
     batch |= dict(
         image=jax.random.uniform(jax.random.key(0), (count, size, size, 3)),
         expression=rng_array(4, count, 6),

@@ -55,7 +55,7 @@ def tiny_batch(config, seed: int = 0) -> dict[str, np.ndarray]:
         batch[name] = rng.standard_normal((count, width)).astype(np.float32)
     for name in ("valence", "arousal"):
         batch[name] = rng.uniform(-1, 1, count).astype(np.float32)
-    for name in ("flame", "shape", "va", "emotion"):
+    for name in ("annotated_68", "flame", "shape", "va", "emotion"):
         batch[f"has_{name}"] = np.ones(count, bool)
     return batch
 
