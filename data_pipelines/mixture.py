@@ -23,11 +23,11 @@ from data_pipelines.sources import (
     DataError,
     Source,
     damage,
-    decode,
     draws,
     in_order,
     newest_version,
     open_source,
+    parse,
     splits,
 )
 
@@ -84,7 +84,7 @@ def mixture(
     @_as_written
     def example(source: tf.Tensor, draw: tf.Tensor, serialized: tf.Tensor) -> ops.Example:
         made = ops.training_example(
-            decode(serialized),
+            parse(serialized),
             tf.random.fold_in([tf.cast(seed, tf.int64), source], draw),
             image_size=image_size,
             crop_scale=config_data.crop_scale,
@@ -125,7 +125,7 @@ def evaluation_batches(
     @_as_written
     def example(serialized: tf.Tensor) -> ops.Example:
         made = ops.evaluation_example(
-            decode(serialized), image_size=image_size, crop_scale=config_data.eval_crop_scale
+            parse(serialized), image_size=image_size, crop_scale=config_data.eval_crop_scale
         )
         return {**made, "source": tf.constant(0)}
 

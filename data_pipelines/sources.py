@@ -113,9 +113,11 @@ def draws(
     return tf.data.Dataset.range(first, FOREVER).flat_map(epoch)
 
 
-def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """One record with its pictures decoded."""
-    return records.features().deserialize_example(serialized)
+def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """One record; its image stays JPEG, of which a crop needs a part."""
+    return records.features().deserialize_example(
+        serialized, decoders={"image": tfds.decode.SkipDecoding()}
+    )
 
 
 def damage(sources: list[Source], error: Exception) -> DataError:
@@ -153,7 +155,7 @@ def _describe(root: epath.PathLike, name: str) -> tuple[epath.Path, tfds.core.Da
 def _fault(serialized: tf.Tensor) -> str | None:
     """What keeps a record from being decoded, with the record's id."""
     try:
-        decode(serialized)
+        records.features().deserialize_example(serialized)
     except tf.errors.OpError:
         skip = {key: tfds.decode.SkipDecoding() for key in ("image", "face_mask")}
         try:
