@@ -40,7 +40,7 @@ def start(workdir: Path, *options: str) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, status: int = 0) -> str:
-    output, _ = process.communicate(timeout=900)
+    output, _ = process.communicate(timeout=1800)
     assert process.returncode == status, output[-3000:]
     return output
 
