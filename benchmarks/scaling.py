@@ -25,8 +25,8 @@ MEMORY_GIB = 16
 # Ours; nothing here was measured on a TPU.
 ATTAINED = 0.4  # share of the peak and of the HBM's speed that a step attains
 LATENCY = 5e-6  # seconds that a collective takes besides its bytes, and for each hop a tenth of it
-READS = 1500  # images/s that the input pipeline gives for each host
-HOSTED = 8  # chips of a host
+HOSTED = 8  # chips of a host, which has 112 cores
+READS = 56 * 335  # images/s for each host: half of its cores, each as fast as one measured here
 
 
 def define_flags() -> None:
@@ -45,17 +45,17 @@ def main(_: list[str]) -> None:
 def estimate(report: dict[str, Any], chips: int) -> dict[str, float]:
     """Seconds and images a second of an iteration on so many chips, each with the report's batch.
 
-    compute = max(FLOPs / (ATTAINED PEAK), bytes / (ATTAINED MEMORY))
+    compute = max(FLOPs / (ATTAINED PEAK), traffic / (ATTAINED MEMORY))
     reduce  = 2 (n - 1) / n S / LINKS + C LATENCY (1 + hops / 10), hops = 2 (sqrt(n) - 1)
     with S the bytes and C the number of the collectives; none of it is hidden behind compute.
     """
     total = {
         key: iteration_total(report["programs"], key)
-        for key in ("gflops", "gbytes_accessed", "collective_mbytes", "collectives")
+        for key in ("gflops", "memory_traffic_gbytes", "collective_mbytes", "collectives")
     }
     compute = max(
         1e9 * total["gflops"] / (ATTAINED * PEAK),
-        1e9 * total["gbytes_accessed"] / (ATTAINED * MEMORY),
+        1e9 * total["memory_traffic_gbytes"] / (ATTAINED * MEMORY),
     )
     hops = 2 * (chips**0.5 - 1)
     reduce = 2 * (chips - 1) / chips * 1e6 * total["collective_mbytes"] / LINKS
@@ -81,15 +81,16 @@ def page(reports: list[dict[str, Any]]) -> str:
 def _figures(reports: list[dict[str, Any]]) -> list[str]:
     lines = [
         "| compiled for | networks in | images per device | program | GFLOP | GB accessed | "
-        "memory, GiB | collectives | their MB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "GB to and from memory | memory, GiB | collectives | their MB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for report in reports:
         for name, p in report["programs"].items():
             lines.append(
                 f"| {report['kind']} | {report['dtype']} | {report['batch_per_device']} | {name} "
-                f"| {p['gflops']:,.0f} | {p['gbytes_accessed']:,.1f} | {p['memory_gib']:.2f} "
-                f"| {p['collectives']} | {p['collective_mbytes']:.1f} |"
+                f"| {p['gflops']:,.0f} | {p['gbytes_accessed']:,.1f} "
+                f"| {p['memory_traffic_gbytes']:,.1f} | {p['memory_gib']:.2f} | {p['collectives']} "
+                f"| {p['collective_mbytes']:.1f} |"
             )
     return lines
 
@@ -122,20 +123,23 @@ writes this page from docs/scaling.json, the output of
     python -m benchmarks.step --notime --topology=v5e:2x2 --json=docs/scaling.json
 
 which takes long to compile; without libtpu, `--topology=cpu` with four fake devices gives figures
-of the same programs for CPUs. FLOPs and the gradients' bytes carry over from there. Bytes accessed
-do so roughly, since CPUs fuse other operations, and the number of collectives is an upper bound,
-since the TPU's compiler merges some. An iteration is the reconstruction and one of the two turns of
-the cycle; figures are per device.
+of the same programs for CPUs. FLOPs and the gradients' bytes carry over from there; bytes do not,
+since CPUs fuse other operations and keep nothing on a chip, and the number of collectives is an
+upper bound, since the TPU's compiler merges some. An iteration is the reconstruction and one of
+the two turns of the cycle; figures are per device. "GB accessed" is the compiler's count, which
+takes in what stays on the chip; "GB to and from memory" is read off the compiled program
+(fields_jax/tools/hlo.py): operands and results of every fusion that do not stay there. Both count
+the rasteriser's loops once.
 """
 
 _MODEL = f"""
-- compute = max(FLOPs / ({ATTAINED} x {PEAK / 1e12:.0f} TFLOP/s), bytes / ({ATTAINED} x \
-{MEMORY / 1e9:.0f} GB/s)), mean of the two turns
+- compute = max(FLOPs / ({ATTAINED} x {PEAK / 1e12:.0f} TFLOP/s), GB to and from memory / \
+({ATTAINED} x {MEMORY / 1e9:.0f} GB/s)), mean of the two turns
 - collectives = 2 (n-1)/n x their bytes / {LINKS / 1e9:.0f} GB/s + their number x \
 {1e6 * LATENCY:.0f} us x (1 + hops/10), hops = 2 (sqrt(n) - 1), nothing hidden behind compute
 - efficiency = compute / (compute + collectives); images/s = n x images per chip / their sum
-- input pipeline = {READS:,} images/s for each host of {HOSTED} chips, an assumption to be \
-replaced by `python -m benchmarks.pipeline` on such a host
+- input pipeline = {READS:,} images/s for each host of {HOSTED} chips: 335 for each of half its \
+112 cores, measured on two cores of another machine; `python -m benchmarks.pipeline` says it of a host
 
 Peak, memory speed ({MEMORY_GIB} GiB of it) and links are the data sheet's of a v5e; the share \
 of {ATTAINED} and the latency are guesses.

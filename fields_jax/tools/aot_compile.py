@@ -4,16 +4,15 @@ r"""Compiles the training step for TPUs that are not there and says what it woul
     python -m fields_jax.tools.aot_compile --config=configs/stage2.py:full --topology=v5e:4x4
 
 Prints one JSON object: for each program of each phase the memory of a device, FLOPs and bytes of a
-step on it (the compiler's own count), and the bytes that its collectives carry. The step is mapped
-by shard_map over all chips of the topology; --config.batch_size is over all of them.
+step on it (the compiler's own count), what it reads from and writes to main memory (ours, see
+hlo.py), and the bytes that its collectives carry. The step is mapped by shard_map over all chips of
+the topology; --config.batch_size is over all of them.
 `--topology=cpu` compiles for the devices of this host instead.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,17 +28,11 @@ from data_pipelines.spec import batch_spec, training_arrays
 from fields_jax.cli import UserError, progress, run
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import variable_shapes
+from fields_jax.tools import hlo
 from fields_jax.training import loop, parallel, setup
 from fields_jax.training.state import create_state
 from fields_jax.training.step import Phase
 from fields_jax.types import FlameModel
-
-# Bytes of an element, by XLA's names of types.
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
-_COLLECTIVE = re.compile(
-    r"= (?P<shape>[^=]*?) (all-reduce|all-gather|reduce-scatter|all-to-all)(-start)?\("
-)
-_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 
 
 def define_flags() -> None:
@@ -129,17 +122,6 @@ def compile_programs(
     )
 
 
-def collectives(text: str) -> tuple[int, int]:
-    """How many collectives the text of a compiled program has, and the bytes of their results."""
-    text = re.sub(r"/\*.*?\*/", "", text)  # tuples count their members in comments
-    shapes = [match["shape"] for match in _COLLECTIVE.finditer(text)]
-    return len(shapes), sum(
-        _BYTES.get(kind, 4) * math.prod(int(n) for n in sizes.split(",") if n)
-        for shape in shapes
-        for kind, sizes in _ARRAY.findall(shape)
-    )
-
-
 def _measure(program: Callable, arguments: tuple) -> dict[str, float]:
     began = time.monotonic()
     compiled = program.lower(*arguments).compile()
@@ -152,11 +134,13 @@ def _measure(program: Callable, arguments: tuple) -> dict[str, float]:
         program_bytes=memory.generated_code_size_in_bytes,
     )
     total = sum(sizes.values()) - 2 * sizes["shared_bytes"]
-    count, carried = collectives(compiled.as_text())
+    text = compiled.as_text()
+    count, carried = hlo.collectives(text)
     return sizes | dict(
         memory_gib=round(total / 2**30, 3),
         gflops=round(cost.get("flops", 0.0) / 1e9, 2),
         gbytes_accessed=round(cost.get("bytes accessed", 0.0) / 1e9, 3),
+        memory_traffic_gbytes=round(hlo.memory_traffic(text) / 1e9, 3),
         collectives=count,
         collective_mbytes=round(carried / 1e6, 3),
         compile_seconds=round(time.monotonic() - began, 1),

@@ -1,0 +1,97 @@
+"""Reads what a compiled program says of itself: its text in XLA's notation."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+# Bytes of an element, by XLA's names of types.
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
+_COLLECTIVE = re.compile(
+    r"= (?P<shape>[^=]*?) (all-reduce|all-gather|reduce-scatter|all-to-all)(-start)?\("
+)
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(([^)]*)\)(.*)$")
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
+_TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
+# Name or rename memory, or take what another instruction has brought.
+# fmt: off
+_FREE = frozenset([
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota",
+    "copy-done", "slice-done", "all-reduce-done", "all-gather-done", "async-done",
+    "partition-id", "replica-id",
+])
+# fmt: on
+
+
+def collectives(text: str) -> tuple[int, int]:
+    """How many collectives a program has, and the bytes of their results."""
+    shapes = [match["shape"] for match in _COLLECTIVE.finditer(_without_comments(text))]
+    return len(shapes), sum(size for shape in shapes for size, _ in _arrays(shape))
+
+
+def memory_traffic(text: str) -> int:
+    """Bytes that a program's instructions read from and write to a device's main memory.
+
+    An instruction reads its operands and writes its results, once each; what stays on the chip
+    (memory space 1 of a TPU's layouts) and what goes on within a fusion costs nothing. Loops count
+    as often as the compiler knows they run, else once; of a conditional the costliest branch.
+
+    `cost_analysis()["bytes accessed"]` counts on-chip memory too, several times as much on a TPU.
+    """
+    computations, entry = _computations(_without_comments(text))
+
+    def cost(name: str) -> int:
+        places = {label: shape for label, shape, *_ in computations[name]}
+        total = 0
+        for _, shape, kind, operands, attributes in computations[name]:
+            called = re.findall(r"%?([\w.\-]+)", _branches(kind, attributes))
+            if called:
+                trips = _TRIPS.search(attributes) if kind == "while" else None
+                total += max(map(cost, called)) * (int(trips[1]) if trips else 1)
+            elif kind.endswith("-start") and kind[:4] in ("copy", "slic"):
+                source, target = list(_arrays(shape))[:2]
+                total += target[0] * (source[1] + target[1])
+            elif kind not in _FREE:
+                read = [places.get(o.strip().split(" ")[-1].lstrip("%"), "") for o in operands]
+                total += sum(size * off for part in (shape, *read) for size, off in _arrays(part))
+        return total
+
+    return cost(entry)
+
+
+def _computations(text: str) -> tuple[dict[str, list[tuple]], str]:
+    """{name: [(instruction, shape, kind, operands, attributes)]} and the entry's name."""
+    found: dict[str, list[tuple]] = {}
+    entry = current = ""
+    for line in text.splitlines():
+        if (match := _COMPUTATION.match(line)) and not line.startswith(" "):
+            current = match[2]
+            found[current] = []
+            entry = current if match[1] else entry
+        elif current and (match := _INSTRUCTION.match(line)):
+            name, shape, kind, operands, attributes = match.groups()
+            found[current].append((name, shape, kind, operands.split(","), attributes))
+    return found, entry
+
+
+def _branches(kind: str, attributes: str) -> str:
+    """The computations that an instruction runs instead of doing something itself."""
+    if kind == "while":
+        return re.search(r"body=(%?[\w.\-]+)", attributes)[1]
+    if kind == "conditional":
+        either = r"(?:branch_computations=\{([^}]*)\}|(?:true|false)_computation=(%?[\w.\-]+))"
+        return ",".join(a or b for a, b in re.findall(either, attributes))
+    return ""
+
+
+def _arrays(shape: str) -> Iterator[tuple[int, bool]]:
+    """(bytes, whether in main memory) of each array of a type."""
+    for kind, sizes, layout in _ARRAY.findall(shape):
+        count = math.prod(int(n) for n in sizes.split(",") if n)
+        yield _BYTES.get(kind, 4) * count, "S(" not in layout
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r"/\*.*?\*/", "", text)  # tuples count their members in comments
