@@ -139,7 +139,7 @@ _MODEL = f"""
 {1e6 * LATENCY:.0f} us x (1 + hops/10), hops = 2 (sqrt(n) - 1), nothing hidden behind compute
 - efficiency = compute / (compute + collectives); images/s = n x images per chip / their sum
 - input pipeline = {READS:,} images/s for each host of {HOSTED} chips: 335 for each of half its \
-112 cores, measured on two cores of another machine; `python -m benchmarks.pipeline` says it of a host
+112 cores, measured on two of another machine; `python -m benchmarks.pipeline` says it of a host
 
 Peak, memory speed ({MEMORY_GIB} GiB of it) and links are the data sheet's of a v5e; the share \
 of {ATTAINED} and the latency are guesses.
