@@ -38,10 +38,12 @@ ALLOWED = {
     "fields_jax.training.metrics": ("types",),
     "fields_jax.training.writers": ("types",),
     "fields_jax.training.integrity": (),
+    "fields_jax.training.packing": (),
     "fields_jax.training.lock": ("cli",),
     "fields_jax.training.stop": ("cli",),
     "fields_jax.training.checkpoint": (
-        *("types", "cli", "models", "training.integrity", "training.state"),
+        *("types", "cli", "models", "training.integrity", "training.packing"),
+        "training.state",
     ),
     "fields_jax.training.recipe": ("types", "render", "models", "losses"),
     "fields_jax.training.accumulate": ("losses",),
