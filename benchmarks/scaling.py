@@ -80,14 +80,15 @@ def page(reports: list[dict[str, Any]]) -> str:
 
 def _figures(reports: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| compiled for | networks in | images per device | program | GFLOP | GB accessed | "
-        "GB to and from memory | memory, GiB | collectives | their MB |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| compiled for | devices | networks in | images per device | program | GFLOP | "
+        "GB accessed | GB to and from memory | memory, GiB | collectives | their MB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for report in reports:
         for name, p in report["programs"].items():
             lines.append(
-                f"| {report['kind']} | {report['dtype']} | {report['batch_per_device']} | {name} "
+                f"| {report['kind']} | {report['devices']} | {report['dtype']} "
+                f"| {report['batch_per_device']} | {name} "
                 f"| {p['gflops']:,.0f} | {p['gbytes_accessed']:,.1f} "
                 f"| {p['memory_traffic_gbytes']:,.1f} | {p['memory_gib']:.2f} | {p['collectives']} "
                 f"| {p['collective_mbytes']:.1f} |"
@@ -101,7 +102,7 @@ def _estimates(reports: list[dict[str, Any]]) -> list[str]:
         "images/s | pipeline, images/s | limited by |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for report in reports:
+    for report in [r for r in reports if "TPU" in r["kind"]]:
         for chips in CHIPS:
             e = estimate(report, chips)
             limit = "input pipeline" if e["read"] < e["images"] else "chips"
@@ -116,16 +117,16 @@ def _estimates(reports: list[dict[str, Any]]) -> list[str]:
 _HEAD = """# What 8, 64 and 256 chips would give
 
 **A model, not a measurement.** No TPU was at hand. The first table is what XLA's compiler says of
-the full-size step of stage 2, phase B (224 px), compiled for four devices of the kind named; the
-second follows from it by the formulas between them, for TPU v5e. `python -m benchmarks.scaling`
-writes this page from docs/scaling.json, the output of
+the full-size step of stage 2, phase B (224 px), for devices of the kind named; the second follows
+from its rows of TPUs by the formulas between them, for TPU v5e. `python -m benchmarks.scaling`
+writes this page from docs/scaling.json, the joined outputs of
 
     python -m benchmarks.step --notime --topology=v5e:2x2 --json=docs/scaling.json
 
-which takes long to compile; without libtpu, `--topology=cpu` with four fake devices gives figures
-of the same programs for CPUs. FLOPs and the gradients' bytes carry over from there; bytes do not,
-since CPUs fuse other operations and keep nothing on a chip, and the number of collectives is an
-upper bound, since the TPU's compiler merges some. An iteration is the reconstruction and one of
+which takes up to a quarter of an hour for each program, and of `--topology=cpu`, which takes a minute
+(with XLA_FLAGS=--xla_backend_optimization_level=0). FLOPs and the gradients' bytes are the same for
+both; bytes are not, since CPUs fuse other operations and keep nothing on a chip, and the number of
+collectives differs, since each compiler merges some. An iteration is the reconstruction and one of
 the two turns of the cycle; figures are per device. "GB accessed" is the compiler's count, which
 takes in what stays on the chip; "GB to and from memory" is read off the compiled program
 (fields_jax/tools/hlo.py): operands and results of every fusion that do not stay there. Both count

@@ -66,11 +66,14 @@ def test_the_scaling_page_holds_every_figure_and_estimate():
     program |= dict(collective_mbytes=7.8, collectives=9)
     names = ("reconstruction", "synthesizer", "encoders")
     programs = {f"B/{name}": program | {"memory_gib": 2.5} for name in names}
-    report = dict(kind="TPU v5e", dtype="bfloat16", batch_per_device=16, programs=programs)
+    report = dict(
+        kind="TPU v5e", devices=4, dtype="bfloat16", batch_per_device=16, programs=programs
+    )
     page = scaling.page([report])
     for name in names:
         assert (
-            f"| TPU v5e | bfloat16 | 16 | B/{name} | 1,234 | 5.6 | 3.4 | 2.50 | 9 | 7.8 |" in page
+            f"| TPU v5e | 4 | bfloat16 | 16 | B/{name} | 1,234 | 5.6 | 3.4 | 2.50 | 9 | 7.8 |"
+            in page
         )
     for chips in scaling.CHIPS:
         assert f"| bfloat16 | 16 | {chips} | " in page
