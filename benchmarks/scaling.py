@@ -124,11 +124,12 @@ writes this page from docs/scaling.json, the joined outputs of
     python -m benchmarks.step --notime --topology=v5e:2x2 --json=docs/scaling.json
 
 which takes up to a quarter of an hour for each program, and of `--topology=cpu`, which takes one or
-two minutes (with XLA_FLAGS=--xla_backend_optimization_level=0). FLOPs and the gradients' bytes are the same for
-both; bytes are not, since CPUs fuse other operations and keep nothing on a chip, and the number of
-collectives differs, since each compiler merges some. An iteration is the reconstruction and one of
-the two turns of the cycle; figures are per device. "GB accessed" is the compiler's count, which
-takes in what stays on the chip; "GB to and from memory" is read off the compiled program
+two minutes (with XLA_FLAGS=--xla_backend_optimization_level=0). FLOPs and the gradients' bytes are
+the same for both; bytes are not, since CPUs fuse other operations and keep nothing on a chip, and
+the number of collectives differs, since each compiler merges some. An iteration is the
+reconstruction and one of the two turns of the cycle; figures are per device. "GB accessed" is the
+compiler's count, which takes in what stays on the chip; "GB to and from memory" is read off the
+compiled program
 (fields_jax/tools/hlo.py): operands and results of every fusion that do not stay there. Both count
 the rasteriser's loops once.
 """
