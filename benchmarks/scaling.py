@@ -129,9 +129,8 @@ the same for both; bytes are not, since CPUs fuse other operations and keep noth
 the number of collectives differs, since each compiler merges some. An iteration is the
 reconstruction and one of the two turns of the cycle; figures are per device. "GB accessed" is the
 compiler's count, which takes in what stays on the chip; "GB to and from memory" is read off the
-compiled program
-(fields_jax/tools/hlo.py): operands and results of every fusion that do not stay there. Both count
-the rasteriser's loops once.
+compiled program (fields_jax/tools/hlo.py): operands and results of every fusion that do not stay
+there. Both count the rasteriser's loops once.
 """
 
 _MODEL = f"""

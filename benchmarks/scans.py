@@ -136,6 +136,14 @@ def visible_faces(head: FlameModel) -> np.ndarray:
     return faces[~np.isin(faces, np.concatenate([[-1], *hidden])).any(axis=1)]
 
 
+def frontal_area(vertices: Float[np.ndarray, "V 3"], faces: np.ndarray) -> Float[np.ndarray, " F"]:
+    """Twice the area of each triangle; 0 for those that a scanner in front does not see."""
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(normals, axis=1)
+    return np.where(normals[:, 2] > _FRONT * area, area, 0)
+
+
 def scan_points(
     vertices: Float[np.ndarray, "V 3"],
     faces: np.ndarray,
@@ -143,10 +151,7 @@ def scan_points(
     faults: Faults,
 ) -> Float[np.ndarray, "P 3"]:
     """Points on the surface that faces +z, uniform by area, with the faults."""
-    corners = vertices[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    area = np.linalg.norm(normals, axis=1)
-    area = np.where(normals[:, 2] > _FRONT * area, area, 0)
+    corners, area = vertices[faces], frontal_area(vertices, faces)
     chosen = rng.choice(len(faces), faults.points, p=area / area.sum())
     points = np.einsum("pk,pkd->pd", rng.dirichlet(np.ones(3), faults.points), corners[chosen])
     for centre in points[rng.choice(len(points), faults.holes)]:

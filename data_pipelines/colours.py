@@ -19,6 +19,8 @@ _GRAY = (0.2989, 0.5870, 0.1140)
 Augmentation = Mapping[str, float | tuple[float, float]]
 Draws = dict[str, tf.Tensor]
 
+compiled = tf.function(jit_compile=True, autograph=False)
+
 
 def augment(image: tf.Tensor, draws: Draws, key: tf.Tensor, settings: Augmentation) -> tf.Tensor:
     """One picture in other colours.
@@ -85,8 +87,7 @@ def _second_part(
     return to_uint8(_sometimes("noise", noise, image, draws, settings))
 
 
-_compiler = tf.function(jit_compile=True, autograph=False)
-_before_clahe, _after_clahe = _compiler(_first_part), _compiler(_second_part)
+_before_clahe, _after_clahe = compiled(_first_part), compiled(_second_part)
 
 
 def _sometimes(

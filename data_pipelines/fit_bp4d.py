@@ -33,6 +33,7 @@ from fields_jax.cli import UserError, progress, run
 from fields_jax.fitting.scan import ScanFitter
 from fields_jax.fitting.scan_types import Scan, SequenceFit
 from fields_jax.flame.io import resolve_head
+from fields_jax.flame.landmarks import embed
 from fields_jax.render.draw import save_png
 from fields_jax.types import FlameModel
 
@@ -108,9 +109,9 @@ class Run:
     def fit(self, wanted: list[layout.Sequence]) -> dict:
         """Fits what is not there yet; returns the summary."""
         open_ = [s for s in wanted if not self._is_finished(s)]
-        sizes = {sequence.name: len(scans.meshes(sequence)) for sequence in open_}
+        count = sum(len(scans.meshes(sequence)) for sequence in open_)
         started = time.perf_counter()
-        for _ in progress(self._scans(open_), sum(sizes.values()), "scans"):
+        for _ in progress(self._scans(open_), count, "scans"):
             pass
         seconds = time.perf_counter() - started
         reasons = fit_files.write_failures(self.out, self._failed)
@@ -213,9 +214,7 @@ class Run:
 
 def _mean_51(head: FlameModel) -> np.ndarray:
     """The 51 inner landmarks of the mean head, metres."""
-    marks = head.static_51
-    corners = np.asarray(head.template)[np.asarray(head.faces)[np.asarray(marks.face_index)]]
-    return np.einsum("nk,nkd->nd", np.asarray(marks.barycentric), corners)
+    return np.asarray(embed(head.template[None], head.faces, head.static_51)[0])
 
 
 if __name__ == "__main__":

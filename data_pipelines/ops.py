@@ -31,10 +31,7 @@ _DEGREE = math.pi / 180
 _BLOCK = 64  # pixels; windows of stored pictures are multiples of it, so that XLA sees few shapes
 _MARGIN = 2  # pixels about a window: neighbours in sampling, and where JPEG's colours are blended
 
-_compiled = tf.function(jit_compile=True, autograph=False)
-
 Example = dict[str, tf.Tensor]
-Colour = tuple[tf.Tensor, tf.Tensor, colours.Augmentation]
 
 
 def training_example(
@@ -60,9 +57,15 @@ def training_example(
     matrix, window = _training_window(
         uniform, record["face_box"], shape, image_size, tuple(crop_scale), settings
     )
-    example = warp_example(record, matrix, window, image_size, (uniform, key, settings))
+    example = warp_example(record, matrix, window, image_size)
+    draws = _draws(uniform)
+    if settings["p_clahe"] > 0:
+        image = colours.augment_with_clahe(example["image"], draws, key, settings)
+    else:
+        image = _painted(example["image"], uniform, key, settings)
+    example["image"] = image
     if settings["p_flip"] > 0:
-        flipped = _draws(uniform)["if_flip"] < settings["p_flip"]
+        flipped = draws["if_flip"] < settings["p_flip"]
         example = tf.cond(flipped, lambda: mirror_example(example), lambda: example)
     return example
 
@@ -81,9 +84,7 @@ def crop_matrix(box: tf.Tensor, scale: tf.Tensor, size: int) -> tf.Tensor:
     return _similarity(zoom, tf.zeros([]), size / 2 - zoom * centre)
 
 
-def warp_example(
-    record: Example, matrix: tf.Tensor, window: tf.Tensor, size: int, colour: Colour | None = None
-) -> Example:
+def warp_example(record: Example, matrix: tf.Tensor, window: tf.Tensor, size: int) -> Example:
     """Moves image, mask and landmarks by one similarity and drops what only records hold.
 
     Pixels from beyond the stored image are black and outside the face hull; landmarks come out in
@@ -94,7 +95,6 @@ def warp_example(
       matrix: [3, 3] from stored pixels to crop pixels.
       window: [4] y, x, height, width of what the crop needs of the stored picture.
       size: of the crop.
-      colour: how to augment the image: draws in [0, 1), key and settings; None: not at all.
     """
     image = tf.image.decode_and_crop_jpeg(record["image"], window, channels=3)
     mask = tf.slice(record["face_mask"], [window[0], window[1], 0], [window[2], window[3], 1])
@@ -103,12 +103,7 @@ def warp_example(
     marks = {name: record[name] for name in spec.LANDMARK_SETS}
     flags = {name: record[f"has_{name}"] for name in spec.LANDMARK_SETS}
     place = (matrix, tf.cast(window[:2], tf.float32), shrink, limits)
-    stored = (*_padded(image, mask), marks, flags, place, size)
-    warped = _warped(*stored)
-    if colour is not None:
-        with_clahe = colour[-1]["p_clahe"] > 0
-        paint = _painted_with_clahe if with_clahe else _painted
-        warped["image"] = paint(warped["image"], *colour)
+    warped = _sampled(*_padded(image, mask), marks, flags, place, size)
     return {**{key: record[key] for key in spec.EXAMPLE_SPEC if key in record}, **warped}
 
 
@@ -155,7 +150,7 @@ def _similarity(zoom: tf.Tensor, angle: tf.Tensor, translation: tf.Tensor) -> tf
     return tf.stack([tf.stack(row) for row in rows])
 
 
-@_compiled
+@colours.compiled
 def _training_window(
     uniform: tf.Tensor,
     box: tf.Tensor,
@@ -170,7 +165,7 @@ def _training_window(
     return matrix, _window(matrix, shape, size)
 
 
-@_compiled
+@colours.compiled
 def _evaluation_window(
     box: tf.Tensor, shape: tf.Tensor, size: int, crop_scale: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -231,6 +226,7 @@ def _padded(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     )
 
 
+@colours.compiled
 def _sampled(
     image: tf.Tensor,
     mask: tf.Tensor,
@@ -240,6 +236,8 @@ def _sampled(
     size: int,
 ) -> Example:
     """Image and mask sampled bilinearly at the centres of a crop's pixels, and moved landmarks.
+
+    Compiled, for tensorflow's own op takes three times as long.
 
     Args:
       image: [H, W, 3] uint8, a window of the stored picture.
@@ -259,10 +257,10 @@ def _sampled(
     def neighbours(axis: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The two nearest pixels along y or x and their weights, each [size, size]."""
         x, y, shift = tf.unstack(inverse[1 - axis])
-        place = x * centres[None, :] + y * centres[:, None] + shift - corner[axis]
-        place = place * shrink[axis] - 0.5
-        first, found = tf.floor(place), []
-        for index, weight in ((first, first + 1 - place), (first + 1, place - first)):
+        at = x * centres[None, :] + y * centres[:, None] + shift - corner[axis]
+        at = at * shrink[axis] - 0.5
+        first, found = tf.floor(at), []
+        for index, weight in ((first, first + 1 - at), (first + 1, at - first)):
             index = tf.cast(index, tf.int32)
             kept = tf.clip_by_value(index, 0, limits[axis] - 1)
             found.append((kept, tf.where(index == kept, weight, 0.0)))
@@ -285,19 +283,9 @@ def _sampled(
     }
 
 
-# Compiled, for tensorflow's own op takes three times as long.
-_warped = _compiled(_sampled)
-
-
-@_compiled
+@colours.compiled
 def _painted(
     image: tf.Tensor, uniform: tf.Tensor, key: tf.Tensor, settings: colours.Augmentation
 ) -> tf.Tensor:
     """A program of its own: joined with the sampling, both take a fifth longer."""
     return colours.augment(image, _draws(uniform), key, settings)
-
-
-def _painted_with_clahe(
-    image: tf.Tensor, uniform: tf.Tensor, key: tf.Tensor, settings: colours.Augmentation
-) -> tf.Tensor:
-    return colours.augment_with_clahe(image, _draws(uniform), key, settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.scans import Faults, Known, movement, scanned, visible_faces
+from benchmarks.scans import Faults, Known, frontal_area, movement, scanned, visible_faces
 from data_pipelines.bp4d.points_83 import _along, _arcs
 
 _MM = 1e3
@@ -27,10 +27,7 @@ def write_sequence(folder: Path, head, subject: str, task: str, known: Known) ->
         path = folder / "2D+3D" / subject / task / f"{frame:04d}.obj"
         path.parent.mkdir(parents=True, exist_ok=True)
         noisy = _MM * vertices + 0.2 * rng.normal(size=vertices.shape)
-        corners = noisy[faces]
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        seen = normals[:, 2] > 0.1 * np.linalg.norm(normals, axis=1)
-        write_mesh(path, noisy, faces[seen])
+        write_mesh(path, noisy, faces[frontal_area(noisy, faces) > 0])
         write_points(path.with_suffix(".bndplus"), _MM * points_83(marks[:51]))
         Image.new("RGB", (120, 100), (frame, 99, 99)).save(path.with_suffix(".jpg"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,25 @@ def read_coded_frames(file: epath.Path) -> set[int]:
         raise ValueError(f"{file}: not a table of action units ({error})") from error
 
 
+def fitted_head(arrays: Mapping[str, np.ndarray]) -> tuple[str, str]:
+    """Name and SHA-256 of the head that the arrays of a fit's file belong to."""
+    fitted = json.loads(str(arrays["meta"]))["head"]
+    return str(fitted.get("name", "unnamed")), str(fitted["sha256"])
+
+
+def refuse_other_head(file: epath.Path, fitted: tuple[str, str], head: str, remedy: str) -> None:
+    """Compares the `fitted_head` of a file with the SHA-256 of the head in use.
+
+    Raises:
+      OtherHead: they differ.
+    """
+    name, sha256 = fitted
+    if sha256 != head:
+        raise OtherHead(
+            f"{file}: fitted with the head {name} {sha256[:12]}, not with {head[:12]}; {remedy}"
+        )
+
+
 def read_fit(file: epath.Path, head: str) -> dict[int, dict[str, np.ndarray]]:
     """FLAME coefficients of the frames of a sequence that passed the fit's checks.
 
@@ -94,15 +114,11 @@ def read_fit(file: epath.Path, head: str) -> dict[int, dict[str, np.ndarray]]:
     try:
         with file.open("rb") as stored, np.load(stored, allow_pickle=False) as arrays:
             fit = {key: np.asarray(arrays[key], np.float64) for key in _FIT}
-            fitted = json.loads(str(arrays["meta"]))["head"]
-            name, sha256 = str(fitted.get("name", "unnamed")), str(fitted["sha256"])
+            fitted = fitted_head(arrays)
     except Exception as error:  # numpy raises whatever a damaged archive makes it trip over
         raise ValueError(f"{file}: not a readable fit ({type(error).__name__}: {error})") from error
-    if sha256 != head:
-        raise OtherHead(
-            f"{file}: fitted with the head {name} {sha256[:12]}, not with {head[:12]}; name the "
-            "head of the fits by --head=HEAD.npz or fit the scans again"
-        )
+    remedy = "name the head of the fits by --head=HEAD.npz or fit the scans again"
+    refuse_other_head(file, fitted, head, remedy)
     count = fit["frame"].size
     for key, shape in _FIT.items():
         wanted = tuple(count if size == "T" else size for size in shape)

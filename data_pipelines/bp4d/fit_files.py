@@ -11,7 +11,8 @@ from etils import epath
 from jaxtyping import Float
 
 from data_pipelines import spec
-from data_pipelines.bp4d.annotations import OtherHead, read_fit
+from data_pipelines.bp4d.annotations import OtherHead, fitted_head, read_fit, refuse_other_head
+from fields_jax.files import write_whole
 from fields_jax.fitting.scan_types import SequenceFit
 from fields_jax.types import FlameModel
 
@@ -95,14 +96,11 @@ def read_identity(file: epath.Path, head: FlameModel) -> Float[np.ndarray, " S"]
     try:
         with file.open("rb") as stored, np.load(stored, allow_pickle=False) as arrays:
             shape = np.asarray(arrays["shape"], np.float32)
-            named = json.loads(str(arrays["meta"]))["head"]
+            fitted = fitted_head(arrays)
     except Exception:  # numpy raises whatever a damaged archive makes it trip over
         return None
-    if named["sha256"] != head.sha256:
-        raise OtherHead(
-            f"{file}: fitted with the head {named['name']} {named['sha256'][:12]}, not with "
-            f"{head.sha256[:12]}; name that head by --head=HEAD.npz or another --out"
-        )
+    remedy = "name that head by --head=HEAD.npz or another --out"
+    refuse_other_head(file, fitted, head.sha256, remedy)
     return shape if shape.ndim == 1 and np.isfinite(shape).all() else None
 
 
@@ -123,7 +121,7 @@ def write_failures(folder: epath.Path, sequences: dict[str, str]) -> dict[str, i
         for frame, reason in _reasons(file):
             writer.writerow((file.stem, frame, reason))
             counts[_kind(reason)] = counts.get(_kind(reason), 0) + 1
-    _replace(folder / FAILURES, text.getvalue().encode())
+    write_whole(folder / FAILURES, text.getvalue().encode())
     return counts
 
 
@@ -156,12 +154,4 @@ def _filled(shape: Float[np.ndarray, " S"]) -> Float[np.ndarray, "300"]:
 def _write(file: epath.Path, arrays: dict) -> None:
     stored = io.BytesIO()
     np.savez(stored, **arrays)
-    _replace(file, stored.getvalue())
-
-
-def _replace(file: epath.Path, content: bytes) -> None:
-    """Writes beside the file first, so that a half-written one never has its name."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.part")
-    beside.write_bytes(content)
-    beside.replace(file)
+    write_whole(file, stored.getvalue())

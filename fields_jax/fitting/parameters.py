@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -49,6 +51,27 @@ def unpack(layout: Layout, x: Float[Array, "*B P"]) -> FlameCoefficients:
         pose=x[..., POSE],
         camera=jnp.concatenate([scale, x[..., 4:6] / scale], axis=-1),
     )
+
+
+def with_jacobian(
+    points_of: Callable[[Float[Array, " P"]], Float[Array, "N D"]],
+    x: Float[Array, " P"],
+    basis: Float[Array, "N D K"],
+) -> tuple[Float[Array, "N D"], Float[Array, "N D P"]]:
+    """Points and their derivative, by `MOTION` in forward mode beside a known one.
+
+    Args:
+      points_of: the points of the unknowns.
+      x: the unknowns.
+      basis: the derivative by the coefficients, in closed form.
+    """
+
+    def by_motion(motion):
+        points = points_of(x.at[MOTION].set(motion))
+        return points, points
+
+    motion, points = jax.jacfwd(by_motion, has_aux=True)(x[MOTION])
+    return points, jnp.concatenate([motion, basis], axis=-1)
 
 
 def prior(layout: Layout, dtype: jnp.dtype) -> Prior:

@@ -13,7 +13,15 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from fields_jax.fitting.parameters import CAMERA, COEFFICIENTS, EYELID, JAW, MOTION, POSE, Layout
+from fields_jax.fitting.parameters import (
+    CAMERA,
+    COEFFICIENTS,
+    EYELID,
+    JAW,
+    POSE,
+    Layout,
+    with_jacobian,
+)
 from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points, turn
 from fields_jax.flame.lbs import rodrigues
 from fields_jax.types import FlameModel, LandmarkEmbedding
@@ -106,12 +114,5 @@ def posed_with_jacobian(
     rig: Rig, x: Float[Array, " P"]
 ) -> tuple[Float[Array, "N 3"], Float[Array, "N 3 P"]]:
     """The same and its derivative, for the many coefficients in closed form."""
-
-    def by_motion(motion):
-        points = posed(rig, x.at[MOTION].set(motion))
-        return points, points
-
-    motion, points = jax.jacfwd(by_motion, has_aux=True)(x[MOTION])
-    basis = pose_basis(rig, x[JAW], jnp.zeros_like(x[POSE]))
-    turned = turn(rodrigues(x[POSE]), basis)
-    return points, jnp.concatenate([motion, turned], axis=-1)
+    basis = turn(rodrigues(x[POSE]), pose_basis(rig, x[JAW], jnp.zeros_like(x[POSE])))
+    return with_jacobian(lambda x: posed(rig, x), x, basis)

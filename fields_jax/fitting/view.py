@@ -14,7 +14,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from fields_jax.fitting import parameters
-from fields_jax.fitting.parameters import COEFFICIENTS, EYELID, JAW, MOTION, POSE, Layout
+from fields_jax.fitting.parameters import COEFFICIENTS, EYELID, JAW, POSE, Layout, with_jacobian
 from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points
 from fields_jax.flame.landmarks import contour_row
 from fields_jax.flame.lbs import rodrigues
@@ -150,15 +150,9 @@ def projected_with_jacobian(
     seen: View, x: Float[Array, " P"]
 ) -> tuple[Float[Array, "376 2"], Float[Array, "376 2 P"]]:
     """The same and its derivative, for the many coefficients in closed form."""
-
-    def by_motion(motion):
-        points = projected(seen, x.at[MOTION].set(motion))
-        return points, points
-
-    motion, points = jax.jacfwd(by_motion, has_aux=True)(x[MOTION])
     flip = jnp.exp(x[3]) * jnp.array([[1], [-1]], x.dtype)
     basis = flip * pose_basis(seen.rig, x[JAW], x[POSE])[:, :2]
-    return points, jnp.concatenate([motion, basis], axis=-1)
+    return with_jacobian(lambda x: projected(seen, x), x, basis)
 
 
 def eye_distance(seen: View, x: Float[Array, " P"]) -> Float[Array, ""]:

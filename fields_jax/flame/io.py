@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from fields_jax.files import write_whole
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
@@ -75,11 +76,7 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
     stored["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **stored)
-    file = epath.Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(file.name + ".unfinished")
-    unfinished.write_bytes(buffer.getvalue())
-    unfinished.replace(file)
+    write_whole(path, buffer.getvalue())
 
 
 def read_arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -46,11 +46,10 @@ def memory_traffic(text: str) -> int:
         places = {label: shape for label, shape, *_ in computations[name]}
         total = 0
         for _, shape, kind, operands, attributes in computations[name]:
-            called = re.findall(r"%?([\w.\-]+)", _branches(kind, attributes))
-            if called:
+            if called := _called(kind, attributes):
                 trips = _TRIPS.search(attributes) if kind == "while" else None
                 total += max(map(cost, called)) * (int(trips[1]) if trips else 1)
-            elif kind.endswith("-start") and kind[:4] in ("copy", "slic"):
+            elif kind in ("copy-start", "slice-start"):
                 source, target = list(_arrays(shape))[:2]
                 total += target[0] * (source[1] + target[1])
             elif kind not in _FREE:
@@ -76,14 +75,15 @@ def _computations(text: str) -> tuple[dict[str, list[tuple]], str]:
     return found, entry
 
 
-def _branches(kind: str, attributes: str) -> str:
+def _called(kind: str, attributes: str) -> list[str]:
     """The computations that an instruction runs instead of doing something itself."""
     if kind == "while":
-        return re.search(r"body=(%?[\w.\-]+)", attributes)[1]
+        return re.findall(r"body=%?([\w.\-]+)", attributes)
     if kind == "conditional":
-        either = r"(?:branch_computations=\{([^}]*)\}|(?:true|false)_computation=(%?[\w.\-]+))"
-        return ",".join(a or b for a, b in re.findall(either, attributes))
-    return ""
+        if several := re.search(r"branch_computations=\{([^}]*)\}", attributes):
+            return re.findall(r"[\w.\-]+", several[1])
+        return re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", attributes)
+    return []
 
 
 def _arrays(shape: str) -> Iterator[tuple[int, bool]]:

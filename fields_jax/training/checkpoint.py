@@ -9,10 +9,11 @@ compared on every read.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy
 
 from fields_jax.cli import UserError
+from fields_jax.files import write_whole
 from fields_jax.models.fields import FieldsModel, build_model, variable_shapes
 from fields_jax.training import packing
 from fields_jax.training.integrity import DamagedError, json_checksum, tree_checksum, verify
@@ -151,12 +153,7 @@ def read_meta(workdir: str) -> tuple[dict[str, Any], int]:
     Raises:
       UserError: no checkpoint there, or only damaged ones.
     """
-    empty = UserError(f"{workdir} holds no checkpoint")
-    if not (_absolute(workdir) / "checkpoints").exists():
-        raise empty
-    with open_reader(workdir) as manager:
-        if manager.latest_step() is None:
-            raise empty
+    with _reading(workdir, f"{workdir} holds no checkpoint") as manager:
         step, found, _ = _newest_intact(manager, {})
     return found["meta"], step
 
@@ -173,11 +170,8 @@ def read_frozen(source: str, name: str, kinds: Sequence[str] = ("params",)) -> d
       UserError: no checkpoint there, a damaged one, or one of another network.
     """
     remedy = "see `python -m fields_jax.convert --help`"
-    if not (_absolute(source) / "checkpoints").exists():
-        raise UserError(f"{source} holds no checkpoint; it should hold {name}: {remedy}")
-    with open_reader(source) as manager:
-        if manager.latest_step() is None:
-            raise UserError(f"{source} holds no converted network; {remedy}")
+    absent = f"{source} holds no checkpoint; it should hold {name}: {remedy}"
+    with _reading(source, absent, f"{source} holds no converted network; {remedy}") as manager:
         meta = _newest_intact(manager, {})[1]["meta"]
         found = meta.get("source", {}).get("name", "networks of a training run")
         if found != name:
@@ -221,12 +215,9 @@ def load_inference(workdir: str, *, ema: bool = False) -> Inference:
         raise UserError(f"{workdir} is no workdir: it has no {CONFIG_FILE}; train one first")
     if ema and not config.get("ema", 0):
         raise UserError(f"{workdir} keeps no mean of its parameters; train with --config.ema=0.999")
-    empty = f"{workdir} holds no checkpoint yet; let the training reach one"
-    if not (_absolute(workdir) / "checkpoints").exists():
-        raise UserError(empty)
-    with open_reader(workdir) as manager:
-        if manager.latest_step() is None:
-            raise UserError(empty)
+    with _reading(
+        workdir, f"{workdir} holds no checkpoint yet; let the training reach one"
+    ) as manager:
         model = build_model(config)
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         target = jax.tree.map(
@@ -291,10 +282,7 @@ def claim_workdir(workdir: str, config: ConfigDict) -> None:
                 f"{' ...' if len(changed) > 3 else ''}; use another --workdir"
             )
     if jax.process_index() == 0:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_name(f"{CONFIG_FILE}.new")  # killed in between, the old one is whole
-        fresh.write_text(config.to_json(indent=2))
-        fresh.replace(file)
+        write_whole(file, config.to_json(indent=2).encode())
 
 
 def git_hash() -> str:
@@ -304,6 +292,22 @@ def git_hash() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+@contextlib.contextmanager
+def _reading(workdir: str, absent: str, empty: str = "") -> Iterator[ocp.CheckpointManager]:
+    """`open_reader` of a workdir with a checkpoint.
+
+    Raises:
+      UserError: `absent` where there is no folder of them, `empty` (or else `absent`) where there
+        is none in it.
+    """
+    if not (_absolute(workdir) / "checkpoints").exists():
+        raise UserError(absent)
+    with open_reader(workdir) as manager:
+        if manager.latest_step() is None:
+            raise UserError(empty or absent)
+        yield manager
 
 
 def _trees(state: TrainState, pack: Callable[[PyTree], PyTree]) -> dict[str, PyTree]:

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fields_jax.training.packing import on_host
+
 PyTree = Any
 
 
@@ -29,9 +31,7 @@ def tree_checksum(tree: PyTree) -> str:
     """
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            leaf = leaf.addressable_data(0)
-        array = np.ascontiguousarray(leaf)
+        array = np.ascontiguousarray(on_host(leaf))
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -15,6 +15,13 @@ import numpy as np
 PyTree = Any
 
 
+def on_host(array: jax.Array | np.ndarray) -> np.ndarray:
+    """The values of an array; one of several processes must be replicated, each reads its copy."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        array = array.addressable_data(0)
+    return np.asarray(array)
+
+
 def pack(tree: PyTree) -> dict[str, np.ndarray]:
     """The leaves of a tree, type by type, each flattened and joined in the tree's order.
 
@@ -25,10 +32,8 @@ def pack(tree: PyTree) -> dict[str, np.ndarray]:
       {type's name: [count]}, on the host.
     """
     groups: dict[str, list[np.ndarray]] = {}
-    for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            leaf = leaf.addressable_data(0)
-        groups.setdefault(str(leaf.dtype), []).append(np.asarray(leaf).reshape(-1))
+    for leaf in map(on_host, jax.tree.leaves(tree)):
+        groups.setdefault(str(leaf.dtype), []).append(leaf.reshape(-1))
     return {name: np.concatenate(group) for name, group in groups.items()}
 
 

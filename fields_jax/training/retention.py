@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import EveryNSteps, LatestN
 
 from fields_jax.cli import UserError
+from fields_jax.files import write_whole
 
 BEST_FILE = "best.json"
 MODES = ("min", "max")
@@ -47,9 +48,7 @@ class KeepBest:
             return
         self._record = {"metric": self._metric, "mode": self._mode, "step": step, "value": value}
         if write:
-            fresh = self._file.with_name(f"{BEST_FILE}.new")
-            fresh.write_text(json.dumps(self._record))
-            fresh.replace(self._file)
+            write_whole(self._file, json.dumps(self._record).encode())
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """One answer for each checkpoint, as Orbax asks."""
