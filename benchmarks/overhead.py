@@ -83,7 +83,7 @@ def measure(
                 _settle()
         yield from itertools.repeat(batch)
 
-    loop.train(config, workdir, head, batches, {})
+    loop.train(config, workdir, setup.plan(config, head), batches, {})
     wall, cpu = (
         {name: statistics.median(x[k] for x in pairs) / steps for name, pairs in spent.items()}
         for k in (0, 1)

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from fields_jax.cli import UserError, run
 from fields_jax.flame.io import resolve_head
-from fields_jax.training import loop, setup
+from fields_jax.training import checkpoint, loop, setup
 from fields_jax.training.overview import describe_run
 from fields_jax.training.processes import joined
 
@@ -54,8 +54,10 @@ def _train(chosen: flags.FlagValues) -> int:
     if config.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
     head = resolve_head(config.head)
+    _check_places(config, workdir)
+    plan = setup.plan(config, head)
     if chosen.dry_run:
-        print(describe_run(config, setup.plan(config, head)))
+        print(describe_run(config, plan))
         return 0
     pipeline = _import_pipeline()
     prepare_data(config)
@@ -63,9 +65,17 @@ def _train(chosen: flags.FlagValues) -> int:
         head=dict(name=head.name, version=head.version, sha256=head.sha256),
         data=pipeline.fingerprint(config.data),
     )
-    loop.train(config, workdir, head, functools.partial(_batches, pipeline, config), meta)
+    loop.train(config, workdir, plan, functools.partial(_batches, pipeline, config), meta)
     print(f"done: {workdir}", flush=True)
     return 0
+
+
+def _check_places(config: ConfigDict, workdir: str) -> None:
+    """Says what is wrong with the folders named before anything is made or written."""
+    if checkpoint.read_config(workdir) is not None:
+        checkpoint.check_workdir(workdir, config)
+    elif config.init_from:
+        checkpoint.require_config(config.init_from)
 
 
 def prepare_data(config: ConfigDict) -> None:

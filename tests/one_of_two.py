@@ -28,7 +28,7 @@ import numpy as np
 from absl import logging
 
 from fields_jax import cli
-from fields_jax.training import checkpoint, loop, parallel
+from fields_jax.training import checkpoint, loop, parallel, setup
 from fields_jax.training.processes import joined
 from tests.gradients import compare, gradients, in_float64, mapped
 from tests.heads import random_head
@@ -60,7 +60,7 @@ def train(workdir: str, preempted: bool):
             yield half(batch)
 
     config = small_config(**{"phases.A.steps": STEPS, **LITTLE})
-    return loop.train(config, workdir, random_head(), halves, {})
+    return loop.train(config, workdir, setup.plan(config, random_head()), halves, {})
 
 
 def restored(workdir: str, state):

@@ -17,7 +17,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from fields_jax import cli
-from fields_jax.training import loop
+from fields_jax.training import loop, setup
 from tests.heads import random_head
 from tests.training import tiny_batch, tiny_config
 
@@ -52,7 +52,8 @@ def main(argv: list[str]) -> int:
     changes = dict(option.removeprefix("--").split("=", 1) for option in options)
     config = small_config(**{key: eval(value) for key, value in changes.items()})
     logging.set_verbosity(logging.ERROR)
-    loop.train(config, workdir, random_head(), lambda first: batches(config, first), {})
+    plan = setup.plan(config, random_head())
+    loop.train(config, workdir, plan, lambda first: batches(config, first), {})
     return 0
 
 

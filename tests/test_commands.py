@@ -163,7 +163,7 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
     [
         (["--config=configs/stage2.py", "--config.modle.dtype=x"], "modle"),
         (["--config=configs/stage2.py:large"], "unknown config argument 'large'"),
-        (["--config=configs/stage2.py:full", "--config.data.root=/none"], "data_pipelines.prepare"),
+        (["--config=configs/stage2.py:full"], "data_pipelines.prepare"),
         (["--config=configs/stage2.py", "--config.image_size=50"], "multiple of 32"),
         (["--config=configs/stage2.py", "--workdri=x"], "workdri"),
         (["--config=configs/none.py"], "none.py"),
@@ -172,17 +172,13 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
     ],
 )
 def test_mistakes_end_with_one_line_and_status_2(place, arguments, message):
-    full = (
-        []
-        if any(":full" in a or "data.root" in a for a in arguments)
-        else [f"--config.data.root={place / 'data'}"]
-    )
-    if not any("workdri" in a for a in arguments):
-        full += [f"--workdir={place / 'mistake'}"]
-    result = run(place, "train", *arguments, *full)
+    made = place / "made"
+    places = [f"--config.data.root={made / 'data'}", f"--workdir={made / 'run'}"]
+    result = run(place, "train", *arguments, *places)
     assert result.returncode == 2, (result.stdout[-500:], result.stderr[-1500:])
     assert message in result.stderr and "Traceback" not in result.stderr
     assert sum(line.startswith("error: ") for line in result.stderr.splitlines()) == 1
+    assert not made.exists()  # told before faces are made and the workdir is claimed
 
 
 def test_a_damaged_shard_ends_training_with_one_line_that_names_it(place):

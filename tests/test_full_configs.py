@@ -10,7 +10,7 @@ from configs import stage1, stage2
 from data_pipelines import mixture, prepare
 from fields_jax import train
 from fields_jax.flame.io import load_flame, save_flame
-from fields_jax.training import loop
+from fields_jax.training import loop, setup
 from tests import trees
 from tests.heads import random_head
 
@@ -71,7 +71,7 @@ def test_both_stages_train_on_the_real_layouts(place, last):
             data=mixture.fingerprint(config.data),
         )
         batches = functools.partial(train._batches, mixture, config)
-        state = loop.train(config, str(workdir), head, batches, meta)
+        state = loop.train(config, str(workdir), setup.plan(config, head), batches, meta)
         assert int(state.step) == STEPS * len(config.phases)
         rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
         assert all(np.isfinite(row["loss"]) for row in rows)

@@ -210,9 +210,7 @@ def load_inference(workdir: str, *, ema: bool = False) -> Inference:
     Raises:
       UserError: no such workdir, no checkpoint in it, only damaged ones, or no running mean.
     """
-    config = read_config(workdir)
-    if config is None:
-        raise UserError(f"{workdir} is no workdir: it has no {CONFIG_FILE}; train one first")
+    config = require_config(workdir)
     if ema and not config.get("ema", 0):
         raise UserError(f"{workdir} keeps no mean of its parameters; train with --config.ema=0.999")
     with _reading(
@@ -265,24 +263,44 @@ def read_config(workdir: str) -> ConfigDict | None:
         ) from error
 
 
-def claim_workdir(workdir: str, config: ConfigDict) -> None:
-    """Writes the config into a new workdir, or checks that an old one was started with it.
+def require_config(workdir: str) -> ConfigDict:
+    """The config of a workdir that should be one.
+
+    Raises:
+      UserError: it has none, or the file is not JSON.
+    """
+    config = read_config(workdir)
+    if config is None:
+        raise UserError(f"{workdir} is no workdir: it has no {CONFIG_FILE}; train one first")
+    return config
+
+
+def check_workdir(workdir: str, config: ConfigDict) -> None:
+    """Checks that a workdir is new or was started with this config; writes nothing.
 
     Raises:
       UserError: the workdir belongs to another config, naming the first keys that differ.
     """
-    file = _absolute(workdir) / CONFIG_FILE
     before = read_config(workdir)
-    if before is not None:
-        now = json.loads(config.to_json())
-        changed = sorted(_differences(before.to_dict(), now))
-        if changed:
-            raise UserError(
-                f"workdir {workdir} was started with another config: {'; '.join(changed[:3])}"
-                f"{' ...' if len(changed) > 3 else ''}; use another --workdir"
-            )
+    if before is None:
+        return
+    changed = sorted(_differences(before.to_dict(), json.loads(config.to_json())))
+    if changed:
+        raise UserError(
+            f"workdir {workdir} was started with another config: {'; '.join(changed[:3])}"
+            f"{' ...' if len(changed) > 3 else ''}; use another --workdir"
+        )
+
+
+def claim_workdir(workdir: str, config: ConfigDict) -> None:
+    """Writes the config into a workdir.
+
+    Raises:
+      UserError: as `check_workdir`.
+    """
+    check_workdir(workdir, config)
     if jax.process_index() == 0:
-        write_whole(file, config.to_json(indent=2).encode())
+        write_whole(_absolute(workdir) / CONFIG_FILE, config.to_json(indent=2).encode())
 
 
 def git_hash() -> str:

@@ -28,7 +28,6 @@ from fields_jax.training.state import TrainState, create_state
 from fields_jax.training.step import TURNS, cycle_step, reconstruction_step
 from fields_jax.training.stop import StopSwitch
 from fields_jax.training.writers import Writers
-from fields_jax.types import FlameModel
 
 Batches = Iterator[Mapping[str, np.ndarray]]
 
@@ -36,7 +35,7 @@ Batches = Iterator[Mapping[str, np.ndarray]]
 def train(
     config: ConfigDict,
     workdir: str,
-    head: FlameModel,
+    plan: setup.Plan,
     make_batches: Callable[[int], Batches],
     meta: Mapping[str, Any],
 ) -> TrainState:
@@ -45,7 +44,7 @@ def train(
     Args:
       config: see configs/common.py.
       workdir: where everything is written; local or gs://.
-      head: the FLAME model.
+      plan: what `setup.plan` made of the config and a head.
       make_batches: given the first step, yields that step's batch and all that follow: numpy
         arrays, all of which go to the devices but `id` [B], which names the examples in the log.
       meta: what else goes into every checkpoint (head and data hashes).
@@ -54,20 +53,20 @@ def train(
       The final state.
 
     Raises:
-      UserError: the config does not fit itself, the head, the workdir or the checkpoint, or
-        another training holds the workdir.
+      UserError: the config does not fit the workdir or the checkpoint, or another training holds
+        the workdir.
       KeyboardInterrupt, Preemption: asked to stop; the state is saved.
       DivergedError: too many non-finite steps; earlier checkpoints are untouched.
     """
-    plan = setup.plan(config, head)
     policies, best = retention.make_policies(config, workdir)
     first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_run(workdir) if first else contextlib.nullcontext())
-        checkpoint.claim_workdir(workdir, config)
+        checkpoint.check_workdir(workdir, config)
         manager = stack.enter_context(checkpoint.open_manager(workdir, policies=policies))
         stop = stack.enter_context(StopSwitch())
         state, trained, notes = _start(config, plan, manager)
+        checkpoint.claim_workdir(workdir, config)  # now that there is something to begin with
         writers = Writers(workdir, active=first, step=int(state.step))
         for note in (*plan.notes, *notes):
             writers.text(int(state.step), note)
