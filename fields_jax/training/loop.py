@@ -1,7 +1,8 @@
 """The training loop: phases in order, a checkpoint now and then, metrics one step late.
 
 Order within an iteration, never to be changed: fetch the batch, dispatch the step, read the
-metrics of the step before, write, save. A stop request (Ctrl-C, SIGTERM, a preemption notice) is
+metrics of the step before, write, save. So a step and its batch, on its way to the devices, are in
+their queue while the step before runs. A stop request (Ctrl-C, SIGTERM, a preemption notice) is
 looked at after each step; the state is saved and the run ends.
 """
 
