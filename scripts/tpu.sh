@@ -10,14 +10,14 @@
 #   scripts/tpu.sh log        what worker 0 prints
 #   scripts/tpu.sh delete
 #
-# A preempted slice (exit status 42, or a slice that is gone) needs: delete, create, copy, train.
-# ARGUMENTS are handed to fields_jax.train.
+# A preempted slice ("status 42" in the log, or a slice that is gone) needs: delete, create, copy,
+# train. HEAD names the head, e.g. $BUCKET/FLAME.npz; ARGUMENTS are handed to fields_jax.train.
 set -euo pipefail
 
 : "${PROJECT:?}" "${ZONE:?}" "${NAME:?}" "${TYPE:?}" "${BUCKET:?}"
 RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
 CONFIG=${CONFIG:-configs/stage2.py:full}
-ARGUMENTS=${ARGUMENTS:-}
+ARGUMENTS="${HEAD:+--head=$HEAD} ${ARGUMENTS:-}"
 PLACE=(--project="$PROJECT" --zone="$ZONE")
 
 everywhere() {
@@ -43,13 +43,16 @@ case "${1:-}" in
     gcloud compute tpus tpu-vm scp "$archive" "$NAME:fields_jax.tar.gz" "${PLACE[@]}" --worker=all
     rm "$archive"
     everywhere "mkdir -p fields_jax && tar xzf fields_jax.tar.gz -C fields_jax && cd fields_jax &&
-      (test -d .venv || python3 -m venv .venv) && .venv/bin/pip install -q -e '.[data,tpu]'"
+      python3 -m pip install -q --user uv &&
+      (test -x .venv/bin/python || python3 -m uv venv -q --python 3.11 .venv) &&
+      python3 -m uv pip install -q --python .venv/bin/python -c constraints.txt -e '.[data,tpu]'"
     ;;
   train)
-    # Left to itself by nohup: a broken connection does not end it.
-    everywhere "cd fields_jax && nohup .venv/bin/python -m fields_jax.train --config=$CONFIG \
-      --distributed=auto --config.data.root=$BUCKET/tfds --workdir=$BUCKET/$NAME $ARGUMENTS \
-      > train.log 2>&1 < /dev/null & sleep 1"
+    # Left to itself: a broken connection does not end it, and nothing of it holds the connection.
+    everywhere "cd fields_jax || exit 1
+      (trap '' HUP; .venv/bin/python -m fields_jax.train --config=$CONFIG --distributed=auto \
+        --config.data.root=$BUCKET/tfds --workdir=$BUCKET/$NAME $ARGUMENTS
+        echo \"status \$?\") >> train.log 2>&1 < /dev/null &"
     ;;
   log)
     gcloud compute tpus tpu-vm ssh "$NAME" "${PLACE[@]}" --worker=0 \
@@ -60,7 +63,7 @@ case "${1:-}" in
     gcloud compute tpus queued-resources delete "$NAME" "${PLACE[@]}" --quiet --force || true
     ;;
   *)
-    sed -n '2,15p' "$0" | cut -c3-
+    sed -n '2,14p' "$0" | cut -c3-
     exit 2
     ;;
 esac
