@@ -11,18 +11,19 @@ metres, logits, valence, arousal}. It needs jax alone:
     faces = exported.call(images)
 
 and it holds the head: of a licensed one, hand it on as its licence allows. OUT is a workdir too,
-with the networks as a checkpoint, for `fields_jax.evaluate` and `--config.init_from`. Both are read
-again in a fresh process and compared with the model before the command says done.
+with the networks as a checkpoint, for `fields_jax.evaluate` and `--config.init_from`. Before OUT
+appears, a fresh process reads both on the CPU: the networks must have the checksums they had here,
+and the program must give what they give. `cpu` is always among the platforms for that; what the
+program holds for the others is not run.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -42,6 +43,7 @@ from fields_jax.types import FlameModel
 PROGRAM = "model.stablehlo"
 REPORT = "export.json"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+CHECKED_ON = "cpu"  # every host has one, and this process may hold the accelerator
 # Largest difference from the model, as a share of the largest value: two programs compiled apart.
 TOLERANCE = 1e-4
 _BATCHES = (1, 3)
@@ -53,7 +55,11 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "", "folder to make")
     flags.DEFINE_string("head", "", "head .npz (default: the one the model was trained with)")
     flags.DEFINE_bool("ema", False, "take the mean of the parameters (config.ema)")
-    flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], "what the program shall run on")
+    flags.DEFINE_list(
+        "platforms",
+        ["cpu", "cuda", "tpu"],
+        "what the program shall run on; cpu is always added, the only one it is checked on",
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -65,51 +71,69 @@ def main(argv: list[str]) -> None:
         if not chosen[name].value:
             raise UserError(f"--{name} is missing; see --help")
     unknown = sorted(set(chosen.platforms) - set(PLATFORMS))
-    if unknown or not chosen.platforms:
+    if unknown:
         raise UserError(f"unknown platforms {unknown}; known: {', '.join(PLATFORMS)}")
     report = export_workdir(
         chosen.workdir, chosen.out, head=chosen.head, ema=chosen.ema, platforms=chosen.platforms
     )
     for name, error in report["largest_difference"].items():
         print(f"{name:>24}  {error:.1e}")
-    print(f"done: {chosen.out}, the same as {chosen.workdir} at step {report['step']}")
+    same = f"on the CPU the same as {chosen.workdir} at step {report['step']}"
+    print(f"done: {chosen.out}, {same}")
 
 
 def export_workdir(
     workdir: str, out: str, *, head: str = "", ema: bool = False, platforms: list[str]
 ) -> dict[str, Any]:
-    """Writes OUT and checks it in a fresh process.
+    """Writes a folder beside OUT, checks it in a fresh process and gives it its name.
+
+    Args:
+      workdir: of a training run or a converted checkpoint.
+      out: a folder that is not there or empty; it appears when all is well, local or gs://.
+      head: path of a head; empty: that of the run's config.
+      ema: take the mean of the parameters (config.ema).
+      platforms: of `PLATFORMS`; `CHECKED_ON` is added.
 
     Returns:
       What OUT/export.json holds.
 
     Raises:
-      UserError: OUT is not empty, the workdir or the head do not fit, or what was written does not
-        give what the model gives.
+      UserError: OUT is taken, the workdir or the head do not fit, or what was written does not give
+        what the model gives.
     """
     target = epath.Path(out)
-    if target.exists() and any(target.iterdir()):
-        raise UserError(f"{out} is not empty; name another folder with --out")
+    _make_way(target)
+    beside = target.with_name(f".{target.name}.new")
     inference = load_inference(workdir, ema=ema)
     path = head or inference.config.head
     model = resolve_head(path)
-    checkpoint.check_head(inference, model)
+    checkpoint.check_head(inference.meta, model)
     meta = inference.meta | dict(
         step=0, trained_steps=inference.step, ema=ema, head=_identity(model)
     )
-    checkpoint.write_networks(out, inference.variables, meta)
-    checkpoint.claim_workdir(out, inference.config)
-    (target / PROGRAM).write_bytes(make_program(inference, model, platforms))
-    report = dict(
-        step=inference.step,
-        ema=ema,
-        platforms=list(platforms),
-        head=_identity(model),
-        data=inference.meta.get("data"),
-        jax=jax.__version__,
-        largest_difference=_check_in_fresh_process(inference, model, out, path),
-    )
-    (target / REPORT).write_text(json.dumps(report, indent=1))
+    config = inference.config.copy_and_resolve_references()
+    config.ema = 0  # whichever parameters were taken, no mean is beside them
+    platforms = list(dict.fromkeys([CHECKED_ON, *platforms]))
+    beside.rmtree(missing_ok=True)  # of a run that was interrupted
+    try:
+        checkpoint.write_networks(str(beside), inference.variables, meta)
+        checkpoint.claim_workdir(str(beside), config)
+        (beside / PROGRAM).write_bytes(make_program(inference, model, platforms))
+        report = dict(
+            step=inference.step,
+            ema=ema,
+            platforms=platforms,
+            checked_on=CHECKED_ON,
+            head=_identity(model),
+            data=inference.meta.get("data"),
+            jax=jax.__version__,
+            largest_difference=_check_in_fresh_process(beside, path),
+        )
+        (beside / REPORT).write_text(json.dumps(report, indent=1))
+        beside.rename(target)  # in a bucket file by file: not at once, but after the check
+    except Exception:  # after Ctrl-C and SIGTERM, which are none, Orbax may still be writing there
+        beside.rmtree(missing_ok=True)
+        raise
     return report
 
 
@@ -136,62 +160,72 @@ def make_program(inference: Inference, head: FlameModel, platforms: list[str]) -
     return bytes(export.export(jax.jit(bound), platforms=platforms)(image).serialize())
 
 
-def check(out: str, reference: str, head: str) -> dict[str, float]:
-    """Differences of what OUT gives from stored outputs: what the fresh process runs.
+def check(folder: str, head: str) -> dict[str, float]:
+    """Differences of a folder's program from the networks beside it: what the fresh process runs.
+
+    `load_inference` compares the networks' checksums with those taken before they were written.
 
     Args:
-      out: an exported folder.
-      reference: .npz of images and outputs, see `_reference`.
+      folder: what was written.
       head: path of the head.
 
     Returns:
-      {"checkpoint/..." and "program/..." and output name: largest difference / largest value}.
+      {output's name: largest difference / largest value}.
     """
-    inference, model = load_inference(out), resolve_head(head)
-    bound = jax.jit(functools.partial(predict, inference.model, model, inference.variables))
-    program = export.deserialize(bytearray((epath.Path(out) / PROGRAM).read_bytes()))
-    stored = dict(np.load(reference))
-    found = {"checkpoint": bound, "program": jax.jit(program.call)}
-    errors: dict[str, float] = {}
-    for batch in _BATCHES:
-        for kind, call in found.items():
-            for name, value in _flat(call(stored[f"{batch}/image"])).items():
-                expected = stored[f"{batch}/{name}"]
-                error = np.abs(value - expected).max() / max(np.abs(expected).max(), 1e-6)
-                key = f"{kind}/{name}"
-                errors[key] = float(max(errors.get(key, 0.0), error))
-    return errors
-
-
-def _check_in_fresh_process(
-    inference: Inference, head: FlameModel, out: str, path: str
-) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        reference = Path(folder) / "reference.npz"
-        np.savez(reference, **_reference(inference, head))
-        code = "import sys, json; from fields_jax import export; print(json.dumps(export.check("
-        arguments = [sys.executable, "-c", code + "*sys.argv[1:])))", out, str(reference), path]
-        result = subprocess.run(arguments, capture_output=True, text=True)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no output"])[-1]
-        raise UserError(f"{out} cannot be read again: {reason}")
-    errors = json.loads(result.stdout.splitlines()[-1])
-    worst = max(errors, key=errors.get)
-    if not errors[worst] <= TOLERANCE:
-        raise UserError(f"{out} differs from the model: {worst} by {errors[worst]:.1e}; not usable")
-    return errors
-
-
-def _reference(inference: Inference, head: FlameModel) -> dict[str, np.ndarray]:
-    """Random images and what the model says of them."""
+    inference, model = load_inference(folder), resolve_head(head)
+    networks = jax.jit(functools.partial(predict, inference.model, model, inference.variables))
+    stored = (epath.Path(folder) / PROGRAM).read_bytes()
+    program = jax.jit(export.deserialize(bytearray(stored)).call)
     size, rng = inference.config.image_size, np.random.default_rng(0)
-    bound = jax.jit(functools.partial(predict, inference.model, head, inference.variables))
-    stored = {}
+    errors: dict[str, list[float]] = {}
     for batch in _BATCHES:
         image = rng.random((batch, size, size, 3), dtype=np.float32)
-        stored |= {f"{batch}/{name}": value for name, value in _flat(bound(image)).items()}
-        stored[f"{batch}/image"] = image
-    return stored
+        found = _flat(program(image))
+        for name, expected in _flat(networks(image)).items():
+            error = np.abs(found[name] - expected).max() / max(np.abs(expected).max(), 1e-6)
+            errors.setdefault(name, []).append(error)
+    # Unlike Python's, NumPy's maximum of anything and NaN is NaN.
+    return {name: float(np.max(of_batches)) for name, of_batches in errors.items()}
+
+
+def _make_way(target: epath.Path) -> None:
+    """Removes an empty folder, for a folder cannot be renamed to one that is there.
+
+    Raises:
+      UserError: it holds something or cannot be removed.
+    """
+    if not target.exists():
+        return
+    try:
+        target.rmdir()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{target} cannot be made anew ({error}); name another folder with --out"
+        ) from error
+
+
+def _check_in_fresh_process(folder: epath.Path, head: str) -> dict[str, float]:
+    """What `check` finds on the CPU, whichever devices this process has.
+
+    Raises:
+      UserError: it cannot read the folder or finds the program to differ.
+    """
+    code = "import sys, json; from fields_jax import export; print(json.dumps(export.check("
+    arguments = [sys.executable, "-c", code + "*sys.argv[1:])))", str(folder), head]
+    environment = os.environ | {"JAX_PLATFORMS": CHECKED_ON}
+    result = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+    if result.returncode:
+        reason = (result.stderr.strip().splitlines() or ["no output"])[-1]
+        raise UserError(f"what was written cannot be read ({reason}); not exported, run it again")
+    errors = json.loads(result.stdout.splitlines()[-1])
+    # A NaN is not within the tolerance either.
+    wrong = [f"{name} by {error:.1e}" for name, error in errors.items() if not error <= TOLERANCE]
+    if wrong:
+        raise UserError(
+            f"the program differs from the model ({', '.join(wrong)}); not exported, "
+            "try another version of jax"
+        )
+    return errors
 
 
 def _flat(outputs: dict) -> dict[str, np.ndarray]:
