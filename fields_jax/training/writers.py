@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
+from absl import logging
 from etils import epath
+
+from fields_jax.files import write_whole
 
 
 class Writers:
     """Writes a run's numbers and pictures; silent on every process but the first.
 
     What a killed run had written of steps after `step`, where this one goes on, is dropped.
+
+    Buckets cannot append: for a workdir in one, files grow in a temporary local folder, and
+    `publish` and `close` copy them.
     """
 
     def __init__(self, workdir: str, *, active: bool, step: int = 0) -> None:
         self._active = active
         if not active:
             return
-        root = epath.Path(workdir)
-        root.mkdir(parents=True, exist_ok=True)
-        self._file = root / "metrics.jsonl"
-        # tensorboardX writes to local folders and buckets without tensorflow.
+        self._workdir = epath.Path(workdir)
+        self._remote = _is_remote(workdir)
+        self._folder = Path(tempfile.mkdtemp(prefix="fields-") if self._remote else workdir)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._file = self._folder / "metrics.jsonl"
+        # tensorboardX writes to local folders without tensorflow.
         from tensorboardX import SummaryWriter
 
         self._rewind(step)
-        self._events = SummaryWriter(str(root / "tensorboard"), purge_step=step + 1)
+        self._events = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1)
 
     def scalars(self, step: int, phase: str, values: Mapping[str, float]) -> None:
         """One line of JSON and one event per value. NaN and infinities become null in JSON."""
@@ -36,7 +47,8 @@ class Writers:
             return
         row = {"step": step, "phase": phase}
         row |= {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._append(json.dumps(row) + "\n")
+        with self._file.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
@@ -58,28 +70,50 @@ class Writers:
         if self._active:
             self._events.add_image(name, picture, step, dataformats="HWC")
 
+    def publish(self) -> None:
+        """Copies what was written so far to a workdir in a bucket; call it at each checkpoint.
+
+        A failure is a warning and not the end of the run: the next copy is again of everything.
+        Events that tensorboardX still has in its queue come with the next one.
+        """
+        if self._active and self._remote:
+            self._copy("it is tried again at the next checkpoint")
+
     def close(self) -> None:
-        """Flushes everything."""
-        if self._active:
-            self._events.close()
+        """Flushes everything, and publishes it; what cannot be published is left where it is."""
+        if not self._active:
+            return
+        self._events.close()
+        if self._remote and self._copy(f"all is left in {self._folder}"):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _rewind(self, step: int) -> None:
-        if not self._file.exists():
-            return
-        lines = self._file.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if _written_until(line, step)]
-        if len(kept) < len(lines):
-            fresh = self._file.with_name("metrics.jsonl.new")
-            fresh.write_text("".join(kept))
-            fresh.replace(self._file)
+        """Starts with what the workdir's metrics.jsonl says of steps up to `step`."""
+        before = self._workdir / self._file.name
+        if before.exists():
+            lines = before.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if _written_until(line, step)]
+            write_whole(self._file, "".join(kept).encode())
 
-    def _append(self, line: str) -> None:
-        if "://" in str(self._file):  # buckets cannot append
-            before = self._file.read_text() if self._file.exists() else ""
-            self._file.write_text(before + line)
-        else:
-            with self._file.open("a") as stream:
-                stream.write(line)
+    def _copy(self, remedy: str) -> bool:
+        """Copies all files to the workdir; else warns, ending in `remedy`, and returns False."""
+        target = self._workdir
+        try:
+            self._events.flush()
+            for file in sorted(self._folder.rglob("*")):
+                if file.is_file():
+                    target = self._workdir / str(file.relative_to(self._folder))
+                    write_whole(target, file.read_bytes())
+        except Exception as error:  # the libraries that know buckets raise many types
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            logging.warning("cannot write %s (%s): %s", target, reason[0][:200], remedy)
+            return False
+        return True
+
+
+def _is_remote(workdir: str) -> bool:
+    """Whether a workdir is in a bucket, where files are written whole or not at all."""
+    return "://" in workdir
 
 
 def _written_until(line: str, step: int) -> bool:
