@@ -69,7 +69,6 @@ def estimate(report: dict[str, Any], chips: int) -> dict[str, float]:
         "images": images,
         "read": reads,
         "efficiency": compute / seconds,
-        "fed": min(images, reads),
     }
 
 

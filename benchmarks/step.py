@@ -75,6 +75,7 @@ def measure(config: ConfigDict, head: FlameModel, steps: int) -> dict[str, Any]:
     state, assets = parallel.replicate((state, plan.assets))
     batch, key = random_batch(config), jax.random.key(config.seed + 1)
     programs = loop.map_programs(plan.recipe, phase, how=config.parallel)
+    iterate = loop.iteration(programs)
     reconstruct = programs.pop("reconstruction")
     parts: dict[str, float] = {}
 
@@ -88,7 +89,6 @@ def measure(config: ConfigDict, head: FlameModel, steps: int) -> dict[str, Any]:
         for turn, cycle in programs.items():
             state, metrics, output = timed("reconstruction", reconstruct, state, batch, key, assets)
             state, _ = timed(turn, cycle, state, batch, output, metrics, key, assets)
-    iterate = _iteration(reconstruct, list(programs.values()))
     started = time.perf_counter()
     for step in range(steps):
         state, metrics = iterate(step, state, batch, key, assets)
@@ -114,14 +114,6 @@ def iteration_total(programs: dict[str, dict[str, float]], key: str) -> float:
     """Of a mean iteration of phase B: the reconstruction and one of the two turns."""
     turns = [p[key] for name, p in programs.items() if not name.endswith("/reconstruction")]
     return programs["B/reconstruction"][key] + sum(turns) / len(turns)
-
-
-def _iteration(reconstruct, cycles):
-    def iterate(step, state, batch, key, assets):
-        state, metrics, output = reconstruct(state, batch, key, assets)
-        return cycles[step % 2](state, batch, output, metrics, key, assets)
-
-    return iterate
 
 
 if __name__ == "__main__":

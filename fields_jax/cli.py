@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -28,7 +29,22 @@ class UserError(ValueError):
 
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command under absl; mistakes end with one line on stderr and status 2."""
-    app.run(guarded(main), flags_parser=parse_flags)
+    command = guarded(main)
+    app.run(lambda argv: leave(command(argv)), flags_parser=parse_flags)
+
+
+def leave(status: int) -> int:
+    """Returns 0; any other status ends the process here and now.
+
+    What was interrupted leaves threads of XLA at work, and taking the interpreter down under them
+    is a segmentation fault now and then; other processes of a training may not be there to wait
+    for either.
+    """
+    if status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int]:

@@ -124,7 +124,7 @@ def evaluate_workdir(
     if cache := inference.config.get("compilation_cache"):
         jax.config.update("jax_compilation_cache_dir", cache)
     model = resolve_head(head or inference.config.head)
-    check_head(inference, model)
+    check_head(inference.meta, model)
     scores, arrays = evaluate(inference, model, split)
     scores = {"format": FORMAT, "workdir": str(workdir)} | scores
     file = epath.Path(out)

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     if cache := config.get("compilation_cache"):
         jax.config.update("jax_compilation_cache_dir", cache)
     model = resolve_head(chosen.head or config.head)
-    check_head(inference, model)
+    check_head(inference.meta, model)
     _check_trained(inference, chosen.workdir)
     if "source" in inference.meta and model.name == "procedural":
         print(

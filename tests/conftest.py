@@ -1,8 +1,9 @@
-"""Shared by all tests: strict JAX settings and small heads."""
+"""Shared by all tests: how JAX compiles here, small heads, the order of files."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile far more than they compute. Without optimisation that takes half the time, with the
@@ -11,6 +12,11 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# What one process has compiled the others take over: workers and the commands that tests start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="fields_jax_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import pytest
 

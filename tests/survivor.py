@@ -58,4 +58,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.guarded(main)(sys.argv))
+    cli.leave(cli.guarded(main)(sys.argv))

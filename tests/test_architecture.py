@@ -37,7 +37,7 @@ ALLOWED = {
     "fields_jax.training.optim": ("types",),
     "fields_jax.training.parallel": ("types",),
     "fields_jax.training.metrics": ("types",),
-    "fields_jax.training.writers": ("types",),
+    "fields_jax.training.writers": ("types", "files"),
     "fields_jax.training.integrity": ("training.packing",),
     "fields_jax.training.packing": (),
     "fields_jax.training.lock": ("cli",),

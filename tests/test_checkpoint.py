@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from fields_jax.training import checkpoint, optim, retention
+from fields_jax.training import checkpoint, loop, optim, retention
 from fields_jax.training.state import create_state
-from tests.training import tiny_config
+from tests.training import tiny_config, tiny_parts
 
 STEPS = (2, 4, 6)
 RULES = dict(all=dict(match=".*", lr=0.1, b1=0.9, b2=0.999))
@@ -138,7 +138,7 @@ def test_a_run_without_one_intact_checkpoint_says_so_and_moves_nothing(written, 
     shutil.copytree(written, workdir)
     for step in STEPS:
         shutil.rmtree(workdir / "checkpoints" / str(step) / "params")
-    with pytest.raises(ValueError, match=r"6 is damaged .* and so are all before it; remove"):
+    with pytest.raises(ValueError, match=r"6 is damaged .* and so are all before it; bring"):
         read(workdir)
     assert len(list((workdir / "checkpoints").iterdir())) == len(STEPS)
 
@@ -160,7 +160,19 @@ def test_the_last_every_third_and_the_best_are_kept(tmp_path):
         manager.wait_until_finished()
         assert sorted(manager.all_steps()) == [2, 3, 6, 7, 8]
     record = json.loads((tmp_path / "best.json").read_text())
-    assert record == {"metric": "loss", "mode": "min", "step": 2, "value": 1.0}
+    assert (record["metric"], record["mode"]) == ("loss", "min")
+    assert record["values"]["2"] == 1.0 and len(record["values"]) == 8
+
+
+def test_the_best_is_one_that_exists(tmp_path):
+    """Killed while the best was saved, or with it damaged: the best of the others is kept."""
+    _, best = policies(tmp_path, best_metric="loss", best_mode="min")
+    for step, loss in ((1000, 1.0), (2000, 2.0), (3000, 0.5)):
+        best.add({"loss": loss})
+        best.offer(step, write=True)
+    _, best = policies(tmp_path, best_metric="loss", best_mode="min")
+    saved = [SimpleNamespace(step=step) for step in (1000, 2000)]
+    assert best.should_preserve(saved, context=None) == [True, False]
 
 
 def test_the_best_is_remembered_and_a_damaged_record_is_no_record(tmp_path):
@@ -188,3 +200,31 @@ def test_impossible_retention_is_refused_by_name(tmp_path, options, message):
     config.checkpoint.update(options)
     with pytest.raises(ValueError, match=message):
         retention.make_policies(config, str(tmp_path))
+
+
+def test_a_run_goes_on_with_its_own_head_and_says_when_its_sets_have_changed(tmp_path):
+    config, plan, state = tiny_parts()
+    head = plan.assets.head
+    own = {"name": head.name, "version": head.version, "sha256": head.sha256}
+
+    def go_on(folder, trained_with):
+        meta = {"trained": [], "step": 0, "head": trained_with, "data": {"a": "1"}}
+        with checkpoint.open_manager(str(folder)) as manager:
+            checkpoint.save(manager, state, seed=0, meta=meta)
+            manager.wait_until_finished()
+            return loop._start(config, plan, manager, {"data": {"a": "2"}})[-1]
+
+    assert "the training sets have changed" in go_on(tmp_path / "own", own)[-1]
+    with pytest.raises(ValueError, match=r"trained with head .*; name the right one with --head"):
+        go_on(tmp_path / "other", own | {"sha256": "f" * 64})
+
+
+def test_a_start_may_move_but_not_come_or_go(tmp_path):
+    config = tiny_config()
+    config.init_from = "runs/stage1"
+    checkpoint.claim_workdir(str(tmp_path), config)
+    config.init_from = "elsewhere/stage1"
+    checkpoint.check_workdir(str(tmp_path), config)
+    config.init_from = ""
+    with pytest.raises(ValueError, match="init_from was 'runs/stage1', now ''; use another"):
+        checkpoint.check_workdir(str(tmp_path), config)

@@ -17,6 +17,7 @@ import pytest
 from data_pipelines.prepare import prepare_synthetic
 
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"PYTHONUNBUFFERED": "1"}
 SMALL = [
     "--config.image_size=32",
     "--config.batch_size=16",
@@ -38,25 +39,17 @@ def place(tmp_path_factory):
     return folder
 
 
-def command(place: Path, module: str, *arguments: str) -> list[str]:
+def command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", f"fields_jax.{module}", *arguments]
 
 
-def environment(place: Path) -> dict[str, str]:
-    return os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(place / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def run(place: Path, module: str, *arguments: str) -> subprocess.CompletedProcess:
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command(place, module, *arguments),
+        command(module, *arguments),
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=environment(place),
+        env=ENVIRONMENT,
         timeout=1500,
     )
 
@@ -73,7 +66,7 @@ def train(place: Path, stage: int, *extra: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def stage1(place):
-    result = run(place, "train", *train(place, 1, "--config.phases.pretrain.steps=3"))
+    result = run("train", *train(place, 1, "--config.phases.pretrain.steps=3"))
     assert result.returncode == 0, result.stderr[-3000:]
     return place / "stage1", result.stdout
 
@@ -104,12 +97,12 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
     )
     workdir = place / "stage2"
     process = subprocess.Popen(
-        command(place, "train", *arguments),
+        command("train", *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
-        env=environment(place),
+        env=ENVIRONMENT,
     )
     deadline = time.monotonic() + 300
     while not (workdir / "metrics.jsonl").exists():
@@ -122,7 +115,7 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
     stopped = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
     assert 0 < stopped < 6
 
-    result = run(place, "train", *arguments)
+    result = run("train", *arguments)
     assert result.returncode == 0, result.stderr[-3000:]
     assert f"resumes at step {stopped}" in result.stdout
     steps = [row["step"] for row in rows(workdir)]
@@ -132,7 +125,7 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
     assert not any(name.startswith("gradient_norm/pose") for name in last)
 
     for stage in (1, 2):
-        result = run(place, "evaluate", f"--workdir={place / f'stage{stage}'}")
+        result = run("evaluate", f"--workdir={place / f'stage{stage}'}")
         assert result.returncode == 0, result.stderr[-3000:]
     scores = json.loads((workdir / "evaluation.json").read_text())
     assert scores["expression_error_mm"] > 0 and scores["zero_expression_error_mm"] > 0
@@ -140,7 +133,6 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
 
     report, both = place / "report.html", place / "evaluation.json"
     result = run(
-        place,
         "report",
         f"--stage1={place / 'stage1'}",
         f"--stage2={workdir}",
@@ -152,7 +144,7 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
     assert "<html" in page and 'src="http' not in page and page.count("data:image/png") >= 5
     assert set(json.loads(both.read_text())) == {"stage1", "stage2"}
 
-    changed = run(place, "train", *arguments, "--config.optim.rules.heads.lr=0.5")
+    changed = run("train", *arguments, "--config.optim.rules.heads.lr=0.5")
     assert changed.returncode == 2
     assert "optim.rules.heads.lr was 0.001, now 0.5" in changed.stderr
     assert "Traceback" not in changed.stderr
@@ -174,7 +166,7 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
 def test_mistakes_end_with_one_line_and_status_2(place, arguments, message):
     made = place / "made"
     places = [f"--config.data.root={made / 'data'}", f"--workdir={made / 'run'}"]
-    result = run(place, "train", *arguments, *places)
+    result = run("train", *arguments, *places)
     assert result.returncode == 2, (result.stdout[-500:], result.stderr[-1500:])
     assert message in result.stderr and "Traceback" not in result.stderr
     assert sum(line.startswith("error: ") for line in result.stderr.splitlines()) == 1
@@ -190,6 +182,6 @@ def test_a_damaged_shard_ends_training_with_one_line_that_names_it(place):
     shard.write_bytes(content)
     arguments = train(place, 1, "--config.phases.pretrain.steps=50")
     arguments += [f"--config.data.root={data}", f"--workdir={place / 'unlucky'}"]
-    result = run(place, "train", *arguments)
+    result = run("train", *arguments)
     assert result.returncode == 2, (result.stdout[-500:], result.stderr[-1500:])
     assert str(shard) in result.stderr and "Traceback" not in result.stderr

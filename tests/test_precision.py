@@ -64,10 +64,9 @@ def test_the_config_reaches_every_network():
     assert not build_model(config).remat
 
 
-@pytest.mark.slow
-def test_bfloat16_networks_learn_and_parameters_stay_float32():
-    """Reconstruction and cycle of phase B, one batch again and again."""
-    config = small_config(**{"phases.B.steps": 12, "model.dtype": "bfloat16"})
+def learn(dtype: str):
+    """Phase B on one batch again and again: phase, state before and after, losses."""
+    config = small_config(**{"phases.B.steps": 12, "model.dtype": dtype})
     config.init_from = "given"
     plan = setup.plan(config, random_head())
     variables = init_variables(plan.recipe.model, jax.random.key(0))
@@ -79,7 +78,17 @@ def test_bfloat16_networks_learn_and_parameters_stay_float32():
     for step in range(10):
         state, metrics = iterate(step, state, batch, jax.random.key(1), plan.assets)
         losses.append(float(metrics["loss"]))
-    assert losses[-1] < 0.95 * losses[0] and np.isfinite(losses).all(), losses
+    return phase, before, state, np.array(losses)
+
+
+@pytest.mark.slow
+def test_bfloat16_networks_learn_like_those_of_float32_and_parameters_stay_float32():
+    """Reconstruction and cycle."""
+    phase, before, state, losses = learn("bfloat16")
+    expected = learn("float32")[-1]
+    assert expected[-1] < expected[0]
+    np.testing.assert_allclose(losses, expected, rtol=0.005)
+    np.testing.assert_allclose(losses[0] - losses[-1], expected[0] - expected[-1], rtol=0.3)
     kinds = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state))}
     assert kinds <= {jnp.dtype("float32"), jnp.dtype("int32")}
     for network in phase.train:

@@ -12,7 +12,9 @@ from pathlib import Path
 import jax
 import pytest
 
+from fields_jax.cli import Preemption
 from fields_jax.training import processes
+from fields_jax.training.lock import only_run
 from fields_jax.training.processes import joined
 
 ROOT = Path(__file__).parents[1]
@@ -44,8 +46,8 @@ def by_slurm(port: int, rank: int) -> tuple[str, dict[str, str]]:
     }
 
 
-def run_pair(start, workdir: Path, *options: str, status: int = 0) -> tuple[str, str]:
-    """The standard output of both processes, once both have ended with this status."""
+def start_pair(start, workdir: Path, *options: str) -> list[tuple[int, tuple[str, str]]]:
+    """Status and (output, errors) of both processes, once both have ended."""
     port = free_port()
     running = []
     for rank in (0, 1):
@@ -58,9 +60,15 @@ def run_pair(start, workdir: Path, *options: str, status: int = 0) -> tuple[str,
     finally:
         for process in running:
             process.kill()
-    for process, (_, errors) in zip(running, ended, strict=True):
-        assert process.returncode == status, errors[-3000:]
-    return tuple(output for output, _ in ended)
+    return [(process.returncode, texts) for process, texts in zip(running, ended, strict=True)]
+
+
+def run_pair(start, workdir: Path, *options: str, status: int = 0) -> tuple[str, str]:
+    """The standard output of both processes, once both have ended with this status."""
+    ended = start_pair(start, workdir, *options)
+    for found, (_, errors) in ended:
+        assert found == status, errors[-3000:]
+    return tuple(output for _, (output, _) in ended)
 
 
 def check(report: dict, cases: int) -> None:
@@ -80,6 +88,13 @@ def test_two_processes_train_save_and_restore_and_the_first_writes(tmp_path):
     assert steps == [1, 2, 3, 4]
     kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert kept == {"2", "4"}
+
+
+def test_a_mistake_that_one_process_sees_is_told_and_ends_both(tmp_path):
+    with only_run(str(tmp_path / "run")):
+        (status, errors), (other, _) = start_pair(by_flags, tmp_path / "run")
+    assert status == 2 and "in use by process" in errors[1]
+    assert other != 0
 
 
 @pytest.mark.slow
@@ -107,12 +122,15 @@ def test_every_start_says_who_is_who(mode, names, expected, monkeypatch):
     long = dict(a=processes.ADDRESS, c=processes.COUNT, r=processes.RANK)
     for name, value in names.items():
         monkeypatch.setenv(long[name], value)
-    with pytest.raises(KeyError), joined(mode):
-        raise KeyError("however it ends")
+    with pytest.raises(Preemption), joined(mode):
+        raise Preemption
     if expected:
         keys = ("coordinator_address", "num_processes", "process_id")
         expected = dict(zip(keys, expected, strict=True))
     assert seen == [expected, "shut down"]
+    with pytest.raises(KeyError), joined(mode):
+        raise KeyError("of this process alone: nobody is waited for")
+    assert seen == [expected, "shut down", expected]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +140,7 @@ def test_every_start_says_who_is_who(mode, names, expected, monkeypatch):
         ("mpi", "unknown --distributed 'mpi'; known: auto, env, HOST:PORT,COUNT,RANK"),
         ("host:1,2", "unknown --distributed"),
         ("host:1,2,x", "unknown --distributed"),
+        ("host:1,2,", "unknown --distributed"),
         ("host:1,2,2", "process 2 of 2: ranks count from 0 to 1"),
     ],
 )

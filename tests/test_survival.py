@@ -28,14 +28,13 @@ EXACT = ("params", "batch_stats", "opt_state", "ema", "counters", "data")
 
 def start(workdir: Path, *options: str) -> subprocess.Popen:
     """A tiny training; one line of output per step."""
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "cache")}
     return subprocess.Popen(
         [sys.executable, "-m", "tests.survivor", str(workdir), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
-        env=cache | os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
 
 

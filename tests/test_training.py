@@ -181,7 +181,7 @@ def test_the_emotion_feature_loss_reaches_what_is_painted_and_not_the_painter():
 
 def test_a_non_finite_step_changes_nothing_but_the_counts():
     config, plan, start = tiny_parts()
-    iterate = map_iteration(plan.recipe, plan.phases[0], how="shard_map", devices=jax.devices()[:1])
+    iterate = map_iteration(plan.recipe, plan.phases[0], how="pmap", devices=jax.devices()[:1])
     batch = tiny_batch(config)
     batch["expression"][1, 2] = np.inf
     state = jax.tree.map(np.array, start)
@@ -196,7 +196,7 @@ def test_a_non_finite_step_changes_nothing_but_the_counts():
 
 
 def test_train_step_is_the_whole_iteration():
-    """The two mapped halves and the function that composes them trace to the same outputs."""
+    """It traces to a state of the same shapes and to the metrics of both halves."""
     config, plan, start = tiny_parts()
     phase = plan.phases[1]
     mapped = parallel.map_step(
@@ -245,6 +245,9 @@ def test_phases_follow_the_config():
         ("batch_size", 6, "not divisible by the cycle's 4 groups"),
         ("losses.gt_metric", "mm", "gt_metric"),
         ("losses.class_weights", (1.0, 2.0), "eight numbers"),
+        ("checkpoint.every", 0, "config.checkpoint.every is a number of steps"),
+        ("log.images_every", 0, "config.log.images_every is a number of steps"),
+        ("profile", (100,), r"config.profile is \(first step, number of steps\)"),
         ("model.synthesizer", "unet", "unet"),
         ("model.n_expression", 60, "n_expression"),
         ("phases.B.rates", {"decoder": 0.1}, "unknown network 'decoder' in config.phases.B.rates"),

@@ -36,7 +36,8 @@ from fields_jax.types import FlameModel
 
 PyTree = Any
 CONFIG_FILE = "config.json"
-# Keys that may change between two runs on one workdir: they do not change what is learnt.
+# Keys that may change between two runs on one workdir: they do not change what is learnt. Of
+# init_from the place may change, but not whether there is one.
 FREE_KEYS = (
     "log",
     "checkpoint",
@@ -232,13 +233,17 @@ def load_inference(workdir: str, *, ema: bool = False) -> Inference:
     return Inference(config, model, variables, step, found["meta"])
 
 
-def check_head(inference: Inference, head: FlameModel) -> None:
+def check_head(meta: Mapping[str, Any], head: FlameModel) -> None:
     """Coefficients mean something only with the head they were learnt for.
 
+    Args:
+      meta: a checkpoint's item; converted networks' names no head.
+      head: the one in use.
+
     Raises:
-      UserError: the model was trained with another head; converted checkpoints name none.
+      UserError: the networks were trained with another head.
     """
-    trained = inference.meta.get("head")
+    trained = meta.get("head")
     if trained and trained["sha256"] != head.sha256:
         raise UserError(
             f"the model was trained with head {trained['name']} {trained['version']}, this is "
@@ -285,6 +290,9 @@ def check_workdir(workdir: str, config: ConfigDict) -> None:
     if before is None:
         return
     changed = sorted(_differences(before.to_dict(), json.loads(config.to_json())))
+    starts = [settings.get("init_from", "") for settings in (before, config)]
+    if bool(starts[0]) != bool(starts[1]):  # decides on losses and on who is trained
+        changed.insert(0, f"init_from was {starts[0]!r}, now {starts[1]!r}")
     if changed:
         raise UserError(
             f"workdir {workdir} was started with another config: {'; '.join(changed[:3])}"
@@ -362,18 +370,19 @@ def _newest_intact(
     """
     damaged: list[tuple[int, str]] = []
     for step in sorted(manager.all_steps(), reverse=True):
-        try:
-            found, reason = _read(manager, step, trees, texts), ""
-        except DamagedError as error:
-            found, reason = {}, str(error)
-        if _on_every_process(not reason):
-            return step, found, damaged
+        for _ in range(2):  # a store may fail once; damage stays
+            try:
+                found, reason = _read(manager, step, trees, texts), ""
+            except DamagedError as error:
+                found, reason = {}, str(error)
+            if _on_every_process(not reason):
+                return step, found, damaged
         damaged.append((step, reason or "as another process reads it"))
     step, reason = damaged[0]
     raise UserError(
         f"checkpoint {manager.directory / str(step)} is damaged or of another model ({reason})"
-        f"{', and so are all before it' if len(damaged) > 1 else ''}; remove "
-        f"{manager.directory} to start anew"
+        f"{', and so are all before it' if len(damaged) > 1 else ''}; bring back a whole one or "
+        "begin anew in another workdir"
     )
 
 
@@ -384,6 +393,7 @@ def _read(
 
     Raises:
       DamagedError: they cannot be read, or are not what was written.
+      UserError: they do not fit into the device's memory.
     """
     arguments = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
     arguments |= {name: ocp.args.JsonRestore() for name in (*texts, "checksums")}
@@ -391,7 +401,14 @@ def _read(
         restored = manager.restore(step, args=ocp.args.Composite(**arguments))
         found = {name: restored[name] for name in (*trees, *texts)}
         checksums = dict(restored["checksums"])
+    except (PermissionError, MemoryError):
+        raise
     except Exception as error:  # Orbax raises many types for damage, bare Exception among them.
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise UserError(
+                f"checkpoint {manager.directory / str(step)} does not fit into the memory of "
+                f"{jax.devices()[0].device_kind}; end what else runs there"
+            ) from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DamagedError(reason[0][:200]) from error
     verify(checksums, {name: tree_checksum(found[name]) for name in trees})

@@ -27,7 +27,7 @@ class DivergedError(UserError):
 
 
 class FiniteGuard:
-    """Writes down the examples of skipped steps and ends the run after too many in a row."""
+    """Names the examples of skipped steps; too many in a row are written down and end the run."""
 
     def __init__(self, model: FieldsModel, workdir: str, *, limit: int) -> None:
         self._model, self._limit = model, limit
@@ -60,11 +60,12 @@ class FiniteGuard:
             self._rows.clear()
             return
         names = sorted(n for n, v in values.items() if not np.isfinite(v))
-        logging.warning("step %d skipped: not finite: %s", step, ", ".join(names))
         names_of = np.arange(len(batch["image"])) if ids is None else ids
         labels = {
             _text(names_of[i]): fields for i, fields in enumerate(bad_labels(batch)) if fields
         }
+        whose = f"; labels of {', '.join(sorted(labels)[:3])}" if labels else ""
+        logging.warning("step %d skipped: not finite: %s%s", step, ", ".join(names), whose)
         row = {"step": step, "not_finite": names, "ids": [_text(i) for i in names_of]}
         self._rows.append(row | {"bad_labels": labels})
         if bad <= self._limit:

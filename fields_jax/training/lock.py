@@ -21,7 +21,7 @@ _PATIENCE = 3.0  # seconds
 def only_run(workdir: str, *, patience: float = _PATIENCE) -> Iterator[None]:
     """Holds a workdir for this process.
 
-    Buckets have no locks: for gs:// workdirs nothing is held, see the README.
+    Buckets have no locks: for gs:// workdirs nothing is held.
 
     Raises:
       UserError: another training holds it, naming that process.

@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fields_jax.models.fields import init_variables, variable_shapes
-from fields_jax.training import checkpoint, parallel, retention, setup
+from fields_jax.training import checkpoint, optim, parallel, retention, setup
 from fields_jax.training.guard import FiniteGuard, SpikeWatch
 from fields_jax.training.lock import only_run
 from fields_jax.training.metrics import Trace, Window, clock, memory_gib
@@ -66,9 +66,10 @@ def train(
         checkpoint.check_workdir(workdir, config)
         manager = stack.enter_context(checkpoint.open_manager(workdir, policies=policies))
         stop = stack.enter_context(StopSwitch())
-        state, trained, notes = _start(config, plan, manager)
+        state, trained, notes = _start(config, plan, manager, meta)
         checkpoint.claim_workdir(workdir, config)  # now that there is something to begin with
         writers = Writers(workdir, active=first, step=int(state.step))
+        stack.callback(writers.close)
         for note in (*plan.notes, *notes):
             writers.text(int(state.step), note)
         state, assets = parallel.replicate((state, plan.assets))
@@ -80,17 +81,19 @@ def train(
             run.save(state)
         finally:
             manager.wait_until_finished()
-            writers.close()
     return state
 
 
 def _start(
-    config: ConfigDict, plan: setup.Plan, manager: Any
+    config: ConfigDict, plan: setup.Plan, manager: Any, meta: Mapping[str, Any]
 ) -> tuple[TrainState, set[str], list[str]]:
     """The state to go on from, the networks not at their random start, and what to say of it.
 
     That state is the newest intact checkpoint, `config.init_from`, or the random start, in this
     order.
+
+    Raises:
+      UserError: no intact checkpoint, networks of other shapes, or learnt with another head.
     """
     make = functools.partial(
         create_state,
@@ -100,13 +103,18 @@ def _start(
     )
     if manager.latest_step() is not None:
         target = jax.eval_shape(make, variable_shapes(plan.recipe.model))
-        state, meta, notes = checkpoint.restore(manager, parallel.replicated_shapes(target))
-        return state, set(meta["trained"]), [*notes, f"resumes at step {int(state.step)}"]
+        state, before, notes = checkpoint.restore(manager, parallel.replicated_shapes(target))
+        checkpoint.check_head(before, plan.assets.head)
+        notes.append(f"resumes at step {int(state.step)}")
+        if before.get("data") != meta.get("data"):
+            notes.append("the training sets have changed since; it goes on with the new ones")
+        return state, set(before["trained"]), notes
     variables = init_variables(plan.recipe.model, jax.random.key(config.seed))
     trained: set[str] = set()
     notes = []
     if config.init_from:
         networks, source = checkpoint.read_networks(config.init_from)
+        checkpoint.check_head(source, plan.assets.head)
         trained = set(networks["params"])
         for kind, trees in networks.items():
             for name, tree in trees.items():
@@ -133,6 +141,7 @@ class _Run:
         self._guard = FiniteGuard(plan.recipe.model, workdir, limit=config.guard.max_bad_steps)
         self._trace = Trace(workdir, *config.profile)
         self._compiled: dict[str, float] = {}  # goes out with the next numbers
+        self._rates: dict[str, float] = {}  # of the phase
 
     def phase(
         self,
@@ -145,6 +154,9 @@ class _Run:
         config, writers = self._config, self._writers
         step, end = int(state.step), phase.start + phase.steps
         self._trained |= set(phase.train)
+        rules = config.optim.rules
+        labels = optim.label_params(state.params, rules)
+        self._rates = optim.rates(labels, rules, phase.train, phase.rates)
         writers.text(step, setup.describe(phase))
         iterate = map_iteration(self._plan.recipe, phase, how=config.parallel)
         programs = len(TURNS) if phase.cycle else 1
@@ -189,22 +201,26 @@ class _Run:
             asked_to_stop = stop.poll(self._manager, step)
             if step % config.checkpoint.every == 0 or step == end or asked_to_stop:
                 collect()
-                self.save(state)
+                self.save(state, early=asked_to_stop)
             if asked_to_stop:
                 writers.text(step, f"stopped at step {step}; the same command goes on from here")
                 raise stop.error()
         return state
 
-    def save(self, state: TrainState) -> None:
-        """Writes a checkpoint of this step unless it is there already."""
+    def save(self, state: TrainState, *, early: bool = False) -> None:
+        """Writes a checkpoint of this step unless it is there already.
+
+        An `early` one is no candidate for the best: few steps may lie behind it.
+        """
         step = int(state.step)
         if self._manager.latest_step() == step:
             return
-        if self._best is not None:
+        if self._best is not None and not early:
             self._best.offer(step, write=jax.process_index() == 0)
         meta = self._meta | {"trained": sorted(self._trained)}
         whole = parallel.as_global(state)
         checkpoint.save(self._manager, whole, seed=self._config.seed, meta=meta)
+        self._writers.publish()
 
     def _collect(
         self, window: Window, state: TrainState, metrics: Any, waited: float, batch, ids, step: int
@@ -221,11 +237,8 @@ class _Run:
         self, window: Window, phase: Phase, step: int, first: int, end: int, began: float
     ) -> None:
         means = window.flush()
-        rates = self._config.optim.rules
-        means |= {
-            f"learning_rate/{name}": rule.lr * means["schedule_factor"]
-            for name, rule in rates.items()
-        }
+        factor = means["schedule_factor"]
+        means |= {f"learning_rate/{name}": rate * factor for name, rate in self._rates.items()}
         means |= {
             f"weighted/{name}": weight * means[f"loss/{name}"]
             for name, weight in phase.weights.items()
@@ -251,13 +264,16 @@ class _Run:
 def map_iteration(
     recipe: Recipe, phase: Phase, *, how: str, devices: Sequence[jax.Device] | None = None
 ) -> Callable:
-    """The mapped programs of a phase as one function of (step, state, batch, rng, assets).
+    """The mapped programs of a phase as one function, see `iteration`."""
+    return iteration(map_programs(recipe, phase, how=how, devices=devices))
 
-    The parity of `step` decides the cycle's turn.
+
+def iteration(programs: Mapping[str, Callable]) -> Callable:
+    """The programs of `map_programs` as one function of (step, state, batch, rng, assets).
+
+    `step` decides the cycle's turn.
     """
-    programs = map_programs(recipe, phase, how=how, devices=devices)
-    reconstruct = programs.pop("reconstruction")
-    cycles = list(programs.values())
+    reconstruct, *cycles = programs.values()
 
     def iterate(step, state, batch, rng, assets):
         state, metrics, output = reconstruct(state, batch, rng, assets)

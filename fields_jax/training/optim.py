@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -50,6 +50,29 @@ def make_optimizer(
         used = sorted(set(jax.tree.leaves(tree)))
         optimizer[network] = optax.partition({name: transforms[name] for name in used}, tree)
     return optimizer
+
+
+def rates(
+    labels: Mapping[str, PyTree],
+    rules: Mapping[str, Mapping],
+    train: Iterable[str],
+    shares: Mapping[str, float],
+) -> dict[str, float]:
+    """The full rate of each trained network, "network" or, under several rules, "network/rule".
+
+    Args:
+      labels: see `label_params`.
+      rules: `config.optim.rules`.
+      train: networks that learn.
+      shares: a share of the rate for some of them.
+    """
+    found = {}
+    for network in train:
+        used = sorted(set(jax.tree.leaves(labels[network])))
+        for rule in used:
+            name = network if len(used) == 1 else f"{network}/{rule}"
+            found[name] = rules[rule]["lr"] * shares.get(network, 1.0)
+    return found
 
 
 def schedule_factor(

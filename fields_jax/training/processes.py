@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import jax
 
-from fields_jax.cli import UserError
+from fields_jax.cli import Preemption, UserError
 
 # The names jax.distributed reads by itself but for the count and rank, which it does not.
 ADDRESS, COUNT, RANK = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
@@ -17,6 +17,10 @@ ADDRESS, COUNT, RANK = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROC
 @contextlib.contextmanager
 def joined(mode: str) -> Iterator[None]:
     """Starts `jax.distributed` before and shuts it down after; call it before any device is used.
+
+    Shutting down waits for all processes. A mistake may be seen by one of them alone, which would
+    wait for minutes and then lose its message: after an exception that not all have agreed on it
+    is left to `cli.leave`, and the others notice that this one is gone.
 
     Args:
       mode: "" for one process; "auto" where JAX knows the cluster (Cloud TPU, Slurm, Open MPI,
@@ -36,8 +40,10 @@ def joined(mode: str) -> Iterator[None]:
         raise UserError(f"cannot join the other processes: {error}") from error
     try:
         yield
-    finally:
+    except Preemption:  # all of them stop after the same step
         jax.distributed.shutdown()
+        raise
+    jax.distributed.shutdown()
 
 
 def _places(mode: str) -> dict[str, str | int]:
@@ -51,7 +57,7 @@ def _places(mode: str) -> dict[str, str | int]:
         parts = [os.environ[name] for name in (ADDRESS, COUNT, RANK)]
     else:
         parts = mode.split(",")
-    if len(parts) != 3 or ":" not in parts[0] or not (parts[1] + parts[2]).isdigit():
+    if len(parts) != 3 or ":" not in parts[0] or not all(map(str.isdigit, parts[1:])):
         raise UserError(
             f"unknown --distributed {','.join(parts)!r}; known: auto, env, HOST:PORT,COUNT,RANK"
         )

@@ -21,8 +21,9 @@ MODES = ("min", "max")
 class KeepBest:
     """Keeps the checkpoint before which the mean of a metric was best; an Orbax policy.
 
-    The record is WORKDIR/best.json: {"metric", "mode", "step", "value"}. It stands beside the
-    checkpoints, so that a damaged one cannot hide which was best.
+    The record is WORKDIR/best.json: {"metric", "mode", "values": {step: mean}}. It stands beside
+    the checkpoints, so that a damaged one cannot hide which was best, and holds all of them: the
+    best of those that exist is looked for anew each time, for one may be lost while it is saved.
     """
 
     def __init__(self, workdir: str, metric: str, mode: str) -> None:
@@ -31,7 +32,7 @@ class KeepBest:
         self._file = epath.Path(workdir) / BEST_FILE
         self._metric, self._mode = metric, mode
         self._values: list[float] = []
-        self._record = self._recall()
+        self._means = self._recall()
 
     def add(self, metrics: Mapping[str, np.ndarray]) -> None:
         """Takes the metrics of one step; those of a phase without this metric are ignored."""
@@ -39,27 +40,31 @@ class KeepBest:
             self._values.append(float(metrics[self._metric]))
 
     def offer(self, step: int, *, write: bool) -> None:
-        """Compares the mean since the last offer; call it before the checkpoint is saved."""
+        """Notes the mean since the last offer; call it before the checkpoint is saved."""
         values, self._values = self._values, []
         if not values or not np.isfinite(value := float(np.mean(values))):
             return
-        sign = 1 if self._mode == "min" else -1
-        if self._record and sign * value >= sign * self._record["value"]:
-            return
-        self._record = {"metric": self._metric, "mode": self._mode, "step": step, "value": value}
+        self._means[step] = value
         if write:
-            write_whole(self._file, json.dumps(self._record).encode())
+            record = {"metric": self._metric, "mode": self._mode, "values": self._means}
+            write_whole(self._file, json.dumps(record).encode())
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """One answer for each checkpoint, as Orbax asks."""
-        return [self._record.get("step") == checkpoint.step for checkpoint in checkpoints]
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        sign = 1 if self._mode == "min" else -1
+        known = [step for step in steps if step in self._means]
+        best = min(known, key=lambda step: sign * self._means[step], default=None)
+        return [step == best for step in steps]
 
-    def _recall(self) -> dict[str, Any]:
+    def _recall(self) -> dict[int, float]:
         try:
             record = json.loads(self._file.read_text())
-            same = (record["metric"], record["mode"]) == (self._metric, self._mode)
-            return record if same and record["step"] >= 0 and np.isfinite(record["value"]) else {}
-        except (OSError, ValueError, TypeError, KeyError):  # none yet, or damaged
+            if (record["metric"], record["mode"]) != (self._metric, self._mode):
+                return {}
+            means = {int(step): float(value) for step, value in record["values"].items()}
+            return {step: value for step, value in means.items() if np.isfinite(value)}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # none yet, or damaged
             return {}
 
 
