@@ -1,4 +1,4 @@
-"""Gradients on 8 fake devices, by both mappings, against one device. Run as a program.
+"""Gradients on 8 fake devices, by the mappings named, against one device. Run as a program.
 
 Prints one JSON line: {case: {"tree": error, "leaf": error}}, see `tests.gradients.compare`. In
 float64: in float32 the rounding of batch statistics over few pixels shows in single leaves, 3e-4 of
@@ -19,6 +19,7 @@ os.environ["JAX_ENABLE_X64"] = "1"
 
 import functools
 import json
+import sys
 
 import jax
 import numpy as np
@@ -38,17 +39,15 @@ def main() -> None:
     first = np.arange(BATCH) < BATCH // 8
     lonely = everywhere | {k: v & first for k, v in everywhere.items() if k.startswith("has_")}
     function = functools.partial(gradients, recipe=plan.recipe, phase=phase)
-    ways = {
-        "one": mapped("pmap", function, jax.devices()[:1]),
-        "pmap": mapped("pmap", function, jax.devices()),
-        "shard_map": mapped("shard_map", function, jax.devices()),
-    }
+    alone = mapped("pmap", function, jax.devices()[:1])
+    ways = {how: mapped(how, function, jax.devices()) for how in sys.argv[1:]}
     report = {}
     for label, batch in {"": everywhere, "/one device": lonely}.items():
-        results = {how: jax.device_get(way(state, batch, assets)) for how, way in ways.items()}
-        for how in ("pmap", "shard_map"):
-            for name, expected in results["one"].items():
-                report[f"{name}{label}/{how}"] = compare(results[how][name], expected)
+        expected = jax.device_get(alone(state, batch, assets))
+        for how, way in ways.items():
+            found = jax.device_get(way(state, batch, assets))
+            for name, gradient in expected.items():
+                report[f"{name}{label}/{how}"] = compare(found[name], gradient)
     print(json.dumps(report))
 
 

@@ -11,10 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from data_pipelines.prepare import prepare_synthetic
+from fields_jax.training import checkpoint
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -123,6 +125,15 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
     last = rows(workdir)[-1]
     assert last["phase"] == "B" and np.isfinite(last["cycle_loss"])
     assert not any(name.startswith("gradient_norm/pose") for name in last)
+    before, after = (checkpoint.read_networks(str(folder))[0] for folder in (stage1[0], workdir))
+    for kind in ("params", "batch_stats"):
+        stayed = {
+            name
+            for name, tree in before[kind].items()
+            if jax.tree.all(jax.tree.map(np.array_equal, tree, after[kind][name]))
+        }
+        assert stayed == {"pose_encoder"}  # frozen in both phases
+    assert {"synthesizer", "token_encoder", "emotion_head"} < after["params"].keys()
 
     for stage in (1, 2):
         result = run("evaluate", f"--workdir={place / f'stage{stage}'}")
@@ -173,6 +184,7 @@ def test_mistakes_end_with_one_line_and_status_2(place, arguments, message):
     assert not made.exists()  # told before faces are made and the workdir is claimed
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_ends_training_with_one_line_that_names_it(place):
     data = place / "damaged"
     shutil.copytree(place / "data", data)

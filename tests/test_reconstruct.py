@@ -88,7 +88,7 @@ def test_photographs_become_bundles(place):
 
     workdir = place / "run"
     result = run(
-        place, "reconstruct", f"--workdir={workdir}", f"--out={out}", "--batch_size=2", photographs
+        "reconstruct", f"--workdir={workdir}", f"--out={out}", "--batch_size=2", photographs
     )
     assert result.returncode == 0, result.stderr[-3000:]
     said = result.stdout

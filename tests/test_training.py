@@ -35,13 +35,16 @@ PARAMS = {
 }
 
 
-def test_gradients_are_those_of_one_device_on_eight_by_both_mappings():
-    program = [sys.executable, "-m", "tests.parallel_gradients"]
+@pytest.mark.parametrize(
+    "mappings", [("pmap",), pytest.param(("pmap", "shard_map"), marks=pytest.mark.slow)]
+)
+def test_gradients_are_those_of_one_device_on_eight(mappings):
+    program = [sys.executable, "-m", "tests.parallel_gradients", *mappings]
     root = Path(__file__).parents[1]
     result = subprocess.run(program, capture_output=True, text=True, cwd=root, timeout=1500)
     assert result.returncode == 0, result.stderr[-3000:]
     report = json.loads(result.stdout.splitlines()[-1])
-    assert len(report) == 12
+    assert len(report) == 6 * len(mappings)
     for case, errors in report.items():
         # In float64, so that nothing of another size can pass for rounding.
         assert errors["tree"] < 1e-10 and errors["leaf"] < 1e-10, (case, errors)
@@ -122,6 +125,7 @@ def test_phase_a_moves_its_networks_and_no_other(after_phase_a):
     assert np.isfinite(metrics["loss"]) and metrics["bad_steps"] == 0
 
 
+@pytest.mark.slow
 def test_phase_b_moves_everything_but_the_pose_encoder(after_phase_b):
     _, _, start = tiny_parts()
     state, metrics = after_phase_b
