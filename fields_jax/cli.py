@@ -113,6 +113,11 @@ def _preempt(*_: object) -> None:
     raise Preemption
 
 
+def first_line(error: Exception) -> str:
+    """What an exception of a library's says first, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def _last_words(message: str) -> str:
     """One line; of a message that quotes a traceback, what the innermost error said."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]

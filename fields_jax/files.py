@@ -1,8 +1,13 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, on a disk or in a bucket."""
 
 from __future__ import annotations
 
 from etils import epath
+
+
+def is_remote(path: epath.PathLike) -> bool:
+    """Whether a path is in a bucket: files there are written whole, and nothing can be locked."""
+    return "://" in str(path)
 
 
 def write_whole(path: epath.PathLike, content: bytes) -> None:

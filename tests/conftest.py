@@ -24,6 +24,14 @@ from tests.heads import random_head
 
 
 @pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    """Where the training sets of tests.dots are; tests that break some copy them."""
+    from tests.dots import write_sets  # tensorflow, which few tests need
+
+    return write_sets(tmp_path_factory.mktemp("dots"))
+
+
+@pytest.fixture(scope="session")
 def tiny_head():
     """A head of FLAME's structure with few vertices and random bases."""
     return random_head(seed=0)

@@ -10,13 +10,8 @@ from data_pipelines import clahe, colours, mirror, mixture, ops, sources, spec
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.photos import crops
-from tests.dots import AUGMENT, OFF, dotted_record, make_config, take, write_sets
+from tests.dots import AUGMENT, OFF, dotted_record, make_config, take
 from tests.portraits import coefficients
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return write_sets(tmp_path_factory.mktemp("data"))
 
 
 def centroid(image, point, radius):

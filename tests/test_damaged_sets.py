@@ -8,17 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data_pipelines import mixture, sources, spec
-from tests.dots import (
-    assert_same,
-    make_config,
-    take,
-    write_sets,
-)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return write_sets(tmp_path_factory.mktemp("data"))
+from tests.dots import assert_same, make_config, take
 
 
 @pytest.fixture

@@ -6,18 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import mixture, sources, spec
-from tests.dots import (
-    SIZES,
-    assert_same,
-    make_config,
-    take,
-    write_sets,
-)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return write_sets(tmp_path_factory.mktemp("data"))
+from tests.dots import SIZES, assert_same, make_config, take
 
 
 def test_batches_follow_the_spec_and_the_shares(root):

@@ -26,7 +26,7 @@ def scratch(tmp_path, monkeypatch):
 @pytest.fixture
 def bucket(tmp_path, scratch, monkeypatch):
     """A workdir that is taken for one in a bucket, though it is a local folder."""
-    monkeypatch.setattr(writers, "_is_remote", lambda workdir: True)
+    monkeypatch.setattr(writers, "is_remote", lambda workdir: True)
     return tmp_path / "bucket" / "run"
 
 
@@ -56,8 +56,8 @@ def is_down(path, content):
 
 
 def test_what_a_bucket_is():
-    assert writers._is_remote("gs://bucket/run")
-    assert not writers._is_remote("/home/me/run") and not writers._is_remote("runs/gs")
+    assert writers.is_remote("gs://bucket/run")
+    assert not writers.is_remote("/home/me/run") and not writers.is_remote("runs/gs")
 
 
 def test_local_workdirs_are_written_in_place_at_once(tmp_path, scratch):

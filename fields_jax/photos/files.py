@@ -11,6 +11,8 @@ from etils import epath
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fields_jax.files import is_remote
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 _WILDCARDS = frozenset("*?[")
@@ -131,7 +133,7 @@ def _expand(given: str) -> Iterator[tuple[epath.Path, str]]:
         yield path, path.stem
     elif _WILDCARDS & set(given):
         fixed = next(part for part in path.parents if not _WILDCARDS & set(str(part)))
-        remote = "://" in given
+        remote = is_remote(given)
         found = fixed.glob(str(path.relative_to(fixed))) if remote else _expand_locally(given)
         for file in sorted(found):
             if file.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:

@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 
 from data_pipelines.spec import batch_spec, training_arrays
-from fields_jax.cli import UserError, progress, run
+from fields_jax.cli import UserError, first_line, progress, run
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import variable_shapes
 from fields_jax.tools import hlo
@@ -72,10 +72,9 @@ def find_devices(topology: str) -> Sequence[Any]:
     try:
         return topologies.get_topology_desc(topology, platform="tpu").devices
     except Exception as error:  # libtpu's are of many types
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"cannot compile for topology {topology!r} ({reason[:200]}); name one like v5e:4x4, "
-            "and install the compiler: pip install 'fields_jax[tpu]'"
+            f"cannot compile for topology {topology!r} ({first_line(error)}); name one like "
+            "v5e:4x4, and install the compiler: pip install 'fields_jax[tpu]'"
         ) from error
 
 

@@ -26,8 +26,8 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy
 
-from fields_jax.cli import UserError
-from fields_jax.files import write_whole
+from fields_jax.cli import UserError, first_line
+from fields_jax.files import is_remote, write_whole
 from fields_jax.models.fields import FieldsModel, build_model, variable_shapes
 from fields_jax.training import packing
 from fields_jax.training.integrity import DamagedError, json_checksum, tree_checksum, verify
@@ -409,8 +409,7 @@ def _read(
                 f"checkpoint {manager.directory / str(step)} does not fit into the memory of "
                 f"{jax.devices()[0].device_kind}; end what else runs there"
             ) from error
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DamagedError(reason[0][:200]) from error
+        raise DamagedError(first_line(error)) from error
     verify(checksums, {name: tree_checksum(found[name]) for name in trees})
     verify(checksums, {name: json_checksum(found[name]) for name in texts})
     written = found["meta"].get("step")
@@ -453,4 +452,4 @@ def _differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:
 def _absolute(workdir: str) -> epath.Path:
     """Orbax refuses relative paths; gs:// paths are absolute as they are."""
     path = epath.Path(workdir)
-    return path if "://" in str(workdir) else epath.Path(str(Path(path).absolute()))
+    return path if is_remote(workdir) else epath.Path(str(Path(path).absolute()))

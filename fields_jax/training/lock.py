@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fields_jax.cli import UserError
+from fields_jax.files import is_remote
 
 LOCK_FILE = ".lock"
 # A killed process holds its lock until its memory is freed; a restart may come sooner.
@@ -26,7 +27,7 @@ def only_run(workdir: str, *, patience: float = _PATIENCE) -> Iterator[None]:
     Raises:
       UserError: another training holds it, naming that process.
     """
-    if "://" in str(workdir):
+    if is_remote(workdir):
         yield
         return
     folder = Path(workdir)

@@ -223,10 +223,10 @@ def _check(config: ConfigDict) -> None:
         raise UserError("unknown config.losses.va_weights; known: fixed, shake")
     if not 0 <= config.ema < 1 or config.optim.clip < 0:
         raise UserError("config.ema is a decay in [0, 1) and config.optim.clip a norm; 0: none")
-    intervals = {"log.every": config.log.every, "checkpoint.every": config.checkpoint.every}
-    intervals |= {"log.images_every": config.log.images_every}
-    if few := [key for key, steps in intervals.items() if steps < 1]:
-        raise UserError(f"config.{few[0]} is a number of steps, 1 or more")
+    for key in ("log.every", "log.images_every", "checkpoint.every"):
+        group, name = key.split(".")
+        if config[group][name] < 1:
+            raise UserError(f"config.{key} is a number of steps, 1 or more")
     if len(config.profile) != 2 or min(config.profile) < 0:
         raise UserError("config.profile is (first step, number of steps), e.g. '(100,5)'")
     if len(config.losses.class_weights) not in (0, 8):

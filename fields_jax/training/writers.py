@@ -14,7 +14,8 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from fields_jax.files import write_whole
+from fields_jax.cli import first_line
+from fields_jax.files import is_remote, write_whole
 
 
 class Writers:
@@ -31,7 +32,7 @@ class Writers:
         if not active:
             return
         self._workdir = epath.Path(workdir)
-        self._remote = _is_remote(workdir)
+        self._remote = is_remote(workdir)
         self._folder = Path(tempfile.mkdtemp(prefix="fields-") if self._remote else workdir)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._file = self._folder / "metrics.jsonl"
@@ -105,15 +106,9 @@ class Writers:
                     target = self._workdir / str(file.relative_to(self._folder))
                     write_whole(target, file.read_bytes())
         except Exception as error:  # the libraries that know buckets raise many types
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            logging.warning("cannot write %s (%s): %s", target, reason[0][:200], remedy)
+            logging.warning("cannot write %s (%s): %s", target, first_line(error), remedy)
             return False
         return True
-
-
-def _is_remote(workdir: str) -> bool:
-    """Whether a workdir is in a bucket, where files are written whole or not at all."""
-    return "://" in workdir
 
 
 def _written_until(line: str, step: int) -> bool:
