@@ -29,7 +29,8 @@ from etils import epath
 
 from data_pipelines import spec
 from data_pipelines.bp4d import fit_files, fit_pictures, layout, scans
-from fields_jax.cli import UserError, progress, run
+from fields_jax.cli import progress, run
+from fields_jax.errors import UserError
 from fields_jax.fitting.scan import ScanFitter
 from fields_jax.fitting.scan_types import Scan, SequenceFit
 from fields_jax.flame.io import resolve_head

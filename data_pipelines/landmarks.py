@@ -23,7 +23,8 @@ from absl import flags
 from etils import epath
 
 from data_pipelines.detector import MAX_FACES, MIN_SCORE, REMEDY, Detector, find_python
-from fields_jax.cli import UserError, progress, run
+from fields_jax.cli import progress, run
+from fields_jax.errors import UserError
 from fields_jax.photos.faces import Detection
 from fields_jax.photos.files import Unusable, find_photographs, read_photograph
 

@@ -32,7 +32,8 @@ from etils import epath
 
 from data_pipelines import report
 from data_pipelines.photo_builder import PhotographBuilder
-from fields_jax.cli import UserError, run
+from fields_jax.cli import run
+from fields_jax.errors import UserError
 
 _PROGRESS_SECONDS = 5.0
 _NAMED = 5  # rejects of each reason that the log names; the table beside the set names all

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import time
@@ -13,18 +12,11 @@ from typing import TypeVar
 from absl import app, flags, logging
 
 from fields_jax import host
+from fields_jax.errors import Preemption, printable
 
 Item = TypeVar("Item")
 _LOG_SECONDS = 5.0  # between the lines where stderr is no terminal
 PREEMPTED = 42  # exit status: run the same command again
-
-
-class Preemption(BaseException):
-    """The process was asked to go (SIGTERM) and what it had done is saved."""
-
-
-class UserError(ValueError):
-    """A mistake of the user's: the message names the thing and the remedy in one line."""
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
@@ -61,7 +53,7 @@ def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], in
         try:
             return main(argv) or 0
         except (ValueError, OSError) as error:  # libraries raise these for a user's mistakes too
-            print(f"error: {_last_words(str(error))}", file=sys.stderr)
+            print(f"error: {printable(error)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -83,8 +75,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     except (AttributeError, KeyError) as error:  # how ml_collections names a key it does not have
         message = f"unknown config key: {error.args[0] if error.args else error}"
     except (flags.Error, ValueError, OSError) as error:
-        message = str(error)
-    print(f"error: {_last_words(message)}", file=sys.stderr)
+        message = _of_config(str(error))
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -113,14 +105,9 @@ def _preempt(*_: object) -> None:
     raise Preemption
 
 
-def first_line(error: Exception) -> str:
-    """What an exception of a library's says first, or its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _last_words(message: str) -> str:
-    """One line; of a message that quotes a traceback, what the innermost error said."""
+def _of_config(message: str) -> str:
+    """What a config file's own error said, where ml_collections quotes its traceback."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if any("Traceback" in line for line in lines):
-        return re.sub(r"^[\w.]*(Error|Exception): ", "", lines[-1])
-    return " ".join(lines)
+    if any(line.startswith("Traceback (most recent call last)") for line in lines):
+        return lines[-1].removeprefix("ValueError: ")
+    return message

@@ -28,7 +28,8 @@ from etils import epath
 from data_pipelines.detector import Detector, DetectorError, find_python
 from data_pipelines.prepare import remedy
 from fields_jax import __version__
-from fields_jax.cli import UserError, run
+from fields_jax.cli import run
+from fields_jax.errors import UserError
 from fields_jax.flame.io import load_flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.training import checkpoint

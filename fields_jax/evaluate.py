@@ -25,7 +25,8 @@ from absl import flags, logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from fields_jax.cli import UserError, run
+from fields_jax.cli import run
+from fields_jax.errors import UserError
 from fields_jax.evaluation import geometry, summary
 from fields_jax.evaluation.predict import predict, reconstruct, spread
 from fields_jax.flame.io import resolve_head

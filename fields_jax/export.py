@@ -32,7 +32,8 @@ from absl import flags
 from etils import epath
 from jax import export
 
-from fields_jax.cli import UserError, run
+from fields_jax.cli import run
+from fields_jax.errors import UserError
 from fields_jax.flame import flame
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import FieldsModel

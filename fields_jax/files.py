@@ -1,8 +1,46 @@
-"""Files that are whole or not there, on a disk or in a bucket."""
+"""Files in and out, on a disk or in a bucket: read within bounds, written whole or not at all.
+
+Files come from anywhere, and a damaged or hostile one must cost no more than a line. So everything
+that a reader needs of them passes through here: sizes are compared with the bytes that are there
+before memory is asked for, nothing is run, and what is wrong becomes a UserError that names the
+file.
+"""
 
 from __future__ import annotations
 
+import ast
+import codecs
+import contextlib
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
 from etils import epath
+
+from fields_jax.errors import UserError, first_line, quoted
+
+T = TypeVar("T")
+
+_MIB, _GIB = 2**20, 2**30
+LARGEST_FILE = 16 * _GIB  # checkpoints of torch are the largest files that are read at once
+LARGEST_TEXT = 64 * _MIB
+LARGEST_LINE = 4 * _MIB
+LARGEST_ARRAYS = 2 * _GIB  # of all arrays in one file; a head of FLAME's size holds 0.03
+_MOST_AXES = 16
+
+# Codes of the types that arrays of files may have: numbers and fixed-length text.
+_TYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|[SU]\d{1,6})")
+_NPY_MAGIC = b"\x93NUMPY"
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -10,10 +48,259 @@ def is_remote(path: epath.PathLike) -> bool:
     return "://" in str(path)
 
 
-def write_whole(path: epath.PathLike, content: bytes) -> None:
-    """Writes beside the file first: killed in between, the old one is whole and has its name."""
+def read_bytes(path: epath.PathLike, *, largest: int = LARGEST_FILE) -> bytes:
+    """The content of a file.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: it cannot be opened, or is larger than `largest` bytes.
+    """
+    file = epath.Path(path)
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(largest + 1)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
+    if len(content) > largest:
+        raise UserError(f"{path} is larger than {largest / _MIB:.0f} MiB, which no such file is")
+    return content
+
+
+def read_text(path: epath.PathLike) -> str:
+    """A text of UTF-8 or, with a byte-order mark, UTF-16; what is neither becomes U+FFFD.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: it cannot be opened, or is larger than LARGEST_TEXT.
+    """
+    content = read_bytes(path, largest=LARGEST_TEXT)
+    code, start = _text_code(content)
+    return content[start:].decode(code, errors="replace")
+
+
+def read_lines(path: epath.PathLike) -> Iterator[str]:
+    """Lines of a text of any length, one at a time, without their ends; see `read_text`.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: it cannot be opened, or a line is longer than LARGEST_LINE.
+    """
+    file = epath.Path(path)
+    try:
+        with file.open("rb") as stream:
+            code, start = _text_code(stream.read(4))
+            stream.seek(0)
+            if code != "utf-8":  # whose line breaks are other bytes
+                yield from read_text(path).splitlines()
+                return
+            stream.read(start)
+            while line := stream.readline(LARGEST_LINE + 1):
+                if len(line) > LARGEST_LINE:
+                    raise UserError(f"{path} has a line of over {LARGEST_LINE // _MIB} MiB")
+                yield line.decode(code, errors="replace").rstrip("\r\n")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
+
+
+def read_json(path: epath.PathLike, *, kind: type[T] = dict) -> T:
+    """What a JSON file holds.
+
+    Args:
+      path: the file.
+      kind: the type its outermost value must have.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: no JSON, or of another kind.
+    """
+    return parse_json(read_text(path), str(path), kind=kind)
+
+
+def parse_json(text: str | bytes, source: str, *, kind: type[T] = dict) -> T:
+    """What a JSON text holds; `source` names it in messages.
+
+    Raises:
+      UserError: no JSON, or of another kind.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source} is no JSON ({first_line(error)})") from error
+    if not isinstance(value, kind):
+        raise UserError(f"{source} holds a JSON {type(value).__name__}, expected a {kind.__name__}")
+    return value
+
+
+def plain_type(code: str) -> np.dtype | None:
+    """The type of numbers or fixed-length text that numpy's code names, or None for any other."""
+    return np.dtype(code) if _TYPE.fullmatch(code) else None
+
+
+def array_of(
+    content: bytes | memoryview, dtype: np.dtype, shape: tuple[int, ...], *, fortran: bool = False
+) -> np.ndarray:
+    """A new array of the bytes, in this machine's byte order.
+
+    Args:
+      content: at least as many bytes as the array needs.
+      dtype: of `plain_type`.
+      shape: of the array.
+      fortran: whether the first axis runs fastest in `content`.
+
+    Raises:
+      ValueError: too few bytes, or a shape that no array has.
+    """
+    count = math.prod(shape)
+    if len(shape) > _MOST_AXES or min(shape, default=0) < 0 or max(shape, default=0) > 2**40:
+        raise ValueError(f"an array of shape {quoted(shape)}")
+    if count * dtype.itemsize > len(content):
+        raise ValueError(
+            f"an array of {count} entries of {dtype.itemsize} bytes in {len(content)} bytes"
+        )
+    flat = np.frombuffer(content, dtype, count) if count else np.zeros(0, dtype)
+    array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    return np.array(array, dtype.newbyteorder("="))
+
+
+def parse_npy(content: bytes, source: str) -> np.ndarray:
+    """The array of an .npy file: numbers or text, never objects.
+
+    Raises:
+      UserError: another format, damage, or a type that is neither; `source` is named.
+    """
+    try:
+        dtype, shape, fortran, start = npy_header(content)
+        if (kind := plain_type(dtype)) is None:
+            raise ValueError(f"its type is {quoted(dtype)}, neither numbers nor text")
+        return array_of(memoryview(content)[start:], kind, shape, fortran=fortran)
+    except ValueError as error:
+        raise UserError(f"{source} is damaged or no .npy ({error})") from error
+
+
+def npy_header(content: bytes) -> tuple[str, tuple[int, ...], bool, int]:
+    """Type code, shape, whether the first axis runs fastest, and where the array's bytes begin.
+
+    Raises:
+      ValueError: no header of an .npy.
+    """
+    if content[:6] != _NPY_MAGIC or len(content) < 10 or content[6] not in (1, 2, 3):
+        raise ValueError("it does not begin as one")
+    width = 2 if content[6] == 1 else 4
+    length, start = int.from_bytes(content[8 : 8 + width], "little"), 8 + width
+    if not 0 < length <= min(10_000, len(content) - start):
+        raise ValueError(f"a header of {length} bytes")
+    text = content[start : start + length].decode("latin1")
+    try:
+        header = ast.literal_eval(text.strip())
+        code, shape, fortran = (header[key] for key in ("descr", "shape", "fortran_order"))
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
+        raise ValueError(f"a header that says {quoted(text)}") from None
+    sound = isinstance(code, str) and isinstance(shape, tuple) and isinstance(fortran, bool)
+    if not sound or any(type(side) is not int for side in shape):
+        raise ValueError(f"a header that says {quoted(text)}")
+    return code, shape, fortran, start + length
+
+
+def read_npy(path: epath.PathLike) -> np.ndarray:
+    """The array of an .npy file.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: another format, damage, or objects instead of numbers.
+    """
+    return parse_npy(read_bytes(path, largest=LARGEST_ARRAYS), str(path))
+
+
+def read_npz(path: epath.PathLike, *, largest: int = LARGEST_ARRAYS) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file.
+
+    Args:
+      path: the file.
+      largest: bytes of all its arrays together.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: another format, damage, objects instead of numbers, or more than `largest`.
+    """
+    content = read_bytes(path, largest=largest)
+    with opened_zip(content, f"{path} is damaged or no .npz") as archive:
+        members = archive.infolist()
+        names = [member.filename for member in members]
+        if len(set(names)) != len(names):
+            raise ValueError("two arrays of one name")
+        if sum(member.file_size for member in members) > largest:
+            raise ValueError(f"its arrays are larger than {largest / _MIB:.0f} MiB")
+        return {
+            member.filename.removesuffix(".npy"): parse_npy(
+                read_member(archive, member), f"{path}: {quoted(member.filename)}"
+            )
+            for member in members
+        }
+
+
+@contextlib.contextmanager
+def opened_zip(content: bytes, complaint: str) -> Iterator[zipfile.ZipFile]:
+    """A zip archive; whatever damage makes of it inside the block becomes a UserError.
+
+    Args:
+      content: of the file.
+      complaint: how the message begins, such as "FILE is damaged or no .npz".
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            yield archive
+    except UserError:
+        raise
+    except Exception as error:  # a damaged directory can fail zipfile in any way
+        raise UserError(f"{complaint} ({first_line(error)})") from error
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """A file of an archive; never more memory than its directory says, however much it unpacks to.
+
+    Raises:
+      ValueError: it is shorter than the directory says. Zipfile's own errors for other damage.
+    """
+    with archive.open(member) as stream:
+        content = stream.read(member.file_size)
+    if len(content) != member.file_size:
+        raise ValueError(f"{quoted(member.filename)} is cut short")
+    return content
+
+
+def write_whole(path: epath.PathLike, content: bytes | str) -> None:
+    """Writes beside the file first: killed in between, the old one is whole and has its name.
+
+    Raises:
+      OSError: the file cannot be written; nothing is left of the attempt.
+    """
     file = epath.Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.new")
-    beside.write_bytes(content)
-    beside.replace(file)
+    try:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        beside.replace(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def write_npz(path: epath.PathLike, arrays: Mapping[str, Any], *, compressed: bool = True) -> None:
+    """Writes named arrays as one .npz, which appears whole or not at all."""
+    stored = io.BytesIO()
+    write: Callable[..., None] = np.savez_compressed if compressed else np.savez
+    write(stored, **arrays)
+    write_whole(path, stored.getvalue())
+
+
+def _text_code(start: bytes) -> tuple[str, int]:
+    """Encoding of a text by its first bytes, and how many of them only say so."""
+    for mark, code in _BYTE_ORDER_MARKS.items():
+        if start.startswith(mark):
+            return code, len(mark)
+    return "utf-8", 0

@@ -10,7 +10,8 @@ from absl import flags
 
 from data_pipelines.detector import REMEDY, Detector, find_python
 from fields_jax import __version__
-from fields_jax.cli import UserError, progress
+from fields_jax.cli import progress
+from fields_jax.errors import UserError
 from fields_jax.photos.faces import Face, Finder, find_faces, parse_box
 from fields_jax.photos.files import Photograph, Unusable, find_photographs
 from fields_jax.photos.points import find_file

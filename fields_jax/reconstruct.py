@@ -26,7 +26,8 @@ from jaxtyping import UInt8
 
 from data_pipelines.spec import EMOTIONS
 from fields_jax import photo_commands
-from fields_jax.cli import UserError, run
+from fields_jax.cli import run
+from fields_jax.errors import UserError
 from fields_jax.flame.io import resolve_head
 from fields_jax.report.bundle import Result, pose_heads
 from fields_jax.report.gallery import Gallery

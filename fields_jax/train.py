@@ -18,7 +18,8 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from fields_jax.cli import UserError, run
+from fields_jax.cli import run
+from fields_jax.errors import UserError
 from fields_jax.flame.io import resolve_head
 from fields_jax.training import checkpoint, loop, setup
 from fields_jax.training.overview import describe_run

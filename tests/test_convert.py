@@ -15,9 +15,9 @@ import scipy.sparse
 from flax import traverse_util
 
 from configs import stage2
-from fields_jax.cli import UserError
 from fields_jax.convert import flame, networks, pickles, torch_files
 from fields_jax.convert.pickles import read_pickle
+from fields_jax.errors import UserError
 from fields_jax.flame.io import load_flame, read_arrays
 from fields_jax.models.fields import build_model, variable_shapes
 from fields_jax.models.resnet import ResNet50Features

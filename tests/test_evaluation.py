@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from fields_jax import evaluate
-from fields_jax.cli import UserError
+from fields_jax.errors import UserError
 from fields_jax.evaluation import geometry, summary
 from fields_jax.evaluation.predict import map_batches, predict, reconstruct, spread
 from fields_jax.flame.model import flame

@@ -19,7 +19,7 @@ from PIL import Image
 from data_pipelines import fit_bp4d
 from data_pipelines.bp4d import annotations, fit_files, layout, meshes, points_83, scans
 from data_pipelines.bp4d import bp4d_dataset_builder as bp4d
-from fields_jax.cli import UserError
+from fields_jax.errors import UserError
 from fields_jax.fitting.scan import ScanFitter
 from fields_jax.fitting.scan_types import ScanSettings
 from fields_jax.flame import flame

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from fields_jax.cli import Preemption
+from fields_jax.errors import Preemption
 from fields_jax.training import processes
 from fields_jax.training.lock import only_run
 from fields_jax.training.processes import joined

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from fields_jax import doctor, photo_commands, reconstruct
-from fields_jax.cli import UserError
+from fields_jax.errors import UserError
 from fields_jax.flame.io import save_flame
 from fields_jax.photos.faces import Detection, Finder
 from fields_jax.report.bundle import load_params

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from configs import stage1, stage2
-from fields_jax.cli import UserError
+from fields_jax.errors import UserError
 from fields_jax.evaluation import geometry, summary
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.report import __main__ as command

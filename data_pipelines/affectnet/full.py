@@ -8,7 +8,7 @@ from etils import epath
 from data_pipelines.affectnet.labels import labels, marks
 from data_pipelines.photo_builder import Catalogue
 from data_pipelines.photographs import Rejected, Sample
-from data_pipelines.tables import lines
+from fields_jax.files import read_lines
 
 FOLDER = "Manually_Annotated"
 TABLES = {"train": "training.csv", "test": "validation.csv"}
@@ -41,7 +41,7 @@ def _read_table(table: epath.Path, images: epath.Path, split: str, found: Catalo
     found.splits[split] = []
     # No cell of these tables holds a comma or needs quotes: split by hand, a stray quote spoils its
     # own line only.
-    rows = lines(table)
+    rows = read_lines(table)
     header = _cells(next(rows, ""))
     if missing := [key for key in _COLUMNS if key not in header]:
         raise ValueError(f"{table}: no column {', '.join(missing)}; AffectNet's table has them")

@@ -30,7 +30,7 @@ from etils import epath
 from data_pipelines import spec
 from data_pipelines.photo_builder import Catalogue
 from data_pipelines.photographs import Rejected, Sample
-from data_pipelines.tables import lines
+from fields_jax.files import read_lines
 
 COLUMNS = (
     *("image", "id", "split", "emotion", "valence", "arousal", "subject", "level"),
@@ -82,7 +82,7 @@ def _rows(manifest: epath.Path) -> Iterator[tuple[int, Any]]:
         raise FileNotFoundError(f"{manifest}: no such manifest")
     if manifest.suffix not in (".csv", ".jsonl"):
         raise ValueError(f"{manifest}: a manifest is a .csv or a .jsonl file")
-    rows = enumerate(lines(manifest), start=1)
+    rows = enumerate(read_lines(manifest), start=1)
     if manifest.suffix == ".jsonl":
         yield from ((number, _parsed(line)) for number, line in rows if line.strip())
         return

@@ -18,7 +18,8 @@ from absl import flags
 from etils import epath
 
 from data_pipelines.manifests import afew_va, aff_wild2, mead, raf_db
-from fields_jax.cli import UserError, run
+from fields_jax.cli import run
+from fields_jax.errors import UserError
 
 WRITERS = dict(raf_db=raf_db.rows, afew_va=afew_va.rows, aff_wild2=aff_wild2.rows, mead=mead.rows)
 

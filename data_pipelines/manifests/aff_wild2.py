@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from data_pipelines.tables import lines
+from fields_jax.files import read_lines
 
 # ABAW's numbers: neutral, anger, disgust, fear, happiness, sadness, surprise; 7 is "other".
 EMOTIONS = {0: 0, 1: 6, 2: 5, 3: 4, 4: 1, 5: 2, 6: 3}
@@ -111,5 +111,5 @@ def _emotions(file: epath.Path, skipped: Counter) -> dict[int, dict[str, Any]]:
 
 def _frames(file: epath.Path) -> Iterator[tuple[int, list[str]]]:
     """(frame, cells) of each line below the header; line and frame number agree from 1."""
-    rows = list(lines(file))[1:]
+    rows = list(read_lines(file))[1:]
     yield from ((number, row.split(",")) for number, row in enumerate(rows, 1) if row.strip())

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from data_pipelines.tables import lines
+from fields_jax.files import read_lines
 
 # RAF-DB's numbers: surprise, fear, disgust, happy, sad, anger, neutral.
 EMOTIONS = {1: 3, 2: 4, 3: 5, 4: 1, 5: 2, 6: 6, 7: 0}
@@ -40,7 +40,7 @@ def rows(source: epath.Path, skipped: Counter) -> Iterator[dict[str, Any]]:
     if folder is None:
         raise FileNotFoundError(f"{source / folders[0][0]}: no such folder; unpack RAF-DB's images")
     there = {path.name for path in (source / folder).iterdir()}
-    for line in lines(table):
+    for line in read_lines(table):
         name, _, label = line.strip().partition(" ")
         stem, part = name.rsplit(".", 1)[0], name.split("_")[0]
         if part not in ("train", "test") or not label.isdecimal():

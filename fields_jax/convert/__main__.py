@@ -20,8 +20,9 @@ import sys
 
 from absl import flags
 
-from fields_jax.cli import UserError, run
+from fields_jax.cli import run
 from fields_jax.convert import flame, networks
+from fields_jax.errors import UserError
 from fields_jax.flame.io import load_flame
 
 NETWORKS = {

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from fields_jax.cli import UserError
 from fields_jax.convert.pickles import FLAME, Chumpy, Sparse, read_pickle
 from fields_jax.convert.torch_files import NAMES as TORCH
+from fields_jax.errors import UserError
 from fields_jax.flame.io import read_arrays, write_arrays
 
 VERTICES, FACES, SHAPES, EXPRESSIONS = 5023, 9976, 300, 100

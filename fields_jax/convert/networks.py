@@ -18,8 +18,8 @@ from etils import epath
 from flax import traverse_util
 
 from configs import stage2
-from fields_jax.cli import UserError
 from fields_jax.convert.torch_files import LIGHTNING, read_torch
+from fields_jax.errors import UserError
 from fields_jax.models.fields import build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.models.resnet import ResNet50Features

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fields_jax.cli import UserError
+from fields_jax.errors import UserError
 
 Names = Mapping[tuple[str, str], Any]
 

@@ -17,8 +17,8 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from fields_jax.cli import UserError
 from fields_jax.convert.pickles import ARRAYS, Names, read_pickle
+from fields_jax.errors import UserError
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the format before zip
 _STORAGES = {

@@ -15,7 +15,8 @@ import sys
 from absl import flags, logging
 from etils import epath
 
-from fields_jax.cli import UserError, run
+from fields_jax.cli import run
+from fields_jax.errors import UserError
 from fields_jax.flame.io import resolve_head
 from fields_jax.report.html import render
 from fields_jax.report.runs import check_comparable, load_run

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 from numpy.typing import NDArray
 
-from fields_jax.cli import UserError
+from fields_jax.errors import UserError
 from fields_jax.types import FlameCoefficients
 
 

@@ -25,7 +25,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 
 from data_pipelines.spec import batch_spec, training_arrays
-from fields_jax.cli import UserError, first_line, progress, run
+from fields_jax.cli import progress, run
+from fields_jax.errors import UserError, first_line
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import variable_shapes
 from fields_jax.tools import hlo

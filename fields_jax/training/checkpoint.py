@@ -26,7 +26,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy
 
-from fields_jax.cli import UserError, first_line
+from fields_jax.errors import UserError, first_line
 from fields_jax.files import is_remote, write_whole
 from fields_jax.models.fields import FieldsModel, build_model, variable_shapes
 from fields_jax.training import packing

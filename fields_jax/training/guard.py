@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from fields_jax.cli import UserError
+from fields_jax.errors import UserError
 from fields_jax.losses.table import clear_absent
 from fields_jax.models.fields import FieldsModel
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fields_jax.cli import UserError
+from fields_jax.errors import UserError
 from fields_jax.files import is_remote
 
 LOCK_FILE = ".lock"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import jax
 
-from fields_jax.cli import Preemption, UserError
+from fields_jax.errors import Preemption, UserError
 
 # The names jax.distributed reads by itself but for the count and rank, which it does not.
 ADDRESS, COUNT, RANK = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"

@@ -11,7 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import EveryNSteps, LatestN
 
-from fields_jax.cli import UserError
+from fields_jax.errors import UserError
 from fields_jax.files import write_whole
 
 BEST_FILE = "best.json"

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from fields_jax.cli import UserError
+from fields_jax.errors import UserError
 from fields_jax.flame.reduce import landmark_head
 from fields_jax.losses import table
 from fields_jax.losses.cycle import GROUPS, CycleSettings

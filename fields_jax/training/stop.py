@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from fields_jax.cli import Preemption
+from fields_jax.errors import Preemption
 
 
 class StopSwitch:

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from fields_jax.cli import first_line
+from fields_jax.errors import first_line
 from fields_jax.files import is_remote, write_whole
 
 
