@@ -215,11 +215,14 @@ def read_npy(path: epath.PathLike) -> np.ndarray:
     return parse_npy(read_bytes(path, largest=LARGEST_ARRAYS), str(path))
 
 
-def read_npz(path: epath.PathLike, *, largest: int = LARGEST_ARRAYS) -> dict[str, np.ndarray]:
+def read_npz(
+    path: epath.PathLike, *, what: str = "an .npz", largest: int = LARGEST_ARRAYS
+) -> dict[str, np.ndarray]:
     """The arrays of an .npz file.
 
     Args:
       path: the file.
+      what: it should be, for messages.
       largest: bytes of all its arrays together.
 
     Raises:
@@ -227,7 +230,7 @@ def read_npz(path: epath.PathLike, *, largest: int = LARGEST_ARRAYS) -> dict[str
       UserError: another format, damage, objects instead of numbers, or more than `largest`.
     """
     content = read_bytes(path, largest=largest)
-    with opened_zip(content, f"{path} is damaged or no .npz") as archive:
+    with opened_zip(content, f"{path} is damaged or not {what}") as archive:
         members = archive.infolist()
         names = [member.filename for member in members]
         if len(set(names)) != len(names):

@@ -11,12 +11,13 @@ import sys
 import types
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse
 
 from fields_jax.convert.flame import FACES, VERTICES
-from fields_jax.convert.torch_files import _MAGIC
+from fields_jax.convert.torch_files import MAGIC
 
 _KINDS = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage"}
 
@@ -42,8 +43,66 @@ def pretended(*names: str):
         yield classes
 
 
-def flame_pickle(**changes) -> bytes:
-    """A model pickle as Python 2 and chumpy wrote it: right shapes, mostly zeros."""
+class _Python2(pickle._Pickler):
+    """Writes text and bytes as Python 2 wrote its strings, and modules by their names there."""
+
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+
+    def __init__(self, stream, protocol):
+        super().__init__(stream, protocol, fix_imports=True)
+
+    def _string(self, value):
+        content = value.encode("latin1") if isinstance(value, str) else value
+        if self.proto == 0:
+            text = "".join(
+                chr(c) if 32 <= c < 127 and c not in b"'\\" else f"\\x{c:02x}" for c in content
+            )
+            self.write(b"S'" + text.encode() + b"'\n")
+        elif len(content) < 256:
+            self.write(b"U" + bytes([len(content)]) + content)
+        else:
+            self.write(b"T" + struct.pack("<i", len(content)) + content)
+        self.memoize(value)
+
+    dispatch[str] = dispatch[bytes] = _string
+
+
+def python2_pickle(value, protocol: int = 2) -> bytes:
+    """What Python 2's pickle made of a value."""
+    stream = io.BytesIO()
+    _Python2(stream, protocol).dump(value)
+    content = stream.getvalue()
+    if protocol < 2:  # newobj is younger than what these are for
+        assert b"\x81" not in content
+    for new, old in ((b"numpy._core", b"numpy.core"), (b"scipy.sparse._c", b"scipy.sparse.c")):
+        content = content.replace(new, old)
+    return content
+
+
+@contextlib.contextmanager
+def chumpy_array():
+    """A function that wraps an array as chumpy 0.70 does, to be pickled inside the block."""
+    with pretended("chumpy.ch.Ch") as (kind,):
+
+        def wrap(x, **more):
+            made = kind()
+            made.__dict__ |= dict(
+                _dirty_vars=set(),
+                _itr=None,
+                _make_dense=False,
+                _make_sparse=False,
+                _depends_on_deps={"area": {"deps": {"x"}, "value": None, "out_of_date": True}},
+                x=x,
+                _status="new",
+            )
+            made.__dict__ |= more
+            return made
+
+        yield wrap
+
+
+def flame_parts(**changes) -> dict:
+    """Entries of FLAME's pickle: right shapes, mostly zeros."""
     rng = np.random.default_rng(0)
 
     def sparse_random(*shape):
@@ -55,8 +114,9 @@ def flame_pickle(**changes) -> bytes:
     weights[np.arange(VERTICES), np.arange(VERTICES) % 5] = 1
     regressor = np.zeros((5, VERTICES))
     regressor[np.arange(5), 7 * np.arange(5)] = 1
-    parts = {
+    return {
         "v_template": rng.standard_normal((VERTICES, 3)) * 0.1,
+        "shapedirs": changes.pop("shapedirs", None),
         "posedirs": sparse_random(VERTICES, 3, 36),
         "J_regressor": scipy.sparse.csc_matrix(regressor),
         "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], range(5)], np.uint32),
@@ -64,13 +124,19 @@ def flame_pickle(**changes) -> bytes:
         "f": rng.integers(0, VERTICES, (FACES, 3)).astype(np.uint32),
         "bs_style": "lbs",
     } | changes
-    with pretended("chumpy.ch.Ch") as (chumpy,):
-        wrapped = chumpy()
-        wrapped.__dict__["x"] = parts.pop("shapedirs", sparse_random(VERTICES, 3, 400))
-        content = pickle.dumps(parts | {"shapedirs": wrapped}, protocol=2)
-    for new, old in ((b"numpy._core", b"numpy.core"), (b"scipy.sparse._c", b"scipy.sparse.c")):
-        content = content.replace(new, old)
-    return content
+
+
+def flame_pickle(protocol: int = 2, **changes) -> bytes:
+    """A model pickle as Python 2 and chumpy wrote it."""
+    parts = flame_parts(**changes)
+    if parts["shapedirs"] is None:
+        shapes = np.zeros((VERTICES, 3, 400))
+        shapes.reshape(-1)[:: shapes.size // 500] = 0.01
+        parts["shapedirs"] = shapes
+    with chumpy_array() as wrap:
+        if isinstance(parts["shapedirs"], np.ndarray):
+            parts["shapedirs"] = wrap(parts["shapedirs"])
+        return python2_pickle(parts, protocol)
 
 
 class _Tensor:
@@ -128,7 +194,7 @@ def torch_zip(tree: dict[str, np.ndarray], *, under: str = "", **extra) -> bytes
 def torch_sequence(tree: dict[str, np.ndarray], **extra) -> bytes:
     """What torch.save wrote before the zip format."""
     content, storages = _torch_pickle(tree, extra)
-    head = [_MAGIC, 1001, {"protocol_version": 1001, "little_endian": True}]
+    head = [MAGIC, 1001, {"protocol_version": 1001, "little_endian": True}]
     out = b"".join(pickle.dumps(part, protocol=2) for part in head) + content
     out += pickle.dumps(list(storages), protocol=2)
     for array in storages.values():
@@ -198,7 +264,7 @@ def _storage_bytes(array: np.ndarray) -> bytes:
                 return ("storage", kind, "0", "cpu", array.size) if obj is storage else None
 
         Pickler(stream, protocol=2).dump(storage)
-    head = [_MAGIC, 1001, {"little_endian": True}]
+    head = [MAGIC, 1001, {"little_endian": True}]
     out = b"".join(pickle.dumps(part, protocol=2) for part in head) + stream.getvalue()
     out += pickle.dumps(["0"], protocol=2)
     return out + struct.pack("<q", array.size) + _memory(array)

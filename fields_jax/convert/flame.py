@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from fields_jax.convert.pickles import FLAME, Chumpy, Sparse, read_pickle
+from fields_jax.convert.pickles import Damaged, entries, read_pickle
+from fields_jax.convert.stored_arrays import CHUMPY, FLAME, sole_object
 from fields_jax.convert.torch_files import NAMES as TORCH
-from fields_jax.errors import UserError
-from fields_jax.flame.io import read_arrays, write_arrays
+from fields_jax.convert.torch_files import array_with_tensors, other_format, zip_without
+from fields_jax.errors import UserError, quoted
+from fields_jax.files import npy_header, opened_zip, read_bytes, read_npy, read_npz, read_text
+from fields_jax.flame.io import check_arrays, read_arrays, write_arrays
 
 VERTICES, FACES, SHAPES, EXPRESSIONS = 5023, 9976, 300, 100
 _PARENTS = (-1, 0, 1, 1, 1)
@@ -32,6 +35,8 @@ _STATIC_51, _CONTOUR, _STATIC_68 = (
     ("dynamic_lmk_faces_idx", "dynamic_lmk_bary_coords", (79, 17)),
     ("full_lmk_faces_idx", "full_lmk_bary_coords", (1, 68)),
 )
+MEDIAPIPE_POINTS = 478
+_REGION = re.compile(r"[\w. -]{1,64}")
 _VERSIONS = {"2023_open": "2023 Open", "2023": "2023", "2020": "2020", "generic_model": "2020"}
 
 
@@ -50,20 +55,22 @@ def convert_model(source: str, target: str, version: str = "") -> str:
       FileNotFoundError: no such file.
       UserError: the file is not FLAME's, or is damaged; `target` is then untouched.
     """
-    content = _read(source)
-    found = read_pickle(io.BytesIO(content), source, FLAME)
-    if not isinstance(found, dict):
-        raise UserError(f"{source} holds no FLAME model: its pickle is no dict")
+    content = read_bytes(source)
+    if other := other_format(content, source):
+        raise UserError(other)
+    if content[:2] == b"PK":
+        with opened_zip(content, f"{source} is a damaged zip file") as archive:
+            raise UserError(zip_without(source, archive.namelist(), "a FLAME model"))
+    version = version or _version(source)
+    found = _dictionary(content, source, "a FLAME model")
     model = {name: _array(found, name, shape, source) for name, shape in _MODEL.items()}
-    parents = model["kintree_table"][0].astype(np.int64)
-    parents = tuple(int(p) for p in np.where(parents == 2**32 - 1, -1, parents))
+    tree = _indices(model["kintree_table"], "kintree_table", source, 2**32)
+    parents = tuple(int(p) for p in np.where(tree[0] == 2**32 - 1, -1, tree[0]))
     if parents != _PARENTS:
         raise UserError(f"{source}: joint parents {parents} are not FLAME's {_PARENTS}")
     if not np.allclose(model["weights"].sum(1), 1, atol=1e-3) or model["weights"].min() < -1e-6:
         raise UserError(f"{source}: rows of 'weights' are no skinning weights, sums of 1")
-    if model["f"].min() < 0 or model["f"].max() >= VERTICES:
-        raise UserError(f"{source}: 'f' refers to vertices outside 0..{VERTICES - 1}")
-    version = version or _version(source)
+    faces = _indices(model["f"], "f", source, VERTICES)
     arrays = {
         "template": model["v_template"],
         "shape_basis": model["shapedirs"][..., :SHAPES],
@@ -80,7 +87,7 @@ def convert_model(source: str, target: str, version: str = "") -> str:
         expression_names=(),
     )
     arrays = {key: value.astype(np.float32) for key, value in arrays.items()}
-    write_arrays(target, arrays | {"faces": model["f"].astype(np.int32)}, meta)
+    write_arrays(target, arrays | {"faces": faces.astype(np.int32)}, meta)
     return version
 
 
@@ -114,20 +121,25 @@ def convert_embeddings(folder: str, target: str) -> list[str]:
     take(_landmarks_105, "mediapipe_landmark_embedding.npz")
     spellings = [f"203_landmark_embed{d}ing{new}.npz" for d in ("d", "") for new in ("", "_new")]
     take(_landmarks_203, *spellings)
-    left, right = (_npy(str(place / f"{side}_eyelid.npy"), (VERTICES, 3)) for side in "lr")
-    files += [str(place / f"{side}_eyelid.npy") for side in "lr"]
-    arrays["eyelid_basis"] = np.stack([left, right]).astype(np.float32)
+    eyelids = [str(place / f"{side}_eyelid.npy") for side in "lr"]
+    lids = [_array({"array": read_npy(file)}, "array", (VERTICES, 3), file) for file in eyelids]
+    arrays["eyelid_basis"] = np.stack(lids).astype(np.float32)
+    files += eyelids
     take(lambda path: _masks(path, arrays["faces"]), "FLAME_masks.pkl")
     take(lambda path: _texture(path, arrays["faces"]), "head_template.obj")
+    check_arrays(target, arrays, meta)
     write_arrays(target, arrays, meta)
     return files
 
 
-def _read(path: str) -> bytes:
-    file = epath.Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"{path} does not exist")
-    return file.read_bytes()
+def _dictionary(content: bytes, source: str, what: str, start: int = 0) -> dict[str, Any]:
+    """Entries of a pickled dictionary, as descriptions."""
+    names = FLAME | TORCH
+    found, _ = read_pickle(content, source, names, ignored=CHUMPY, start=start)
+    try:
+        return entries(sole_object(found))
+    except Damaged as error:
+        raise UserError(f"{source} holds no {what}: {error}") from error
 
 
 def _version(source: str) -> str:
@@ -142,51 +154,39 @@ def _version(source: str) -> str:
 
 
 def _array(found: dict, name: str, shape: tuple[int, ...], source: str) -> np.ndarray:
-    """An entry as a plain array of the right shape, finite."""
+    """An entry as a plain array of the right shape, finite in float32."""
     if name not in found:
         raise UserError(f"{source} lacks {name!r}")
     value = found[name]
     try:
-        value = value.x if isinstance(value, Chumpy) else value
-        value = value.dense() if isinstance(value, Sparse) else value
-    except (AttributeError, ValueError, IndexError, TypeError) as error:
-        raise UserError(f"{source}: {name!r} is damaged ({error})") from error
-    numeric = isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
-    if not numeric or value.shape != shape:
-        described = f"shape {value.shape}" if numeric else f"type {type(value).__name__}"
-        raise UserError(f"{source}: {name!r} has {described}, expected an array of shape {shape}")
-    if not np.isfinite(value).all():
-        raise UserError(f"{source}: {name!r} holds values that are not finite")
-    return value
+        stored = value if isinstance(value, np.ndarray) else array_with_tensors(value)
+        if stored.dtype.kind not in "iuf" or stored.shape != shape:
+            described = f"shape {stored.shape} of {stored.dtype}"
+            raise Damaged(f"{described}, expected numbers of shape {shape}")
+        array = stored if isinstance(stored, np.ndarray) else stored.read()
+    except Damaged as error:
+        raise UserError(f"{source}: {name!r} has {error}") from error
+    with np.errstate(over="ignore"):
+        if not np.isfinite(array.astype(np.float32)).all():
+            raise UserError(f"{source}: {name!r} holds values that are not finite in float32")
+    return array
 
 
-def _npz(path: str) -> dict[str, np.ndarray]:
-    try:
-        with np.load(io.BytesIO(_read(path)), allow_pickle=False) as stored:
-            return {key: stored[key] for key in stored.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zip, header and array can each be damaged in ways of their own
-        raise UserError(f"{path} is damaged or no .npz ({error}); fetch it anew") from error
-
-
-def _npy(path: str, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        value = np.load(io.BytesIO(_read(path)), allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # as above
-        raise UserError(f"{path} is damaged or no .npy ({error}); fetch it anew") from error
-    return _array({"array": value}, "array", shape, path)
+def _indices(array: np.ndarray, name: str, source: str, count: int) -> np.ndarray:
+    """The array as whole numbers from 0 to count - 1."""
+    whole = array.astype(np.int64)
+    if (whole != array).any():
+        raise UserError(f"{source}: {name!r} holds fractions, expected whole numbers")
+    if array.size and not 0 <= array.min() <= array.max() < count:
+        raise UserError(f"{source}: {name!r} refers to numbers outside 0..{count - 1}")
+    return whole
 
 
 def _embedding(
     name: str, found: dict, triangle: str, weight: str, shape: tuple[int, ...], source: str
 ) -> dict[str, np.ndarray]:
-    index = _array(found, triangle, shape, source)
+    index = _indices(_array(found, triangle, shape, source), triangle, source, FACES)
     barycentric = _array(found, weight, (*shape, 3), source)
-    if index.min() < 0 or index.max() >= FACES:
-        raise UserError(f"{source}: {triangle!r} refers to triangles outside 0..{FACES - 1}")
     if not np.allclose(barycentric.sum(-1), 1, atol=1e-4):
         raise UserError(f"{source}: the rows of {weight!r} do not sum to 1")
     return {
@@ -197,21 +197,14 @@ def _embedding(
 
 def _landmarks_68(path: str) -> dict[str, np.ndarray]:
     """A pickled dict inside an .npy, two of its arrays torch tensors."""
-    stream = io.BytesIO(_read(path))
+    content = read_bytes(path)
     try:
-        version = np.lib.format.read_magic(stream)
-        header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-            version, np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = header(stream)
-    except (ValueError, SyntaxError, EOFError) as error:
+        code, shape, _, start = npy_header(content)
+    except ValueError as error:
         raise UserError(f"{path} is damaged or no .npy ({error}); fetch it anew") from error
-    if shape or not dtype.hasobject:
+    if shape or code.strip("|<>=") != "O":
         raise UserError(f"{path} is not FLAME's landmark_embedding.npy: it holds no pickled dict")
-    found = read_pickle(stream, path, TORCH)
-    found = found.item() if isinstance(found, np.ndarray) and found.size == 1 else found
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not FLAME's landmark_embedding.npy: it holds no pickled dict")
+    found = _dictionary(content, path, "pickled dict of landmarks", start)
     arrays = _embedding("static_51", found, *_STATIC_51, path)
     arrays |= _embedding("contour", found, *_CONTOUR, path)
     full = _embedding("static_68", found, *_STATIC_68, path)
@@ -219,34 +212,50 @@ def _landmarks_68(path: str) -> dict[str, np.ndarray]:
 
 
 def _landmarks_105(path: str) -> dict[str, np.ndarray]:
-    found = _npz(path)
+    found = read_npz(path)
     arrays = _embedding("landmarks_105", found, "lmk_face_idx", "lmk_b_coords", (105,), path)
     index = _array(found, "landmark_indices", (105,), path)
+    index = _indices(index, "landmark_indices", path, MEDIAPIPE_POINTS)
     return arrays | {"mediapipe_index": index.astype(np.int32)}
 
 
 def _landmarks_203(path: str) -> dict[str, np.ndarray]:
-    found = _npz(path)
+    found = read_npz(path)
     arrays = _embedding("landmarks_203", found, "lmk_face_idx", "lmk_b_coords", (203,), path)
     for side in ("front", "left", "right"):
-        index = found.get(f"landmark_{side}_indices")
-        if index is None or index.ndim != 1 or index.min() < 0 or index.max() >= 203:
-            raise UserError(f"{path}: 'landmark_{side}_indices' must list points out of 0..202")
+        index = _list(found, f"landmark_{side}_indices", path, 203)
         arrays[f"{side}_203"] = np.isin(np.arange(203), index)
     return arrays
 
 
+def _list(found: dict, name: str, source: str, count: int) -> np.ndarray:
+    """An entry that lists some of the numbers from 0 to count - 1."""
+    value = found.get(name)
+    size = np.shape(value) if isinstance(value, np.ndarray) else _shape(value)
+    if len(size) != 1 or not 0 < size[0] <= count:
+        raise UserError(f"{source}: {quoted(name)} is no list of numbers out of 0..{count - 1}")
+    return _indices(_array(found, name, size, source), name, source, count)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    try:
+        return array_with_tensors(value).shape
+    except Damaged:
+        return ()
+
+
 def _masks(path: str, faces: np.ndarray) -> dict[str, np.ndarray]:
-    found: Any = read_pickle(io.BytesIO(_read(path)), path, FLAME)
-    if not isinstance(found, dict) or "face" not in found:
+    found = _dictionary(read_bytes(path), path, "masks of FLAME")
+    if "face" not in found:
         raise UserError(f"{path} is not FLAME_masks.pkl: it has no region 'face'")
-    regions = {}
-    for name, index in found.items():
-        index = np.asarray(index)
-        if index.dtype.kind not in "iu" or index.ndim != 1 or index.max(initial=0) >= VERTICES:
-            raise UserError(f"{path}: region {name!r} is no list of vertices")
-        regions[name] = np.unique(index).astype(np.int32)
+    if odd := [name for name in found if not _REGION.fullmatch(name)]:
+        raise UserError(f"{path}: a region is called {quoted(odd[0])}")
+    regions = {
+        name: np.unique(_list(found, name, path, VERTICES)).astype(np.int32) for name in found
+    }
     inside = np.isin(faces, regions["face"]).all(axis=1)
+    if not inside.any():
+        raise UserError(f"{path}: region 'face' holds no whole triangle of the model")
     return {f"regions.{name}": index for name, index in regions.items()} | {
         "face_vertices": regions["face"],
         "face_triangles": np.searchsorted(regions["face"], faces[inside]).astype(np.int32),
@@ -256,21 +265,22 @@ def _masks(path: str, faces: np.ndarray) -> dict[str, np.ndarray]:
 def _texture(path: str, faces: np.ndarray) -> dict[str, np.ndarray]:
     """Texture coordinates of the template's .obj, whose triangles must be the model's."""
     uv, corners = [], []
-    for number, line in enumerate(_read(path).decode("utf-8", "replace").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         kind, *words = line.split() or [""]
         try:
             if kind == "vt":
                 uv.append([float(word) for word in words[:2]])
             elif kind == "f":
                 corners.append([[int(n) for n in word.split("/")[:2]] for word in words])
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: {error}") from error
+        except ValueError:
+            raise UserError(f"{path}, line {number}: {quoted(line)} holds no numbers") from None
     try:
-        uv, corners = np.array(uv, np.float32), np.array(corners, np.int32) - 1
-    except ValueError as error:
-        raise UserError(f"{path}: faces that are no triangles with texture ({error})") from error
-    if corners.shape != (FACES, 3, 2) or not np.array_equal(corners[..., 0], faces):
+        points = np.array(uv, np.float64).reshape(len(uv), 2)
+        whole = np.array(corners, np.int64).reshape(-1, 3, 2) - 1
+    except (ValueError, OverflowError):
+        raise UserError(f"{path}: faces that are no triangles with texture") from None
+    if whole.shape != (FACES, 3, 2) or not np.array_equal(whole[..., 0], faces):
         raise UserError(f"{path}: its triangles are not those of the model")
-    if uv.ndim != 2 or corners[..., 1].min() < 0 or corners[..., 1].max() >= len(uv):
-        raise UserError(f"{path}: texture indices outside its {len(uv)} coordinates")
-    return {"uv": uv, "uv_faces": corners[..., 1]}
+    points = _array({"vt": points}, "vt", (len(uv), 2), path)
+    corner = _indices(whole[..., 1], "f", path, len(points))
+    return {"uv": points.astype(np.float32), "uv_faces": corner.astype(np.int32)}

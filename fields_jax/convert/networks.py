@@ -18,16 +18,19 @@ from etils import epath
 from flax import traverse_util
 
 from configs import stage2
+from fields_jax.convert.stored_arrays import StoredArray
 from fields_jax.convert.torch_files import LIGHTNING, read_torch
-from fields_jax.errors import UserError
+from fields_jax.errors import UserError, quoted
+from fields_jax.files import read_bytes
 from fields_jax.models.fields import build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.models.resnet import ResNet50Features
 from fields_jax.training import checkpoint
 
 Leaves = dict[tuple[str, ...], np.ndarray]
-Place = Callable[[str, np.ndarray], tuple[str, ...]]  # of an entry among our variables
+Place = Callable[[str, StoredArray], tuple[str, ...]]  # of an entry among our variables
 
+_PARALLEL = "module."  # before every key of a network that torch spread over devices
 # Entries that torchvision's VGG16 has beyond relu4_3, which the perceptual loss does not read.
 _VGG_UNUSED = re.compile(r"features\.(24|26|28)\.\w+|classifier\..*")
 # Layers that EMOCA's network has behind the features.
@@ -143,18 +146,19 @@ def _check_free(target: str) -> None:
 
 
 def _origin(name: str, source: str) -> dict[str, str]:
-    content = epath.Path(source).read_bytes()
-    return dict(name=name, sha256=hashlib.sha256(content).hexdigest())
+    return dict(name=name, sha256=hashlib.sha256(read_bytes(source)).hexdigest())
 
 
-def _state_dict(source: str, ignored: Collection[str] = ()) -> dict[str, np.ndarray]:
+def _state_dict(source: str, ignored: Collection[str] = ()) -> dict[str, StoredArray]:
     found = read_torch(source, ignored)
-    if not isinstance(found, Mapping):
-        raise UserError(f"{source} holds no state dict")
     found = found.get("state_dict", found)  # of Lightning's checkpoints, beside what is not ours
-    other = [key for key, value in found.items() if not isinstance(value, np.ndarray)]
+    if not isinstance(found, Mapping) or not found:
+        raise UserError(f"{source} holds no state dict")
+    other = [key for key, value in found.items() if not isinstance(value, StoredArray)]
     if other:
-        raise UserError(f"{source} is no flat state dict: {other[0]!r} is no tensor")
+        raise UserError(f"{source} is no flat state dict: {quoted(other[0])} is no tensor")
+    if all(key.startswith(_PARALLEL) for key in found):
+        found = {key.removeprefix(_PARALLEL): value for key, value in found.items()}
     # Torch's batch norms count batches, for a momentum that nobody uses.
     norms = [key.removesuffix("running_mean") for key in found if key.endswith(".running_mean")]
     counters = {f"{norm}num_batches_tracked" for norm in norms}
@@ -168,7 +172,7 @@ def _flatten(shapes: Any, keep: Callable[[tuple[str, ...]], bool] = lambda path:
 
 def _match(
     source: str,
-    state: Mapping[str, np.ndarray],
+    state: Mapping[str, StoredArray],
     expected: Mapping[tuple[str, ...], jax.ShapeDtypeStruct],
     place: Place,
 ) -> Leaves:
@@ -177,17 +181,19 @@ def _match(
     for key, value in state.items():
         path = place(key, value)
         if path not in expected:
-            raise UserError(f"{source} has an entry {key!r} that no network of ours takes")
+            raise UserError(f"{source} has an entry {quoted(key)} that no network of ours takes")
         if path in leaves:
-            raise UserError(f"{source} has a second entry for {'/'.join(path)}: {key!r}")
-        turned = _turn(path, value)
-        if turned.shape != expected[path].shape:
+            raise UserError(f"{source} has a second entry for {'/'.join(path)}: {quoted(key)}")
+        axes = _axes(path, value)
+        if tuple(value.shape[axis] for axis in axes) != expected[path].shape:
             raise UserError(
-                f"{source}: {key!r} of shape {value.shape} does not give {'/'.join(path)} its "
-                f"shape {expected[path].shape}"
+                f"{source}: {quoted(key)} of shape {value.shape} does not give {'/'.join(path)} "
+                f"its shape {expected[path].shape}"
             )
+        with np.errstate(over="ignore"):
+            turned = np.ascontiguousarray(value.read().transpose(axes), np.float32)
         if not np.isfinite(turned).all():
-            raise UserError(f"{source}: {key!r} holds values that are not finite")
+            raise UserError(f"{source}: {quoted(key)} holds values that are not finite")
         leaves[path] = turned
     missing = sorted(expected.keys() - leaves.keys())
     if missing:
@@ -198,14 +204,14 @@ def _match(
     return leaves
 
 
-def _teaser_path(key: str, value: np.ndarray) -> tuple[str, ...]:
+def _teaser_path(key: str, value: StoredArray) -> tuple[str, ...]:
     for prefix, replacement in (("teaser_encoder.", ""), ("teaser_generator.", "synthesizer.")):
         if key.startswith(prefix):
             return _path(replacement + key.removeprefix(prefix), value)
     return (key,)
 
 
-def _smirk_path(key: str, value: np.ndarray) -> tuple[str, ...]:
+def _smirk_path(key: str, value: StoredArray) -> tuple[str, ...]:
     """As TEASER's, but for blocks whose layers repeat the block's name: encoder1.enc1conv1."""
     encoder, generator = "smirk_encoder.", "smirk_generator."
     if key.startswith(encoder):
@@ -222,16 +228,16 @@ def _smirk_path(key: str, value: np.ndarray) -> tuple[str, ...]:
     return _path(f"synthesizer.{key}", value)
 
 
-def _resnet_path(key: str, value: np.ndarray) -> tuple[str, ...]:
+def _resnet_path(key: str, value: StoredArray) -> tuple[str, ...]:
     prefix = "backbone."
     return _path(key.removeprefix(prefix), value) if key.startswith(prefix) else (key,)
 
 
-def _path(key: str, value: np.ndarray) -> tuple[str, ...]:
+def _path(key: str, value: StoredArray) -> tuple[str, ...]:
     """`blocks.0.1.bn1.weight` to (`params`, `blocks_0_1`, `bn1`, `scale`)."""
     *modules, leaf = re.sub(r"\.(\d+)(?=\.)", r"_\1", key).split(".")
     kind, name = {
-        "weight": ("params", "kernel" if value.ndim > 1 else "scale"),
+        "weight": ("params", "kernel" if len(value.shape) > 1 else "scale"),
         "bias": ("params", "bias"),
         "running_mean": ("batch_stats", "mean"),
         "running_var": ("batch_stats", "var"),
@@ -239,11 +245,9 @@ def _path(key: str, value: np.ndarray) -> tuple[str, ...]:
     return kind, *modules, name
 
 
-def _turn(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
-    """Torch's order of axes to ours: NHWC, HWIO, features last."""
-    if value.ndim == 4:
+def _axes(path: tuple[str, ...], value: StoredArray) -> tuple[int, ...]:
+    """Torch's axes in our order: NHWC, HWIO, features last."""
+    if len(value.shape) == 4:
         # A transposed convolution has its inputs first.
-        value = value.transpose((2, 3, 0, 1) if "upconv" in path[-2] else (2, 3, 1, 0))
-    elif value.ndim == 2:
-        value = value.T
-    return np.ascontiguousarray(value, np.float32)
+        return (2, 3, 0, 1) if "upconv" in path[-2] else (2, 3, 1, 0)
+    return (1, 0) if len(value.shape) == 2 else tuple(range(len(value.shape)))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,37 +12,44 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from fields_jax.files import write_whole
+from fields_jax.errors import UserError, quoted
+from fields_jax.files import parse_json, read_npz, write_npz
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 _FORMAT = 1
 _EMBEDDINGS = ("static_51", "contour", "static_68", "landmarks_105", "landmarks_203")
 _STATIC = ("parents", "expression_names", "name", "version", "sha256")
-# Shapes by letter; a number is that number. Checked on load so that a wrong file is named at once.
-_SHAPES = {
-    "template": ("V", 3),
-    "shape_basis": ("V", 3, "S"),
-    "expression_basis": ("V", 3, "E"),
-    "pose_basis": ("V", 3, 36),
-    "joint_regressor": (5, "V"),
-    "skin_weights": ("V", 5),
-    "eyelid_basis": (2, "V", 3),
-    "faces": ("F", 3),
-    "static_51.face_index": (51,),
-    "contour.face_index": (79, 17),
-    "static_68.face_index": (68,),
-    "landmarks_105.face_index": (105,),
-    "landmarks_203.face_index": (203,),
-    "mediapipe_index": (105,),
-    "front_203": (203,),
-    "left_203": (203,),
-    "right_203": (203,),
-    "face_vertices": ("K",),
-    "face_triangles": ("T", 3),
-    "uv": ("U", 2),
-    "uv_faces": ("F", 3),
+# Shapes by letter; a number is that number. Then the kind of the values: "real", "mask", or for
+# indices the letter or number that they are below. Checked on load so that a wrong file is named.
+_ARRAYS = {
+    "template": (("V", 3), "real"),
+    "shape_basis": (("V", 3, "S"), "real"),
+    "expression_basis": (("V", 3, "E"), "real"),
+    "pose_basis": (("V", 3, 36), "real"),
+    "joint_regressor": ((5, "V"), "real"),
+    "skin_weights": (("V", 5), "real"),
+    "eyelid_basis": ((2, "V", 3), "real"),
+    "faces": (("F", 3), "V"),
+    "mediapipe_index": ((105,), 478),
+    "front_203": ((203,), "mask"),
+    "left_203": ((203,), "mask"),
+    "right_203": ((203,), "mask"),
+    "face_vertices": (("K",), "V"),
+    "face_triangles": (("T", 3), "K"),
+    "uv": (("U", 2), "real"),
+    "uv_faces": (("F", 3), "U"),
 }
+for _name, _shape in (
+    ("static_51", (51,)),
+    ("contour", (79, 17)),
+    ("static_68", (68,)),
+    ("landmarks_105", (105,)),
+    ("landmarks_203", (203,)),
+):
+    _ARRAYS[f"{_name}.face_index"] = (_shape, "F")
+    _ARRAYS[f"{_name}.barycentric"] = ((*_shape, 3), "real")
+_LARGEST = 10.0  # metres, and coefficients of bases, weights and texture: far beyond any head's
 
 
 def resolve_head(path: str) -> FlameModel:
@@ -74,9 +79,7 @@ def write_arrays(path: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
     stored = {key: np.asarray(value) for key, value in arrays.items()}
     meta = dict(meta) | {"format": _FORMAT}
     stored["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **stored)
-    write_whole(path, buffer.getvalue())
+    write_npz(path, stored)
 
 
 def read_arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -84,7 +87,7 @@ def read_arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: not a head file of ours.
+      UserError: not a head file of ours.
     """
     file = epath.Path(path)
     if not file.exists():
@@ -93,14 +96,20 @@ def read_arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             "`python -m fields_jax.convert flame generic_model.pkl HEAD.npz` "
             "or leave the head empty for the procedural one"
         )
-    try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-        meta = json.loads(bytes(arrays.pop("meta")))
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a head file of fields_jax ({error})") from error
+    if file.suffix.lower() == ".pkl":
+        raise UserError(
+            f"{path} is a model as it is published: make a head of it with "
+            f"`python -m fields_jax.convert flame {path} HEAD.npz`"
+        )
+    arrays = read_npz(path, what="a head file of fields_jax")
+    stored = arrays.pop("meta", None)
+    if stored is None or stored.dtype != np.uint8:
+        raise UserError(f"{path} is not a head file of fields_jax: it has no meta")
+    meta = parse_json(stored.tobytes(), f"{path}: its meta")
     if meta.get("format") != _FORMAT:
-        raise ValueError(f"{path} has head format {meta.get('format')}, this version reads 1")
+        raise UserError(
+            f"{path} has head format {quoted(meta.get('format'))}, this version reads {_FORMAT}"
+        )
     return arrays, meta
 
 
@@ -109,10 +118,10 @@ def load_flame(path: str) -> FlameModel:
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: not a head of ours, an array missing, misshapen or not finite.
+      UserError: not a head of ours, an array missing, misshapen, not finite or out of range.
     """
     arrays, meta = read_arrays(path)
-    _check(path, arrays, meta)
+    check_arrays(path, arrays, meta)
     fields = {
         name: LandmarkEmbedding(
             face_index=arrays.pop(f"{name}.face_index"),
@@ -129,11 +138,40 @@ def load_flame(path: str) -> FlameModel:
     return FlameModel(**jax.tree.map(jnp.asarray, fields), **static)
 
 
-def _check(path: str, arrays: dict[str, np.ndarray], meta: dict) -> None:
+def check_arrays(path: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Refuses arrays and static fields that make no head.
+
+    Args:
+      path: what to call the head in messages.
+      arrays: by their names in the file.
+      meta: the static fields.
+
+    Raises:
+      UserError: an array that is missing, unknown, misshapen, not finite or out of range.
+    """
+    sizes = _sizes(path, arrays)
+    templates = arrays.get("expression_templates")
+    if templates is not None and templates.shape[1:] != (sizes["E"],):
+        raise UserError(f"{path}: array 'expression_templates' has shape {templates.shape}")
+    known = {field.name for field in dataclasses.fields(FlameModel)}
+    for key, value in arrays.items():
+        if key not in _ARRAYS and not key.startswith("regions.") and key not in known:
+            raise UserError(f"{path} holds an array {quoted(key)}, which no head has")
+        kind = _ARRAYS[key][1] if key in _ARRAYS else "real"
+        below = "V" if key.startswith("regions.") else kind
+        _check_values(path, key, value, sizes.get(below, below))
+    for key in ("skin_weights", *(f"{name}.barycentric" for name in _EMBEDDINGS)):
+        if not np.allclose(arrays[key].sum(-1), 1, atol=1e-3):
+            raise UserError(f"{path}: rows of {key!r} do not sum to 1")
+    _check_static(path, meta)
+
+
+def _sizes(path: str, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """What the letters of the shapes stand for in this head."""
     sizes: dict[str, int] = {}
-    for key, shape in _SHAPES.items():
+    for key, (shape, _) in _ARRAYS.items():
         if key not in arrays:
-            raise ValueError(
+            raise UserError(
                 f"{path} lacks the array {key!r}: complete it with "
                 f"`python -m fields_jax.convert embeddings DIR {path}`"
             )
@@ -143,15 +181,34 @@ def _check(path: str, arrays: dict[str, np.ndarray], meta: dict) -> None:
             size == (expected if isinstance(expected, int) else sizes.setdefault(expected, size))
             for expected, size in letters
         )
-        if not fits:
-            raise ValueError(f"{path}: array {key!r} has shape {found}, expected {shape}")
-    for key, value in arrays.items():
-        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
-            raise ValueError(f"{path}: array {key!r} holds values that are not finite")
-    if not np.allclose(arrays["skin_weights"].sum(1), 1, atol=1e-3):
-        raise ValueError(f"{path}: rows of 'skin_weights' do not sum to 1")
-    for key in ("faces", "face_vertices"):
-        if arrays[key].min() < 0 or arrays[key].max() >= sizes["V"]:
-            raise ValueError(f"{path}: {key!r} refers to vertices outside 0..{sizes['V'] - 1}")
-    if tuple(meta.get("parents", ())) != (-1, 0, 1, 1, 1):
-        raise ValueError(f"{path}: joint parents {meta.get('parents')} are not FLAME's")
+        if not fits or not arrays[key].size:
+            raise UserError(f"{path}: array {key!r} has shape {found}, expected {shape}")
+    return sizes
+
+
+def _check_values(path: str, key: str, value: np.ndarray, kind: str | int) -> None:
+    """Reals must be finite and no larger than any head's; indices whole and below `kind`."""
+    if kind == "mask":
+        if value.dtype != bool:
+            raise UserError(f"{path}: array {key!r} is of {value.dtype}, expected true and false")
+    elif kind == "real":
+        if value.dtype.kind != "f":
+            raise UserError(f"{path}: array {key!r} is of {value.dtype}, expected real numbers")
+        if not np.isfinite(value).all():
+            raise UserError(f"{path}: array {key!r} holds values that are not finite")
+        if abs(value).max(initial=0) > _LARGEST:
+            raise UserError(f"{path}: array {key!r} holds {abs(value).max():.3g}, out of range")
+    elif value.dtype.kind not in "iu" or (value.size and value.min() < 0) or value.max() >= kind:
+        raise UserError(f"{path}: {key!r} refers to numbers outside 0..{kind - 1}")
+
+
+def _check_static(path: str, meta: Mapping[str, Any]) -> None:
+    for key in ("name", "version", "sha256"):
+        if not isinstance(meta.get(key), str):
+            raise UserError(f"{path}: its meta has {quoted(meta.get(key))} for {key}, no text")
+    names = meta.get("expression_names")
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: its meta has no list of names in expression_names")
+    parents = meta.get("parents")
+    if not isinstance(parents, list | tuple) or tuple(parents) != (-1, 0, 1, 1, 1):
+        raise UserError(f"{path}: joint parents {quoted(parents)} are not FLAME's")
