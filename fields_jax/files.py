@@ -31,7 +31,7 @@ LARGEST_FILE = 16 * _GIB  # checkpoints of torch are the largest files that are 
 LARGEST_TEXT = 64 * _MIB
 LARGEST_LINE = 4 * _MIB
 LARGEST_ARRAYS = 2 * _GIB  # of all arrays in one file; a head of FLAME's size holds 0.03
-_MOST_AXES = 16
+_MOST_AXES, _MOST_ENTRIES = 16, 2**40
 
 # Codes of the types that arrays of files may have: numbers and fixed-length text.
 _TYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|[SU]\d{1,6})")
@@ -140,6 +140,12 @@ def plain_type(code: str) -> np.dtype | None:
     return np.dtype(code) if _TYPE.fullmatch(code) else None
 
 
+def is_shape(shape: tuple[int, ...]) -> bool:
+    """Whether an array may have a shape; numpy wants bounds where there are no entries, too."""
+    sides = math.prod(side for side in shape if side)
+    return len(shape) <= _MOST_AXES and min(shape, default=0) >= 0 and sides <= _MOST_ENTRIES
+
+
 def array_of(
     content: bytes | memoryview, dtype: np.dtype, shape: tuple[int, ...], *, fortran: bool = False
 ) -> np.ndarray:
@@ -155,7 +161,7 @@ def array_of(
       ValueError: too few bytes, or a shape that no array has.
     """
     count = math.prod(shape)
-    if len(shape) > _MOST_AXES or min(shape, default=0) < 0 or max(shape, default=0) > 2**40:
+    if not is_shape(shape):
         raise ValueError(f"an array of shape {quoted(shape)}")
     if count * dtype.itemsize > len(content):
         raise ValueError(

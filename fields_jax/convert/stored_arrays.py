@@ -16,7 +16,7 @@ import numpy as np
 
 from fields_jax.convert.pickles import Damaged, Made, Name, entries, kind_of
 from fields_jax.errors import quoted
-from fields_jax.files import array_of, plain_type
+from fields_jax.files import array_of, is_shape, plain_type
 
 _DEEPEST = 8  # chumpy arrays inside each other
 
@@ -25,8 +25,10 @@ _DTYPE = Name("numpy", "dtype")
 _RECONSTRUCT = frozenset(Name(f"{core}.multiarray", "_reconstruct") for core in _CORES)
 _SCALAR = frozenset(Name(f"{core}.multiarray", "scalar") for core in _CORES)
 _FROM_BUFFER = frozenset(Name(f"{core}.numeric", "_frombuffer") for core in _CORES)  # protocol 5
-# How Python 3 writes bytes, and bytes that may change, in older protocols.
-_AROUND_BYTES = (Name("_codecs", "encode"), Name("builtins", "bytearray"))
+# How Python 3 writes bytes, no bytes, and bytes that may change, in older protocols.
+_AROUND_BYTES = (
+    *(Name("_codecs", "encode"), Name("builtins", "bytes"), Name("builtins", "bytearray")),
+)
 _COPY = tuple(Name("copyreg", name) for name in ("_reconstructor", "__newobj__"))
 _CHUMPY = Name("chumpy.ch", "Ch")
 _SPARSE = {
@@ -162,7 +164,7 @@ def _buffer(content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) 
 
 def _plain(shape: tuple[int, ...], dtype: Any, content: Any, *, fortran: bool) -> StoredArray:
     kind, stored = _dtype(dtype), stored_bytes(content)
-    if min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize != len(stored):
+    if not is_shape(shape) or math.prod(shape) * kind.itemsize != len(stored):
         raise Damaged(f"an array of shape {quoted(shape)} in {len(stored)} bytes")
     return StoredArray(
         kind.newbyteorder("="), shape, lambda: array_of(stored, kind, shape, fortran=fortran)
@@ -184,8 +186,8 @@ def _dtype(value: Any) -> np.dtype:
 
 def stored_bytes(value: Any) -> bytes:
     """Bytes, however the protocol writes them."""
-    if isinstance(value, Made) and value.of in _AROUND_BYTES and value.arguments:
-        value = value.arguments[0]
+    if isinstance(value, Made) and value.of in _AROUND_BYTES:
+        value = value.arguments[0] if value.arguments else b""
     if isinstance(value, str):  # what Python 2 wrote, or Python 3 for it
         try:
             return value.encode("latin1")
@@ -204,6 +206,8 @@ def _sparse(kind: str, state: dict[str, Any]) -> StoredArray:
     parts = [stored_array(state.get(key)) for key in ("data", "indices", "indptr")]
     if any(len(part.shape) != 1 for part in parts):
         raise Damaged("a sparse matrix of parts that are no rows of numbers")
+    if parts[2].shape[0] != (shape[1] if kind == "csc" else shape[0]) + 1:
+        raise Damaged(f"a sparse matrix of shape {quoted(shape)}, which its parts do not have")
     return StoredArray(parts[0].dtype, shape, lambda: _dense(kind, shape, parts))
 
 
@@ -212,7 +216,7 @@ def _dense(kind: str, shape: tuple[int, int], parts: list[StoredArray]) -> np.nd
     lines, width = shape[::-1] if kind == "csc" else shape
     counts = np.diff(starts)
     sound = starts.dtype.kind in "iu" and indices.dtype.kind in "iu" and data.dtype.kind in "biuf"
-    sound = sound and len(starts) == lines + 1 and starts[0] == 0 and (counts >= 0).all()
+    sound = sound and starts[0] == 0 and (counts >= 0).all()
     sound = sound and starts[-1] <= len(data) and len(indices) == len(data)
     if not sound or (len(indices) and not 0 <= indices.min() <= indices.max() < width):
         raise Damaged("a sparse matrix does not fit its shape")

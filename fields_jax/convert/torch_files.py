@@ -32,7 +32,7 @@ from fields_jax.convert.stored_arrays import (
     whole_numbers,
 )
 from fields_jax.errors import UserError, quoted
-from fields_jax.files import array_of, opened_zip, read_bytes, read_member
+from fields_jax.files import array_of, is_shape, opened_zip, read_bytes, read_member
 
 MAGIC = 0x1950A86A20F9469CFC6C  # of the format before zip
 _STORAGES = {
@@ -260,7 +260,7 @@ def _tensor(made: Made, storage: Callable[..., Storage]) -> StoredArray:
     shape, steps = (_numbers(numbers) for numbers in (size, stride))
     dtype, count, read = _storage(place, storage)
     (offset,) = whole_numbers((offset,))
-    if len(shape) != len(steps) or min((offset, *shape, *steps)) < 0:
+    if len(shape) != len(steps) or min((offset, *steps)) < 0 or not is_shape(shape):
         raise Damaged("a tensor with odd strides")
     entries_of = math.prod(shape)
     last = offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
