@@ -55,17 +55,21 @@ def read_bytes(path: epath.PathLike, *, largest: int = LARGEST_FILE) -> bytes:
       FileNotFoundError: there is no such file.
       UserError: it cannot be opened, or is larger than `largest` bytes.
     """
-    file = epath.Path(path)
+    file, parts = epath.Path(path), []
     try:
+        size = file.stat().length
         with file.open("rb") as stream:
-            content = stream.read(largest + 1)
+            # One read of the size that is told; what is no plain file tells none.
+            while size <= largest and (part := stream.read(max(size, _MIB) if not parts else _MIB)):
+                parts.append(part)
+                size = max(size, sum(map(len, parts)))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
-    if len(content) > largest:
+    if size > largest:
         raise UserError(f"{path} is larger than {largest / _MIB:.0f} MiB, which no such file is")
-    return content
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def read_text(path: epath.PathLike) -> str:
@@ -149,7 +153,7 @@ def is_shape(shape: tuple[int, ...]) -> bool:
 def array_of(
     content: bytes | memoryview, dtype: np.dtype, shape: tuple[int, ...], *, fortran: bool = False
 ) -> np.ndarray:
-    """A new array of the bytes, in this machine's byte order.
+    """The bytes as an array, read-only and without a copy.
 
     Args:
       content: at least as many bytes as the array needs.
@@ -168,8 +172,7 @@ def array_of(
             f"an array of {count} entries of {dtype.itemsize} bytes in {len(content)} bytes"
         )
     flat = np.frombuffer(content, dtype, count) if count else np.zeros(0, dtype)
-    array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-    return np.array(array, dtype.newbyteorder("="))
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
 def parse_npy(content: bytes, source: str) -> np.ndarray:
@@ -182,7 +185,8 @@ def parse_npy(content: bytes, source: str) -> np.ndarray:
         dtype, shape, fortran, start = npy_header(content)
         if (kind := plain_type(dtype)) is None:
             raise ValueError(f"its type is {quoted(dtype)}, neither numbers nor text")
-        return array_of(memoryview(content)[start:], kind, shape, fortran=fortran)
+        array = array_of(memoryview(content)[start:], kind, shape, fortran=fortran)
+        return np.array(array, kind.newbyteorder("="))
     except ValueError as error:
         raise UserError(f"{source} is damaged or no .npy ({error})") from error
 
@@ -236,7 +240,8 @@ def read_npz(
       UserError: another format, damage, objects instead of numbers, or more than `largest`.
     """
     content = read_bytes(path, largest=largest)
-    with opened_zip(content, f"{path} is damaged or not {what}") as archive:
+    with damage_named(f"{path} is damaged or not {what}"):
+        archive = zipfile.ZipFile(io.BytesIO(content))
         members = archive.infolist()
         names = [member.filename for member in members]
         if len(set(names)) != len(names):
@@ -252,19 +257,17 @@ def read_npz(
 
 
 @contextlib.contextmanager
-def opened_zip(content: bytes, complaint: str) -> Iterator[zipfile.ZipFile]:
-    """A zip archive; whatever damage makes of it inside the block becomes a UserError.
+def damage_named(complaint: str) -> Iterator[None]:
+    """Whatever damage makes a library raise inside the block becomes a UserError.
 
     Args:
-      content: of the file.
-      complaint: how the message begins, such as "FILE is damaged or no .npz".
+      complaint: how the message begins, such as "FILE is damaged or not an .npz".
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            yield archive
+        yield
     except UserError:
         raise
-    except Exception as error:  # a damaged directory can fail zipfile in any way
+    except Exception as error:  # parsers meet damage in every way they have
         raise UserError(f"{complaint} ({first_line(error)})") from error
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -15,21 +17,11 @@ from fields_jax.convert.stored_arrays import CHUMPY, FLAME, sole_object
 from fields_jax.convert.torch_files import NAMES as TORCH
 from fields_jax.convert.torch_files import array_with_tensors, other_format, zip_without
 from fields_jax.errors import UserError, quoted
-from fields_jax.files import npy_header, opened_zip, read_bytes, read_npy, read_npz, read_text
+from fields_jax.files import damage_named, npy_header, read_bytes, read_npy, read_npz, read_text
 from fields_jax.flame.io import check_arrays, read_arrays, write_arrays
 
 VERTICES, FACES, SHAPES, EXPRESSIONS = 5023, 9976, 300, 100
 _PARENTS = (-1, 0, 1, 1, 1)
-# What the pickle must hold; other entries (J, bs_style, bs_type) are not used.
-_MODEL = {
-    "v_template": (VERTICES, 3),
-    "shapedirs": (VERTICES, 3, SHAPES + EXPRESSIONS),
-    "posedirs": (VERTICES, 3, 36),
-    "J_regressor": (5, VERTICES),
-    "kintree_table": (2, 5),
-    "weights": (VERTICES, 5),
-    "f": (FACES, 3),
-}
 _STATIC_51, _CONTOUR, _STATIC_68 = (
     ("static_lmk_faces_idx", "static_lmk_bary_coords", (51,)),
     ("dynamic_lmk_faces_idx", "dynamic_lmk_bary_coords", (79, 17)),
@@ -59,18 +51,33 @@ def convert_model(source: str, target: str, version: str = "") -> str:
     if other := other_format(content, source):
         raise UserError(other)
     if content[:2] == b"PK":
-        with opened_zip(content, f"{source} is a damaged zip file") as archive:
-            raise UserError(zip_without(source, archive.namelist(), "a FLAME model"))
+        with damage_named(f"{source} is a damaged zip file"):
+            members = zipfile.ZipFile(io.BytesIO(content)).namelist()
+        raise UserError(zip_without(source, members, "a FLAME model"))
     version = version or _version(source)
+    meta = dict(
+        name="FLAME",
+        version=version,
+        sha256=hashlib.sha256(content).hexdigest(),
+        parents=_PARENTS,
+        expression_names=(),
+    )
+    arrays = _model_arrays(content, source)
+    del content  # as large as all the rest
+    write_arrays(target, arrays, meta)
+    return version
+
+
+def _model_arrays(content: bytes, source: str) -> dict[str, np.ndarray]:
+    """The arrays of a head that FLAME's pickle holds."""
     found = _dictionary(content, source, "a FLAME model")
-    model = {name: _array(found, name, shape, source) for name, shape in _MODEL.items()}
+    model = {name: _array(found, name, shape, source) for name, shape in _model_shapes().items()}
     tree = _indices(model["kintree_table"], "kintree_table", source, 2**32)
     parents = tuple(int(p) for p in np.where(tree[0] == 2**32 - 1, -1, tree[0]))
     if parents != _PARENTS:
         raise UserError(f"{source}: joint parents {parents} are not FLAME's {_PARENTS}")
     if not np.allclose(model["weights"].sum(1), 1, atol=1e-3) or model["weights"].min() < -1e-6:
         raise UserError(f"{source}: rows of 'weights' are no skinning weights, sums of 1")
-    faces = _indices(model["f"], "f", source, VERTICES)
     arrays = {
         "template": model["v_template"],
         "shape_basis": model["shapedirs"][..., :SHAPES],
@@ -79,16 +86,8 @@ def convert_model(source: str, target: str, version: str = "") -> str:
         "joint_regressor": model["J_regressor"],
         "skin_weights": model["weights"],
     }
-    meta = dict(
-        name="FLAME",
-        version=version,
-        sha256=hashlib.sha256(content).hexdigest(),
-        parents=_PARENTS,
-        expression_names=(),
-    )
     arrays = {key: value.astype(np.float32) for key, value in arrays.items()}
-    write_arrays(target, arrays | {"faces": faces.astype(np.int32)}, meta)
-    return version
+    return arrays | {"faces": _indices(model["f"], "f", source, VERTICES).astype(np.int32)}
 
 
 def convert_embeddings(folder: str, target: str) -> list[str]:
@@ -130,6 +129,19 @@ def convert_embeddings(folder: str, target: str) -> list[str]:
     check_arrays(target, arrays, meta)
     write_arrays(target, arrays, meta)
     return files
+
+
+def _model_shapes() -> dict[str, tuple[int, ...]]:
+    """What the pickle must hold; other entries (J, bs_style, bs_type) are not used."""
+    return {
+        "v_template": (VERTICES, 3),
+        "shapedirs": (VERTICES, 3, SHAPES + EXPRESSIONS),
+        "posedirs": (VERTICES, 3, 36),
+        "J_regressor": (5, VERTICES),
+        "kintree_table": (2, 5),
+        "weights": (VERTICES, 5),
+        "f": (FACES, 3),
+    }
 
 
 def _dictionary(content: bytes, source: str, what: str, start: int = 0) -> dict[str, Any]:

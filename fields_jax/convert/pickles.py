@@ -92,7 +92,8 @@ def read_pickle(
     """What a pickle describes.
 
     Args:
-      content: bytes that hold the pickle. What Python 2 wrote is read as Latin 1.
+      content: bytes that hold the pickle. Python 2's strings are read as Latin 1; those of 256
+        bytes or more stay bytes.
       source: what to call it in messages.
       names: classes and functions that it may name.
       ignored: modules and packages of which it may name anything, for what is passed over.
@@ -422,7 +423,7 @@ _VALUES: dict[bytes, Callable[[_Machine], Any]] = {
     b"G": lambda m: struct.unpack(">d", m.take(8))[0],
     b"S": _text_in_quotes,
     b"U": lambda m: m.counted(1).decode("latin1"),
-    b"T": lambda m: m.counted(4).decode("latin1"),
+    b"T": lambda m: m.counted(4),  # of 256 bytes or more: an array's, and no text
     b"V": lambda m: m.line().decode("raw-unicode-escape"),
     b"\x8c": lambda m: _unicode(m.counted(1)),
     b"X": lambda m: _unicode(m.counted(4)),

@@ -57,7 +57,7 @@ class StoredArray:
     Attributes:
       dtype: of its numbers.
       shape: of the array.
-      read: makes it; takes no more memory than `shape` says. Raises Damaged.
+      read: gives it, to be read only; takes no more memory than `shape` says. Raises Damaged.
     """
 
     dtype: np.dtype
@@ -166,9 +166,12 @@ def _plain(shape: tuple[int, ...], dtype: Any, content: Any, *, fortran: bool) -
     kind, stored = _dtype(dtype), stored_bytes(content)
     if not is_shape(shape) or math.prod(shape) * kind.itemsize != len(stored):
         raise Damaged(f"an array of shape {quoted(shape)} in {len(stored)} bytes")
-    return StoredArray(
-        kind.newbyteorder("="), shape, lambda: array_of(stored, kind, shape, fortran=fortran)
-    )
+    native = kind.newbyteorder("=")
+
+    def read() -> np.ndarray:
+        return array_of(stored, kind, shape, fortran=fortran).astype(native, copy=False)
+
+    return StoredArray(native, shape, read)
 
 
 def _dtype(value: Any) -> np.dtype:

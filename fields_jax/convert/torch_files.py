@@ -7,7 +7,9 @@ described as `StoredArray`s; a storage is read when a tensor of it is.
 from __future__ import annotations
 
 import functools
+import io
 import math
+import zipfile
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -32,7 +34,7 @@ from fields_jax.convert.stored_arrays import (
     whole_numbers,
 )
 from fields_jax.errors import UserError, quoted
-from fields_jax.files import array_of, is_shape, opened_zip, read_bytes, read_member
+from fields_jax.files import damage_named, is_shape, read_bytes, read_member
 
 MAGIC = 0x1950A86A20F9469CFC6C  # of the format before zip
 _STORAGES = {
@@ -131,12 +133,12 @@ def other_format(content: bytes, path: str) -> str:
 
 
 def _read_zip(content: bytes, source: str, ignored: Collection[str]) -> dict[str, Any]:
-    with opened_zip(content, f"{source} is a damaged zip file") as archive:
+    complaint = f"{source} is a damaged zip file"
+    with damage_named(complaint):
+        archive = zipfile.ZipFile(io.BytesIO(content))
         members = {member.filename: member for member in archive.infolist()}
         if sum(member.file_size for member in members.values()) > 4 * len(content) + _ROOM:
-            raise UserError(
-                f"{source} would unpack to many times its size: it is not of torch.save"
-            )
+            raise UserError(f"{source} would unpack to many times its size: no file of torch.save")
         pickles = [name for name in members if name.split("/")[1:] == ["data.pkl"]]
         if len(pickles) != 1:
             raise UserError(zip_without(source, members, "data.pkl, none of torch.save"))
@@ -148,15 +150,15 @@ def _read_zip(content: bytes, source: str, ignored: Collection[str]) -> dict[str
     found, _ = read_pickle(described, source, NAMES, ignored=ignored)
 
     @functools.lru_cache(maxsize=1)  # tensors of one storage stand together
-    def read_storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
-        with opened_zip(content, f"{source} is a damaged zip file") as archive:
-            return array_of(read_member(archive, members[f"{folder}data/{key}"]), dtype, (count,))
+    def read_storage(name: str) -> bytes:
+        with damage_named(complaint):
+            return read_member(archive, members[name])
 
     def storage(key: str, dtype: np.dtype, count: int) -> Storage:
-        member = members.get(f"{folder}data/{key}")
-        if member is None or member.file_size != count * dtype.itemsize:
+        name = f"{folder}data/{key}"
+        if name not in members or members[name].file_size != count * dtype.itemsize:
             raise Damaged(f"storage {quoted(key)} is absent or of another size")
-        return functools.partial(read_storage, key, dtype, count)
+        return lambda: np.frombuffer(read_storage(name), dtype)
 
     return _dictionary(found, storage)
 
