@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse
 
-from fields_jax.convert.flame import FACES, VERTICES
+from fields_jax.convert import flame
 from fields_jax.convert.torch_files import MAGIC
 
 _KINDS = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage"}
@@ -72,8 +72,6 @@ def python2_pickle(value, protocol: int = 2) -> bytes:
     stream = io.BytesIO()
     _Python2(stream, protocol).dump(value)
     content = stream.getvalue()
-    if protocol < 2:  # newobj is younger than what these are for
-        assert b"\x81" not in content
     for new, old in ((b"numpy._core", b"numpy.core"), (b"scipy.sparse._c", b"scipy.sparse.c")):
         content = content.replace(new, old)
     return content
@@ -103,25 +101,25 @@ def chumpy_array():
 
 def flame_parts(**changes) -> dict:
     """Entries of FLAME's pickle: right shapes, mostly zeros."""
-    rng = np.random.default_rng(0)
+    rng, vertices = np.random.default_rng(0), flame.VERTICES
 
     def sparse_random(*shape):
         array = np.zeros(shape)
         array.reshape(-1)[:: max(array.size // 500, 1)] = 0.01
         return array
 
-    weights = np.zeros((VERTICES, 5))
-    weights[np.arange(VERTICES), np.arange(VERTICES) % 5] = 1
-    regressor = np.zeros((5, VERTICES))
+    weights = np.zeros((vertices, 5))
+    weights[np.arange(vertices), np.arange(vertices) % 5] = 1
+    regressor = np.zeros((5, vertices))
     regressor[np.arange(5), 7 * np.arange(5)] = 1
     return {
-        "v_template": rng.standard_normal((VERTICES, 3)) * 0.1,
-        "shapedirs": changes.pop("shapedirs", None),
-        "posedirs": sparse_random(VERTICES, 3, 36),
+        "v_template": rng.standard_normal((vertices, 3)) * 0.1,
+        "shapedirs": sparse_random(vertices, 3, flame.SHAPES + flame.EXPRESSIONS),
+        "posedirs": sparse_random(vertices, 3, 36),
         "J_regressor": scipy.sparse.csc_matrix(regressor),
         "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], range(5)], np.uint32),
         "weights": weights,
-        "f": rng.integers(0, VERTICES, (FACES, 3)).astype(np.uint32),
+        "f": rng.integers(0, vertices, (flame.FACES, 3)).astype(np.uint32),
         "bs_style": "lbs",
     } | changes
 
@@ -129,10 +127,6 @@ def flame_parts(**changes) -> dict:
 def flame_pickle(protocol: int = 2, **changes) -> bytes:
     """A model pickle as Python 2 and chumpy wrote it."""
     parts = flame_parts(**changes)
-    if parts["shapedirs"] is None:
-        shapes = np.zeros((VERTICES, 3, 400))
-        shapes.reshape(-1)[:: shapes.size // 500] = 0.01
-        parts["shapedirs"] = shapes
     with chumpy_array() as wrap:
         if isinstance(parts["shapedirs"], np.ndarray):
             parts["shapedirs"] = wrap(parts["shapedirs"])
@@ -140,19 +134,23 @@ def flame_pickle(protocol: int = 2, **changes) -> bytes:
 
 
 class _Tensor:
-    """Pickles as torch's do: a function of a storage, which is a persistent id."""
+    """Pickles as torch's do: a function of a storage, which is a persistent id.
 
-    def __init__(self, array: np.ndarray, key: str, rebuild, storage) -> None:
+    `view` claims another (offset, size, stride) than the array's.
+    """
+
+    def __init__(self, array: np.ndarray, key: str, rebuild, storage, view=None) -> None:
         self.array, self.key, self.rebuild, self.storage = array, key, rebuild, storage
+        strides = tuple(n // array.itemsize for n in array.strides)
+        self.view = view or (0, array.shape, strides)
 
     def __reduce__(self):
-        strides = tuple(n // self.array.itemsize for n in self.array.strides)
-        arguments = (self.storage, 0, self.array.shape, strides, False, collections.OrderedDict())
+        arguments = (self.storage, *self.view, False, collections.OrderedDict())
         return self.rebuild, arguments
 
 
 def _torch_pickle(
-    tree: dict[str, np.ndarray], extra: dict, under: str = ""
+    tree: dict[str, np.ndarray], extra: dict, under: str = "", view: tuple | None = None
 ) -> tuple[bytes, dict[str, np.ndarray]]:
     names = [f"torch.{kind}" for kind in _KINDS.values()] + ["torch._utils._rebuild_tensor_v2"]
     with pretended(*names) as classes:
@@ -169,7 +167,7 @@ def _torch_pickle(
             kind = kinds[array.dtype.name]
             marks[id(storage)] = ("storage", kind, str(key), "cpu", array.size)
             storages[str(key)] = array
-            described[name] = _Tensor(array, str(key), rebuild, storage)
+            described[name] = _Tensor(array, str(key), rebuild, storage, view)
         described = collections.OrderedDict(described)
         Pickler(stream, protocol=2).dump(({under: described} if under else described) | extra)
     return stream.getvalue(), storages
@@ -179,9 +177,11 @@ def _memory(array: np.ndarray) -> bytes:
     return array.ravel(order="K").tobytes()
 
 
-def torch_zip(tree: dict[str, np.ndarray], *, under: str = "", **extra) -> bytes:
+def torch_zip(
+    tree: dict[str, np.ndarray], *, under: str = "", view: tuple | None = None, **extra
+) -> bytes:
     """What torch.save writes today, the tensors under a key of their own if it is named."""
-    content, storages = _torch_pickle(tree, extra, under)
+    content, storages = _torch_pickle(tree, extra, under, view)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("model/data.pkl", content)
@@ -209,7 +209,7 @@ def embedding_folder(folder: Path, faces: np.ndarray) -> None:
 
     def places(*shape):
         weight = rng.random((*shape, 3)) + 0.1
-        return rng.integers(0, FACES, shape), weight / weight.sum(-1, keepdims=True)
+        return rng.integers(0, flame.FACES, shape), weight / weight.sum(-1, keepdims=True)
 
     names = ("torch._utils._rebuild_tensor_v2", "torch.storage._load_from_bytes")
     static, contour, full = places(51), places(79, 17), places(1, 68)
@@ -246,8 +246,9 @@ def embedding_folder(folder: Path, faces: np.ndarray) -> None:
             **(sides if count == 203 else {}),
         )
     for side in "lr":
-        np.save(folder / f"{side}_eyelid.npy", np.zeros((VERTICES, 3)))
-    masks = pickle.dumps({"face": np.arange(1787), "lips": np.arange(254)}, protocol=0)
+        np.save(folder / f"{side}_eyelid.npy", np.zeros((flame.VERTICES, 3)))
+    face, lips = (np.arange(flame.VERTICES * count // 5023) for count in (1787, 254))
+    masks = pickle.dumps({"face": face, "lips": lips}, protocol=0)
     (folder / "FLAME_masks.pkl").write_bytes(masks)
     lines = [f"vt {i / 9} 0.5" for i in range(9)]
     lines += ["f " + " ".join(f"{v + 1}/{k + 1}" for k, v in enumerate(row)) for row in faces]

@@ -18,7 +18,7 @@ from fields_jax.convert.torch_files import NAMES as TORCH
 from fields_jax.convert.torch_files import array_with_tensors, other_format, zip_without
 from fields_jax.errors import UserError, quoted
 from fields_jax.files import damage_named, npy_header, read_bytes, read_npy, read_npz, read_text
-from fields_jax.flame.io import check_arrays, read_arrays, write_arrays
+from fields_jax.flame.io import LARGEST, check_arrays, read_arrays, write_arrays
 
 VERTICES, FACES, SHAPES, EXPRESSIONS = 5023, 9976, 300, 100
 _PARENTS = (-1, 0, 1, 1, 1)
@@ -68,28 +68,6 @@ def convert_model(source: str, target: str, version: str = "") -> str:
     return version
 
 
-def _model_arrays(content: bytes, source: str) -> dict[str, np.ndarray]:
-    """The arrays of a head that FLAME's pickle holds."""
-    found = _dictionary(content, source, "a FLAME model")
-    model = {name: _array(found, name, shape, source) for name, shape in _model_shapes().items()}
-    tree = _indices(model["kintree_table"], "kintree_table", source, 2**32)
-    parents = tuple(int(p) for p in np.where(tree[0] == 2**32 - 1, -1, tree[0]))
-    if parents != _PARENTS:
-        raise UserError(f"{source}: joint parents {parents} are not FLAME's {_PARENTS}")
-    if not np.allclose(model["weights"].sum(1), 1, atol=1e-3) or model["weights"].min() < -1e-6:
-        raise UserError(f"{source}: rows of 'weights' are no skinning weights, sums of 1")
-    arrays = {
-        "template": model["v_template"],
-        "shape_basis": model["shapedirs"][..., :SHAPES],
-        "expression_basis": model["shapedirs"][..., SHAPES:],
-        "pose_basis": model["posedirs"],
-        "joint_regressor": model["J_regressor"],
-        "skin_weights": model["weights"],
-    }
-    arrays = {key: value.astype(np.float32) for key, value in arrays.items()}
-    return arrays | {"faces": _indices(model["f"], "f", source, VERTICES).astype(np.int32)}
-
-
 def convert_embeddings(folder: str, target: str) -> list[str]:
     """Adds landmark tables, eyelids, masks and texture coordinates to a converted head.
 
@@ -121,8 +99,8 @@ def convert_embeddings(folder: str, target: str) -> list[str]:
     spellings = [f"203_landmark_embed{d}ing{new}.npz" for d in ("d", "") for new in ("", "_new")]
     take(_landmarks_203, *spellings)
     eyelids = [str(place / f"{side}_eyelid.npy") for side in "lr"]
-    lids = [_array({"array": read_npy(file)}, "array", (VERTICES, 3), file) for file in eyelids]
-    arrays["eyelid_basis"] = np.stack(lids).astype(np.float32)
+    lids = [_reals({"array": read_npy(file)}, "array", (VERTICES, 3), file) for file in eyelids]
+    arrays["eyelid_basis"] = np.stack(lids)
     files += eyelids
     take(lambda path: _masks(path, arrays["faces"]), "FLAME_masks.pkl")
     take(lambda path: _texture(path, arrays["faces"]), "head_template.obj")
@@ -131,16 +109,32 @@ def convert_embeddings(folder: str, target: str) -> list[str]:
     return files
 
 
-def _model_shapes() -> dict[str, tuple[int, ...]]:
-    """What the pickle must hold; other entries (J, bs_style, bs_type) are not used."""
-    return {
+def _model_arrays(content: bytes, source: str) -> dict[str, np.ndarray]:
+    """The arrays of a head that FLAME's pickle holds."""
+    found = _dictionary(content, source, "a FLAME model")
+    shapes = {
         "v_template": (VERTICES, 3),
         "shapedirs": (VERTICES, 3, SHAPES + EXPRESSIONS),
         "posedirs": (VERTICES, 3, 36),
         "J_regressor": (5, VERTICES),
-        "kintree_table": (2, 5),
         "weights": (VERTICES, 5),
-        "f": (FACES, 3),
+    }
+    tree = _indices(found, "kintree_table", (2, 5), source, 2**32)
+    parents = tuple(int(p) for p in np.where(tree[0] == 2**32 - 1, -1, tree[0]))
+    if parents != _PARENTS:
+        raise UserError(f"{source}: joint parents {parents} are not FLAME's {_PARENTS}")
+    faces = _indices(found, "f", (FACES, 3), source, VERTICES)
+    model = {name: _reals(found, name, shape, source) for name, shape in shapes.items()}
+    if not np.allclose(model["weights"].sum(1), 1, atol=1e-3) or model["weights"].min() < -1e-6:
+        raise UserError(f"{source}: rows of 'weights' are no skinning weights, sums of 1")
+    return {
+        "template": model["v_template"],
+        "shape_basis": model["shapedirs"][..., :SHAPES],
+        "expression_basis": model["shapedirs"][..., SHAPES:],
+        "pose_basis": model["posedirs"],
+        "joint_regressor": model["J_regressor"],
+        "skin_weights": model["weights"],
+        "faces": faces.astype(np.int32),
     }
 
 
@@ -166,7 +160,7 @@ def _version(source: str) -> str:
 
 
 def _array(found: dict, name: str, shape: tuple[int, ...], source: str) -> np.ndarray:
-    """An entry as a plain array of the right shape, finite in float32."""
+    """An entry as a plain array of numbers of the right shape."""
     if name not in found:
         raise UserError(f"{source} lacks {name!r}")
     value = found[name]
@@ -175,35 +169,42 @@ def _array(found: dict, name: str, shape: tuple[int, ...], source: str) -> np.nd
         if stored.dtype.kind not in "iuf" or stored.shape != shape:
             described = f"shape {stored.shape} of {stored.dtype}"
             raise Damaged(f"{described}, expected numbers of shape {shape}")
-        array = stored if isinstance(stored, np.ndarray) else stored.read()
+        return stored if isinstance(stored, np.ndarray) else stored.read()
     except Damaged as error:
         raise UserError(f"{source}: {name!r} has {error}") from error
+
+
+def _reals(found: dict, name: str, shape: tuple[int, ...], source: str) -> np.ndarray:
+    """An entry in float32, of a size that a head may have."""
     with np.errstate(over="ignore"):
-        if not np.isfinite(array.astype(np.float32)).all():
-            raise UserError(f"{source}: {name!r} holds values that are not finite in float32")
+        array = _array(found, name, shape, source).astype(np.float32)
+    if not np.isfinite(array).all():
+        raise UserError(f"{source}: {name!r} holds values that are not finite in float32")
+    if (largest := np.abs(array).max(initial=0)) > LARGEST:
+        raise UserError(f"{source}: {name!r} holds {largest:.3g}, out of range")
     return array
 
 
-def _indices(array: np.ndarray, name: str, source: str, count: int) -> np.ndarray:
-    """The array as whole numbers from 0 to count - 1."""
-    whole = array.astype(np.int64)
-    if (whole != array).any():
+def _indices(found: dict, name: str, shape: tuple[int, ...], source: str, count: int) -> np.ndarray:
+    """An entry as whole numbers from 0 to count - 1."""
+    array = _array(found, name, shape, source)
+    if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
         raise UserError(f"{source}: {name!r} holds fractions, expected whole numbers")
     if array.size and not 0 <= array.min() <= array.max() < count:
         raise UserError(f"{source}: {name!r} refers to numbers outside 0..{count - 1}")
-    return whole
+    return array.astype(np.int64)
 
 
 def _embedding(
     name: str, found: dict, triangle: str, weight: str, shape: tuple[int, ...], source: str
 ) -> dict[str, np.ndarray]:
-    index = _indices(_array(found, triangle, shape, source), triangle, source, FACES)
-    barycentric = _array(found, weight, (*shape, 3), source)
+    index = _indices(found, triangle, shape, source, FACES)
+    barycentric = _reals(found, weight, (*shape, 3), source)
     if not np.allclose(barycentric.sum(-1), 1, atol=1e-4):
         raise UserError(f"{source}: the rows of {weight!r} do not sum to 1")
     return {
         f"{name}.face_index": index.astype(np.int32),
-        f"{name}.barycentric": barycentric.astype(np.float32),
+        f"{name}.barycentric": barycentric,
     }
 
 
@@ -226,8 +227,7 @@ def _landmarks_68(path: str) -> dict[str, np.ndarray]:
 def _landmarks_105(path: str) -> dict[str, np.ndarray]:
     found = read_npz(path)
     arrays = _embedding("landmarks_105", found, "lmk_face_idx", "lmk_b_coords", (105,), path)
-    index = _array(found, "landmark_indices", (105,), path)
-    index = _indices(index, "landmark_indices", path, MEDIAPIPE_POINTS)
+    index = _indices(found, "landmark_indices", (105,), path, MEDIAPIPE_POINTS)
     return arrays | {"mediapipe_index": index.astype(np.int32)}
 
 
@@ -246,7 +246,7 @@ def _list(found: dict, name: str, source: str, count: int) -> np.ndarray:
     size = np.shape(value) if isinstance(value, np.ndarray) else _shape(value)
     if len(size) != 1 or not 0 < size[0] <= count:
         raise UserError(f"{source}: {quoted(name)} is no list of numbers out of 0..{count - 1}")
-    return _indices(_array(found, name, size, source), name, source, count)
+    return _indices(found, name, size, source, count)
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -293,6 +293,6 @@ def _texture(path: str, faces: np.ndarray) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: faces that are no triangles with texture") from None
     if whole.shape != (FACES, 3, 2) or not np.array_equal(whole[..., 0], faces):
         raise UserError(f"{path}: its triangles are not those of the model")
-    points = _array({"vt": points}, "vt", (len(uv), 2), path)
-    corner = _indices(whole[..., 1], "f", path, len(points))
-    return {"uv": points.astype(np.float32), "uv_faces": corner.astype(np.int32)}
+    points = _reals({"vt": points}, "vt", (len(uv), 2), path)
+    corner = _indices({"f": whole[..., 1]}, "f", (FACES, 3), path, len(points))
+    return {"uv": points, "uv_faces": corner.astype(np.int32)}

@@ -49,7 +49,7 @@ for _name, _shape in (
 ):
     _ARRAYS[f"{_name}.face_index"] = (_shape, "F")
     _ARRAYS[f"{_name}.barycentric"] = ((*_shape, 3), "real")
-_LARGEST = 10.0  # metres, and coefficients of bases, weights and texture: far beyond any head's
+LARGEST = 10.0  # metres, and coefficients of bases, weights and texture: far beyond any head's
 
 
 def resolve_head(path: str) -> FlameModel:
@@ -196,7 +196,7 @@ def _check_values(path: str, key: str, value: np.ndarray, kind: str | int) -> No
             raise UserError(f"{path}: array {key!r} is of {value.dtype}, expected real numbers")
         if not np.isfinite(value).all():
             raise UserError(f"{path}: array {key!r} holds values that are not finite")
-        if abs(value).max(initial=0) > _LARGEST:
+        if abs(value).max(initial=0) > LARGEST:
             raise UserError(f"{path}: array {key!r} holds {abs(value).max():.3g}, out of range")
     elif value.dtype.kind not in "iu" or (value.size and value.min() < 0) or value.max() >= kind:
         raise UserError(f"{path}: {key!r} refers to numbers outside 0..{kind - 1}")
