@@ -5,7 +5,8 @@ r"""Writes a trained model for use elsewhere.
 
 OUT holds `model.stablehlo`, a program of jax.export for any batch size and every named platform,
 with parameters and head inside: images [B, S, S, 3] in [0, 1] to {coefficients, vertices in
-metres, logits, valence, arousal}. It needs jax alone:
+metres, logits, valence, arousal}. It needs jax and flatbuffers, which jax.export reads by and does
+not install (`pip install jax flatbuffers`):
 
     exported = jax.export.deserialize(open("OUT/model.stablehlo", "rb").read())
     faces = exported.call(images)
@@ -34,6 +35,7 @@ from jax import export
 
 from fields_jax.cli import run
 from fields_jax.errors import UserError
+from fields_jax.files import read_bytes, whole_folder, write_whole
 from fields_jax.flame import flame
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import FieldsModel
@@ -104,7 +106,6 @@ def export_workdir(
     """
     target = epath.Path(out)
     _make_way(target)
-    beside = target.with_name(f".{target.name}.new")
     inference = load_inference(workdir, ema=ema)
     path = head or inference.config.head
     model = resolve_head(path)
@@ -115,11 +116,10 @@ def export_workdir(
     config = inference.config.copy_and_resolve_references()
     config.ema = 0  # whichever parameters were taken, no mean is beside them
     platforms = list(dict.fromkeys([CHECKED_ON, *platforms]))
-    beside.rmtree(missing_ok=True)  # of a run that was interrupted
-    try:
+    with whole_folder(target) as beside:
         checkpoint.write_networks(str(beside), inference.variables, meta)
         checkpoint.claim_workdir(str(beside), config)
-        (beside / PROGRAM).write_bytes(make_program(inference, model, platforms))
+        write_whole(beside / PROGRAM, make_program(inference, model, platforms))
         report = dict(
             step=inference.step,
             ema=ema,
@@ -130,11 +130,7 @@ def export_workdir(
             jax=jax.__version__,
             largest_difference=_check_in_fresh_process(beside, path),
         )
-        (beside / REPORT).write_text(json.dumps(report, indent=1))
-        beside.rename(target)  # in a bucket file by file: not at once, but after the check
-    except Exception:  # after Ctrl-C and SIGTERM, which are none, Orbax may still be writing there
-        beside.rmtree(missing_ok=True)
-        raise
+        write_whole(beside / REPORT, json.dumps(report, indent=1))
     return report
 
 
@@ -175,7 +171,7 @@ def check(folder: str, head: str) -> dict[str, float]:
     """
     inference, model = load_inference(folder), resolve_head(head)
     networks = jax.jit(functools.partial(predict, inference.model, model, inference.variables))
-    stored = (epath.Path(folder) / PROGRAM).read_bytes()
+    stored = read_bytes(epath.Path(folder) / PROGRAM)
     program = jax.jit(export.deserialize(bytearray(stored)).call)
     size, rng = inference.config.image_size, np.random.default_rng(0)
     errors: dict[str, list[float]] = {}

@@ -302,6 +302,23 @@ def write_whole(path: epath.PathLike, content: bytes | str) -> None:
         raise
 
 
+@contextlib.contextmanager
+def whole_folder(path: epath.PathLike) -> Iterator[epath.Path]:
+    """A folder to fill, which gets its name when the block ends well and is gone when it fails.
+
+    In a bucket it is moved file by file: not at once, but not before the end either.
+    """
+    folder = epath.Path(path)
+    beside = folder.with_name(f".{folder.name}.new")
+    beside.rmtree(missing_ok=True)  # of a run that was interrupted
+    try:
+        yield beside
+        beside.rename(folder)
+    except Exception:  # after Ctrl-C and SIGTERM, which are none, Orbax may still be writing there
+        beside.rmtree(missing_ok=True)
+        raise
+
+
 def write_npz(path: epath.PathLike, arrays: Mapping[str, Any], *, compressed: bool = True) -> None:
     """Writes named arrays as one .npz, which appears whole or not at all."""
     stored = io.BytesIO()

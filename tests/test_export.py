@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -87,6 +89,32 @@ def test_the_program_takes_any_batch_on_every_platform_and_needs_nothing_else(pl
     expected = inference.model.apply(inference.variables, image)
     np.testing.assert_allclose(found["valence"], expected.valence, rtol=1e-4, atol=1e-6)
     assert found["vertices"].shape[0] == 5
+
+
+ALONE = """
+import sys
+from importlib import metadata
+KNOWN = {"jax", "jaxlib", "numpy", "scipy", "ml_dtypes", "opt_einsum", "flatbuffers"}
+OTHERS = set(metadata.packages_distributions()) - KNOWN
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in OTHERS:
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+sys.meta_path.insert(0, Block())
+import jax, numpy
+from jax import export
+program = export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+print(program.call(numpy.zeros((2, 32, 32, 3), numpy.float32))["vertices"].shape)
+"""
+
+
+def test_jax_and_flatbuffers_are_all_that_the_program_needs(place):
+    program = str(place[0] / "out" / export.PROGRAM)
+    result = subprocess.run(
+        [sys.executable, "-c", ALONE, program], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout == f"(2, {len(random_head().template)}, 3)\n"
 
 
 def test_for_an_absent_accelerator_it_is_checked_on_the_cpu(place, tmp_path, monkeypatch):
