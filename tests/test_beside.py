@@ -230,5 +230,8 @@ def test_captions_are_mentioned(tmp_path):
     assert found.origin == "finder 1, score 0.90" + remark
     (nobody,) = faces.find_faces(photograph, scale=1.4, finder=detector())
     assert nobody.reason.endswith(remark)
+    (tmp_path / "a.npz").touch()
+    (found,) = faces.find_faces(photograph, scale=1.4, finder=detector((mesh(), 0.9)))
+    assert found.origin.endswith("no points; a.npz beside it is none of .npy, .pts, .txt)")
     with pytest.raises(photographs.Rejected, match=r"a\.jpg; a\.txt beside it holds no points"):
         photographs.make_record(photographs.Sample("a", str(path)), size=64, scale=2.0)

@@ -14,7 +14,7 @@ from etils import epath
 
 from fields_jax.errors import UserError
 from fields_jax.photos import mark_text
-from fields_jax.photos.listing import LANDMARKS, folder_of, is_picture, stem_of
+from fields_jax.photos.listing import LANDMARKS, NOT_READ, folder_of, is_picture, stem_of
 
 _NAMED = 4  # twins that a message names at most
 
@@ -28,7 +28,7 @@ class Beside(NamedTuple):
 
     Attributes:
       file: None where there is none.
-      passed_over: of files that are called like one and hold no points, why they are not it.
+      passed_over: of files that are called like one and are none, why they are not.
     """
 
     file: epath.Path | None
@@ -54,6 +54,10 @@ def landmark_file(photograph: epath.PathLike) -> Beside:
             raise _shared(file, path, others)
         else:
             return Beside(file, tuple(passed_over))
+    passed_over += [
+        f"{file.name} beside it is none of {', '.join(LANDMARKS)}"
+        for file, _ in _candidates(path, NOT_READ)
+    ]
     return Beside(None, tuple(passed_over))
 
 

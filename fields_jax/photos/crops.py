@@ -48,7 +48,7 @@ def box_fault(box: Sequence[float], height: int, width: int, what: str = "the bo
     if is_normalised(box):
         return f"{what} {box.min():.3g}..{box.max():.3g}: normalised? give pixels"
     with np.errstate(over="ignore"):
-        size = box[2:] - box[:2]
+        size, shown = box[2:] - box[:2], box.round(1).tolist()
     if size.min() < SMALLEST_FACE:
         why = f"its smaller side is {size.min():.3g} pixels, a face's {SMALLEST_FACE} at least"
     elif size.max() > LARGEST_FACE * max(height, width):
@@ -57,7 +57,7 @@ def box_fault(box: Sequence[float], height: int, width: int, what: str = "the bo
         why = f"{100 * inside:.0f} % of it is inside, of a face {100 * LEAST_INSIDE:.0f} % at least"
     else:
         return ""
-    return f"{what} {box.round(1).tolist()}, no face in {width} x {height} pixels: {why}"
+    return f"{what} {shown}, no face in {width} x {height} pixels: {why}"
 
 
 def is_normalised(coordinates: Sequence[float]) -> bool:

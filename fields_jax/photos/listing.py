@@ -19,8 +19,9 @@ from fields_jax.photos.files import IMAGE_SUFFIXES
 LANDMARKS = (".npy", ".pts", ".txt")  # suffixes, in the order they are looked for
 DENSE = ".203.npy"
 ABOUT = ".landmarks.json"
+NOT_READ = (".npz", ".mat", ".csv")  # other programs keep points in them
 
-_COMPANIONS = (*LANDMARKS, DENSE, ABOUT)
+_COMPANIONS = (*LANDMARKS, DENSE, ABOUT, *NOT_READ)
 # What pillow reads besides: such a file is only taken where the user names it, but is a twin.
 _PICTURES = {*IMAGE_SUFFIXES, ".jpe", ".jfif", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm"}
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -139,8 +140,8 @@ class _Listing(NamedTuple):
 def _list(place: str) -> _Listing:
     begun, clock = time.time(), time.perf_counter()
     version = None if is_remote(place) else _version(place)
-    count, files, pictures = 0, [], {}
-    for count, name in enumerate(_names(place), start=1):
+    names, files, pictures = list(_names(place)), [], {}
+    for name in names:
         if is_picture(name):
             stem = stem_of(name).casefold()
             pictures[stem] = (*pictures.get(stem, ()), name)
@@ -149,7 +150,7 @@ def _list(place: str) -> _Listing:
     other = sorted((name for name in files if name != name.casefold()), reverse=True)
     cased = {name.casefold(): name for name in other}
     folder = Folder(frozenset(files), cased, pictures)
-    return _Listing(folder, version, begun, time.perf_counter() - clock, count)
+    return _Listing(folder, version, begun, time.perf_counter() - clock, len(names))
 
 
 def _names(place: str) -> Iterator[str]:

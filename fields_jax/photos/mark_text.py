@@ -14,7 +14,7 @@ from fields_jax.files import read_text
 # Fewer rows of numbers than this are a caption's or a note's; the coarsest landmarks are 5 points.
 _FEWEST_ROWS = 5
 _ONE_ROW = 2 * 68  # numbers: all coordinates of a face in a row are no note's either
-_LARGEST = 2**20  # characters; 478 points take 30,000
+_LARGEST = 2**17  # characters; 478 points of three numbers as numpy writes them take 36,000
 _LONGEST_NUMBER = 40  # characters
 
 _APART = re.compile(r"[\s,;:(){}\[\]]+")
@@ -65,7 +65,7 @@ def is_prose(path: epath.PathLike) -> bool:
 def _text(path: epath.PathLike) -> str:
     text = read_text(path)
     if len(text) > _LARGEST:
-        raise UserError(f"{path} is larger than {_LARGEST >> 20} MiB, which no landmark file is")
+        raise UserError(f"{path} is larger than {_LARGEST >> 10} KiB, which no landmark file is")
     if 2 * text.count("\0") + 2 > len(text) > 2:  # UTF-16 without its mark, of plain signs
         return text.replace("\0", "")
     return text
