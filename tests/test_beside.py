@@ -114,8 +114,8 @@ def test_changes_of_a_folder_are_seen(tmp_path):
 
 @pytest.mark.parametrize("remote", [False, True])
 def test_a_folder_is_listed_once(tmp_path, monkeypatch, remote):
-    names = [f"{index}.jpg" for index in range(300)]
-    touch(tmp_path, *names, *(f"{index}.npy" for index in range(300)))
+    names = [f"{index}.jpg" for index in range(100)]
+    touch(tmp_path, *names, *(f"{index}.npy" for index in range(100)))
     os.utime(tmp_path, (1e9, 1e9))
     monkeypatch.setattr(listing, "is_remote", lambda path: remote)
     listed = []
