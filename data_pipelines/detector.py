@@ -9,10 +9,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from fields_jax.errors import UserError, quoted
+from fields_jax.files import parse_json, read_npy
 from fields_jax.photos.faces import Detection, Finder
 from fields_jax.photos.points import N_MEDIAPIPE
 
@@ -23,7 +26,7 @@ MAX_FACES = 10
 REMEDY = "run `make landmarks` in the folder of fields_jax once"
 
 
-class DetectorError(ValueError):
+class DetectorError(UserError):
     """The detector cannot be started or has ended; the message says why and what to do."""
 
 
@@ -73,7 +76,7 @@ class Detector:
             text=True,
         )
         try:
-            self.name = self._answer()["name"]
+            self.name = str(self._answer("name"))
         except BaseException:
             self.close()
             raise
@@ -90,10 +93,16 @@ class Detector:
         with contextlib.suppress(BrokenPipeError):  # `_answer` tells why the child has ended
             self._child.stdin.write(json.dumps(request) + "\n")
             self._child.stdin.flush()
-        scores = self._answer().get("scores")
-        points = np.load(request["points"], allow_pickle=False)
-        if scores is None or points.shape != (len(scores), N_MEDIAPIPE, 3):
-            raise DetectorError(f"the detector answered points {points.shape}, scores {scores}")
+        scores = self._answer("scores")
+        try:
+            points = read_npy(request["points"])
+        except (UserError, FileNotFoundError) as error:
+            raise DetectorError(f"the detector left no points ({error})") from error
+        sound = isinstance(scores, list) and points.shape == (len(scores), N_MEDIAPIPE, 3)
+        if not sound or points.dtype.kind != "f":
+            raise DetectorError(
+                f"the detector answered points {points.shape}, scores {quoted(scores)}"
+            )
         return [Detection(*face) for face in zip(points, scores, strict=True)]
 
     @property
@@ -122,7 +131,8 @@ class Detector:
     ) -> None:
         self.close()
 
-    def _answer(self) -> dict:
+    def _answer(self, key: str) -> Any:
+        """What the child's next line says under a key."""
         line = self._child.stdout.readline()
         if not line:
             self._noise.seek(0)
@@ -133,9 +143,11 @@ class Detector:
                 f"({said[-1][:200] if said else 'it said nothing'}); {REMEDY}"
             )
         try:
-            answer = json.loads(line)
-        except ValueError as error:
-            raise DetectorError(f"the detector answered {line[:100]!r}, not JSON") from error
+            answer = parse_json(line, "its answer")
+        except UserError as error:
+            raise DetectorError(f"the detector answered {quoted(line)}, not JSON") from error
         if "error" in answer:
             raise DetectorError(f"the face detector cannot go on: {answer['error']}")
-        return answer
+        if key not in answer:
+            raise DetectorError(f"the detector answered {quoted(line)}, without {key}")
+        return answer[key]

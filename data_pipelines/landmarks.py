@@ -6,8 +6,9 @@
 
 Takes pictures, folders and patterns. NAME.npy holds [478, 3], x, y and depth in pixels of the
 upright photograph, or [F, 478, 3] for several faces, the largest first; NAME.landmarks.json says
-which detector found them, with a score per face. Files that exist are kept unless --overwrite is
-given. Pictures without a face are listed and get no file.
+which detector found them, with a score per face. Where a folder has NAME.jpg and NAME.png, the
+points of the first are NAME.jpg.npy. Files that exist are kept unless --overwrite is given.
+Pictures without a face are listed and get no file.
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ from etils import epath
 from data_pipelines.detector import MAX_FACES, MIN_SCORE, REMEDY, Detector, find_python
 from fields_jax.cli import progress, run
 from fields_jax.errors import UserError
+from fields_jax.files import write_whole
+from fields_jax.photos import points
+from fields_jax.photos.beside import points_file
 from fields_jax.photos.faces import Detection
 from fields_jax.photos.files import Unusable, find_photographs, read_photograph
+from fields_jax.photos.listing import ABOUT
 
 
 def define_flags() -> None:
@@ -46,28 +51,22 @@ def main(argv: list[str]) -> int:
     if chosen.task and not epath.Path(chosen.task).exists():
         raise UserError(f"--task={chosen.task}: no such file")
     photographs, unusable = find_photographs(argv[1:])
-    paths = [photograph.path for photograph in photographs]
-    wanted = [path for path in paths if chosen.overwrite or not points_file(path).exists()]
+    files = {photograph.path: points_file(photograph.path) for photograph in photographs}
+    wanted = [path for path, (_, there) in files.items() if chosen.overwrite or not there]
     faces = 0
     if wanted:
         python = chosen.python or detector_python()
         options = dict(task=chosen.task, max_faces=chosen.max_faces, min_score=chosen.min_score)
         with Detector(python, **options) as detector:
             for path in progress(wanted, len(wanted), "photographs"):
-                try:
-                    image = read_photograph(path)
-                except ValueError as error:
-                    unusable.append(Unusable(path, str(error).removeprefix(f"{path}: ")))
-                    continue
-                found = detector.detect(image)
-                if not found:
-                    unusable.append(Unusable(path, "no face found"))
-                    continue
-                write_points(path, found, detector.name)
-                faces += len(found)
+                found, faults = detect(detector, path)
+                unusable += [Unusable(path, fault) for fault in faults]
+                if found:
+                    write_points(files[path][0], found, detector.name)
+                    faces += len(found)
     for path, reason in unusable:
         print(f"without landmarks: {path}: {reason}")
-    kept = len(paths) - len(wanted)
+    kept = len(files) - len(wanted)
     done = f"{faces} faces in {len(wanted)} photographs"
     print(f"{done}, {kept} landmark files kept" if kept else done)
     return 0 if faces or kept else 2
@@ -90,23 +89,34 @@ def detector_python() -> str:
     return str(python)
 
 
-def points_file(photograph: epath.Path) -> epath.Path:
-    """Where the points of a photograph are written."""
-    return photograph.with_suffix(".npy")
+def detect(detector: Detector, path: epath.Path) -> tuple[list[Detection], list[str]]:
+    """The faces of a photograph, and what is wrong with it or with others in it."""
+    try:
+        image = read_photograph(path)
+    except (ValueError, OSError) as error:
+        return [], [str(error).removeprefix(f"{path}: ")]
+    found, faults = [], []
+    for index, face in enumerate(detector.detect(image)):
+        if fault := points.fault(face.points[:, :2], *image.shape[:2]):
+            faults.append(f"face {index}: {fault}")
+        else:
+            found.append(face)
+    return found, faults or ([] if found else ["no face found"])
 
 
-def write_points(photograph: epath.Path, faces: Sequence[Detection], detector: str) -> None:
-    """Writes NAME.npy and NAME.landmarks.json."""
-    points = np.stack([face.points for face in faces]).astype(np.float32)
+def write_points(file: epath.Path, faces: Sequence[Detection], detector: str) -> None:
+    """Writes NAME.npy, and NAME.landmarks.json beside it."""
+    marks = np.stack([face.points for face in faces]).astype(np.float32)
     stored = io.BytesIO()
-    np.save(stored, points[0] if len(faces) == 1 else points)
+    np.save(stored, marks[0] if len(faces) == 1 else marks)
     about = {
         "detector": detector,
         "points": "x, y and depth in pixels of the upright photograph; x right, y down",
         "scores": [face.score for face in faces],
     }
-    points_file(photograph).write_bytes(stored.getvalue())
-    photograph.with_suffix(".landmarks.json").write_text(json.dumps(about, indent=1) + "\n")
+    write_whole(file, stored.getvalue())
+    beside_it = file.with_name(file.name.removesuffix(".npy") + ABOUT)
+    write_whole(beside_it, json.dumps(about, indent=1) + "\n")
 
 
 if __name__ == "__main__":

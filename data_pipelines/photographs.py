@@ -10,17 +10,20 @@ import numpy as np
 from etils import epath
 
 from data_pipelines import records
-from fields_jax.photos import crops, points
-from fields_jax.photos.files import read_array, read_photograph
+from fields_jax.errors import printable
+from fields_jax.files import read_npy
+from fields_jax.photos import beside, crops, listing, points
+from fields_jax.photos.files import read_photograph
 
 NO_IMAGE = "image missing"
+SHARED_IMAGE = "several images of this name"
 BAD_IMAGE = "image unreadable"
 NO_LANDMARKS = "no landmarks"
+SHARED_LANDMARKS = "landmark file of several images"
 BAD_LANDMARKS = "landmarks unusable"
 OTHER_FACE = "detected faces are not the annotated one"
 BAD_LABELS = "labels out of range"
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _N_DENSE = 203
 
 
@@ -29,12 +32,12 @@ class Rejected(ValueError):
 
     Attributes:
       reason: the kind of fault, in words that many share; rejects are counted by it.
-      detail: one line that names the file.
+      detail: one printable line that names the file.
     """
 
     def __init__(self, reason: str, detail: str):
         super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail = reason, printable(detail)
 
     def __str__(self) -> str:
         return f"{self.detail}: {self.reason}"
@@ -46,10 +49,11 @@ class Sample:
 
     Attributes:
       key: names the record, unique in its set.
-      image: path of the photograph; the case of its suffix may differ.
+      image: path of the photograph; its suffix may differ.
       marks: [68, 2] or [49, 2] points of its annotation in pixels, or None.
-      points: landmark file (478 or 68 points); "": the one beside the photograph, if any.
-      points_203: .npy of [203, 2] in pixels; "": NAME.203.npy beside the photograph, if any.
+      points: landmark file (478 or 68 points); "": the photograph's own beside it, if any.
+      points_203: .npy of [203, 2] in pixels; "": the photograph's own beside it, if any, which is
+        called NAME.203.npy.
       pixel_aspect: width of a pixel over its height, for frames stored squeezed.
       labels: as `records.record` takes them, without landmarks.
     """
@@ -83,21 +87,19 @@ def make_record(sample: Sample, *, size: int, scale: float) -> dict[str, Any]:
       Rejected: why it cannot be used.
     """
     path = find_image(epath.Path(sample.image))
-    file = epath.Path(sample.points) if sample.points else points.find_file(path)
-    mesh, marks = _landmarks(file, sample, path)
+    faces = _read_faces(sample, path)
     try:
         image = read_photograph(path)
-    except ValueError as error:
-        raise Rejected(BAD_IMAGE, _one_line(error)) from error
+    except (ValueError, OSError) as error:
+        raise Rejected(BAD_IMAGE, str(error)) from error
+    mesh, marks = _landmarks(faces, sample.marks, path, image)
     outline = points.face_outline(marks if mesh is None else mesh)
-    if fault := points.fault(outline, *image.shape[:2]):
-        raise Rejected(BAD_LANDMARKS, f"{path}: {fault}")
+    dense = _dense(sample, path, image)
 
     stretch = np.diag([sample.pixel_aspect, 1, 1]).astype(np.float32)
     box = crops.bounding_box(crops.transform_points(stretch, outline))
     size = min(size, int(np.ceil(crops.crop_extent(box, scale))))
     matrix = crops.crop_matrix(box, scale, size) @ stretch
-    dense = _dense(sample, path)
 
     def moved(marks: np.ndarray | None) -> np.ndarray | None:
         return None if marks is None else crops.transform_points(matrix, marks)
@@ -119,74 +121,131 @@ def make_record(sample: Sample, *, size: int, scale: float) -> dict[str, Any]:
             **sample.labels,
         )
     except ValueError as error:
-        raise Rejected(BAD_LABELS, _one_line(error)) from error
+        raise Rejected(BAD_LABELS, str(error)) from error
 
 
 def find_image(path: epath.Path) -> epath.Path:
-    """The photograph of that name, whatever the case of its suffix.
+    """The photograph of that name, or the only one that differs from it in the suffix.
 
     Raises:
-      Rejected: there is none.
+      Rejected: there is none, or there are several.
     """
-    suffixes = dict.fromkeys((path.suffix, *_SUFFIXES, *(suffix.upper() for suffix in _SUFFIXES)))
-    for suffix in suffixes if path.name else ():
-        if (candidate := path.with_suffix(suffix)).exists():
-            return candidate
-    raise Rejected(NO_IMAGE, str(path))
-
-
-def _landmarks(
-    file: epath.Path | None, sample: Sample, path: epath.Path
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Mediapipe's points [478, 2] and the annotated [68, 2] or [49, 2]; one may be None."""
-    marks = sample.marks
-    if file is None:
-        if marks is None:
-            raise Rejected(NO_LANDMARKS, str(path))
-        return None, marks
     try:
-        faces = points.load_faces(file)
+        found = beside.find_picture(path)
+    except beside.Shared as error:
+        raise Rejected(SHARED_IMAGE, str(error)) from error
+    except ValueError as error:
+        raise Rejected(BAD_IMAGE, str(error)) from error
+    if found is None:
+        raise Rejected(NO_IMAGE, str(path))
+    return found
+
+
+def _read_faces(sample: Sample, path: epath.Path) -> np.ndarray | None:
+    """Points [F, 478 or 68, 2] of a landmark file; None without one but with an annotation.
+
+    Raises:
+      Rejected: there are neither, or the file cannot be used.
+    """
+    passed_over: tuple[str, ...] = ()
+    file = epath.Path(sample.points) if sample.points else None
+    try:
+        if file is None:
+            file, passed_over = beside.landmark_file(path)
+        faces = None if file is None else points.load_faces(file)
+    except beside.Shared as error:
+        raise Rejected(SHARED_LANDMARKS, f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise Rejected(NO_LANDMARKS, str(file)) from error
     except ValueError as error:
-        raise Rejected(BAD_LANDMARKS, _one_line(error)) from error
-    if not len(faces):
+        raise Rejected(BAD_LANDMARKS, str(error)) from error
+    if faces is None and sample.marks is None:
+        raise Rejected(NO_LANDMARKS, "; ".join((str(path), *passed_over)))
+    if faces is not None and not len(faces):
         raise Rejected(NO_LANDMARKS, f"{file}: no face in it")
-    face = faces[0] if marks is None else _same_face(faces, marks, file)
+    return faces
+
+
+def _landmarks(
+    faces: np.ndarray | None, marks: np.ndarray | None, path: epath.Path, image: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Mediapipe's points [478, 2] and the annotated [68, 2] or [49, 2]; one may be None.
+
+    Args:
+      faces: of a landmark file, the largest first.
+      marks: of the annotation.
+      path: the photograph.
+      image: its pixels.
+
+    Raises:
+      Rejected: they are no face in the image, or not those of one face.
+    """
+    if marks is not None:
+        _check(marks, path, image)
+    if faces is None:
+        return None, marks
+    face = faces[0] if marks is None else _same_face(faces, marks, path)
+    _check(face, path, image)
     return (face, marks) if len(face) == points.N_MEDIAPIPE else (None, face)
 
 
-def _same_face(faces: np.ndarray, marks: np.ndarray, file: epath.Path) -> np.ndarray:
+def _check(marks: np.ndarray, path: epath.Path, image: np.ndarray) -> None:
+    """Refuses points that are no face in the image, and such as a record has no place for.
+
+    Raises:
+      Rejected: what is wrong with them.
+    """
+    fault = points.fault(marks, *image.shape[:2])
+    hidden = 0 if fault else int((~points.seen(marks)).sum())
+    if hidden:
+        fault = f"{hidden} of its {len(marks)} landmarks are unseen, and a record needs all"
+    if fault:
+        raise Rejected(BAD_LANDMARKS, f"{path}: {fault}")
+
+
+def _same_face(faces: np.ndarray, marks: np.ndarray, path: epath.Path) -> np.ndarray:
     """The detected face whose middle is nearest to that of the annotated points.
 
     Raises:
       Rejected: even that lies outside the annotated face.
     """
     box = points.face_box(marks)
-    middles = np.stack([crops.bounding_box(face).reshape(2, 2).mean(axis=0) for face in faces])
+    middles = np.stack([_middle(face) for face in faces])
     distances = np.linalg.norm(middles - box.reshape(2, 2).mean(axis=0), axis=1)
     nearest = int(np.argmin(np.nan_to_num(distances, nan=np.inf)))
     middle = middles[nearest]
     if not ((box[:2] <= middle) & (middle <= box[2:])).all():
-        raise Rejected(OTHER_FACE, str(file))
+        raise Rejected(OTHER_FACE, str(path))
     return faces[nearest]
 
 
-def _dense(sample: Sample, path: epath.Path) -> np.ndarray | None:
-    """The 203 points, where there is a file of them."""
-    file = epath.Path(sample.points_203) if sample.points_203 else path.with_suffix(".203.npy")
-    if not sample.points_203 and not file.exists():
-        return None
+def _middle(face: np.ndarray) -> np.ndarray:
+    """Middle [2] of the box of a face's seen points, NaN without any."""
+    visible = face[points.seen(face)].astype(np.float64)
+    if not len(visible):
+        return np.full(2, np.nan)
+    return (visible.min(axis=0) + visible.max(axis=0)) / 2
+
+
+def _dense(sample: Sample, path: epath.Path, image: np.ndarray) -> np.ndarray | None:
+    """The 203 points, where there is a file of them.
+
+    Raises:
+      Rejected: it is not there though it was named, or cannot be used.
+    """
     try:
-        dense = read_array(file)
+        named = epath.Path(sample.points_203) if sample.points_203 else None
+        file = named or beside.own_file(path, listing.DENSE)
+        if file is None:
+            return None
+        dense = read_npy(file)
+    except beside.Shared as error:
+        raise Rejected(SHARED_LANDMARKS, f"{path}: {error}") from error
     except (ValueError, FileNotFoundError) as error:
-        raise Rejected(BAD_LANDMARKS, _one_line(error)) from error
+        raise Rejected(BAD_LANDMARKS, str(error)) from error
     if dense.shape != (_N_DENSE, 2) or dense.dtype.kind not in "fiu":
         raise Rejected(
             BAD_LANDMARKS, f"{file}: expected numbers [203, 2], found {dense.dtype} {dense.shape}"
         )
+    _check(dense, path, image)
     return dense
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

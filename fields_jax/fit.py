@@ -4,7 +4,8 @@
     python -m fields_jax.fit --head=HEAD.npz --out=OUT A.jpg B.jpg
 
 Takes pictures, folders and patterns. Landmarks are read from a file beside the picture (NAME.npy of
-mediapipe's 478 points, or 68 points) or found by the face detector (`make landmarks` installs it).
+mediapipe's 478 points, or 68 points; NAME.jpg.npy where NAME.png is there too) or found by the face
+detector (`make landmarks` installs it). Points that are 0, 0 or -1, -1 are unseen and not fitted.
 OUT/NAME holds params.npz, mesh.obj, mesh.ply, overlay.png and geometry.png (NAME_0, NAME_1, ... for
 several faces); OUT/index.html and OUT/summary.csv show all of them. The residual is the mean
 distance of fitted from given landmarks as a share of the inter-ocular distance.
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from data_pipelines.detector import REMEDY
 from fields_jax import photo_commands
@@ -26,9 +27,15 @@ from fields_jax.cli import run
 from fields_jax.fitting.landmarks import Fit, Observed, fit_landmarks
 from fields_jax.flame.io import resolve_head
 from fields_jax.photos.crops import to_ndc, transform_points
-from fields_jax.photos.faces import Face
+from fields_jax.photos.faces import WHOLE_IMAGE, Face
 from fields_jax.photos.files import Unusable
-from fields_jax.photos.points import N_MEDIAPIPE, select_105
+from fields_jax.photos.points import (
+    LEAST_SEEN,
+    MEDIAPIPE_105,
+    N_MEDIAPIPE,
+    seen,
+    select_105,
+)
 from fields_jax.report.bundle import pose_heads
 from fields_jax.report.gallery import Gallery
 from fields_jax.types import FlameModel
@@ -52,11 +59,12 @@ def main(argv: list[str]) -> int:
     model = resolve_head(chosen.head)
     gallery = Gallery(chosen.out, model, _SIZE, photo_commands.describe(model))
     for batch in photo_commands.batches(named, gallery, _SCALE):
-        faces = [face for face in batch if face.points is not None]
+        faces = []
         for face in batch:
-            if face.points is None:
-                reason = f"no landmark file beside it and no face detector; {REMEDY}"
+            if reason := _unfit(face):
                 gallery.refuse(Unusable(face.path, reason))
+            else:
+                faces.append(face)
         if not faces:
             continue
         fit = fit_faces(model, faces)
@@ -68,12 +76,12 @@ def main(argv: list[str]) -> int:
 
 
 def fit_faces(model: FlameModel, faces: Sequence[Face]) -> Fit:
-    """Fits every face of a batch; cameras are those of its crop."""
+    """Fits every face of a batch; cameras are those of its crop. Unseen landmarks do not weigh."""
     marks = {68: np.zeros((len(faces), 68, 2)), 105: np.zeros((len(faces), 105, 2))}
     weights = {count: np.zeros(array.shape[:2]) for count, array in marks.items()}
     for row, face in enumerate(faces):
-        points = normalised(face)
-        marks[len(points)][row], weights[len(points)][row] = points, 1
+        points, visible = known_landmarks(face)
+        marks[len(points)][row], weights[len(points)][row] = normalised(face, points), visible
     observed = Observed(
         landmarks_68=marks[68],
         landmarks_105=marks[105],
@@ -83,10 +91,29 @@ def fit_faces(model: FlameModel, faces: Sequence[Face]) -> Fit:
     return fit_landmarks(model, observed)
 
 
-def normalised(face: Face) -> Float[np.ndarray, "N 2"]:
-    """The 68 or 105 landmarks that the head knows, in [-1, 1] of the face's crop."""
-    points = select_105(face.points) if len(face.points) == N_MEDIAPIPE else face.points
+def known_landmarks(face: Face) -> tuple[Float[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]:
+    """The 68 or 105 landmarks that the head knows, in pixels, and which of them are seen."""
+    visible = seen(face.points)
+    if len(face.points) == N_MEDIAPIPE:
+        return select_105(face.points), visible[MEDIAPIPE_105]
+    return face.points, visible
+
+
+def normalised(face: Face, points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 2"]:
+    """Pixels of a face's photograph in [-1, 1] of its crop."""
     return to_ndc(transform_points(face.matrix(_SIZE), points), _SIZE)
+
+
+def _unfit(face: Face) -> str:
+    """Why a face cannot be fitted, or ""."""
+    if face.points is None:
+        passed_over = face.origin.removeprefix(WHOLE_IMAGE)
+        return f"no landmark file beside it{passed_over} and no face detector; {REMEDY}"
+    _, visible = known_landmarks(face)
+    if visible.mean() < LEAST_SEEN:
+        hidden = f"{(~visible).sum()} of the {len(visible)} landmarks that the head knows"
+        return f"{hidden} are unseen ({face.origin})"
+    return ""
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ r"""Reconstructs the faces of photographs with a trained model.
     python -m fields_jax.reconstruct --workdir=DIR --out=OUT --box=40,30,200,220 A.jpg
 
 Takes pictures, folders and patterns. A face is where --box says, or where a landmark file beside
-the picture says (NAME.npy of mediapipe's 478 points, or 68 points), or where the face detector
-finds one (`make landmarks` installs it); without any of these the whole picture is taken for the
-crop. OUT/NAME holds params.npz, mesh.obj, mesh.ply, overlay.png, geometry.png and emotion.json
-(NAME_0, NAME_1, ... for several faces); OUT/index.html and OUT/summary.csv show all of them.
+the picture says (NAME.npy of mediapipe's 478 points, or 68 points; NAME.jpg.npy where NAME.png is
+there too), or where the face detector finds one (`make landmarks` installs it); without any of
+these the whole picture is taken for the crop. OUT/NAME holds params.npz, mesh.obj, mesh.ply,
+overlay.png, geometry.png and emotion.json (NAME_0, NAME_1, ... for several faces); OUT/index.html
+and OUT/summary.csv show all of them.
 """
 
 from __future__ import annotations

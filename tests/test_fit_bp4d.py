@@ -289,6 +289,17 @@ def test_landmarks_are_lifted_by_the_texture(tmp_path, known):
     assert len(scan.points) > 1000
     assert np.mean(scan.normals[:, 2] > 0) > 0.9
 
+    def complaint():
+        nothing = scans.Tracks({}, {}, ())
+        with pytest.raises(ValueError, match=r"0000\.obj: ") as caught:
+            scans.read_scan(epath.Path(tmp_path), sequence, 0, file, nothing, np.zeros((51, 3)))
+        return str(caught.value)
+
+    np.save(folder / "0000.npy", dense.astype(np.float32) / 500)
+    assert "0000.npy: its points span 0." in complaint() and "normalised?" in complaint()
+    Image.new("RGB", size).save(folder / "0000.png")
+    assert "0000.npy may be that of 0000.jpg or 0000.png" in complaint()
+
 
 def corrupt(data: bytes, rng: random.Random) -> bytes:
     """One of the ways files break."""

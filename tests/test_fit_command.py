@@ -25,6 +25,9 @@ def points_68(place):
     return (np.asarray(marks)[0, :, :2] + 1) * 64 + place
 
 
+HIDDEN = np.r_[0:6, 17:21, 36:40, 66]  # half of a face, as another head in front of it hides it
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fit")
@@ -32,6 +35,15 @@ def fitted(tmp_path_factory):
     write_photograph(folder / "photographs/text.png", marked=False)
     np.savetxt(folder / "photographs/text.pts", points_68((30, 20)))
     write_photograph(folder / "photographs/bare.png", marked=False)
+    (folder / "photographs/bare.txt").write_text("somebody looks at us")
+    hidden = points_68((30, 20))
+    hidden[HIDDEN] = -1
+    write_photograph(folder / "photographs/hidden.png", marked=False)
+    np.savetxt(folder / "photographs/hidden.txt", hidden)
+    share = write_photograph(folder / "photographs/share.png") / (300, 200)
+    np.save(folder / "photographs/share.npy", share)
+    for name in ("twin.png", "twin.PNG"):
+        write_photograph(folder / "photographs" / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(photo_commands, "find_python", lambda: None)
         chosen = dict(out=str(folder / "out"), head="", batch_size=8)
@@ -44,10 +56,18 @@ def test_every_face_with_landmarks_is_fitted(fitted):
     with (fitted / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     made = {row["face"]: row for row in rows if row["status"] == "ok"}
-    assert set(made) == {"text", "two_0", "two_1"}
+    assert set(made) == {"text", "two_0", "two_1", "hidden"}
     assert all(float(row["residual"]) < 0.03 for row in made.values())
-    (bare,) = (row for row in rows if row["status"] == "unusable")
-    assert bare["image"].endswith("bare.png") and "make landmarks" in bare["reason"]
+    refused = {
+        row["image"].rsplit("/", 1)[1]: row["reason"] for row in rows if row["status"] == "unusable"
+    }
+    assert set(refused) == {"bare.png", "share.png", "twin.png", "twin.PNG"}
+    assert "(bare.txt beside it holds no points) and no face detector" in refused["bare.png"]
+    assert "make landmarks" in refused["bare.png"]
+    assert refused["share.png"].startswith("its points span 0.") and "norm" in refused["share.png"]
+    for name in ("twin.png", "twin.PNG"):
+        assert refused[name].startswith("twin.npy may be that of ")
+        assert f"name it {name}.npy if it is of this one" in refused[name]
     names = {path.name for path in (fitted / "text").iterdir()}
     assert names == {"params.npz", "mesh.obj", "mesh.ply", "overlay.png", "geometry.png"}
     assert "of the eye distance" in (fitted / "index.html").read_text()
@@ -60,6 +80,9 @@ def test_fitted_landmarks_lie_on_the_photograph(fitted):
     assert "weights" not in meta and meta["found"] == "landmark file text.pts"
     off = np.linalg.norm(arrays["landmarks_68_image"] - points_68((30, 20)), axis=1)
     assert np.median(off) < 1 and off.max() < 3
+    arrays, _ = load_params(fitted / "hidden/params.npz")
+    off = np.linalg.norm(arrays["landmarks_68_image"] - points_68((30, 20)), axis=1)
+    assert np.median(off) < 1 and off.max() < 4
     for name in ("two_0", "two_1"):
         arrays, meta = load_params(fitted / name / "params.npz")
         # The outer eye corners: rows 263 and 33 of mediapipe, 45 and 36 of the 68.

@@ -17,7 +17,7 @@ from data_pipelines.detector import Detector, DetectorError, find_python
 from fields_jax.photos.points import load_faces, select_105
 from tests.portraits import face_picture, write_photograph
 
-# Finds as many faces as the first pixel says, at places that depend on the image's size.
+# Finds as many faces as the first pixel says: rings as wide as the image is, below its top.
 FAKE = """
 import json, sys
 import numpy as np
@@ -28,7 +28,9 @@ for line in sys.stdin:
     request = json.loads(line)
     image = np.load(request["image"])
     count = int(image[0, 0, 0])
-    points = np.ones((count, 478, 3), np.float32) * image.shape[1] / 2
+    angle = np.linspace(0, 2 * np.pi, 478)
+    ring = np.stack([1 + np.cos(angle), 1 + np.sin(angle), 0 * angle], axis=1)
+    points = np.tile(ring.astype(np.float32) * image.shape[1] / 2, (count, 1, 1))
     np.save(request["points"], points)
     print(json.dumps({"scores": [0.5] * count}), flush=True)
 """
@@ -50,7 +52,8 @@ def test_images_go_out_and_points_come_back(tmp_path):
             assert len(faces) == count
             for face in faces:
                 assert face.score == 0.5
-                np.testing.assert_array_equal(face.points, np.full((478, 3), 5.0 * (count + 1)))
+                assert face.points.shape == (478, 3)
+                assert np.ptp(face.points[:, 0]) == pytest.approx(10 * (count + 1), rel=1e-4)
         child = detector._child
     assert child.poll() is not None
 
@@ -60,7 +63,8 @@ def test_images_go_out_and_points_come_back(tmp_path):
     [
         ('print(\'{"error": "no models here"}\')', "cannot go on: no models here$"),
         ("raise SystemExit('libGL.so is missing')", "status 1 .*libGL.so is missing.*make landm"),
-        ("print('hello')", "answered 'hello.*', not JSON"),
+        ("print('hello')", "answered 'hello', not JSON"),
+        ("print('{}')", "answered '{}', without name"),
         ("", "status 0 .it said nothing"),
     ],
 )
@@ -75,8 +79,14 @@ def test_a_detector_that_does_not_start_says_why(tmp_path, text, line):
     [
         ("raise SystemExit('out of memory')", "ended with status 1 .out of memory"),
         ("print(json.dumps({'error': 'bad model'}), flush=True)", "cannot go on: bad model"),
-        ("print(json.dumps({'scores': [1, 1]}), flush=True)", r"points \(1, 478, 3\), scores \[1"),
-        ("print(json.dumps({}), flush=True)", "scores None"),
+        ("print(json.dumps({'scores': [1, 1]}), flush=True)", r"points \(1, 478, 3\), scores '\[1"),
+        ("print(json.dumps({'scores': 1}), flush=True)", "scores '1'"),
+        ("print(json.dumps({}), flush=True)", "answered '{}', without scores"),
+        ("print(json.dumps([]), flush=True)", r"answered '\[\]', not JSON"),
+        (
+            "import os; os.remove(request['points']); print('{\"scores\": []}', flush=True)",
+            "left no points .*points.npy: no such file",
+        ),
     ],
 )
 def test_a_detector_that_fails_later_says_why(tmp_path, answer, line):
@@ -109,7 +119,7 @@ def test_command_writes_points_beside_photographs(tmp_path, monkeypatch, capsys)
     script, folder = program(tmp_path, FAKE), tmp_path / "photographs"
     folder.mkdir()
     for name, count in (("one.png", 1), ("two.png", 2), ("none.png", 0), ("kept.png", 1)):
-        Image.fromarray(np.full((8, 12, 3), count, np.uint8)).save(folder / name)
+        Image.fromarray(np.full((30, 40, 3), count, np.uint8)).save(folder / name)
     np.save(folder / "kept.npy", np.zeros((478, 2)))
     (folder / "broken.jpg").write_bytes(b"no picture")
 
@@ -127,6 +137,50 @@ def test_command_writes_points_beside_photographs(tmp_path, monkeypatch, capsys)
     assert command(monkeypatch, script, folder / "kept.png", overwrite=True) == 0
     assert np.load(folder / "kept.npy").any()
     assert command(monkeypatch, script, folder / "none.png") == 2
+
+
+def test_twins_get_files_of_their_own(tmp_path, monkeypatch, capsys):
+    """A file that may be another picture's is neither kept for one nor written over."""
+    script, folder = program(tmp_path, FAKE), tmp_path / "photographs"
+    folder.mkdir()
+    for name, count in (("a.png", 1), ("a.JPG", 2), ("b.png", 1), ("A.bmp", 1), ("c.d.png", 1)):
+        picture = Image.fromarray(np.full((30, 40, 3), count, np.uint8))
+        picture.save(folder / name, format="png")
+    np.save(folder / "a.npy", np.zeros((478, 2)))
+
+    def made():
+        return sorted(p.name for p in folder.iterdir() if p.suffix in (".npy", ".json"))
+
+    assert command(monkeypatch, script, folder) == 0
+    assert "6 faces in 5 photographs\n" in capsys.readouterr().out
+    points = ["A.bmp.npy", "a.JPG.npy", "a.npy", "a.png.npy", "b.npy", "c.d.npy"]
+    about = [name.removesuffix(".npy") + ".landmarks.json" for name in points if name != "a.npy"]
+    assert made() == sorted(points + about)
+    assert not np.load(folder / "a.npy").any()
+    assert load_faces(folder / "a.JPG.npy").shape == (2, 478, 2)
+    assert load_faces(folder / "a.png.npy").shape == (1, 478, 2)
+
+    assert command(monkeypatch, script, folder) == 0
+    assert "0 faces in 0 photographs, 5 landmark files kept" in capsys.readouterr().out
+    (folder / "a.png").unlink()  # what was written for a.JPG stays its own
+    (folder / "A.bmp").unlink()
+    assert command(monkeypatch, script, folder / "a.JPG", overwrite=True) == 0
+    assert load_faces(folder / "a.JPG.npy").shape == (2, 478, 2)
+    assert not np.load(folder / "a.npy").any()
+
+
+def test_faces_that_are_none_are_not_written(tmp_path, monkeypatch, capsys):
+    """Of the detector's answers too: a ring of 12 pixels, and one a million pixels away."""
+    Image.fromarray(np.full((30, 12, 3), 1, np.uint8)).save(tmp_path / "small.png")
+    assert command(monkeypatch, program(tmp_path, FAKE), tmp_path / "small.png") == 2
+    assert "small.png: face 0: its landmarks span [0.0, 0.0, 12.0, 12.0]" in capsys.readouterr().out
+    assert not (tmp_path / "small.npy").exists()
+    Image.fromarray(np.full((60, 60, 3), 2, np.uint8)).save(tmp_path / "far.png")
+    script = program(tmp_path, FAKE.replace("    np.save(", "    points[1] += 1e6\n    np.save("))
+    assert command(monkeypatch, script, tmp_path / "far.png") == 0
+    said = capsys.readouterr().out
+    assert "far.png: face 1: its landmarks span [1000000.0" in said and "1 faces in 1" in said
+    assert np.load(tmp_path / "far.npy").shape == (478, 3)
 
 
 def test_command_ends_where_the_detector_does(tmp_path, monkeypatch):

@@ -151,10 +151,15 @@ def test_without_an_emotion_head_nothing_is_read(place, here, capsys):
 
 def test_no_face_at_all_is_status_2(place, here, capsys):
     (place / "text.jpg").write_text("no picture")
-    assert here(place / "text.jpg", place / "none.png", out=place / "o2") == 2
+    for name in ("one.png", "one.PNG"):
+        write_photograph(place / "twins" / name)
+    assert here(place / "text.jpg", place / "none.png", place / "twins", out=place / "o2") == 2
     said = capsys.readouterr().out
-    assert "none.png: no such file or folder" in said and "0 faces, 2 not used" in said
+    assert "none.png: no such file or folder" in said and "0 faces, 4 not used" in said
+    assert said.count("one.npy may be that of one.") == 2
     assert "no such file or folder" in (place / "o2/index.html").read_text()
+    assert here(place / "twins/one.png", out=place / "o2", box="0.1,0.1,0.6,0.8") == 2
+    assert "one.png: the box spans 0.1..0.8: normalised? give pixels" in capsys.readouterr().out
 
 
 def test_a_finder_is_asked_where_there_is_no_landmark_file(place, here, monkeypatch):

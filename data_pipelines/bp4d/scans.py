@@ -12,7 +12,7 @@ from PIL import Image
 from data_pipelines.bp4d import annotations, layout, points_83
 from data_pipelines.bp4d.meshes import Mesh, read_mesh
 from fields_jax.fitting.scan_types import Scan
-from fields_jax.photos import points
+from fields_jax.photos import beside, points
 
 _KEPT = 12000  # points of a scan, within `_ABOUT` of its landmarks
 _ABOUT = 0.15  # metres
@@ -87,9 +87,9 @@ def read_scan(
     mesh = read_mesh(file)
     mesh = dataclasses.replace(mesh, vertices=unit * mesh.vertices)
     inner, complaint = _inner(folder, sequence, number, file, known, mesh, mean, unit)
-    detected = _detected(file, mesh)
+    detected, fault = _detected(file, mesh)
     if inner is None and detected is None:
-        raise ValueError(f"{file}: {complaint}")
+        raise ValueError(f"{file}: {fault or complaint}")
     marks = np.concatenate([given for given in (inner, detected) if given is not None])
     centre = np.nanmean(marks, axis=0)
     normals = mesh.normals()
@@ -152,25 +152,38 @@ def _point_file(
     return found or layout.find_beside(folder, *names)
 
 
-def _detected(file: epath.Path, mesh: Mesh) -> Float[np.ndarray, "105 3"] | None:
-    """Mediapipe's points beside the frame, lifted; None where there are none of one face."""
-    stored, size = file.with_suffix(".npy"), _texture_size(file)
-    if size is None or not stored.exists():
-        return None
+def _detected(file: epath.Path, mesh: Mesh) -> tuple[Float[np.ndarray, "105 3"] | None, str]:
+    """Mediapipe's points beside the frame, lifted; None where there are none of one face, and why.
+
+    Unseen points are NaN.
+    """
     try:
-        return mesh.lift(points.select_105(points.load_points(stored)), *size)
-    except ValueError:  # the other landmarks may do
-        return None
+        picture = beside.find_picture(file.with_suffix(".jpg"))
+        stored = picture and beside.own_file(picture, ".npy")
+        size = picture and _size(picture)
+        if not stored or not size:
+            return None, ""
+        found = points.load_points(stored)
+        if fault := points.fault(found, *size[::-1]):
+            return None, f"{stored.name}: {fault}"
+        found[~points.seen(found)] = np.nan
+        return mesh.lift(points.select_105(found), *size), ""
+    except ValueError as error:  # the other landmarks may do
+        return None, str(error)
 
 
 def _texture_size(file: epath.Path) -> tuple[int, int] | None:
     """Width and height of the picture beside a mesh."""
-    for suffix in (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"):
-        picture = file.with_suffix(suffix)
-        if picture.exists():
-            try:
-                with picture.open("rb") as stored:
-                    return Image.open(stored).size
-            except (OSError, ValueError):
-                return None
-    return None
+    try:
+        picture = beside.find_picture(file.with_suffix(".jpg"))
+    except ValueError:  # there are several
+        return None
+    return picture and _size(picture)
+
+
+def _size(picture: epath.Path) -> tuple[int, int] | None:
+    try:
+        with picture.open("rb") as stored:
+            return Image.open(stored).size
+    except Exception:  # formats are read by parsers of their own, with errors of their own
+        return None

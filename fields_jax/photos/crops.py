@@ -8,14 +8,66 @@ to 0 and size - 1; ours differs from theirs by half a pixel and a zoom of size /
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
+
+from fields_jax.errors import UserError
+
+# What a face is, in a picture. Below 16 pixels an eye is 3 wide and shows nothing.
+SMALLEST_FACE = 16  # pixels, the smaller side of its box
+# Of a face twice as large as the picture in both directions, a quarter is in it: the most of a
+# close-up that still has eyes, nose and mouth, and the least of a face at the edge that says much.
+LARGEST_FACE = 2.0  # the larger side of its box, in larger sides of the picture
+LEAST_INSIDE = 0.25  # share of its box that is in the picture
+
+_NORMALISED = 2.0  # shares of a picture, or of half of it, hardly go beyond
 
 
 def bounding_box(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "4"]:
     """(x0, y0, x1, y1) of the points."""
     return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)
+
+
+def box_fault(box: Sequence[float], height: int, width: int, what: str = "the box spans") -> str:
+    """Why there is no face in a box (x0, y0, x1, y1) in pixels of a picture, or "" where it may be.
+
+    A face at the edge may reach out of the picture. SMALLEST_FACE, LARGEST_FACE and LEAST_INSIDE
+    are the bounds.
+
+    Args:
+      box: any four numbers.
+      height, width: of the picture.
+      what: how the answer begins.
+    """
+    box = np.asarray(box, np.float64)
+    if not np.isfinite(box).all():
+        return f"{what} {box.tolist()}, which are not all numbers"
+    if is_normalised(box):
+        return f"{what} {box.min():.3g}..{box.max():.3g}: normalised? give pixels"
+    with np.errstate(over="ignore"):
+        size, shown = box[2:] - box[:2], box.round(1).tolist()
+    if size.min() < SMALLEST_FACE:
+        why = f"its smaller side is {size.min():.3g} pixels, a face's {SMALLEST_FACE} at least"
+    elif size.max() > LARGEST_FACE * max(height, width):
+        why = f"it is more than {LARGEST_FACE:g} times as large as the picture"
+    elif (inside := _share_inside(box, height, width)) < LEAST_INSIDE:
+        why = f"{100 * inside:.0f} % of it is inside, of a face {100 * LEAST_INSIDE:.0f} % at least"
+    else:
+        return ""
+    return f"{what} {shown}, no face in {width} x {height} pixels: {why}"
+
+
+def is_normalised(coordinates: Sequence[float]) -> bool:
+    """Whether coordinates are so small that they must be shares of the picture, not pixels."""
+    return float(np.abs(coordinates).max()) <= _NORMALISED
+
+
+def _share_inside(box: Float[np.ndarray, "4"], height: int, width: int) -> float:
+    low, high = np.maximum(box[:2], 0), np.minimum(box[2:], (width, height))
+    return float(np.prod(np.maximum(high - low, 0)) / np.prod(box[2:] - box[:2]))
 
 
 def crop_extent(box: Float[np.ndarray, "4"], scale: float) -> float:
@@ -30,11 +82,11 @@ def crop_matrix(box: Float[np.ndarray, "4"], scale: float, size: int) -> Float[n
     `size` (not size - 1: coordinates are continuous, see above).
 
     Raises:
-      ValueError: the box is empty or not finite.
+      UserError: the box is empty or not finite.
     """
     extent = crop_extent(box, scale)
     if not np.isfinite(extent) or extent <= 0:
-        raise ValueError(f"face box {np.asarray(box).tolist()} is empty; expected x0 < x1, y0 < y1")
+        raise UserError(f"face box {np.asarray(box).tolist()} is empty; expected x0 < x1, y0 < y1")
     zoom = size / extent
     centre_x, centre_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     return np.array(

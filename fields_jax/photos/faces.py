@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from fields_jax.photos import crops, points
+from fields_jax.errors import UserError
+from fields_jax.photos import beside, crops, points
 from fields_jax.photos.files import Photograph, Unusable, read_photograph
 
 WHOLE_IMAGE = "no landmarks: the whole image taken for the crop"
@@ -47,7 +48,7 @@ class Face:
       path: the photograph.
       name: of the photograph, with _0, _1 ... where it shows several faces.
       image: [H, W, 3] the whole photograph, upright.
-      points: [N, 2] landmarks in pixels (478 or 68), or None.
+      points: [N, 2] landmarks in pixels (478 or 68), or None; `points.seen` tells which are seen.
       box: (x0, y0, x1, y1) in pixels, from chin to hairline.
       scale: side of the crop relative to the mean of the box's sides.
       origin: how the face was found, in a few words.
@@ -80,51 +81,44 @@ def find_faces(
     """The faces of a photograph, and what is wrong with those that cannot be used.
 
     The user's box comes first, then a landmark file beside the photograph, then the detector. With
-    none of them the crop is the smallest square that holds the whole image.
+    none of them the crop is the smallest square that holds the whole image. A landmark file that is
+    there and cannot be used is named; neither the detector nor the whole image stand in for it.
 
     Args:
       photograph: the file.
       scale: side of the crop relative to the mean of the face box's sides.
       box: (x0, y0, x1, y1) of the face in pixels.
       finder: the detector.
+
+    Raises:
+      DetectorError: the detector has failed.
     """
     path = photograph.path
-    file = None if box else points.find_file(path)
     try:
         image = read_photograph(path)
+        file, passed_over = (None, ()) if box else beside.landmark_file(path)
         marks = [] if file is None else points.load_faces(file)
     except (ValueError, OSError) as error:
         yield Unusable(path, str(error).removeprefix(f"{path}: "))
         return
+    remark = f" ({'; '.join(passed_over)})" if passed_over else ""
     if box:
-        place, origin = np.asarray(box, np.float32), "box given by the user"
-        yield Face(str(path), photograph.name, image, None, place, scale, origin)
-        return
-    if file is None and finder is None:
-        place = _square_about(image)
-        yield Face(str(path), photograph.name, image, None, place, 1.0, WHOLE_IMAGE)
-        return
-    found = [(face, f"landmark file {file.name}") for face in marks]
-    if file is None:
+        yield _boxed(photograph, image, box, scale)
+    elif file is None and finder is None:
+        yield _whole(photograph, image, remark)
+    elif file is not None:
+        found = [(face, f"landmark file {file.name}") for face in marks]
+        yield from _marked(photograph, image, found, scale, remark)
+    else:
         found = [(f.points[:, :2], _said(finder.name, f.score)) for f in finder.detect(image)]
-    if not found:
-        yield Unusable(path, "no face found; name one with --box=x0,y0,x1,y1")
-    for index, (face, origin) in enumerate(found):
-        suffix = "" if len(found) == 1 else f"_{index}"
-        fault = points.fault(face, *image.shape[:2])
-        if fault:
-            which = f"face {index}: " if suffix else ""
-            yield Unusable(path, f"{which}{fault} ({origin})")
-        else:
-            name, place = photograph.name + suffix, points.face_box(face)
-            yield Face(str(path), name, image, face, place, scale, origin)
+        yield from _marked(photograph, image, found, scale, remark)
 
 
 def parse_box(text: str) -> tuple[float, ...] | None:
     """x0,y0,x1,y1 as numbers, or None for "".
 
     Raises:
-      ValueError: anything else.
+      UserError: anything else.
     """
     if not text:
         return None
@@ -133,8 +127,53 @@ def parse_box(text: str) -> tuple[float, ...] | None:
     except ValueError:
         box = ()
     if len(box) != 4 or not np.isfinite(box).all() or box[0] >= box[2] or box[1] >= box[3]:
-        raise ValueError(f"--box={text}: expected x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1")
+        raise UserError(f"--box={text}: expected x0,y0,x1,y1 in pixels with x0 < x1 and y0 < y1")
     return box
+
+
+def _boxed(
+    photograph: Photograph, image: np.ndarray, box: Sequence[float], scale: float
+) -> Face | Unusable:
+    """The face in the user's box."""
+    path, origin = photograph.path, "box given by the user"
+    if fault := crops.box_fault(box, *image.shape[:2]):
+        return Unusable(path, f"{fault} ({origin})")
+    place = np.asarray(box, np.float32)
+    return Face(str(path), photograph.name, image, None, place, scale, origin)
+
+
+def _whole(photograph: Photograph, image: np.ndarray, remark: str) -> Face | Unusable:
+    """The whole image as a face, where nothing says where one is."""
+    path, (height, width) = photograph.path, image.shape[:2]
+    if min(height, width) < crops.SMALLEST_FACE:
+        return Unusable(
+            path,
+            f"a picture of {width} x {height} pixels: the smaller side of a face has "
+            f"{crops.SMALLEST_FACE} at least",
+        )
+    place = _square_about(image)
+    return Face(str(path), photograph.name, image, None, place, 1.0, WHOLE_IMAGE + remark)
+
+
+def _marked(
+    photograph: Photograph,
+    image: np.ndarray,
+    found: Sequence[tuple[np.ndarray, str]],
+    scale: float,
+    remark: str,
+) -> Iterator[Face | Unusable]:
+    """Faces of points, each with where they are from, and a remark on all of them."""
+    path = photograph.path
+    if not found:
+        yield Unusable(path, f"no face found; name one with --box=x0,y0,x1,y1{remark}")
+    for index, (face, origin) in enumerate(found):
+        suffix = "" if len(found) == 1 else f"_{index}"
+        if fault := points.fault(face, *image.shape[:2]):
+            which = f"face {index}: " if suffix else ""
+            yield Unusable(path, f"{which}{fault} ({origin})")
+        else:
+            name, place = photograph.name + suffix, points.face_box(face)
+            yield Face(str(path), name, image, face, place, scale, origin + remark)
 
 
 def _said(name: str, score: float | None) -> str:

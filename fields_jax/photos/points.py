@@ -1,18 +1,18 @@
-"""Landmark files beside photographs: mediapipe's 478 points or the 68-point scheme, in pixels."""
+"""Landmarks of faces in pixels: mediapipe's 478 points or the 68-point scheme."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from fields_jax.photos.crops import bounding_box
-from fields_jax.photos.files import read_array
+from fields_jax.errors import UserError
+from fields_jax.files import parse_npy, read_bytes
+from fields_jax.photos import beside, crops, mark_text
 
 N_MEDIAPIPE = 478
-SUFFIXES = (".npy", ".pts", ".txt")  # looked for beside a photograph, in this order
+LEAST_SEEN = 0.5  # share of the points: a turned head hides less than half of them
+_LARGEST_FILE = 2**24  # bytes; 1000 faces of 478 points are 11.5 million in double precision
 
 # Rows of mediapipe's 478 points that FLAME's mediapipe embedding (`landmark_indices`) covers, in
 # its order: subject's left brow, right brow, left eye, right eye, nose, mouth.
@@ -41,7 +41,15 @@ MEDIAPIPE_68 = np.array([
 ])
 # fmt: on
 
-_LARGEST = 10  # picture sizes that a face may reach out of its picture
+# The 68 points among WFLW's 98 (Wu et al. 2018, figure of the annotation): every other one of the
+# contour, the brows' upper edges, the nose, six of the eight of each eye, the mouth.
+WFLW_68 = np.array([
+    *range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60),
+    60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75, *range(76, 96),
+])  # fmt: skip
+_N_WFLW = 98
+
+_NEAR = 0.25  # of a face's size: how far from its other points a point beyond the corner may be
 _CHIN, _BROWS = 8, slice(17, 27)  # rows of the 68-point scheme
 # Chin to brows as a share of chin to hairline, the top of mediapipe's mesh: the mean over
 # photographs of 21 faces.
@@ -56,40 +64,40 @@ _CONTOUR = np.concatenate([_HALF_CONTOUR * [-1, 1], [[0.0, 1.54]], _HALF_CONTOUR
 
 
 def find_file(photograph: epath.PathLike) -> epath.Path | None:
-    """The landmark file beside a photograph, NAME.npy before NAME.pts and NAME.txt, or None.
-
-    A NAME.txt that does not hold 68 points is somebody's notes.
-    """
-    path = epath.Path(photograph)
-    for suffix in SUFFIXES:
-        file = path.with_suffix(suffix)
-        if file != path and file.exists() and (suffix != ".txt" or _holds_points(file)):
-            return file
-    return None
+    """The landmark file beside a photograph that is its own, see `beside`; None without one."""
+    try:
+        return beside.landmark_file(photograph).file
+    except UserError:
+        return None
 
 
 def load_faces(path: epath.PathLike) -> Float[np.ndarray, "F N 2"]:
     """Reads the points of every face of a photograph, x and y in pixels; N is 478 or 68.
 
     A .npy holds [N, 2] or [N, 3] for one face, [F, N, 2] or [F, N, 3] for several; a .txt or .pts
-    holds 68 lines of x and y (`#` comments and the header and braces of .pts are skipped).
+    holds lines of x and y, see `mark_text`. Of WFLW's 98 points the 68 are taken.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: not numbers, or another shape.
+      UserError: not numbers, or another shape.
     """
     path = epath.Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; it should hold mediapipe's 478 points")
-    points = read_array(path) if path.suffix == ".npy" else _read_text(path)
+    if path.suffix.lower() == ".npy":
+        points = parse_npy(read_bytes(path, largest=_LARGEST_FILE), str(path))
+    else:
+        points = mark_text.read_rows(path)
     faces = points[None] if points.ndim == 2 else points
-    known = faces.ndim == 3 and faces.shape[1] in (N_MEDIAPIPE, 68) and faces.shape[2] in (2, 3)
-    if not known or points.dtype.kind not in "fiu":
-        raise ValueError(
-            f"{path}: expected numbers of shape [478, 2] or [478, 3] (68-point files and a leading "
-            f"dimension for several faces are fine too), found {points.dtype} {list(points.shape)}"
+    known = faces.ndim == 3 and faces.shape[1] in (N_MEDIAPIPE, 68, _N_WFLW)
+    if not known or faces.shape[2] not in (2, 3) or points.dtype.kind not in "fiu":
+        raise UserError(
+            f"{path}: expected numbers of shape [478, 2] or [478, 3] (files of 68 points or of "
+            "WFLW's 98 and a leading dimension for several faces are fine too), found "
+            f"{points.dtype} {list(points.shape)}"
         )
-    return faces[..., :2].astype(np.float32)
+    if faces.shape[1] == _N_WFLW:
+        faces = faces[:, WFLW_68]
+    with np.errstate(over="ignore"):  # what single precision cannot hold is no place in a picture
+        return faces[..., :2].astype(np.float32)
 
 
 def load_points(path: epath.PathLike) -> Float[np.ndarray, "478 2"]:
@@ -97,18 +105,32 @@ def load_points(path: epath.PathLike) -> Float[np.ndarray, "478 2"]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: not a .npy array, another shape, several faces, or coordinates that are not
-        finite.
+      UserError: no such array, another shape, several faces, or coordinates that are not finite.
     """
     faces = load_faces(path)
     if faces.shape[:2] != (1, N_MEDIAPIPE):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected numbers of shape [478, 2] or [478, 3], found "
             f"{faces.shape[1]} points of {faces.shape[0]} faces"
         )
     if not np.isfinite(faces).all():
-        raise ValueError(f"{path}: some of the points are not finite")
+        raise UserError(f"{path}: some of the points are not finite")
     return faces[0]
+
+
+def seen(points: Float[np.ndarray, "N 2"]) -> Bool[np.ndarray, " N"]:
+    """Which points are places in the picture, and not what stands for a point nobody saw.
+
+    Such are 0, 0 and the same negative number twice, such as -1, -1. Some sets give the place of a
+    covered point with its signs turned: both numbers are negative, and far from the other points.
+    """
+    unseen = (points[:, 0] == points[:, 1]) & (points[:, 0] <= 0)
+    beyond = (points < 0).all(axis=1)
+    others = points[~unseen & ~beyond]
+    if len(others):
+        low, high = others.min(axis=0), others.max(axis=0)
+        unseen |= beyond & (points < low - _NEAR * (high - low).max()).all(axis=1)
+    return ~unseen
 
 
 def select_105(points: Float[np.ndarray, "478 D"]) -> Float[np.ndarray, "105 2"]:
@@ -127,24 +149,26 @@ def approximate_68(points: Float[np.ndarray, "478 D"]) -> Float[np.ndarray, "68 
 
 def face_box(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "4"]:
     """(x0, y0, x1, y1) of a face from chin to hairline, which crops are cut about."""
-    return bounding_box(face_outline(points))
+    return crops.bounding_box(face_outline(points))
 
 
 def face_outline(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "M 2"]:
-    """Points whose convex hull is the face from chin to hairline.
+    """Points whose convex hull is the face from chin to hairline; unseen ones are left out.
 
     Mediapipe's mesh reaches the hairline and is returned as it is. The 68 points end at the brows:
     these are moved away from the chin until they are as high as the mesh would be, along whichever
     way the face is up. The 49 inner points get the contour of the procedural head first, placed by
-    eyes and mouth.
+    eyes and mouth. Other schemes are returned as they are.
     """
+    visible = seen(points)
     if len(points) == 49:
         points = np.concatenate([_contour_of_49(points), points])
-    if len(points) == N_MEDIAPIPE:
-        return points
-    chin = points[_CHIN]
-    hairline = chin + (points[_BROWS] - chin) / _BROW_HEIGHT
-    return np.concatenate([points, hairline]).astype(np.float32)
+        visible = np.concatenate([np.ones(17, bool), visible])
+    elif len(points) != 68:
+        return points[visible]
+    chin, brows = points[_CHIN], points[_BROWS][visible[_BROWS]]
+    hairline = chin + (brows - chin) / _BROW_HEIGHT
+    return np.concatenate([points[visible], hairline]).astype(np.float32)
 
 
 def _contour_of_49(points: Float[np.ndarray, "49 2"]) -> Float[np.ndarray, "17 2"]:
@@ -155,30 +179,20 @@ def _contour_of_49(points: Float[np.ndarray, "49 2"]) -> Float[np.ndarray, "17 2
 
 
 def fault(points: Float[np.ndarray, "N 2"], height: int, width: int) -> str:
-    """Why landmarks are no face in an image of that size, or "" where they are one."""
+    """Why landmarks are no face in an image of that size, or "" where they are one.
+
+    The face that they outline must pass `crops.box_fault`, LEAST_SEEN of them must be seen, and of
+    the 68 those that say how high the face is.
+    """
     if not np.isfinite(points).all():
         return "some of its landmarks are not finite"
-    box = bounding_box(points)
-    small = (box[2:] - box[:2] < 1).any()
-    outside = (box[:2] >= (width, height)).any() or (box[2:] <= 0).any()
-    huge = (abs(box) > _LARGEST * max(width, height)).any()
-    if small or outside or huge:
-        return f"its landmarks span {box.round(1).tolist()}, no face in {width} x {height} pixels"
-    return ""
-
-
-def _holds_points(text_file: epath.Path) -> bool:
-    try:
-        return len(load_faces(text_file)) == 1
-    except ValueError:
-        return False
-
-
-def _read_text(path: epath.Path) -> np.ndarray:
-    try:
-        lines = path.read_text().replace(",", " ").splitlines()
-        numbers = [line for line in lines if not line.strip().startswith(("version", "n_points"))]
-        text = "\n".join(line.strip("{} \t\r") for line in numbers)
-        return np.loadtxt(io.StringIO(text), ndmin=2)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: not lines of x and y ({error})") from error
+    points = points.astype(np.float64)  # in which whatever a file holds can be compared
+    visible = seen(points)
+    if visible.mean() < LEAST_SEEN:
+        return f"{(~visible).sum()} of its {len(points)} landmarks are unseen"
+    low, high = points[visible].min(), points[visible].max()
+    if crops.is_normalised((low, high)):
+        return f"its points span {low:.3g}..{high:.3g}: normalised? give pixels"
+    if len(points) == 68 and not (visible[_CHIN] and visible[_BROWS].any()):
+        return "its chin or all of its brows are unseen, which say how large the face is"
+    return crops.box_fault(face_box(points), height, width, "its landmarks span")

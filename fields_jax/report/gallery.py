@@ -121,7 +121,7 @@ class Gallery:
         name = unique_name(face.name, self._names)
         write_bundle(self._out / name, face, self._model, result, size=self._size, meta=self._meta)
         self.faces.append(name)
-        self.guessed += face.origin == WHOLE_IMAGE
+        self.guessed += face.origin.startswith(WHOLE_IMAGE)
         row = {"face": name, "status": "ok", "image": face.path, "found": face.origin}
         notes = [face.origin]
         if result.residual is not None:
