@@ -17,7 +17,7 @@ import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from etils import epath
@@ -32,6 +32,7 @@ LARGEST_TEXT = 64 * _MIB
 LARGEST_LINE = 4 * _MIB
 LARGEST_ARRAYS = 2 * _GIB  # of all arrays in one file; a head of FLAME's size holds 0.03
 _MOST_AXES = 16
+_PIECE = 256 * _MIB  # what is asked of a file at once
 
 # Codes of the types that arrays of files may have: numbers and fixed-length text.
 _TYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|[SU]\d{1,6})")
@@ -58,7 +59,7 @@ def read_bytes(path: epath.PathLike, *, largest: int = LARGEST_FILE) -> bytes:
     file = epath.Path(path)
     try:
         with file.open("rb") as stream:
-            content = stream.read(largest + 1)
+            content = _read_up_to(stream, largest + 1)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
     except OSError as error:
@@ -296,6 +297,15 @@ def write_npz(path: epath.PathLike, arrays: Mapping[str, Any], *, compressed: bo
     write: Callable[..., None] = np.savez_compressed if compressed else np.savez
     write(stored, **arrays)
     write_whole(path, stored.getvalue())
+
+
+def _read_up_to(stream: BinaryIO, count: int) -> bytes:
+    """`stream.read(count)` would ask for `count` bytes of memory, however short the file is."""
+    pieces = []
+    while count and (piece := stream.read(min(count, _PIECE))):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
 
 
 def _text_code(start: bytes) -> tuple[str, int]:
