@@ -7,14 +7,17 @@
 Takes pictures, folders and patterns. NAME.npy holds [478, 3], x, y and depth in pixels of the
 upright photograph, or [F, 478, 3] for several faces, the largest first; NAME.landmarks.json says
 which detector found them, with a score per face. Files that exist are kept unless --overwrite is
-given. Pictures without a face are listed and get no file.
+given. Pictures without a face, and those in folders that cannot be written to, are listed and get
+no file.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,9 +27,11 @@ from etils import epath
 
 from data_pipelines.detector import MAX_FACES, MIN_SCORE, REMEDY, Detector, find_python
 from fields_jax.cli import progress, run
-from fields_jax.errors import UserError
+from fields_jax.errors import UserError, first_line, printable
+from fields_jax.files import is_remote, write_whole
 from fields_jax.photos.faces import Detection
-from fields_jax.photos.files import Unusable, find_photographs, read_photograph
+from fields_jax.photos.files import Unusable, read_photograph
+from fields_jax.photos.finding import find_photographs
 
 
 def define_flags() -> None:
@@ -48,6 +53,9 @@ def main(argv: list[str]) -> int:
     photographs, unusable = find_photographs(argv[1:])
     paths = [photograph.path for photograph in photographs]
     wanted = [path for path in paths if chosen.overwrite or not points_file(path).exists()]
+    kept = len(paths) - len(wanted)
+    wanted, closed = _writable(wanted)
+    unusable += closed
     faces = 0
     if wanted:
         python = chosen.python or detector_python()
@@ -63,11 +71,14 @@ def main(argv: list[str]) -> int:
                 if not found:
                     unusable.append(Unusable(path, "no face found"))
                     continue
-                write_points(path, found, detector.name)
+                try:
+                    write_points(path, found, detector.name)
+                except OSError as error:
+                    unusable.append(Unusable(path, _closed(error)))
+                    continue
                 faces += len(found)
     for path, reason in unusable:
-        print(f"without landmarks: {path}: {reason}")
-    kept = len(paths) - len(wanted)
+        print(f"without landmarks: {printable(path)}: {printable(reason)}")
     done = f"{faces} faces in {len(wanted)} photographs"
     print(f"{done}, {kept} landmark files kept" if kept else done)
     return 0 if faces or kept else 2
@@ -105,8 +116,31 @@ def write_points(photograph: epath.Path, faces: Sequence[Detection], detector: s
         "points": "x, y and depth in pixels of the upright photograph; x right, y down",
         "scores": [face.score for face in faces],
     }
-    points_file(photograph).write_bytes(stored.getvalue())
-    photograph.with_suffix(".landmarks.json").write_text(json.dumps(about, indent=1) + "\n")
+    write_whole(points_file(photograph), stored.getvalue())
+    write_whole(photograph.with_suffix(".landmarks.json"), json.dumps(about, indent=1) + "\n")
+
+
+def _writable(paths: Sequence[epath.Path]) -> tuple[list[epath.Path], list[Unusable]]:
+    """The photographs that points can be written beside, and the others, before any is looked at.
+
+    Buckets say so only when they are written to.
+    """
+    folders = {path.parent for path in paths}
+    closed = {folder for folder in folders if not is_remote(folder) and not _is_open(folder)}
+    kept = [path for path in paths if path.parent not in closed]
+    reason = _closed(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    return kept, [Unusable(path, reason) for path in paths if path.parent in closed]
+
+
+def _is_open(folder: epath.Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _closed(error: OSError) -> str:
+    return (
+        f"its folder cannot be written to ({error.strerror or first_line(error)}); copy the "
+        "pictures to a folder of your own, points belong beside them"
+    )
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_record_holds_the_face_where_the_points_say(tmp_path):
         ),
         (np.full((478, 2), np.inf), "not finite"),
         (np.array(["a"] * 478), "found <U1"),
-        (np.array([{}] * 478, object), r"not a readable \.npy array .*allow_pickle"),
+        (np.array([{}] * 478, object), r"not a readable \.npy array .*its type is '\|O'"),
         (mesh(120, 90) + np.float32(500), "no face in 120 x 90"),
         (np.full((478, 2), 5.0), "no face in 120 x 90"),
     ],
