@@ -87,14 +87,19 @@ def test_all_of_pillow_s_suffixes_are_known_or_left_out_on_purpose():
 def test_postscript_is_never_run(tmp_path, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("it ran"))
     eps = encoded("EPS", Image.fromarray(ramp()))
-    for name in ("a.eps", "a.jpg"):
-        assert refusal(tmp_path, eps, name) == "not a readable picture (of no known format)"
+    assert refusal(tmp_path, eps, "a.jpg") == "not a readable picture (of no known format)"
+    assert refusal(tmp_path, eps, "a.eps").startswith("drawings and documents are not read; ")
+
+
+def test_thumbnails_of_camera_raw_do_not_pass_for_it(tmp_path):
+    thumbnail = encoded("TIFF", Image.fromarray(ramp()))  # as a NEF begins
+    assert refusal(tmp_path, thumbnail, "a.NEF").startswith("camera raw is not read; ")
 
 
 def test_heic_without_its_extra_says_what_to_install(tmp_path, monkeypatch):
-    heic = encoded("HEIF", Image.fromarray(ramp()))
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
     monkeypatch.setattr(kinds, "reads_heic", lambda: False)
-    monkeypatch.delitem(Image.OPEN, "HEIF")
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     for name in ("a.heic", "a.jpg"):  # telephones export HEIC under any name
         assert "pip install -e '.[heic]'" in refusal(tmp_path, heic, name)
 

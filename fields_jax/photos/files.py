@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from fields_jax.errors import UserError, printable
 from fields_jax.files import is_remote, read_bytes, read_npy
 from fields_jax.photos.kinds import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # where others look for it
+from fields_jax.photos.kinds import why_not_read
 from fields_jax.photos.pictures import decode
 
 _LARGEST = 2**31  # bytes: a picture of 268 million pixels, three colours of 16 bits, as they are
@@ -59,9 +60,12 @@ def read_photograph(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
     """The RGB picture of a file, upright; see `pictures.decode`.
 
     Raises:
-      ValueError: no such file, one that cannot be read, or no sound picture; in one line.
+      ValueError: no such file, one that cannot be read, a kind that is not, or no sound picture; in
+        one line.
     """
     path = epath.Path(path)
+    if why := why_not_read(path.suffix):  # in camera raw pillow would find a thumbnail
+        raise ValueError(f"{path}: {why}")
     if not is_remote(path) and path.exists() and not os.path.isfile(path):  # would wait for ever
         raise ValueError(f"{path}: no file but a folder, a pipe or a device")
     try:
