@@ -317,6 +317,15 @@ def test_what_was_passed_over_is_reported(tmp_path, capsys, monkeypatch):
     assert f"{source}/c.mov: videos are not read by this version; name pictures of it\n" in table
 
 
+def test_what_a_split_without_photographs_leaves_out_is_counted(tmp_path, capsys):
+    write_photographs(tmp_path, 1)
+    table = tmp_path / "table.csv"
+    table.write_text("image,split,emotion\nday0/0.png,test,1\nday0/0.png,train,99\n")
+    options = dict(source=str(tmp_path), manifest=str(table), dry_run=True)
+    prepare.prepare("faces", tmp_path / "data", **options)
+    assert "test: 1 kept, 1 left out (labels unreadable: 1)" in capsys.readouterr().err
+
+
 def test_a_folder_of_nothing_that_is_read_says_why(tmp_path):
     (tmp_path / "a.cr3").write_bytes(b"")
     line = r"nothing to prepare \(camera raw is not read: 1; first: .*a.cr3: camera raw"

@@ -261,10 +261,10 @@ def png_header(width: int, height: int) -> bytes:
 
 def test_bombs_are_refused_by_their_headers(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it was decoded"))
-    line = "not a readable picture (60000 x 60000 pixels, more than 268 million; reduce it)"
+    line = "not a readable picture (more than 268 million pixels; reduce it)"
     for size, said in (
-        ((60000, 60000), "not a readable picture (Image size (3600000000 pixels) exceeds limit"),
-        ((20000, 20000), line.replace("60000", "20000")),
+        ((60000, 60000), line),
+        ((20000, 20000), line),
         ((14000, 14000), "14000 x 14000 pixels in 74 bytes, which is no photograph"),
     ):
         assert said in refusal(tmp_path, png_header(*size))
@@ -303,7 +303,7 @@ def test_nothing_but_our_line_is_said_of_damage(tmp_path):
         check=True,
     )
     large, noted, packed = ended.stdout.splitlines()
-    assert "400" in large or "20000 x 20000" in large
+    assert large.endswith("(more than 268 million pixels; reduce it)")
     assert noted == "(24, 32, 3)" and "packed.tif: not a readable picture" in packed
     assert not ended.stderr
 

@@ -18,6 +18,7 @@ from fields_jax.photos import kinds
 # Telephones make 200 megapixels, 16,384 x 12,288. Decoded, a picture of this bound takes 1 GiB, and
 # while it is converted three.
 LARGEST_PIXELS = 2**28
+_TOO_LARGE = f"more than {LARGEST_PIXELS // 10**6} million pixels; reduce it"
 # Beyond this size the pixels must come from somewhere: flat colour takes a JPEG 64 pixels a byte
 # and a PNG 1,030, a photograph 10 at most.
 _SURELY_SMALL, _PIXELS_PER_BYTE = 25_000_000, 1500
@@ -70,6 +71,8 @@ def decode(content: bytes, suffix: str = "") -> UInt8[np.ndarray, "H W 3"]:
         return np.asarray(picture if turn is None else picture.transpose(turn))
     except UnidentifiedImageError as error:
         raise ValueError("not a readable picture (of no known format)") from error
+    except Image.DecompressionBombError as error:  # beyond twice the bound pillow itself refuses
+        raise ValueError(f"not a readable picture ({_TOO_LARGE})") from error
     except Exception as error:  # formats are read by parsers of their own, with errors of their own
         raise ValueError(f"not a readable picture ({first_line(error)})") from error
 
@@ -139,9 +142,7 @@ def _check_size(size: tuple[int, int], length: int) -> None:
     if min(size) < 1:
         raise ValueError("it has no pixels")
     if width * height > LARGEST_PIXELS:
-        raise ValueError(
-            f"{width} x {height} pixels, more than {LARGEST_PIXELS // 10**6} million; reduce it"
-        )
+        raise ValueError(_TOO_LARGE)
     if width * height > max(_SURELY_SMALL, _PIXELS_PER_BYTE * length):
         raise ValueError(f"{width} x {height} pixels in {length} bytes, which is no photograph")
 
