@@ -92,7 +92,9 @@ def _walk(roots: Sequence[_Entry]) -> Iterator[Found]:
         seen.add(entry.real)
         if not entry.is_folder:
             if kinds.is_picture(entry.path.suffix) and not _was_written(entry.path):
-                yield _file(entry.path, entry.real)
+                lost = entry.is_link and not os.path.exists(entry.real)
+                why = _NOTHING_LINKED if lost else kinds.why_not_read(entry.path.suffix)
+                yield Found(entry.path, entry.real, why)
             continue
         try:
             inside = _inside(entry)
@@ -108,20 +110,20 @@ def _expand(given: str) -> Iterator[tuple[Found, str]]:
     """What one argument means, and the names of it."""
     path = epath.Path(given)
     if path.is_dir():
-        yield from _named_below(path, path)
+        yield from _named_below(path)
     elif path.exists():
-        yield _file(path, _real(path)), path.stem
+        yield Found(path, _real(path), kinds.why_not_read(path.suffix)), path.stem
     elif _WILDCARDS & set(given):
         yield from _matching(path)
     else:
         yield Found(path, given, _absence(path)), ""
 
 
-def _named_below(folder: epath.Path, base: epath.Path) -> Iterator[tuple[Found, str]]:
-    """What is below a folder, by names relative to `base`."""
+def _named_below(folder: epath.Path) -> Iterator[tuple[Found, str]]:
+    """What is below a folder, by names relative to it."""
     thing = None
     for thing in photographs_below(folder):
-        yield thing, _name(thing.path, base)
+        yield thing, _name(thing.path, folder)
     if thing is None:
         yield Found(folder, _real(folder), NO_PICTURES), ""
 
@@ -203,11 +205,6 @@ def _local(entry: os.DirEntry, folder: _Entry) -> _Entry:
         return _Entry(path, _real(path), os.path.isdir(path), True)
     is_folder = entry.is_dir(follow_symlinks=False)
     return _Entry(path, os.path.join(folder.real, entry.name), is_folder, False)
-
-
-def _file(path: epath.Path, real: str) -> Found:
-    there = is_remote(path) or os.path.exists(real)
-    return Found(path, real, kinds.why_not_read(path.suffix) if there else _NOTHING_LINKED)
 
 
 def _real(path: epath.Path) -> str:
