@@ -27,6 +27,7 @@ EXTRAS = {
     # tensorflow-datasets needs the last two to write and test shards and does not declare them.
     "data": ["tensorflow-cpu>=2.20", "importlib_resources>=6", "dill>=0.3.8"],
     "beam": ["apache-beam>=2.77"],  # data_pipelines.prepare on a cluster
+    "heic": ["pillow-heif>=1.0"],  # photographs of Apple's telephones
     "cuda": ["jax[cuda12]>=0.10,<0.13"],
     "tpu": ["jax[tpu]>=0.10,<0.13"],
     "parity": ["torch>=2.4", "timm>=1.0"],  # tests against the reference's networks in torch

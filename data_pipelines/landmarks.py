@@ -8,14 +8,16 @@ Takes pictures, folders and patterns. NAME.npy holds [478, 3], x, y and depth in
 upright photograph, or [F, 478, 3] for several faces, the largest first; NAME.landmarks.json says
 which detector found them, with a score per face. Where a folder has NAME.jpg and NAME.png, the
 points of the first are NAME.jpg.npy. Files that exist are kept unless --overwrite is given.
-Pictures without a face are listed and get no file.
+Pictures without a face, and those in folders that cannot be written to, are listed and get no file.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,12 +27,13 @@ from etils import epath
 
 from data_pipelines.detector import MAX_FACES, MIN_SCORE, REMEDY, Detector, find_python
 from fields_jax.cli import progress, run
-from fields_jax.errors import UserError
-from fields_jax.files import write_whole
+from fields_jax.errors import UserError, first_line, printable
+from fields_jax.files import is_remote, write_whole
 from fields_jax.photos import points
 from fields_jax.photos.beside import points_file
 from fields_jax.photos.faces import Detection
-from fields_jax.photos.files import Unusable, find_photographs, read_photograph
+from fields_jax.photos.files import Unusable, read_photograph
+from fields_jax.photos.finding import find_photographs
 from fields_jax.photos.listing import ABOUT
 
 
@@ -53,6 +56,9 @@ def main(argv: list[str]) -> int:
     photographs, unusable = find_photographs(argv[1:])
     files = {photograph.path: points_file(photograph.path) for photograph in photographs}
     wanted = [path for path, (_, there) in files.items() if chosen.overwrite or not there]
+    kept = len(files) - len(wanted)
+    wanted, closed = _writable(wanted)
+    unusable += closed
     faces = 0
     if wanted:
         python = chosen.python or detector_python()
@@ -61,12 +67,16 @@ def main(argv: list[str]) -> int:
             for path in progress(wanted, len(wanted), "photographs"):
                 found, faults = detect(detector, path)
                 unusable += [Unusable(path, fault) for fault in faults]
-                if found:
+                if not found:
+                    continue
+                try:
                     write_points(files[path][0], found, detector.name)
-                    faces += len(found)
+                except OSError as error:
+                    unusable.append(Unusable(path, _closed(error)))
+                    continue
+                faces += len(found)
     for path, reason in unusable:
-        print(f"without landmarks: {path}: {reason}")
-    kept = len(files) - len(wanted)
+        print(f"without landmarks: {printable(path)}: {printable(reason)}")
     done = f"{faces} faces in {len(wanted)} photographs"
     print(f"{done}, {kept} landmark files kept" if kept else done)
     return 0 if faces or kept else 2
@@ -117,6 +127,29 @@ def write_points(file: epath.Path, faces: Sequence[Detection], detector: str) ->
     write_whole(file, stored.getvalue())
     beside_it = file.with_name(file.name.removesuffix(".npy") + ABOUT)
     write_whole(beside_it, json.dumps(about, indent=1) + "\n")
+
+
+def _writable(paths: Sequence[epath.Path]) -> tuple[list[epath.Path], list[Unusable]]:
+    """The photographs that points can be written beside, and the others, before any is looked at.
+
+    Buckets say so only when they are written to.
+    """
+    folders = {path.parent for path in paths}
+    closed = {folder for folder in folders if not is_remote(folder) and not _is_open(folder)}
+    kept = [path for path in paths if path.parent not in closed]
+    reason = _closed(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    return kept, [Unusable(path, reason) for path in paths if path.parent in closed]
+
+
+def _is_open(folder: epath.Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _closed(error: OSError) -> str:
+    return (
+        f"its folder cannot be written to ({error.strerror or first_line(error)}); copy the "
+        "pictures to a folder of your own, points belong beside them"
+    )
 
 
 if __name__ == "__main__":

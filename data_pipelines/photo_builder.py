@@ -25,6 +25,7 @@ from data_pipelines.parts import (
     read_note,
 )
 from data_pipelines.summary import Summary, total
+from fields_jax.errors import UserError
 
 
 @dataclasses.dataclass
@@ -184,7 +185,10 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         found.splits = {split: items for split, items in found.splits.items() if items}
         if not found.splits:
             reasons = Summary(rejects=[r for split in found.rejects.values() for r in split])
-            raise ValueError(f"{folder}: nothing to prepare{_because(reasons)}")
+            raise UserError(f"{folder}: nothing to prepare{_because(reasons)}")
+        first = next(iter(found.splits))  # takes what a split without photographs has left out
+        for split in sorted(set(found.rejects) - set(found.splits)):
+            found.rejects.setdefault(first, []).extend(found.rejects.pop(split))
         return found
 
     def _progress(self, found: Catalogue) -> Progress:
@@ -220,7 +224,7 @@ def _check(summaries: dict[str, Summary], folder: epath.Path) -> None:
     """Refuses a set in which nothing is left."""
     whole = total(summaries.values())
     if not whole.examples:
-        raise ValueError(
+        raise UserError(
             f"{folder}: none of its {len(whole.rejects)} photographs can be used{_because(whole)}"
         )
 

@@ -33,7 +33,7 @@ from etils import epath
 from data_pipelines import report
 from data_pipelines.photo_builder import PhotographBuilder
 from fields_jax.cli import run
-from fields_jax.errors import UserError
+from fields_jax.errors import UserError, printable
 
 _PROGRESS_SECONDS = 5.0
 _NAMED = 5  # rejects of each reason that the log names; the table beside the set names all
@@ -224,7 +224,7 @@ def _counted(examples: Iterable, label: str, total: int | None) -> Iterator:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def main(argv: list[str]) -> None:

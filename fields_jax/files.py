@@ -60,7 +60,7 @@ def read_bytes(path: epath.PathLike, *, largest: int = LARGEST_FILE) -> bytes:
         size = file.stat().length
         with file.open("rb") as stream:
             # One read of the size that is told; what is no plain file tells none.
-            while size <= largest and (part := stream.read(max(size, _MIB) if not parts else _MIB)):
+            while size <= largest and (part := stream.read((not parts and size) or _MIB)):
                 parts.append(part)
                 size = max(size, sum(map(len, parts)))
     except FileNotFoundError:
@@ -240,7 +240,7 @@ def read_npz(
       UserError: another format, damage, objects instead of numbers, or more than `largest`.
     """
     content = read_bytes(path, largest=largest)
-    with damage_named(f"{path} is damaged or not {what}"):
+    with damage_named(f"{path} is not {what}, or damaged"):
         archive = zipfile.ZipFile(io.BytesIO(content))
         members = archive.infolist()
         names = [member.filename for member in members]
@@ -261,7 +261,7 @@ def damage_named(complaint: str) -> Iterator[None]:
     """Whatever damage makes a library raise inside the block becomes a UserError.
 
     Args:
-      complaint: how the message begins, such as "FILE is damaged or not an .npz".
+      complaint: how the message begins, such as "FILE is not an .npz, or damaged".
     """
     try:
         yield

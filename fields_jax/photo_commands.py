@@ -11,9 +11,10 @@ from absl import flags
 from data_pipelines.detector import REMEDY, Detector, find_python
 from fields_jax import __version__
 from fields_jax.cli import progress
-from fields_jax.errors import UserError
+from fields_jax.errors import UserError, printable
 from fields_jax.photos.faces import Face, Finder, find_faces, parse_box
-from fields_jax.photos.files import Photograph, Unusable, find_photographs
+from fields_jax.photos.files import Photograph, Unusable
+from fields_jax.photos.finding import find_photographs
 from fields_jax.photos.points import find_file
 from fields_jax.report.gallery import Gallery
 from fields_jax.types import FlameModel
@@ -94,12 +95,12 @@ def describe(model: FlameModel) -> dict[str, Any]:
 def conclude(gallery: Gallery, out: str) -> int:
     """Says what was made and what was not; returns the exit status."""
     for path, reason in gallery.unusable:
-        print(f"not used: {path}: {reason}")
+        print(f"not used: {printable(path)}: {printable(reason)}")
     if gallery.guessed:
         print(
             f"{gallery.guessed} pictures have no landmark file and there is no face detector: the "
             f"whole picture was taken for the crop; {REMEDY}"
         )
     kept_out = f", {len(gallery.unusable)} not used" if gallery.unusable else ""
-    print(f"written: {out}/index.html, {len(gallery.faces)} faces{kept_out}")
+    print(f"written: {printable(out)}/index.html, {len(gallery.faces)} faces{kept_out}")
     return 0 if gallery.faces else 2

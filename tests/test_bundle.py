@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fields_jax.errors import UserError
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
+from fields_jax.photos import names
 from fields_jax.photos.faces import Face
 from fields_jax.photos.files import Unusable
+from fields_jax.photos.finding import find_photographs
 from fields_jax.render import project
 from fields_jax.render.camera import reframe
 from fields_jax.report import meshes
@@ -146,8 +149,8 @@ def test_bundle_of_a_face(head, results, tmp_path):
     meta = META | {"weights": {"workdir": "runs/x", "step": 7}}
     result = dataclasses.replace(results[1], emotion={"emotion": "happy"}, residual=0.25)
     write_bundle(tmp_path / "f", face, head, result, size=SIZE, meta=meta)
-    names = {"params.npz", "mesh.obj", "mesh.ply", "overlay.png", "geometry.png", "emotion.json"}
-    assert {path.name for path in (tmp_path / "f").iterdir()} == names
+    assert {path.name for path in (tmp_path / "f").iterdir()} == set(names.OF_A_FACE)
+    assert find_photographs([str(tmp_path)])[0] == []  # results are no photographs
     assert Image.open(tmp_path / "f/overlay.png").size == (210, 150)
     assert Image.open(tmp_path / "f/geometry.png").size == (640, 320)
     assert json.loads((tmp_path / "f/emotion.json").read_text()) == {"emotion": "happy"}
@@ -202,3 +205,58 @@ def test_gallery_lists_faces_and_what_was_not_used(head, results, tmp_path):
     assert 'src="a%20b/overlay.png"' in page and 'src="a%20b-2/geometry.png"' in page
     assert "x&lt;y.png" in page and "read as sad (50 %), valence -0.25, arousal +0.12" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+NAMED = (
+    *("a", "a", "A", "a/b", "a/overlay.png", "a/overlay", "params.npz", "index.html"),
+    *("summary.csv/x", "..", "../../up", "dot.", "dot", "x_0", "a\x1b\n\udce9", "." * 300),
+)
+
+
+def test_every_face_has_a_folder_of_its_own_whatever_it_is_called(
+    head, results, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(meshes, "obj", lambda *_: "")  # only where they go is looked at
+    monkeypatch.setattr(meshes, "ply", lambda *_: b"")
+    out = tmp_path / "x/y/out"
+    gallery = Gallery(out, head, SIZE, META)
+    face = photograph(30, 40, (10, 5, 30, 25))
+    for number, name in enumerate(NAMED):
+        named = dataclasses.replace(face, name=name, path=f"{number}\x1b\udce9.png")
+        gallery.add(named, results[number % 2])
+    gallery.close("Faces", "A lead.")
+    assert len({name.casefold() for name in gallery.faces}) == len(NAMED)
+    for number, name in enumerate(gallery.faces):
+        _, meta = load_params(out / name / "params.npz")
+        assert meta["image"] == rf"{number}\x1b\udce9.png" and meta["face"] == name
+        files = {path.name for path in (out / name).iterdir() if path.is_file()}
+        assert files == set(names.OF_A_FACE) - {"emotion.json"}
+    assert {path.name for path in out.iterdir() if path.is_file()} == set(names.OF_A_RUN)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]
+    with (out / "summary.csv").open() as file:
+        assert [row["face"] for row in csv.DictReader(file)] == gallery.faces
+    assert "\x1b" not in (out / "summary.csv").read_text() + (out / "index.html").read_text()
+
+
+def test_a_folder_that_cannot_be_written_costs_only_its_face(head, results, tmp_path, monkeypatch):
+    """Permissions do not bind root: a file stands where the folder should be."""
+    (tmp_path / "a b").write_text("in the way")
+    gallery = Gallery(tmp_path, head, SIZE, META)
+    for name in ("a b", "c"):
+        gallery.add(dataclasses.replace(photograph(), name=name), results[0])
+    gallery.close("Faces", "A lead.")
+    assert gallery.faces == ["c"] and (tmp_path / "c/overlay.png").exists()
+    (unusable,) = gallery.unusable
+    assert unusable.reason == f"{tmp_path / 'a b'} cannot be written: File exists"
+    assert "a b cannot be written" in (tmp_path / "summary.csv").read_text()
+    assert (tmp_path / "a b").read_text() == "in the way"
+
+
+def test_results_that_are_none_are_named(tmp_path):
+    np.savez(tmp_path / "params.npz", camera=np.zeros(3), conventions="{}")
+    with pytest.raises(UserError, match=r"params.npz is no params.npz of this program: no meta"):
+        load_params(tmp_path / "params.npz")
+    np.savez(tmp_path / "params.npz", meta="[1]", conventions="{}")
+    with pytest.raises(UserError, match=r"params.npz: meta holds a JSON list"):
+        load_params(tmp_path / "params.npz")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -17,6 +18,8 @@ from PIL import Image
 from data_pipelines import mixture, parts, photographs, prepare
 from data_pipelines.faces import faces_dataset_builder as faces
 from data_pipelines.faces import manifest
+from fields_jax.errors import UserError
+from fields_jax.photos import kinds
 from fields_jax.photos.points import approximate_68, select_105
 from tests.trees import face_68, mesh
 
@@ -287,6 +290,57 @@ def test_dry_run_counts_and_writes_nothing(tmp_path, capsys):
     prepare.prepare("faces", tmp_path / "data", source=str(source), dry_run=True)
     assert "train: 4 kept, 1 left out (no landmarks: 1)" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+def test_what_was_passed_over_is_reported(tmp_path, capsys, monkeypatch):
+    """In the dry run, in the log, and in every part of the report."""
+    source, said = tmp_path / "photographs", []
+    write_photographs(source)
+    write_photograph(source, "gif.gif")
+    for name in ("a.CR2", "b.nef", "c.mov", "d.heic", "notes.txt", ".hidden.jpg"):
+        (source / name).write_bytes(b"")
+    (source / "day0/back").symlink_to("..")
+    monkeypatch.setattr(kinds, "reads_heic", lambda: False)
+    monkeypatch.setattr(logging, "warning", lambda text, *values: said.append(text % values))
+    prepare.prepare("faces", tmp_path / "data", source=str(source), dry_run=True, test_share=0.5)
+    lines = capsys.readouterr().err
+    assert sum(int(count) for count in re.findall(r"(\d+) kept", lines)) == 5
+    assert sum(int(count) for count in re.findall(r"(\d+) left out", lines)) == 4
+    assert "camera raw is not read: " in lines and len(said) == 4
+    # Nothing is lost where all photographs are in one split.
+    (folder,) = prepare.prepare("faces", tmp_path / "data", source=str(source), test_share=1.0)
+    assert split_sizes(folder) == {"test": 5}
+    rejects = json.loads((folder / "prepare_report.json").read_text())["splits"]["test"]["rejects"]
+    assert rejects["camera raw is not read"] == 2 and sum(rejects.values()) == 4
+    assert "left out: HEIC needs pillow-heif" in (folder / "prepare_report.html").read_text()
+    table = (folder / "prepare_rejects.tsv").read_text()
+    assert f"{source}/c.mov: videos are not read by this version; name pictures of it\n" in table
+
+
+def test_what_a_split_without_photographs_leaves_out_is_counted(tmp_path, capsys):
+    write_photographs(tmp_path, 1)
+    table = tmp_path / "table.csv"
+    table.write_text("image,split,emotion\nday0/0.png,test,1\nday0/0.png,train,99\n")
+    options = dict(source=str(tmp_path), manifest=str(table), dry_run=True)
+    prepare.prepare("faces", tmp_path / "data", **options)
+    assert "test: 1 kept, 1 left out (labels unreadable: 1)" in capsys.readouterr().err
+
+
+def test_a_folder_of_nothing_that_is_read_says_why(tmp_path):
+    (tmp_path / "a.cr3").write_bytes(b"")
+    line = r"nothing to prepare \(camera raw is not read: 1; first: .*a.cr3: camera raw"
+    with pytest.raises(UserError, match=line):
+        prepare.prepare("faces", tmp_path / "data", source=str(tmp_path))
+
+
+def test_names_that_are_no_text_are_prepared_and_reported(tmp_path):
+    source = tmp_path / "photographs"
+    write_photograph(source, os.fsdecode(b"caf\xe9.png"))
+    write_photograph(source, os.fsdecode(b"\xe8.png")).with_suffix(".npy").unlink()
+    (folder,) = prepare.prepare("faces", tmp_path / "data", source=str(source))
+    (example,) = tfds.as_numpy(tfds.builder_from_directory(folder).as_dataset(split="train"))
+    assert example["id"].decode() == r"caf\udce9.png"
+    assert r"\udce8.png" in (folder / "prepare_rejects.tsv").read_text()
 
 
 def test_limit_and_the_report(tmp_path):

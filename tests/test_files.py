@@ -108,6 +108,14 @@ def test_limits_and_missing_files_are_named(tmp_path):
         files.read_bytes(tmp_path / "large", largest=10)
 
 
+def test_no_more_memory_is_asked_for_than_a_file_needs(tmp_path):
+    """A bound of 16 GiB would fail on every machine with less."""
+    (tmp_path / "short").write_bytes(b"12345")
+    assert files.read_bytes(tmp_path / "short", largest=2**50) == b"12345"
+    with pytest.raises(UserError, match="short is larger than"):
+        files.read_bytes(tmp_path / "short", largest=4)
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     files.write_whole(path, json.dumps({"a": 1}))

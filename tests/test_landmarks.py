@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -181,6 +183,33 @@ def test_faces_that_are_none_are_not_written(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "far.png: face 1: its landmarks span [1000000.0" in said and "1 faces in 1" in said
     assert np.load(tmp_path / "far.npy").shape == (478, 3)
+
+
+def test_folders_that_cannot_be_written_harm_only_themselves(tmp_path, monkeypatch, capsys):
+    """Permissions do not bind root, so the refusals are made here: at once, and while writing."""
+    for name in ("locked/a.png", "full/b.png", os.fsdecode(b"open/caf\xe9.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((30, 40, 3), 1, np.uint8)).save(tmp_path / name)
+    script, write_whole = program(tmp_path, FAKE), landmarks.write_whole
+
+    def refusing(path, content):
+        if "full" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_whole(path, content)
+
+    monkeypatch.setattr(landmarks, "write_whole", refusing)
+    monkeypatch.setattr(landmarks.os, "access", lambda path, mode: "locked" not in str(path))
+    assert command(monkeypatch, script, tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "locked/a.png: its folder cannot be written to (Permission denied); copy the" in said
+    assert "full/b.png: its folder cannot be written to (No space left on device)" in said
+    assert "1 faces in 2 photographs" in said
+    assert (tmp_path / os.fsdecode(b"open/caf\xe9.npy")).exists()
+    (tmp_path / os.fsdecode(b"open/\xe8.png")).write_bytes(b"")
+    command(monkeypatch, script, tmp_path / "open")
+    assert (
+        r"without landmarks: " in (said := capsys.readouterr().out) and r"\udce8.png: not" in said
+    )
 
 
 def test_command_ends_where_the_detector_does(tmp_path, monkeypatch):

@@ -110,17 +110,6 @@ def test_hull_mask_agrees_with_half_planes():
     assert (mask[depth < -1.5] == 1).all()
 
 
-def test_photographs_are_turned_upright(tmp_path):
-    upright = Image.fromarray(np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying on its side
-    content = io.BytesIO()
-    upright.transpose(Image.Transpose.ROTATE_90).save(content, "png", exif=exif)
-    path = tmp_path / "a.png"
-    path.write_bytes(content.getvalue())
-    np.testing.assert_array_equal(files.read_photograph(path), np.asarray(upright))
-
-
 def face_68(center=(100.0, 80.0), size=60.0):
     """68 points: a jaw, brows above it, the rest between."""
     angle = np.linspace(np.pi, 0, 17)
@@ -160,13 +149,6 @@ def test_68_points_as_text(tmp_path):
         points.load_faces(tmp_path / "d.txt")
 
 
-def test_sixteen_bit_pictures_are_scaled(tmp_path):
-    gray = np.linspace(0, 255, 35).round().reshape(5, 7).astype(np.uint16)
-    Image.fromarray(gray * 257).save(tmp_path / "a.png")
-    read = files.read_photograph(tmp_path / "a.png")
-    np.testing.assert_array_equal(read, np.repeat(gray[..., None], 3, axis=2))
-
-
 def test_which_file_holds_the_landmarks(tmp_path):
     photograph = tmp_path / "a.png"
     assert points.find_file(photograph) is None
@@ -198,30 +180,6 @@ def write_pictures(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 30)).save(folder / name)
-
-
-def test_files_folders_and_patterns(tmp_path):
-    write_pictures(tmp_path, "a/1.png", "a/b/2.jpg", "a/b/2.png", "c.bmp")
-    (tmp_path / "a/notes.txt").write_text("no picture")
-    (tmp_path / "a/film.MP4").write_bytes(b"")
-
-    def names(*paths):
-        found, unusable = files.find_photographs([str(tmp_path / path) for path in paths])
-        return [photograph.name for photograph in found], [
-            f"{thing.path.name}: {thing.reason}" for thing in unusable
-        ]
-
-    film = "film.MP4: videos are not read by this version; name pictures of it"
-    assert names("a") == (["1", "b/2", "b/2-2"], [film])
-    assert names("a", "a/1.png") == (["1", "b/2", "b/2-2"], [film])  # each file once
-    assert names("*/*.png") == (["a/1"], [])
-    assert names("**/*.png", "c.bmp") == (["a/1", "a/b/2", "c"], [])
-    assert names("x.png", "*.gif") == (
-        [],
-        ["x.png: no such file or folder", "*.gif: no picture matches this pattern"],
-    )
-    (tmp_path / "empty").mkdir()
-    assert names("empty")[1][0].startswith("empty: no pictures in this folder (.jpg,")
 
 
 def find(path, **options):
@@ -295,7 +253,7 @@ def test_files_that_are_no_pictures(tmp_path):
         assert unusable.reason.startswith(said), unusable
         assert "\n" not in unusable.reason
     (absent,) = find(tmp_path / "none.png")
-    assert "No such file" in absent.reason
+    assert absent.reason == "no such file"
     write_pictures(tmp_path, "a.png")
     np.save(tmp_path / "a.npy", np.ones((5, 2)))
     (wrong,) = find(tmp_path / "a.png")

@@ -10,7 +10,8 @@ from etils import epath
 from data_pipelines.faces import manifest
 from data_pipelines.photo_builder import Catalogue, PhotographBuilder
 from data_pipelines.photographs import Sample
-from fields_jax.photos.files import IMAGE_SUFFIXES, photographs_below
+from fields_jax.photos.finding import photographs_below
+from fields_jax.photos.kinds import NAMES
 
 _DESCRIPTION = """
 Any photographs of faces, cropped to about twice the face, with landmarks and the hull of the face,
@@ -19,7 +20,8 @@ photographs.
 """
 
 _INSTRUCTIONS = f"""
-Put photographs (jpg, png, webp or bmp; folders may nest) into one folder and name it by --source.
+Put photographs ({NAMES};
+folders may nest) into one folder and name it by --source.
 `python -m data_pipelines.landmarks FOLDER` puts mediapipe's 478 points beside each, NAME.npy; files
 of 68 points (.npy, .txt or .pts) are fine too. Of several faces in a photograph the first one, the
 largest, is taken. --manifest=FILE names a .csv or .jsonl table with the columns
@@ -76,13 +78,17 @@ class Builder(PhotographBuilder):
         if self._manifest:
             return manifest.catalogue(epath.Path(self._manifest), folder, self._test_share)
         found = Catalogue({"train": [], "test": []})
-        for path in photographs_below(folder):
-            name = path.relative_to(folder).as_posix()
+        for path, _, reason in photographs_below(folder):
+            # Bytes of names that are no UTF-8 are spelled out: keys are texts, and hashed as such.
+            name = path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
             split = manifest.SPLITS[manifest.in_test(name, self._test_share)]
-            found.splits[split].append(Sample(name, str(path)))
-        if not any(found.splits.values()):
+            if reason:
+                found.reject(split, reason.partition(";")[0], f"{path}: {reason}")
+            else:
+                found.splits[split].append(Sample(name, str(path)))
+        if not any(found.splits.values()) and not found.rejects:
             raise FileNotFoundError(
-                f"{folder}: no photographs ({', '.join(IMAGE_SUFFIXES)}); "
+                f"{folder}: no photographs ({NAMES}); "
                 "put them there with their points, NAME.jpg and NAME.npy"
             )
         return found

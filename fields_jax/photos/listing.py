@@ -14,7 +14,7 @@ from etils import epath
 
 from fields_jax.errors import UserError
 from fields_jax.files import is_remote
-from fields_jax.photos.files import IMAGE_SUFFIXES
+from fields_jax.photos.kinds import IMAGE_SUFFIXES
 
 LANDMARKS = (".npy", ".pts", ".txt")  # suffixes, in the order they are looked for
 DENSE = ".203.npy"
@@ -22,8 +22,6 @@ ABOUT = ".landmarks.json"
 NOT_READ = (".npz", ".mat", ".csv")  # other programs keep points in them
 
 _COMPANIONS = (*LANDMARKS, DENSE, ABOUT, *NOT_READ)
-# What pillow reads besides: such a file is only taken where the user names it, but is a twin.
-_PICTURES = {*IMAGE_SUFFIXES, ".jpe", ".jfif", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm"}
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 # A listing is renewed when the folder's time of change is another. That time advances in ticks of
@@ -108,7 +106,7 @@ def stem_of(name: str) -> str:
 
 def is_picture(name: str) -> bool:
     """Whether a file of that name is a picture that could be asked for."""
-    return os.path.splitext(name)[1].lower() in _PICTURES
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 class _Listing(NamedTuple):

@@ -10,6 +10,8 @@ from etils import epath
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from fields_jax.files import write_whole
+
 GREEN = (0, 255, 0)
 RED = (255, 0, 0)
 
@@ -97,7 +99,7 @@ def grid(columns: Sequence[np.ndarray]) -> UInt8[np.ndarray, "R C 3"]:
 
 
 def save_png(path: epath.PathLike, image: np.ndarray) -> None:
-    """Writes an image [H, W, 3] or [H, W], uint8 or floats in [0, 1], and its folder.
+    """Writes an image [H, W, 3] or [H, W], uint8 or floats in [0, 1], whole, and its folder.
 
     Raises:
       ValueError: an array that is not an image.
@@ -109,6 +111,4 @@ def save_png(path: epath.PathLike, image: np.ndarray) -> None:
         raise ValueError(f"cannot write an array of shape {np.shape(image)} as an image")
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
-    file = epath.Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(buffer.getvalue())
+    write_whole(path, buffer.getvalue())

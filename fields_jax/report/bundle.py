@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
+from fields_jax.errors import UserError, printable
+from fields_jax.files import parse_json, read_npz, write_npz, write_whole
 from fields_jax.flame import flame
 from fields_jax.photos.faces import Face
 from fields_jax.render import geometry_map, project
@@ -114,7 +115,8 @@ def write_bundle(
 ) -> None:
     """Writes the folder of one face.
 
-    params.npz, mesh.obj, mesh.ply, overlay.png, geometry.png and, with a reading, emotion.json.
+    params.npz, mesh.obj, mesh.ply, overlay.png, geometry.png and, with a reading, emotion.json;
+    each appears whole or not at all.
 
     Args:
       folder: made where it is absent.
@@ -123,11 +125,13 @@ def write_bundle(
       result: what was found of the face.
       size: side in pixels of the crop that the result's camera belongs to.
       meta: JSON: "version" of fields_jax, "head", and "weights" where networks were used.
+
+    Raises:
+      OSError: a file cannot be written.
     """
-    folder = epath.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    matrix = face.matrix(size)
-    about = dict(meta) | {"image": face.path, "face": face.name, "found": face.origin}
+    folder, matrix = epath.Path(folder), face.matrix(size)
+    known = {"image": face.path, "face": face.name, "found": face.origin}
+    about = dict(meta) | {key: printable(value) for key, value in known.items()}
     arrays = result.coefficients | {
         "crop_matrix": matrix,
         "crop_size": np.int32(size),
@@ -147,30 +151,34 @@ def write_bundle(
     comment = f"FLAME mesh in metres by fields_jax {meta['version']}; {_origin(about)}"
     faces = np.asarray(model.faces)
     uv, uv_faces = np.asarray(model.uv), np.asarray(model.uv_faces)
-    (folder / "mesh.obj").write_text(meshes.obj(result.vertices, faces, uv, uv_faces, comment))
-    (folder / "mesh.ply").write_bytes(meshes.ply(result.vertices, faces, comment))
+    write_whole(folder / "mesh.obj", meshes.obj(result.vertices, faces, uv, uv_faces, comment))
+    write_whole(folder / "mesh.ply", meshes.ply(result.vertices, faces, comment))
     camera = result.coefficients["camera"]
     pasted = paste_face(face.image, model, result.vertices, camera, matrix, size)
     save_png(folder / "overlay.png", pasted)
     crop, shade = to_uint8(face.crop(_PICTURE)), to_uint8(result.geometry)
     save_png(folder / "geometry.png", grid([crop[None], shade[None]]))
     if result.emotion is not None:
-        (folder / "emotion.json").write_text(json.dumps(result.emotion, indent=1) + "\n")
+        write_whole(folder / "emotion.json", json.dumps(result.emotion, indent=1) + "\n")
 
 
 def load_params(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of a params.npz and its meta."""
-    with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+    """The arrays of a params.npz and its meta.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: it is damaged, or no params.npz.
+    """
+    arrays = read_npz(path)
+    if missing := {"conventions", "meta"} - set(arrays):
+        raise UserError(f"{path} is no params.npz of this program: no {min(missing)} in it")
     del arrays["conventions"]
-    return arrays, json.loads(str(arrays.pop("meta")))
+    return arrays, parse_json(str(arrays.pop("meta")), f"{path}: meta")
 
 
 def _write_arrays(file: epath.Path, arrays: dict[str, Any], meta: Mapping[str, Any]) -> None:
     said = {name: CONVENTIONS[name] for name in (*arrays, "meta")}
-    stored = io.BytesIO()
-    np.savez_compressed(stored, **arrays, meta=json.dumps(meta), conventions=json.dumps(said))
-    file.write_bytes(stored.getvalue())
+    write_npz(file, arrays | {"meta": json.dumps(meta), "conventions": json.dumps(said)})
 
 
 def _origin(about: Mapping[str, Any]) -> str:
@@ -179,4 +187,4 @@ def _origin(about: Mapping[str, Any]) -> str:
     by = (
         f"weights {weights['workdir']} step {weights['step']}" if weights else "fitted to landmarks"
     )
-    return f"head {head['name']} {head['version']} sha256 {head['sha256'][:12]}; {by}"
+    return printable(f"head {head['name']} {head['version']} sha256 {head['sha256'][:12]}; {by}")

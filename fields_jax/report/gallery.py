@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
 import io
 import urllib.parse
@@ -13,8 +14,11 @@ import jinja2
 from etils import epath
 from markupsafe import Markup
 
+from fields_jax.errors import first_line, printable
+from fields_jax.files import write_whole
 from fields_jax.photos.faces import WHOLE_IMAGE, Face
-from fields_jax.photos.files import Unusable, unique_name
+from fields_jax.photos.files import Unusable
+from fields_jax.photos.names import unique_name
 from fields_jax.report.bundle import Result, write_bundle
 from fields_jax.report.template import STYLE
 from fields_jax.types import FlameModel
@@ -114,16 +118,27 @@ class Gallery:
         self.unusable: list[Unusable] = []
 
     def add(self, face: Face, result: Result) -> None:
-        """Writes the folder of one face; a result that is not finite is kept out and listed."""
+        """Writes the folder of one face.
+
+        A result that is not finite, or a folder that cannot be written, is kept out and listed.
+        """
         if not result.is_finite():
             self.refuse(Unusable(epath.Path(face.path), f"{face.name}: the result is not finite"))
             return
         name = unique_name(face.name, self._names)
-        write_bundle(self._out / name, face, self._model, result, size=self._size, meta=self._meta)
+        face = dataclasses.replace(face, name=name)
+        folder = self._out / name
+        try:
+            write_bundle(folder, face, self._model, result, size=self._size, meta=self._meta)
+        except OSError as error:
+            reason = f"{folder} cannot be written: {error.strerror or first_line(error)}"
+            self.refuse(Unusable(epath.Path(face.path), reason))
+            return
         self.faces.append(name)
         self.guessed += face.origin.startswith(WHOLE_IMAGE)
-        row = {"face": name, "status": "ok", "image": face.path, "found": face.origin}
-        notes = [face.origin]
+        path, origin = printable(face.path), printable(face.origin)
+        row = {"face": name, "status": "ok", "image": path, "found": origin}
+        notes = [origin]
         if result.residual is not None:
             row["residual"] = f"{result.residual:.4f}"
             notes.append(f"landmarks missed by {100 * result.residual:.1f} % of the eye distance")
@@ -141,7 +156,7 @@ class Gallery:
     def refuse(self, unusable: Unusable) -> None:
         """Notes a file or face that nothing can be made of."""
         self.unusable.append(unusable)
-        path, reason = str(unusable.path), unusable.reason
+        path, reason = printable(unusable.path), printable(unusable.reason)
         self._rows.append({"face": "", "status": "unusable", "image": path, "reason": reason})
 
     def close(self, title: str, lead: str) -> None:
@@ -150,7 +165,7 @@ class Gallery:
         writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        (self._out / "summary.csv").write_text(text.getvalue())
+        write_whole(self._out / "summary.csv", text.getvalue())
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
         page = environment.from_string(_PAGE).render(
             title=title,
@@ -158,11 +173,11 @@ class Gallery:
             lead=lead,
             facts=_facts(self._meta),
             faces=self._cards,
-            unusable=self.unusable,
+            unusable=[(printable(path), printable(reason)) for path, reason in self.unusable],
             version=self._meta["version"],
             date=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
-        (self._out / "index.html").write_text(page)
+        write_whole(self._out / "index.html", page)
 
 
 def _facts(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -171,4 +186,4 @@ def _facts(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
     if weights:
         known.append(("Weights", f"{weights['workdir']}, step {weights['step']}"))
         known.append(("Networks trained", ", ".join(weights["trained"])))
-    return known
+    return [(name, printable(value)) for name, value in known]

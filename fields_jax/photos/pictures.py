@@ -1,0 +1,183 @@
+"""Decoding pictures of any kind into RGB of 8 bits, or refusing them in a line."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import logging
+import warnings
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from fields_jax.errors import UserError, first_line
+from fields_jax.photos import kinds
+
+# Telephones make 200 megapixels, 16,384 x 12,288. Decoded, a picture of this bound takes 1 GiB, and
+# while it is converted three.
+LARGEST_PIXELS = 2**28
+_TOO_LARGE = f"more than {LARGEST_PIXELS // 10**6} million pixels; reduce it"
+# Beyond this size the pixels must come from somewhere: flat colour takes a JPEG 64 pixels a byte
+# and a PNG 1,030, a photograph 10 at most.
+_SURELY_SMALL, _PIXELS_PER_BYTE = 25_000_000, 1500
+
+_INTEGER_SCALES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 31))
+_FLOAT_SCALES = (1, 255, 65535)
+_BETWEEN_SCALES = 16  # floats that end above 1 and below this are neither [0, 1] nor [0, 255]
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+# Pillow's bound, a third of ours, is one for the process, and its decoders ask for it too. What it
+# thinks of damaged notes in a file helps nobody: the picture is read, or refused in our own line.
+Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+with contextlib.suppress(OSError, AttributeError):  # libtiff writes to the terminal itself
+    for _handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        getattr(ctypes.CDLL(Image.core.__file__), _handler)(None)
+
+
+def decode(content: bytes, suffix: str = "") -> UInt8[np.ndarray, "H W 3"]:
+    """An RGB picture, turned upright by its EXIF note as OpenCV and browsers do.
+
+    Of an animation the first frame is taken. What is transparent lies over white, as on a page.
+    Numbers of more than 8 bits are scaled as `scaled` says. A note that cannot be read costs no
+    more than itself.
+
+    Args:
+      content: of a file.
+      suffix: of its name; only kinds.BY_SUFFIX_ONLY must have their own.
+
+    Raises:
+      ValueError: not a picture, a damaged one, one of more than LARGEST_PIXELS, or one that is far
+        larger than its file can be; in one line.
+    """
+    try:
+        with _opened(content, suffix.lower()) as image:
+            _check_size(image.size, len(content))
+            turn = _loaded(image)
+            picture = _as_rgb(image)
+        return np.asarray(picture if turn is None else picture.transpose(turn))
+    except UnidentifiedImageError as error:
+        raise ValueError("not a readable picture (of no known format)") from error
+    except Image.DecompressionBombError as error:  # beyond twice the bound pillow itself refuses
+        raise ValueError(f"not a readable picture ({_TOO_LARGE})") from error
+    except Exception as error:  # formats are read by parsers of their own, with errors of their own
+        raise ValueError(f"not a readable picture ({first_line(error)})") from error
+
+
+def scaled(values: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+    """Grey values of any range as 8 bits.
+
+    Files do not say how many bits their cameras had, so the largest value tells: integers are taken
+    for the least of 8, 10, 12, 14, 16, 24 and 31 bits that hold it, floats for [0, 1], [0, 255] or
+    [0, 65535].
+
+    Raises:
+      ValueError: values below 0, not finite, or in no such range.
+    """
+    low, high = float(values.min()), float(values.max())
+    is_float = values.dtype.kind == "f"
+    scales = _FLOAT_SCALES if is_float else _INTEGER_SCALES
+    full = next((scale for scale in scales if high <= scale), None)
+    if not low >= 0 or full is None or (is_float and 1 < high < _BETWEEN_SCALES):
+        expected = "0 to 1, 0 to 255 or 0 to 65535" if is_float else "0 to 2147483647"
+        raise ValueError(f"its values run from {low:g} to {high:g}, expected {expected}")
+    return np.round(values * np.float32(255 / full)).astype(np.uint8)
+
+
+def _opened(content: bytes, suffix: str) -> Image.Image:
+    """The picture as its header says it is, undecoded.
+
+    Raises:
+      UnidentifiedImageError: none of kinds.FORMATS.
+      UserError: HEIC without the extra that reads it.
+    """
+    Image.init()
+    known = [
+        name
+        for name, suffixes in kinds.FORMATS.items()
+        if name in Image.OPEN and (name not in kinds.BY_SUFFIX_ONLY or suffix in suffixes)
+    ]
+    is_heif = content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
+    if is_heif and kinds.reads_heic() and "HEIF" not in Image.OPEN:
+        import pillow_heif  # an extra; late, for it brings a library of its own
+
+        pillow_heif.register_heif_opener(thumbnails=False)
+        known.append("HEIF")
+    try:
+        return Image.open(io.BytesIO(content), formats=known)
+    except UnidentifiedImageError:
+        if is_heif and not kinds.reads_heic():
+            raise UserError(kinds.NO_HEIC) from None
+        raise
+    except ValueError:  # how AVIF's decoder takes a bad EXIF note
+        return Image.open(io.BytesIO(_without_notes(content)), formats=known)
+
+
+def _without_notes(content: bytes) -> bytes:
+    """An ISO media file whose EXIF items are of no known type; only its index is touched."""
+    index, data, pixels = content.partition(b"mdat")
+    return index.replace(b"Exif", b"none") + data + pixels
+
+
+def _check_size(size: tuple[int, int], length: int) -> None:
+    """Refuses pictures by their header, before memory is asked for.
+
+    Raises:
+      ValueError: no pixels, too many, or far more than `length` bytes can hold.
+    """
+    width, height = size
+    if min(size) < 1:
+        raise ValueError("it has no pixels")
+    if width * height > LARGEST_PIXELS:
+        raise ValueError(_TOO_LARGE)
+    if width * height > max(_SURELY_SMALL, _PIXELS_PER_BYTE * length):
+        raise ValueError(f"{width} x {height} pixels in {length} bytes, which is no photograph")
+
+
+def _loaded(image: Image.Image) -> Image.Transpose | None:
+    """Decodes a picture; returns how it must be turned, if at all.
+
+    A TIFF must be asked before: decoded, it reads all its notes and stumbles over bad ones.
+    """
+    if image.format != "TIFF":
+        image.load()
+        return _turn(image)
+    turn = _turn(image)
+    with contextlib.suppress(Exception):
+        notes = image.getexif()
+        for tag in list(notes):
+            del notes[tag]
+    image.load()
+    return turn
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    with contextlib.suppress(Exception):  # bad notes fail their parsers in any way
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    return None
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(scaled(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        page = Image.new("RGBA", over.size, "white")
+        page.alpha_composite(over)
+        return page.convert("RGB")
+    return image.convert("RGB")
