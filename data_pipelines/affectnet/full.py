@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 from etils import epath
 
+from data_pipelines import cells
 from data_pipelines.affectnet.labels import labels, marks
 from data_pipelines.photo_builder import Catalogue
 from data_pipelines.photographs import Rejected, Sample
+from fields_jax.errors import UserError, quoted
 from fields_jax.files import read_lines
 
 FOLDER = "Manually_Annotated"
@@ -21,7 +22,7 @@ def catalogue(folder: epath.Path) -> Catalogue:
 
     Raises:
       FileNotFoundError: a table or the folder of images is missing.
-      ValueError: a table without the columns of AffectNet.
+      UserError: a table without the columns of AffectNet, or without one row that can be used.
     """
     base = next((b for b in (folder / FOLDER, folder) if (b / TABLES["train"]).exists()), folder)
     images = base / _IMAGES
@@ -41,19 +42,30 @@ def _read_table(table: epath.Path, images: epath.Path, split: str, found: Catalo
     found.splits[split] = []
     # No cell of these tables holds a comma or needs quotes: split by hand, a stray quote spoils its
     # own line only.
-    rows = read_lines(table)
-    header = _cells(next(rows, ""))
-    if missing := [key for key in _COLUMNS if key not in header]:
-        raise ValueError(f"{table}: no column {', '.join(missing)}; AffectNet's table has them")
-    for number, line in enumerate(rows, start=2):
+    lines = enumerate(read_lines(table), start=1)
+    header = [cell.casefold() for cell in _cells(next(lines, (1, ""))[1])]
+    if missing := [key for key in _COLUMNS if key.casefold() not in header]:
+        raise UserError(f"{table}: no column {', '.join(missing)}; AffectNet's table has them")
+    places = {key: header.index(key.casefold()) for key in _COLUMNS}
+    for number, line in lines:
+        if not line.strip():
+            continue
         where = f"{table}, line {number}"
         try:
-            row = dict(zip(header, _cells(line), strict=True))
-            found.splits[split].append(_sample(row, images, where))
+            row = _cells(line)
+            if len(row) != len(header):
+                raise ValueError(f"{len(row)} cells, not {len(header)}")
+            chosen = {key: row[place] for key, place in places.items()}
+            found.splits[split].append(_sample(chosen, images, where))
         except Rejected as error:
             found.reject(split, error.reason, error.detail)
-        except ValueError:  # too few cells, or some that are no numbers
-            found.reject(split, "row unreadable", where)
+        except ValueError as error:  # too few cells, or some that are no numbers
+            found.reject(split, "row unreadable", f"{where}: {error}")
+    if not found.splits[split] and (rejects := found.rejects.get(split)):
+        raise UserError(
+            f"{table}: not one of its {len(rejects)} rows can be used (first: {rejects[0][0]}, "
+            f"{rejects[0][1]}); each should name an image, its expression, valence and arousal"
+        )
 
 
 def _cells(line: str) -> list[str]:
@@ -61,14 +73,12 @@ def _cells(line: str) -> list[str]:
 
 
 def _sample(row: dict[str, str], images: epath.Path, where: str) -> Sample:
-    name = row["subDirectory_filePath"].replace("\\", "/")
+    name = cells.path(row["subDirectory_filePath"])
     if not name or name.startswith("/") or ".." in name.split("/"):
-        raise Rejected("row unreadable", where)
+        raise ValueError(f"{quoted(name or '')} is no path below {_IMAGES}")
     known = labels(
-        float(row["expression"]),
-        float(row["valence"]),
-        float(row["arousal"]),
+        *(cells.number(row[key]) for key in ("expression", "valence", "arousal")),
         f"{where}: {name}",
     )
-    numbers = np.array(row["facial_landmarks"].split(";"), np.float32)
-    return Sample(name, str(images / name), marks(numbers, f"{where}: {name}"), labels=known)
+    points = marks(row["facial_landmarks"], f"{where}: {name}")
+    return Sample(name, str(images / name), points, labels=known)
