@@ -19,6 +19,8 @@ from PIL import Image
 from data_pipelines import spec
 from data_pipelines.photo_builder import PhotographBuilder
 from data_pipelines.summary import INTENSITY_BINS, Summary
+from fields_jax.errors import UserError, printable, quoted
+from fields_jax.files import read_json, write_whole
 from fields_jax.render.draw import GREEN, draw_points
 
 JSON, HTML, REJECTS = "prepare_report.json", "prepare_report.html", "prepare_rejects.tsv"
@@ -59,7 +61,7 @@ def say(summaries: dict[str, Summary], named: int) -> None:
         for reason, detail in summary.rejects:
             counts[reason] = counts.get(reason, 0) + 1
             if counts[reason] <= named:
-                logging.warning("Kept out: %s (%s)", detail, reason)
+                logging.warning("Kept out: %s (%s)", printable(detail), reason)
         left = sum(counts.values())
         text = "; ".join(f"{reason}: {count}" for reason, count in summary.reasons().items())
         line = f"{split}: {summary.examples} kept, {left} left out" + (f" ({text})" if text else "")
@@ -70,15 +72,17 @@ def check_options(builder: tfds.core.DatasetBuilder) -> None:
     """Refuses to take a set that was made otherwise for the one that is wanted.
 
     Raises:
-      ValueError: naming the first option that differs.
+      UserError: naming the first option that differs, or a damaged report.
     """
     file = builder.data_path / JSON
     if not isinstance(builder, PhotographBuilder) or not file.exists():
         return
-    made = json.loads(file.read_text())["options"]
+    made = read_json(file).get("options")
+    if not isinstance(made, dict):
+        raise UserError(f"{file}: `options` must be an object, is {quoted(made)}")
     for key, value in builder.options.items():
         if made.get(key, value) != value:
-            raise ValueError(
+            raise UserError(
                 f"{builder.data_path} was made with --{key}={made[key]}, not {value}; "
                 "remove it to make it anew"
             )
@@ -101,14 +105,14 @@ def write(builder: PhotographBuilder) -> None:
             for split, summary in splits.items()
         },
     }
-    (folder / JSON).write_text(json.dumps(described, indent=1) + "\n")
+    write_whole(folder / JSON, json.dumps(described, indent=1) + "\n")
     rejects = [
-        f"{split}\t{reason}\t{detail}\n"
+        f"{split}\t{reason}\t{printable(detail)}\n"
         for split, summary in splits.items()
         for reason, detail in summary.rejects
     ]
-    (folder / REJECTS).write_text("split\treason\tphotograph\n" + "".join(rejects))
-    (folder / HTML).write_text(_page(builder))
+    write_whole(folder / REJECTS, "split\treason\tphotograph\n" + "".join(rejects))
+    write_whole(folder / HTML, _page(builder))
 
 
 def _page(builder: PhotographBuilder) -> str:

@@ -171,6 +171,6 @@ def _texture_size(file: epath.Path) -> tuple[int, int] | None:
             try:
                 with picture.open("rb") as stored:
                     return Image.open(stored).size
-            except (OSError, ValueError):
+            except Exception:  # formats are read by parsers of their own, with errors of their own
                 return None
     return None
