@@ -223,6 +223,7 @@ def test_a_start_may_move_but_not_come_or_go(tmp_path):
     config = tiny_config()
     config.init_from = "runs/stage1"
     checkpoint.claim_workdir(str(tmp_path), config)
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     config.init_from = "elsewhere/stage1"
     checkpoint.check_workdir(str(tmp_path), config)
     config.init_from = ""

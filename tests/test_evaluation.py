@@ -375,7 +375,8 @@ def test_a_workdir_gets_its_scores_and_predictions(bench, head, monkeypatch, tmp
     monkeypatch.setattr(evaluate, "load_inference", lambda workdir, **_: bench())
     monkeypatch.setattr(evaluate, "resolve_head", {"": head}.get)
     out = tmp_path / "new" / "evaluation.json"
-    scores = evaluate.evaluate_workdir("runs/x", str(out))
+    scores, predicted = evaluate.score_workdir("runs/x")
+    evaluate.write_scores(str(out), scores, predicted)
     stored = json.loads(out.read_text())
     assert stored["workdir"] == "runs/x" and stored["accuracy"] == scores["accuracy"] == 1
     with np.load(out.parent / evaluate.PREDICTIONS) as arrays:
@@ -383,13 +384,13 @@ def test_a_workdir_gets_its_scores_and_predictions(bench, head, monkeypatch, tmp
         assert arrays["example_id"][0] == "face0"
 
 
-def test_another_head_than_in_training_is_refused(bench, head, monkeypatch, tmp_path):
+def test_another_head_than_in_training_is_refused(bench, head, monkeypatch):
     inference = bench()
     inference.meta["head"] = {"name": "flame", "version": "2020", "sha256": "1"}
     monkeypatch.setattr(evaluate, "load_inference", lambda workdir, **_: inference)
     monkeypatch.setattr(evaluate, "resolve_head", lambda path: head)
     with pytest.raises(UserError, match="trained with head flame 2020, this is cube 0"):
-        evaluate.evaluate_workdir("runs/x", str(tmp_path / "evaluation.json"))
+        evaluate.score_workdir("runs/x")
 
 
 def test_a_timid_model_has_a_small_slope(bench, head):

@@ -16,7 +16,7 @@ from fields_jax.errors import UserError
 from fields_jax.evaluation import geometry, summary
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.report import __main__ as command
-from fields_jax.report import examples, figures, runs, tables, words
+from fields_jax.report import examples, figures, runs, stored, tables, words
 
 EMOTIONS = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
 SETS = {"synthetic/wild2d": 240, "synthetic/levels": 90}
@@ -268,7 +268,7 @@ def test_a_resumed_log_counts_each_step_once(workdirs, tmp_path):
         for step, loss in ((20, 1.0), (40, 2.0), (40, 5.0), (60, 3.0))
     )
     (tmp_path / "metrics.jsonl").write_text(text)
-    log = runs._read_log(tmp_path / "metrics.jsonl")
+    log = stored.read_log(runs.epath.Path(tmp_path) / "metrics.jsonl")
     assert [(row["step"], row["loss"]) for row in log] == [(20, 1.0), (40, 5.0), (60, 3.0)]
 
 
@@ -314,7 +314,7 @@ def _spoil(workdir, tmp_path, name, change):
     [
         ("evaluation.json", lambda f: f.unlink(), r"evaluation\.json is missing; run `python -m"),
         ("predictions.npz", lambda f: f.unlink(), r"predictions\.npz is missing; run `python -m"),
-        ("metrics.jsonl", lambda f: f.write_text("{}x"), r"metrics\.jsonl, line 1 is not JSON"),
+        ("metrics.jsonl", lambda f: f.write_text("{}x\n{}"), r"metrics\.jsonl, line 1 is not JSON"),
         (
             "evaluation.json",
             lambda f: f.write_text(f.read_text().replace('"n": 330', '"n": 331', 1)),
