@@ -159,7 +159,7 @@ def check_arrays(
         if count and not (low <= column.min() and column.max() < end):
             raise UserError(f"{source}: {name} holds values that it cannot have")
     sizes = [part["n"] for part in scores["sources"].values()]
-    if np.bincount(arrays["source"], minlength=len(sizes)).tolist() != sizes:
+    if np.bincount(arrays["source"].astype(int), minlength=len(sizes)).tolist() != sizes:
         raise UserError(f"{source}: source counts other sets than evaluation.json")
     if arrays["has_expression"].any() != (scores["expression"]["bins"] is not None):
         raise UserError(f"{source}: has_expression is not what evaluation.json says")
@@ -241,6 +241,7 @@ def _array(
         raise UserError(f"{source}: {name} is missing")
     found = arrays[name]
     fits = found.dtype.kind in _WIDER[kind] and found.ndim == len(shape)
+    fits &= kind != "u" or found.dtype == np.uint8
     sizes = zip(found.shape, shape, strict=False)
     if not fits or any(have != want for have, want in sizes if want or not have):
         sides = " x ".join(str(side or "any") for side in shape)

@@ -62,7 +62,7 @@ class FiniteGuard:
             self._rows.clear()
             return
         names = sorted(n for n, v in values.items() if not np.isfinite(v))
-        names_of = np.arange(len(batch["image"])) if ids is None else ids
+        names_of = np.arange(len(batch["image"])) if ids is None else np.asarray(ids)
         labels = {
             _text(names_of[i]): fields for i, fields in enumerate(bad_labels(batch)) if fields
         }

@@ -53,7 +53,7 @@ def share(below: bool = False) -> Rule:
 
 def whole(low: int, high: int = _MOST_STEPS, what: str = "a whole number") -> Rule:
     """A whole number of a range."""
-    bound = f"{low} or more" if high == _MOST_STEPS else f"from {low} to {high}"
+    bound = f"{low} or more" if low >= 0 and high == _MOST_STEPS else f"from {low} to {high}"
     return Rule(
         f"{what}, {bound}",
         lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high,
