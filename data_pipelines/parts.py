@@ -23,6 +23,7 @@ from etils import epath
 
 from data_pipelines import photographs, records
 from data_pipelines.summary import Summary, total
+from fields_jax.disk import writing
 from fields_jax.files import read_json, write_whole
 
 PART_SIZE = 2048  # photographs in a part: what an interruption costs at most
@@ -153,15 +154,21 @@ class KeepingWriter(tfds.core.ExampleWriter):
         """Writes a shard and its note; of a shard that is whole no example is looked at."""
         path = epath.Path(path)
         kept = self._parts / path.name
-        if not _note(kept).exists():
-            partial = kept.with_name(f"{kept.name}.partial")
-            super().write(partial, examples)
-            partial.rename(kept)
-            note = read_json(_draft(kept)) | {"bytes": kept.stat().length}
-            write_whole(_note(kept), json.dumps(note))
-            _draft(kept).unlink(missing_ok=True)
-        if self._place:
-            _place(kept, path)
+        then = "the same command then goes on where it was"
+        with writing(self._parts, instead="another --out", then=then):
+            if not _note(kept).exists():
+                self._make(kept, examples)
+            if self._place:
+                _place(kept, path)
+
+    def _make(self, kept: epath.Path, examples: Iterable[tuple[str, bytes]]) -> None:
+        """Writes a shard, and when it is whole its note."""
+        partial = kept.with_name(f"{kept.name}.partial")
+        super().write(partial, examples)
+        partial.rename(kept)
+        note = read_json(_draft(kept)) | {"bytes": kept.stat().length}
+        write_whole(_note(kept), json.dumps(note))
+        _draft(kept).unlink(missing_ok=True)
 
 
 def move_part(source: epath.Path, target: epath.Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from absl import logging as absl_logging
 from etils import epath
 
-from fields_jax.errors import UserError
+from fields_jax.errors import UserError, first_line
 
 # What the system calls it, by number and in the texts of libraries, and what helps.
 _REFUSALS = {
@@ -58,8 +58,11 @@ def told(error: BaseException) -> str | None:
     if number not in _FULL:
         return None
     words, cure = _REFUSALS[number]
-    place = next((link.filename for link in _chain(error) if getattr(link, "filename", None)), "")
-    return f"{place or 'a file'} cannot be written: {words}; {cure} or write to another place"
+    for link in _chain(error):
+        if place := getattr(link, "filename", None):
+            return f"{place} cannot be written: {words}; {cure} or name another place"
+    said = next((first_line(link) for link in _chain(error) if words in str(link)), words)
+    return f"a file cannot be written ({said}); {cure} or name another place"
 
 
 @contextlib.contextmanager

@@ -269,9 +269,7 @@ def test_a_workdir_with_a_checkpoint_does_not_give_way(tmp_path, place):
     (tmp_path / place).mkdir(parents=True)
     config.optim.rules.heads.lr = 1e-6
     for refuse in (checkpoint.check_workdir, checkpoint.claim_workdir):
-        with pytest.raises(
-            UserError, match=r"heads.lr was .* now 1e-06; use another"
-        ):
+        with pytest.raises(UserError, match=r"heads.lr was .* now 1e-06; use another"):
             refuse(str(tmp_path), config)
     assert (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "set_aside").exists()
 

@@ -223,6 +223,15 @@ def test_a_stage_without_emotion_head_shows_no_emotion_scores(loaded):
     assert {row.group for row in only} == {"Expression", "Landmarks"}
 
 
+def test_a_score_that_one_example_does_not_give_is_not_available(loaded):
+    run = loaded[1]
+    undefined = dict(run.scores["valence"], ccc=None, pcc=None)
+    one = dataclasses.replace(run, scores=run.scores | {"valence": undefined, "valence_ccc": None})
+    rows = {row.name: row for row in tables.number_rows([run, one])}
+    assert [cell.text for cell in rows["valence CCC"].cells][1] == "n/a"
+    assert figures.valence_arousal(one).width > 0
+
+
 def test_the_better_number_is_marked(loaded):
     one, two = loaded
     rows = {row.name: row for row in tables.number_rows(loaded)}
