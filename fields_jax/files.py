@@ -15,6 +15,7 @@ import io
 import json
 import math
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -152,7 +153,7 @@ def array_of(
       fortran: whether the first axis runs fastest in `content`.
 
     Raises:
-      ValueError: too few bytes, or a shape that no array has.
+      ValueError: too few bytes, a shape that no array has, or no text in an array of texts.
     """
     count = math.prod(shape)
     if len(shape) > _MOST_AXES or min(shape, default=0) < 0 or max(shape, default=0) > 2**40:
@@ -162,6 +163,10 @@ def array_of(
             f"an array of {count} entries of {dtype.itemsize} bytes in {len(content)} bytes"
         )
     flat = np.frombuffer(content, dtype, count) if count else np.zeros(0, dtype)
+    if dtype.kind == "U" and dtype.itemsize:
+        signs = flat.view(np.dtype("u4").newbyteorder(dtype.byteorder))
+        if signs.max(initial=0) > sys.maxunicode:  # at which Python itself fails, later
+            raise ValueError("a text with signs that do not exist")
     array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
     return np.array(array, dtype.newbyteorder("="))
 

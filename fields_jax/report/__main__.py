@@ -72,7 +72,7 @@ def write_report(workdirs: dict[str, str], out: str, scores_out: str, *, head: s
             f"is {model.name} {model.version} of other content; name the right one with "
             "--head=HEAD.npz or evaluate again"
         )
-    page = render(runs, model).encode()
+    page = render(runs, model).encode(errors="replace")
     scores = {name: run.scores for name, run in zip(workdirs, runs, strict=True)}
     with writing(out, instead="another by --out=FILE.html"):
         write_whole(out, page)
