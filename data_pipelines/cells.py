@@ -157,7 +157,7 @@ def points_68(cell: Any) -> np.ndarray | None:
     if isinstance(cell, str):
         cell = [part for part in _BETWEEN_NUMBERS.split(cell) if part]
     try:
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             numbers = np.array(cell, np.float64).astype(np.float32)
     except (ValueError, TypeError, OverflowError):
         raise ValueError(f"{quoted(cell)} are no landmarks") from None

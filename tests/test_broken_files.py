@@ -29,7 +29,7 @@ from tests import test_report, trees
 from tests.broken import arrays, chosen, drawn, fields, outcomes
 from tests.heads import random_head
 
-pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
 
 
 def every(content: bytes, value=None):
@@ -50,7 +50,8 @@ def test_config_of_a_workdir(tmp_path):
         checkpoint.require_config(str(tmp_path))
         checkpoint.check_workdir(str(tmp_path), wanted)
 
-    mixed(outcomes(tmp_path / "config.json", every(text.encode(), json.loads(text)), read))
+    contents = every(text.encode(), json.loads(text))
+    mixed(outcomes(tmp_path / "config.json", contents, read, named=str(tmp_path)))
 
 
 def test_record_of_the_best_checkpoint(tmp_path):

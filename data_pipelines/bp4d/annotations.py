@@ -50,7 +50,7 @@ def read_tracked_points(file: epath.Path) -> dict[int, np.ndarray | None]:
 def _tracked(points: np.ndarray | None) -> np.ndarray | None:
     if points is None or points.shape != (TRACKED_POINTS, 2):
         return None
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         points = points.astype(np.float32)
     return points if np.isfinite(points).all() and np.ptp(points) > 0 else None
 

@@ -99,17 +99,25 @@ def _table(lines: list[str], columns: int) -> np.ndarray:
     """The first columns of lines of numbers."""
     if not lines:
         return np.zeros((0, columns))
-    return np.loadtxt(lines, usecols=range(columns), ndmin=2)
+    _refuse_empty(lines)
+    return np.loadtxt(lines, usecols=range(columns), ndmin=2, comments=None)
 
 
 def _corners(lines: list[str]) -> Float[np.ndarray, "F 3 K"]:
     """Of each face's first three corners the numbers between the slashes, 0 where left out."""
-    if not lines or not lines[0].strip():
+    if not lines:
         return np.zeros((0, 3, 1))
+    _refuse_empty(lines)
     parts = lines[0].split()[0].count("/") + 1
     filled = (line.replace("//", "/0/").replace("/", " ") for line in lines)
-    values = np.loadtxt(filled, usecols=range(3 * parts), ndmin=2)
+    values = np.loadtxt(filled, usecols=range(3 * parts), ndmin=2, comments=None)
     return values.reshape(len(values), 3, parts)
+
+
+def _refuse_empty(lines: list[str]) -> None:
+    """Numpy passes over lines without numbers, and all rows behind would count otherwise."""
+    if not all(map(str.strip, lines)):
+        raise ValueError("a vertex or face without numbers")
 
 
 def _rows(numbers: Float[np.ndarray, "F 3"], count: int) -> Int[np.ndarray, "F 3"] | None:

@@ -525,8 +525,13 @@ def _differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             rows += _differences(old, new, f"{path}.")
         elif old != new:
-            rows.append(f"{path} was {old!r}, now {new!r}")
+            rows.append(f"{path} was {_short(old)}, now {_short(new)}")
     return rows
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _absolute(workdir: str) -> epath.Path:
