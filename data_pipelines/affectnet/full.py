@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from etils import epath
 
 from data_pipelines import cells
@@ -31,41 +33,52 @@ def catalogue(folder: epath.Path) -> Catalogue:
     found = Catalogue({})
     for split, name in TABLES.items():
         _read_table(base / name, images, split, found)
+    if not any(found.splits.values()):
+        raise UserError(f"{base / TABLES['train']}: neither it nor {TABLES['test']} has a row")
     return found
 
 
 def _read_table(table: epath.Path, images: epath.Path, split: str, found: Catalogue) -> None:
-    if not table.exists():
-        raise FileNotFoundError(
-            f"{table}: no such file; ask the authors of AffectNet for the tables of annotations"
-        )
     found.splits[split] = []
-    # No cell of these tables holds a comma or needs quotes: split by hand, a stray quote spoils its
-    # own line only.
-    lines = enumerate(read_lines(table), start=1)
-    header = [cell.casefold() for cell in _cells(next(lines, (1, ""))[1])]
-    if missing := [key for key in _COLUMNS if key.casefold() not in header]:
-        raise UserError(f"{table}: no column {', '.join(missing)}; AffectNet's table has them")
-    places = {key: header.index(key.casefold()) for key in _COLUMNS}
-    for number, line in lines:
-        if not line.strip():
-            continue
-        where = f"{table}, line {number}"
+    for where, row in _rows(table):
         try:
-            row = _cells(line)
-            if len(row) != len(header):
-                raise ValueError(f"{len(row)} cells, not {len(header)}")
-            chosen = {key: row[place] for key, place in places.items()}
-            found.splits[split].append(_sample(chosen, images, where))
+            if row is None:
+                raise ValueError("another number of cells than the first line has")
+            found.splits[split].append(_sample(row, images, where))
         except Rejected as error:
             found.reject(split, error.reason, error.detail)
-        except ValueError as error:  # too few cells, or some that are no numbers
+        except ValueError as error:  # cells that are no numbers
             found.reject(split, "row unreadable", f"{where}: {error}")
     if not found.splits[split] and (rejects := found.rejects.get(split)):
         raise UserError(
             f"{table}: not one of its {len(rejects)} rows can be used (first: {rejects[0][0]}, "
             f"{rejects[0][1]}); each should name an image, its expression, valence and arousal"
         )
+
+
+def _rows(table: epath.Path) -> Iterator[tuple[str, dict[str, str] | None]]:
+    """(where, the cells that we read) of each row; None for one of another width.
+
+    No cell of these tables holds a comma or needs quotes: split by hand, a stray quote spoils its
+    own line only.
+    """
+    if not table.exists():
+        raise FileNotFoundError(
+            f"{table}: no such file; ask the authors of AffectNet for the tables of annotations"
+        )
+    lines = enumerate(read_lines(table), start=1)
+    header = [cell.casefold() for cell in _cells(next(lines, (1, ""))[1])]
+    if missing := [key for key in _COLUMNS if key.casefold() not in header]:
+        raise UserError(f"{table}: no column {', '.join(missing)}; AffectNet's table has them")
+    places = {key: header.index(key.casefold()) for key in _COLUMNS}
+    for number, line in lines:
+        if line.strip():
+            row = _cells(line)
+            whole = len(row) == len(header)
+            yield (
+                f"{table}, line {number}",
+                {key: row[place] for key, place in places.items()} if whole else None,
+            )
 
 
 def _cells(line: str) -> list[str]:
