@@ -6,7 +6,6 @@ state, and each process of many takes its slice of the same global batches.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +22,7 @@ from data_pipelines.sources import (
     DataError,
     Source,
     damage,
+    digest,
     draws,
     in_order,
     newest_version,
@@ -155,12 +155,8 @@ def fingerprint(config_data: ConfigDict) -> dict[str, str]:
     Raises:
       DataError: a set is absent or incomplete.
     """
-    described = {}
-    for name, _ in parse_mixture(config_data.mixture):
-        folder = open_source(config_data.root, name, "train").folder
-        content = [(folder / f"{part}.json").read_bytes() for part in ("dataset_info", "features")]
-        described[name] = hashlib.sha256(b"".join(content)).hexdigest()
-    return described
+    names = [name for name, _ in parse_mixture(config_data.mixture)]
+    return {name: digest(open_source(config_data.root, name, "train")) for name in names}
 
 
 def parse_mixture(text: str) -> list[tuple[str, float]]:

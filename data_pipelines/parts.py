@@ -22,7 +22,9 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from data_pipelines import photographs, records
-from data_pipelines.summary import Summary
+from data_pipelines.summary import Summary, total
+from fields_jax.disk import writing
+from fields_jax.files import read_json, write_whole
 
 PART_SIZE = 2048  # photographs in a part: what an interruption costs at most
 _IN_FLIGHT = 4  # photographs per thread that are read ahead
@@ -89,9 +91,8 @@ class Part:
             return
         summary = Summary()
         yield from self.records(summary)
-        _draft(self.shard).write_text(
-            json.dumps({"items": self.digest(), "summary": summary.to_json()})
-        )
+        note = {"items": self.digest(), "summary": summary.to_json()}
+        write_whole(_draft(self.shard), json.dumps(note))
 
     def records(self, summary: Summary) -> Iterator[tuple[str, dict[str, Any]]]:
         """Reads the photographs, counting into `summary` what became of each."""
@@ -153,15 +154,21 @@ class KeepingWriter(tfds.core.ExampleWriter):
         """Writes a shard and its note; of a shard that is whole no example is looked at."""
         path = epath.Path(path)
         kept = self._parts / path.name
-        if not _note(kept).exists():
-            partial = kept.with_name(f"{kept.name}.partial")
-            super().write(partial, examples)
-            partial.rename(kept)
-            note = json.loads(_draft(kept).read_text()) | {"bytes": kept.stat().length}
-            _draft(kept).write_text(json.dumps(note))
-            _draft(kept).rename(_note(kept))
-        if self._place:
-            _place(kept, path)
+        then = "the same command then goes on where it was"
+        with writing(self._parts, instead="another --out", then=then):
+            if not _note(kept).exists():
+                self._make(kept, examples)
+            if self._place:
+                _place(kept, path)
+
+    def _make(self, kept: epath.Path, examples: Iterable[tuple[str, bytes]]) -> None:
+        """Writes a shard, and when it is whole its note."""
+        partial = kept.with_name(f"{kept.name}.partial")
+        super().write(partial, examples)
+        partial.rename(kept)
+        note = read_json(_draft(kept)) | {"bytes": kept.stat().length}
+        write_whole(_note(kept), json.dumps(note))
+        _draft(kept).unlink(missing_ok=True)
 
 
 def move_part(source: epath.Path, target: epath.Path) -> None:
@@ -171,10 +178,13 @@ def move_part(source: epath.Path, target: epath.Path) -> None:
 
 
 def read_note(shard: epath.Path) -> dict[str, Any] | None:
-    """The note beside a finished shard, or None where there is none that can be read."""
+    """The note beside a finished shard, or None where there is none that can be used."""
     try:
-        return json.loads(_note(shard).read_text())
-    except (OSError, ValueError):
+        note = read_json(_note(shard))
+        total([Summary(**note["summary"])])
+        known = isinstance(note["items"], str) and isinstance(note["bytes"], int)
+        return note if known and isinstance(note["summary"]["examples"], int) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # none, or a damaged one
         return None
 
 

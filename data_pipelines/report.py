@@ -19,7 +19,7 @@ from PIL import Image
 from data_pipelines import spec
 from data_pipelines.photo_builder import PhotographBuilder
 from data_pipelines.summary import INTENSITY_BINS, Summary
-from fields_jax.errors import UserError, printable
+from fields_jax.errors import UserError, printable, quoted
 from fields_jax.files import read_json, write_whole
 from fields_jax.render.draw import GREEN, draw_points
 
@@ -72,14 +72,17 @@ def check_options(builder: tfds.core.DatasetBuilder) -> None:
     """Refuses to take a set that was made otherwise for the one that is wanted.
 
     Raises:
-      UserError: naming the first option that differs, or its report is damaged.
+      UserError: naming the first option that differs, or a damaged report.
     """
     file = builder.data_path / JSON
     if not isinstance(builder, PhotographBuilder) or not file.exists():
         return
     made = read_json(file).get("options")
     if not isinstance(made, dict):
-        raise UserError(f"{file} is damaged; remove {builder.data_path} to make the set anew")
+        raise UserError(
+            f"{file}: `options` must be an object, is {quoted(made)}; remove "
+            f"{builder.data_path} to make the set anew"
+        )
     for key, value in builder.options.items():
         if made.get(key, value) != value:
             raise UserError(

@@ -5,6 +5,7 @@ Records stay undecoded here, so that going to a step far ahead costs no image de
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import NamedTuple
 
@@ -14,12 +15,14 @@ from absl import logging
 from etils import epath
 
 from data_pipelines import prepare, records
+from fields_jax.errors import UserError, first_line
+from fields_jax.files import read_bytes
 
 _OPEN_SHARDS = 16  # read at once when a set is streamed
 FOREVER = 2**62
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Prepared data are absent, damaged or not what the config asks for; one line with a remedy."""
 
 
@@ -54,16 +57,14 @@ def open_source(root: epath.PathLike, name: str, split: str) -> Source:
     Raises:
       DataError: no such set, split or shard, or a set of another schema.
     """
-    folder, info, again = _describe(root, name)
-    if set(info.features) != set(records.features()):
-        raise DataError(f"{folder}: has other features than this version reads; {again}")
-    if split not in info.splits:
-        raise DataError(f"{name!r} has no split {split!r}; it has {', '.join(info.splits)}")
-    shards, size = info.splits[split].filepaths, info.splits[split].num_examples
+    folder, described, again = _describe(root, name)
+    if split not in described:
+        raise DataError(f"{name!r} has no split {split!r}; it has {', '.join(described)}")
+    shards, size = described[split]
     there = {path.name for path in folder.iterdir()}
     if missing := [path for path in shards if path.name not in there]:
         raise DataError(f"{missing[0]}: shard is missing; {again}")
-    if not size:
+    if size < 1:
         raise DataError(f"{folder}: split {split!r} is empty; {again}")
     return Source(name, folder, [os.fspath(path) for path in shards], size, again)
 
@@ -74,7 +75,7 @@ def splits(root: epath.PathLike, name: str) -> list[str]:
     Raises:
       DataError: no such set, or an unreadable one.
     """
-    return list(_describe(root, name)[1].splits)
+    return list(_describe(root, name)[1])
 
 
 def in_order(source: Source) -> tf.data.Dataset:
@@ -134,22 +135,45 @@ def damage(sources: list[Source], error: Exception) -> DataError:
             except tf.errors.OpError:
                 return DataError(f"{shard}: damaged after {good} records; {source.remedy}")
     names = ", ".join(source.name for source in sources)
-    return DataError(f"reading {names} failed once and not again: {_first_line(error)}; retry")
+    return DataError(f"reading {names} failed once and not again: {first_line(error)}; retry")
 
 
-def _describe(root: epath.PathLike, name: str) -> tuple[epath.Path, tfds.core.DatasetInfo, str]:
-    """Folder and description of a prepared set, and how to make it again."""
+def digest(source: Source) -> str:
+    """A hash of what a set is: version, features, and sizes in every shard.
+
+    Raises:
+      DataError: its description cannot be read.
+    """
+    try:
+        parts = [source.folder / f"{part}.json" for part in ("dataset_info", "features")]
+        return hashlib.sha256(b"".join(read_bytes(part) for part in parts)).hexdigest()
+    except (OSError, UserError) as error:
+        raise DataError(f"{error}; {source.remedy}") from error
+
+
+def _describe(
+    root: epath.PathLike, name: str
+) -> tuple[epath.Path, dict[str, tuple[list[epath.Path], int]], str]:
+    """Folder of a prepared set, shards and examples of each split, and how to make it again."""
     make = prepare.remedy(name, root)
     folder = newest_version(root, name)
     if folder is None:
         raise DataError(f"no prepared set {name!r} in {epath.Path(root) / name}; {make}")
     again = f"remove {folder} and {make}"
     try:
-        return folder, tfds.builder_from_directory(folder).info, again
+        info = tfds.builder_from_directory(folder).info
+        same = set(info.features) == set(records.features())
+        described = {
+            split: (list(part.filepaths), int(part.num_examples))
+            for split, part in info.splits.items()
+        }
     except Exception as error:  # whatever a damaged description makes the reader raise
         raise DataError(
-            f"{folder}: unreadable description ({_first_line(error)}); {again}"
+            f"{folder}: unreadable description ({first_line(error)}); {again}"
         ) from error
+    if not same:
+        raise DataError(f"{folder}: has other features than this version reads; {again}")
+    return folder, described, again
 
 
 def _fault(serialized: tf.Tensor) -> str | None:
@@ -201,7 +225,3 @@ def _shuffled_stream(shards: tf.Tensor, shuffle_buffer: int):
         )
 
     return once
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

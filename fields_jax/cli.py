@@ -1,4 +1,4 @@
-"""What every command shares: a user's mistake is one clear line and exit status 2."""
+"""What every command shares: a mistake or a full disk is one clear line and exit status 2."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from absl import app, flags, logging
 
-from fields_jax import host
+from fields_jax import disk, host
 from fields_jax.errors import Preemption, printable
 
 Item = TypeVar("Item")
@@ -40,7 +40,7 @@ def leave(status: int) -> int:
 
 
 def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int]:
-    """The command with exit statuses: 2 for a mistake, 42 for SIGTERM, 130 for Ctrl-C.
+    """The command with exit statuses: 2 for a mistake or a full disk, 42 for SIGTERM, 130 for ^C.
 
     After 42 the same command, run again, goes on or starts anew.
     """
@@ -52,8 +52,12 @@ def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], in
         signal.signal(signal.SIGTERM, _preempt)
         try:
             return main(argv) or 0
-        except (ValueError, OSError) as error:  # libraries raise these for a user's mistakes too
-            print(f"error: {printable(error)}", file=sys.stderr)
+        except Exception as error:
+            line = disk.told(error)
+            # Libraries raise these for a user's mistakes too; all others are bugs.
+            if line is None and not isinstance(error, (ValueError, OSError)):
+                raise
+            print(f"error: {printable(error if line is None else line)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

@@ -10,7 +10,6 @@ The sets are those the model was trained on, or `config.evaluation.sources` ("NA
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import time
@@ -26,15 +25,18 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from fields_jax.cli import run
+from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.evaluation import geometry, summary
 from fields_jax.evaluation.predict import predict, reconstruct, spread
+from fields_jax.files import write_npz, write_whole
 from fields_jax.flame.io import resolve_head
 from fields_jax.render import make_masking
 from fields_jax.training.checkpoint import Inference, check_head, load_inference
 from fields_jax.types import FieldsOutput, FlameModel
 
 FORMAT = 1  # of evaluation.json
+MISSING = "n/a"  # no such labels, or too few for such a score
 PREDICTIONS = "predictions.npz"  # beside evaluation.json
 EXAMPLES = 4  # of each source, whole, for pictures
 
@@ -76,34 +78,32 @@ def main(argv: list[str]) -> None:
         raise UserError("--workdir is missing: name the folder of a training run")
     logging.set_verbosity(logging.WARNING)  # tensorflow_datasets reports every file it opens
     out = chosen.out or str(epath.Path(chosen.workdir) / "evaluation.json")
-    scores = evaluate_workdir(
+    scores, arrays = score_workdir(
         chosen.workdir,
-        out,
         split=chosen.split,
         head=chosen.head,
         sources=chosen.sources,
         data_root=chosen.data_root,
         ema=chosen.ema,
     )
-    print(table(scores))
+    print(table(scores), flush=True)  # first: the folder may take no files
+    write_scores(out, scores, arrays)
     print(f"written: {out} and predictions.npz beside it")
 
 
-def evaluate_workdir(
+def score_workdir(
     workdir: str,
-    out: str,
     *,
     split: str = "test",
     head: str = "",
     sources: str = "",
     data_root: str = "",
     ema: bool = False,
-) -> dict:
-    """Scores the latest checkpoint of a workdir; writes JSON to `out` and the .npz beside it.
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Scores the latest checkpoint of a workdir.
 
     Args:
       workdir: of a training run or a converted checkpoint.
-      out: the JSON file; its folder is made.
       split: part of the sets.
       head: path of a head; empty: that of the run's config.
       sources: "NAME,NAME", the sets to score; empty: those of the run's config.
@@ -111,7 +111,7 @@ def evaluate_workdir(
       ema: score the mean of the parameters (config.ema).
 
     Returns:
-      What the JSON file holds.
+      What evaluation.json holds, and predictions.npz.
 
     Raises:
       UserError: no checkpoint, data or tensorflow; or another head than in training.
@@ -127,14 +127,19 @@ def evaluate_workdir(
     model = resolve_head(head or inference.config.head)
     check_head(inference.meta, model)
     scores, arrays = evaluate(inference, model, split)
-    scores = {"format": FORMAT, "workdir": str(workdir)} | scores
+    return {"format": FORMAT, "workdir": str(workdir)} | scores, arrays
+
+
+def write_scores(out: str, scores: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Writes JSON to `out`, whose folder is made, and predictions.npz beside it.
+
+    Raises:
+      DiskError: one of them cannot be written.
+    """
     file = epath.Path(out)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(scores, indent=1, allow_nan=False))
-    stored = io.BytesIO()
-    np.savez_compressed(stored, **arrays)
-    (file.parent / PREDICTIONS).write_bytes(stored.getvalue())
-    return scores
+    with writing(file, instead="another by --out=FILE.json"):
+        write_npz(file.parent / PREDICTIONS, arrays)
+        write_whole(file, json.dumps(scores, indent=1, allow_nan=False))
 
 
 def evaluate(
@@ -280,7 +285,7 @@ def _examples(
 
 def _number(value: float | None) -> str:
     if value is None:
-        return "-"
+        return MISSING
     return str(value) if isinstance(value, int) else f"{round(value, 3) + 0.0:.3f}"
 
 

@@ -15,6 +15,7 @@ import io
 import json
 import math
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -162,7 +163,7 @@ def array_of(
       fortran: whether the first axis runs fastest in `content`.
 
     Raises:
-      ValueError: too few bytes, or a shape that no array has.
+      ValueError: too few bytes, a shape that no array has, or no text in an array of texts.
     """
     count = math.prod(shape)
     if not is_shape(shape):
@@ -172,6 +173,10 @@ def array_of(
             f"an array of {count} entries of {dtype.itemsize} bytes in {len(content)} bytes"
         )
     flat = np.frombuffer(content, dtype, count) if count else np.zeros(0, dtype)
+    if dtype.kind == "U" and dtype.itemsize:
+        signs = flat.view(np.dtype("u4").newbyteorder(dtype.byteorder))
+        if signs.max(initial=0) > sys.maxunicode:  # at which Python itself fails, later
+            raise ValueError("a text with signs that do not exist")
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict, config_flags
 from fields_jax.cli import run
 from fields_jax.errors import UserError
 from fields_jax.flame.io import resolve_head
-from fields_jax.training import checkpoint, loop, setup
+from fields_jax.training import checkpoint, loop, schema, setup
 from fields_jax.training.overview import describe_run
 from fields_jax.training.processes import joined
 
@@ -50,6 +50,7 @@ def _train(chosen: flags.FlagValues) -> int:
     config = chosen.config
     if chosen.head is not None:
         config.head = chosen.head
+    schema.check(config.to_dict())
     suffix = "" if config.variant == "synthetic" else f"-{config.variant}"
     workdir = chosen.workdir or f"runs/stage{config.stage}{suffix}"
     if config.compilation_cache:
@@ -61,6 +62,7 @@ def _train(chosen: flags.FlagValues) -> int:
         print(describe_run(config, plan))
         return 0
     pipeline = _import_pipeline()
+    _check_records(config)
     prepare_data(config)
     meta = dict(
         head=dict(name=head.name, version=head.version, sha256=head.sha256),
@@ -73,10 +75,21 @@ def _train(chosen: flags.FlagValues) -> int:
 
 def _check_places(config: ConfigDict, workdir: str) -> None:
     """Says what is wrong with the folders named before anything is made or written."""
-    if checkpoint.read_config(workdir) is not None:
-        checkpoint.check_workdir(workdir, config)
-    elif config.init_from:
+    checkpoint.check_workdir(workdir, config)
+    if config.init_from and not checkpoint.has_checkpoint(workdir):
         checkpoint.require_config(config.init_from)
+
+
+def _check_records(config: ConfigDict) -> None:
+    """Expressions are learnt from coefficients as the records hold them."""
+    from data_pipelines.spec import N_EXPRESSION
+
+    learnt = any(phase.losses.get("gt_expression", 0) for phase in config.phases.values())
+    if learnt and config.model.n_expression != N_EXPRESSION:
+        raise UserError(
+            f"config.model.n_expression={config.model.n_expression}, but the loss gt_expression "
+            f"compares with the {N_EXPRESSION} of the records; set it to {N_EXPRESSION}"
+        )
 
 
 def prepare_data(config: ConfigDict) -> None:

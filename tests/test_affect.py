@@ -67,6 +67,13 @@ def test_a_constant_has_no_concordance(rng):
     assert affect.ccc(np.zeros(5), np.zeros(5)) == 0
 
 
+def test_one_example_has_no_concordance_and_no_correlation():
+    assert np.isnan(affect.ccc([0.5], [0.5])) and np.isnan(affect.pcc([0.5], [0.4]))
+    scores = affect.affect_scores([0.5], [0.25])
+    assert scores == {"rmse": 0.25, "pcc": None, "ccc": None, "sagr": 1.0}
+    assert np.isnan(affect.bootstrap(affect.ccc, [0.5], [0.5], groups=[3], samples=9).low)
+
+
 def _class_gaussians(rng, n, within):
     """Balanced classes whose means hold 1 - within of the variance."""
     means = rng.permutation(np.linspace(-1, 1, 8))

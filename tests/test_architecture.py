@@ -22,7 +22,7 @@ WITHOUT_TENSORFLOW = tuple(
 )
 
 # What all but themselves and `host` may import.
-EVERYWHERE = ("fields_jax.errors", "fields_jax.files")
+EVERYWHERE = ("fields_jax.errors", "fields_jax.files", "fields_jax.disk")
 # What each module or package of ours may import of ours. The longest matching name decides.
 ALLOWED = {
     "fields_jax": (),
@@ -30,6 +30,7 @@ ALLOWED = {
     "fields_jax.host": (),
     "fields_jax.errors": (),
     "fields_jax.files": (),
+    "fields_jax.disk": (),
     "fields_jax.cli": ("host",),
     "fields_jax.flame": ("types",),
     "fields_jax.render": ("types",),
@@ -40,14 +41,16 @@ ALLOWED = {
     "fields_jax.training.optim": ("types",),
     "fields_jax.training.parallel": ("types",),
     "fields_jax.training.metrics": ("types",),
-    "fields_jax.training.writers": ("types", "cli"),
+    "fields_jax.training.writers": ("types", "cli", "training.events"),
+    "fields_jax.training.events": (),
+    "fields_jax.training.schema": ("types", "models"),
     "fields_jax.training.integrity": ("training.packing",),
     "fields_jax.training.packing": (),
     "fields_jax.training.lock": (),
     "fields_jax.training.stop": (),
     "fields_jax.training.checkpoint": (
         *("types", "models"),
-        *("training.integrity", "training.packing", "training.state"),
+        *("training.integrity", "training.packing", "training.schema", "training.state"),
     ),
     "fields_jax.training.recipe": ("types", "render", "models", "losses"),
     "fields_jax.training.accumulate": ("losses",),
@@ -69,7 +72,7 @@ ALLOWED = {
     "fields_jax.evaluation": ("types", "cli", "flame", "render", "models", "training.checkpoint"),
     "fields_jax.report": (
         *("types", "cli", "flame", "render", "models", "evaluation", "evaluate"),
-        *("photos", "training.checkpoint"),
+        *("photos", "training.checkpoint", "training.schema"),
     ),
     "fields_jax.fitting": ("types", "flame", "render"),
     "fields_jax.convert": ("types", "cli", "flame"),
@@ -143,7 +146,7 @@ def test_imports_run_one_way(name, path):
         entry if entry.startswith("configs") else f"fields_jax.{entry}" for entry in ALLOWED[rule]
     ]
     allowed += [rule]
-    if rule == "fields_jax.files":
+    if rule in ("fields_jax.files", "fields_jax.disk"):
         allowed += ["fields_jax.errors"]
     elif rule not in ("fields_jax.host", "fields_jax.errors", "configs"):
         allowed += EVERYWHERE

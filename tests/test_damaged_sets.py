@@ -1,5 +1,6 @@
 """Shards that are missing, damaged, cut short or hold pictures that do not decode."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data_pipelines import mixture, sources, spec
+from tests.broken import chosen, drawn, fields, outcomes
 from tests.dots import assert_same, make_config, take
 
 
@@ -122,3 +124,23 @@ def test_set_of_another_schema_is_refused(tmp_path):
     )
     with pytest.raises(sources.DataError, match="has other features than this version reads"):
         take(make_config(tmp_path, "other=1"), 1)
+
+
+def test_descriptions_are_read_or_refused_by_name(damaged):
+    config, folder = damaged
+    for name in ("dataset_info.json", "features.json"):
+        file = folder / name
+        content = file.read_bytes()
+
+        def read():
+            sources.open_source(config.root, "dots/c", "train")
+            sources.splits(config.root, "dots/c")
+            mixture.fingerprint(config)
+
+        contents = [*chosen(content), *drawn(content), *fields(json.loads(content))]
+        found = outcomes(file, contents, read, named=str(folder))
+        assert found["read"] and found["refused"] > 30, found
+        file.unlink()
+        with pytest.raises(sources.DataError, match="dots/c"):
+            mixture.fingerprint(config)
+        file.write_bytes(content)

@@ -375,7 +375,8 @@ def test_a_workdir_gets_its_scores_and_predictions(bench, head, monkeypatch, tmp
     monkeypatch.setattr(evaluate, "load_inference", lambda workdir, **_: bench())
     monkeypatch.setattr(evaluate, "resolve_head", {"": head}.get)
     out = tmp_path / "new" / "evaluation.json"
-    scores = evaluate.evaluate_workdir("runs/x", str(out))
+    scores, predicted = evaluate.score_workdir("runs/x")
+    evaluate.write_scores(str(out), scores, predicted)
     stored = json.loads(out.read_text())
     assert stored["workdir"] == "runs/x" and stored["accuracy"] == scores["accuracy"] == 1
     with np.load(out.parent / evaluate.PREDICTIONS) as arrays:
@@ -383,13 +384,13 @@ def test_a_workdir_gets_its_scores_and_predictions(bench, head, monkeypatch, tmp
         assert arrays["example_id"][0] == "face0"
 
 
-def test_another_head_than_in_training_is_refused(bench, head, monkeypatch, tmp_path):
+def test_another_head_than_in_training_is_refused(bench, head, monkeypatch):
     inference = bench()
     inference.meta["head"] = {"name": "flame", "version": "2020", "sha256": "1"}
     monkeypatch.setattr(evaluate, "load_inference", lambda workdir, **_: inference)
     monkeypatch.setattr(evaluate, "resolve_head", lambda path: head)
     with pytest.raises(UserError, match="trained with head flame 2020, this is cube 0"):
-        evaluate.evaluate_workdir("runs/x", str(tmp_path / "evaluation.json"))
+        evaluate.score_workdir("runs/x")
 
 
 def test_a_timid_model_has_a_small_slope(bench, head):
@@ -424,6 +425,22 @@ def test_unlabelled_examples_give_none(head):
         assert scores[key] is None
     assert scores["groups"] == 3  # unknown subjects stand alone
     json.dumps(scores, allow_nan=False)
+
+
+def test_scores_that_one_example_does_not_give_are_none_and_not_zero(head):
+    labels = make_labels(1, has_va=np.ones(1, bool), has_emotion=np.ones(1, bool))
+    labels["emotion"][:] = 0
+    output = FieldsOutput(
+        make_coefficients(1), np.zeros((1, 4, 2)), np.zeros((1, 8)), np.zeros(1), np.zeros(1)
+    )
+    columns = summary.columns(head, output, labels, batch_size=8)
+    scores = summary.summarize(columns, None)
+    assert scores["valence"] == {"n": 1, "rmse": 0.0, "pcc": None, "ccc": None, "sagr": 1.0}
+    assert scores["valence_ccc"] is None and scores["intervals"]["valence_ccc"] is None
+    assert scores["accuracy"] == 1 and scores["intervals"]["accuracy"] == [1, 1]
+    json.dumps(scores, allow_nan=False)
+    shown = dict(scores, stage=2, step=7, split="test", sources={"wild": scores})
+    assert evaluate.table(shown).splitlines()[2].split()[7:10] == ["n/a", "n/a", "1.000"]
 
 
 def test_missing_tensorflow_is_one_line(monkeypatch):

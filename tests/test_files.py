@@ -48,6 +48,9 @@ def test_what_is_no_plain_array_is_refused(tmp_path):
         path.write_bytes(npy(array))
         with pytest.raises(UserError, match=r"a.npy is damaged or no .npy"):
             files.read_npy(path)
+    path.write_bytes(npy(np.array("ab")).replace("b".encode("utf-32-le"), b"\xff" * 4))
+    with pytest.raises(UserError, match="a text with signs that do not exist"):
+        files.read_npy(path)
     # Claims without the bytes: nothing of that size is asked for.
     huge = npy(np.zeros(3, np.float32)).replace(b"(3,)", b"(999999999999,)")
     path.write_bytes(huge.replace(b" " * 11 + b"\n", b"\n"))

@@ -1,7 +1,6 @@
 """Manifests of RAF-DB, AFEW-VA, Aff-Wild2 and MEAD from folders laid out as the real ones."""
 
 import json
-from collections import Counter
 
 import pytest
 from etils import epath
@@ -11,12 +10,14 @@ from data_pipelines import prepare
 from data_pipelines.faces import manifest
 from data_pipelines.manifests import afew_va, aff_wild2, mead, raf_db
 from data_pipelines.manifests.__main__ import WRITERS, write
+from data_pipelines.manifests.left_out import LeftOut
+from fields_jax.errors import UserError
 from tests.trees import face_68, picture
 
 
 def rows(writer, folder):
-    skipped = Counter()
-    return list(writer.rows(epath.Path(folder), skipped)), dict(skipped)
+    left_out = LeftOut()
+    return list(writer.rows(epath.Path(folder), left_out)), dict(left_out.counts)
 
 
 def touch(path):
@@ -38,6 +39,100 @@ def test_raf_db(tmp_path):
         image="basic/Image/aligned/test_0001_aligned.jpg", split="test", emotion=1
     )
     assert skipped == {"class 8": 1, "image missing": 1, "row unreadable": 1}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train_00001.jpg 5 0.93",
+        "train_00001.jpg\t5\t1",
+        "train_00001.jpg,5\r",
+        '"train_00001.jpg"; "5"',
+        "  Train_00001.JPG   5.0  ",
+    ],
+)
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16"])
+def test_raf_dbs_list_in_other_hands(tmp_path, line, code):
+    (tmp_path / "EmoLabel").mkdir()
+    (tmp_path / "EmoLabel/list_patition_label.txt").write_bytes(f"{line}\n".encode(code))
+    touch(tmp_path / "Image/original/train_00001.jpg")
+    found, left_out = rows(raf_db, tmp_path)
+    assert found == [dict(image="Image/original/train_00001.jpg", split="train", emotion=2)]
+    assert not left_out
+
+
+EMPTY = {
+    "raf_db": (
+        {"EmoLabel/list_patition_label.txt": "train_1.jpg five\n", "Image/aligned/x.jpg": ""},
+        r"row unreadable: 1 \(first: .*label.txt, line 1\)\); expected lines such as",
+    ),
+    "afew_va": (
+        {"001/001.json": '{"frames": {"0": {"valence": 11, "arousal": 0}}}', "001/0.png": ""},
+        r"labels out of range: 1 \(first: .*001.json, frame 0: valence 11 .*\); expected clips",
+    ),
+    "aff_wild2": (
+        {"VA_E_Challenge/Train_Set/a.txt": "v,a\n-5,-5\n", "cropped_aligned/a/00001.jpg": ""},
+        r"no valence and arousal \(-5\): 1 \(first: .*a.txt, line 2\)\); expected tables such as",
+    ),
+    "mead": ({"M003/video/front/bored/level_1/1/1.jpg": ""}, "no frames; take each NNN.mp4 apart"),
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_a_set_without_one_label_is_an_error_that_says_why(kind, tmp_path):
+    contents, message = EMPTY[kind]
+    for name, text in contents.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises((UserError, FileNotFoundError), match=message) as caught:
+        write(kind, tmp_path, tmp_path / "out.jsonl")
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("*.jsonl*"))
+
+
+def test_afew_va_keeps_what_is_known_of_a_frame(tmp_path):
+    marks = face_68().tolist()
+    frames = {
+        "00000": {"landmarks": marks, "valence": -2, "arousal": "3.0"},  # -2 is a value here
+        "00001": {"landmarks": marks, "valence": None, "arousal": 3},
+        "00002": {"valence": 5.0, "arousal": 0},
+        "00003": {"landmarks": marks, "valence": -20, "arousal": 0},
+        "00004": {"landmarks": marks[:5], "valence": 1, "arousal": 0},
+        "00005": {"landmarks": None, "valence": float("nan"), "arousal": 0},
+        "00006": [1],
+    }
+    for number in frames:
+        picture(tmp_path / f"1/{number}.PNG")
+    (tmp_path / "1/1.json").write_bytes(json.dumps({"frames": frames}).encode("utf-8-sig"))
+    found, left_out = rows(afew_va, tmp_path)
+    assert [(row.get("valence"), row.get("arousal"), "landmarks_68" in row) for row in found] == [
+        (-0.2, 0.3, True),
+        (None, None, True),
+        (0.5, 0.0, False),
+    ]
+    assert left_out == {"labels out of range": 3, "no label": 1}
+
+
+def test_aff_wild2_in_other_hands(tmp_path):
+    tables = {
+        "VA_Estimation_Challenge": "valence,arousal\r\n0.5, 0.25\r\nNaN,0.1\r\n-5.0,0.3\r\n",
+        "EXPR_Recognition_Challenge": "Neutral,Anger\r\n4.0\r\n -1.0\r\nnan\r\n",
+    }
+    for name, text in tables.items():
+        folder = tmp_path / name / "Train_Set"
+        folder.mkdir(parents=True)
+        (folder / "a.txt").write_bytes(text.encode("utf-8-sig"))
+    for number in range(1, 4):
+        touch(tmp_path / f"cropped_aligned/a/{number:05d}.jpg")
+    found, left_out = rows(aff_wild2, tmp_path)
+    known = dict(valence=0.5, arousal=0.25, emotion=1)
+    place = dict(image="cropped_aligned/a/00001.jpg", split="train", subject="a")
+    assert found == [place | known]
+    assert left_out == {"no valence and arousal (-5)": 2, "no expression (-1)": 2}
+    # A copy without its header: the first line is that of the first frame.
+    table = tmp_path / "VA_Estimation_Challenge/Train_Set/a.txt"
+    table.write_text(tables["VA_Estimation_Challenge"].split("\r\n", 1)[1])
+    assert rows(aff_wild2, tmp_path)[0][0] == place | known
 
 
 def test_afew_va_frames_are_squeezed_and_scaled(tmp_path):
@@ -142,8 +237,8 @@ def test_written_manifest_becomes_a_set(tmp_path):
     frame = {"landmarks": face_68().tolist(), "valence": 5, "arousal": -5}
     frames = {f"{number:05d}": frame for number in range(4)}
     (clip / "001.json").write_text(json.dumps({"frames": frames}))
-    counts = write("afew_va", tmp_path / "raw", tmp_path / "all.jsonl", every=2)
-    assert counts == {"rows": 2}
+    count, left_out = write("afew_va", tmp_path / "raw", tmp_path / "all.jsonl", every=2)
+    assert count == 2 and not left_out.counts
     options = dict(source=str(tmp_path / "raw"), manifest=str(tmp_path / "all.jsonl"))
     found = manifest.catalogue(
         epath.Path(options["manifest"]), epath.Path(options["source"]), test_share=0.0

@@ -16,7 +16,7 @@ from fields_jax.errors import UserError
 from fields_jax.evaluation import geometry, summary
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.report import __main__ as command
-from fields_jax.report import examples, figures, runs, tables, words
+from fields_jax.report import examples, figures, runs, stored, tables, words
 
 EMOTIONS = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
 SETS = {"synthetic/wild2d": 240, "synthetic/levels": 90}
@@ -223,6 +223,15 @@ def test_a_stage_without_emotion_head_shows_no_emotion_scores(loaded):
     assert {row.group for row in only} == {"Expression", "Landmarks"}
 
 
+def test_a_score_that_one_example_does_not_give_is_not_available(loaded):
+    run = loaded[1]
+    undefined = dict(run.scores["valence"], ccc=None, pcc=None)
+    one = dataclasses.replace(run, scores=run.scores | {"valence": undefined, "valence_ccc": None})
+    rows = {row.name: row for row in tables.number_rows([run, one])}
+    assert [cell.text for cell in rows["valence CCC"].cells][1] == "n/a"
+    assert figures.valence_arousal(one).width > 0
+
+
 def test_the_better_number_is_marked(loaded):
     one, two = loaded
     rows = {row.name: row for row in tables.number_rows(loaded)}
@@ -268,7 +277,7 @@ def test_a_resumed_log_counts_each_step_once(workdirs, tmp_path):
         for step, loss in ((20, 1.0), (40, 2.0), (40, 5.0), (60, 3.0))
     )
     (tmp_path / "metrics.jsonl").write_text(text)
-    log = runs._read_log(tmp_path / "metrics.jsonl")
+    log = stored.read_log(runs.epath.Path(tmp_path) / "metrics.jsonl")
     assert [(row["step"], row["loss"]) for row in log] == [(20, 1.0), (40, 5.0), (60, 3.0)]
 
 
@@ -314,7 +323,7 @@ def _spoil(workdir, tmp_path, name, change):
     [
         ("evaluation.json", lambda f: f.unlink(), r"evaluation\.json is missing; run `python -m"),
         ("predictions.npz", lambda f: f.unlink(), r"predictions\.npz is missing; run `python -m"),
-        ("metrics.jsonl", lambda f: f.write_text("{}x"), r"metrics\.jsonl, line 1 is not JSON"),
+        ("metrics.jsonl", lambda f: f.write_text("{}x\n{}"), r"metrics\.jsonl, line 1 is not JSON"),
         (
             "evaluation.json",
             lambda f: f.write_text(f.read_text().replace('"n": 330', '"n": 331', 1)),

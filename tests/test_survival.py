@@ -98,6 +98,20 @@ def test_killed_twice_and_preempted_it_ends_as_if_left_alone(tmp_path):
     assert losses(workdir) == losses(tmp_path / "alone")
 
 
+def test_a_start_that_diverged_gives_way_to_the_corrected_command(tmp_path):
+    options = ["--phases.A.steps=2", *LITTLE]
+    output = finish(start(tmp_path, *options, "--optim.rules.backbones.lr=1e30"), status=2)
+    assert "lower the learning rate" in output
+    before = (tmp_path / "metrics.jsonl").read_text()
+    output = finish(start(tmp_path, *options))
+    assert "optim.rules.backbones.lr was 1e+30, now 0.001) that came to no checkpoint" in output
+    assert (tmp_path / "set_aside" / "1" / "metrics.jsonl").read_text() == before
+    assert [step for step, _ in losses(tmp_path)] == [1, 2]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    output = finish(start(tmp_path, *options, "--optim.rules.backbones.lr=1e-4"), status=2)
+    assert "use another --workdir" in output  # now there is a checkpoint
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kills", "saves", "phases", "more"),

@@ -21,7 +21,7 @@ from fields_jax.training import optim, overview, parallel, setup
 from fields_jax.training.forward import emotion_features
 from fields_jax.training.loop import map_iteration
 from fields_jax.training.recipe import Phase
-from fields_jax.training.step import train_step
+from fields_jax.training.step import metric_names, train_step
 from tests.training import tiny_batch, tiny_config, tiny_parts, tiny_run
 
 RULES = dict(
@@ -125,6 +125,11 @@ def test_phase_a_moves_its_networks_and_no_other(after_phase_a):
     assert np.isfinite(metrics["loss"]) and metrics["bad_steps"] == 0
 
 
+def test_the_metrics_of_a_step_are_known_before_it_runs(after_phase_a):
+    _, plan, _ = tiny_parts()
+    assert set(after_phase_a[1]) == set(metric_names(plan.phases[:1]))
+
+
 @pytest.mark.slow
 def test_phase_b_moves_everything_but_the_pose_encoder(after_phase_b):
     _, _, start = tiny_parts()
@@ -215,9 +220,8 @@ def test_train_step_is_the_whole_iteration():
     shapes = jax.eval_shape(mapped, start, tiny_batch(config), jax.random.key(0), plan.assets)
     state, metrics = shapes
     jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), state, start)
-    assert {"loss", "cycle_loss", "bad_steps", "gradient_norm/cycle_expression_encoder"} <= set(
-        metrics
-    )
+    others_turn = {"gradient_norm/cycle_synthesizer", "loss/cycle_shape"}
+    assert set(metrics) == set(metric_names([phase])) - others_turn
 
 
 def test_phases_follow_the_config():
@@ -253,6 +257,9 @@ def test_phases_follow_the_config():
         ("log.images_every", 0, "config.log.images_every is a number of steps"),
         ("profile", (100,), r"config.profile is \(first step, number of steps\)"),
         ("model.synthesizer", "unet", "unet"),
+        ("checkpoint.best_metric", "loss/gt", "best_metric 'loss/gt'; known: loss, loss/"),
+        ("checkpoint.best_metric", "weighted/l1", "best_metric 'weighted/l1'; known: "),
+        ("losses.region_growth", 0.5, r"region_growth is two values, each a number.*, not 0.5"),
         ("model.n_expression", 60, "n_expression"),
         ("phases.B.rates", {"decoder": 0.1}, "unknown network 'decoder' in config.phases.B.rates"),
     ],

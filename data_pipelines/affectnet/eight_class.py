@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from etils import epath
 
+from data_pipelines import cells
 from data_pipelines.affectnet.labels import labels, marks
 from data_pipelines.photo_builder import Catalogue
 from data_pipelines.photographs import Rejected, Sample
-from fields_jax.photos.files import IMAGE_SUFFIXES, read_array
+from fields_jax.errors import UserError
+from fields_jax.files import read_npy
+from fields_jax.photos.files import IMAGE_SUFFIXES
 
 FOLDERS = {"train": "train_set", "test": "val_set"}
 
@@ -37,18 +41,11 @@ class Annotated:
         """
         base = epath.Path(self.folder)
         number = self.file.rsplit(".", 1)[0]
-        files = {kind: base / "annotations" / f"{number}_{kind}.npy" for kind in _KINDS}
-        values = {kind: _numbers(file) for kind, file in files.items()}
-        for kind in ("exp", "val", "aro"):
-            if values[kind].size != 1:
-                raise Rejected("annotation unreadable", f"{files[kind]}: not one number")
-        known = labels(*(float(values[kind][0]) for kind in ("exp", "val", "aro")), self.key)
-        return Sample(
-            self.key,
-            str(base / "images" / self.file),
-            marks(values["lnd"], str(files["lnd"])),
-            labels=known,
-        )
+        files = [base / "annotations" / f"{number}_{kind}.npy" for kind in _KINDS]
+        *numbers, points = (_cell(file) for file in files)
+        known = labels(*map(_number, numbers, files[:3]), self.key)
+        found = marks(points, str(files[3]))
+        return Sample(self.key, str(base / "images" / self.file), found, labels=known)
 
 
 _KINDS = ("exp", "val", "aro", "lnd")
@@ -59,6 +56,7 @@ def catalogue(folder: epath.Path) -> Catalogue:
 
     Raises:
       FileNotFoundError: a folder is missing.
+      UserError: there is no image in either.
     """
     found = Catalogue({})
     for split, name in FOLDERS.items():
@@ -70,15 +68,26 @@ def catalogue(folder: epath.Path) -> Catalogue:
             for path in sorted(images.iterdir())
             if path.suffix.lower() in IMAGE_SUFFIXES
         ]
+    if not any(found.splits.values()):
+        raise UserError(f"{folder}: no images such as {FOLDERS['train']}/images/1.jpg in it")
     return found
 
 
-def _numbers(file: epath.Path) -> np.ndarray:
-    """[N] numbers of an .npy that may hold them as text."""
+def _cell(file: epath.Path) -> Any:
+    """What an .npy holds: a number or a text, or a list of them."""
     try:
-        return read_array(file).ravel().astype(np.float64)
+        found = read_npy(file)
     except FileNotFoundError as error:
         raise Rejected("annotation missing", str(file)) from error
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise Rejected("annotation unreadable", f"{file}: {reason}") from error
+        raise Rejected("annotation unreadable", str(error)) from error
+    if found.dtype.kind == "S":
+        found = np.char.decode(found, "ascii", "replace")
+    return found.item() if found.size == 1 else found.ravel().tolist()
+
+
+def _number(cell: Any, file: epath.Path) -> float | None:
+    try:
+        return cells.number(cell)
+    except ValueError as error:
+        raise Rejected("annotation unreadable", f"{file}: {error}") from error

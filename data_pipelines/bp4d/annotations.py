@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-import scipy.io
 from etils import epath
 
-from data_pipelines import spec
+from data_pipelines import cells, spec
+from data_pipelines.bp4d.matlab import numbered_rows
+from fields_jax.errors import UserError, printable
+from fields_jax.files import parse_json, read_lines, read_npz
 
 TRACKED_POINTS = 49
 # The action units that are coded in every sequence.
 USUAL_UNITS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
-_NOT_CODED = 9
 
 # Arrays of a fit: what each row or the whole holds. T is the number of frames.
 _FIT = {
@@ -28,7 +27,7 @@ _FIT = {
 }
 
 
-class OtherHead(ValueError):
+class OtherHead(UserError):
     """A fit belongs to another head than the one that is trained."""
 
 
@@ -38,49 +37,77 @@ def read_tracked_points(file: epath.Path) -> dict[int, np.ndarray | None]:
     The file counts frames from 1, the pictures from 0; keys are the pictures' numbers.
 
     Raises:
-      ValueError: not such a file.
+      UserError: not such a file.
     """
-    try:
-        with file.open("rb") as stored:
-            fit = scipy.io.loadmat(stored, squeeze_me=True, struct_as_record=True)["fit"]
-        frames = (row for row in np.atleast_1d(fit) if np.size(row["frame"]) == 1)
-        return {int(row["frame"]) - 1: _tracked(row["pts_2d"]) for row in frames}
-    except Exception as error:  # scipy raises whatever a damaged file makes it trip over
-        raise ValueError(
-            f"{file}: not a readable file of 2D features ({type(error).__name__})"
-        ) from error
+    found = {}
+    for number, row in numbered_rows(file, "2D features"):
+        if "pts_2d" not in row:
+            raise UserError(f"{file}: `fit` has no field pts_2d, such as a file of 2D features has")
+        found[number] = _tracked(row["pts_2d"])
+    return found
 
 
-def _tracked(points: Any) -> np.ndarray | None:
-    points = np.asarray(points)
-    if points.shape != (TRACKED_POINTS, 2) or points.dtype.kind not in "fiu":
+def _tracked(points: np.ndarray | None) -> np.ndarray | None:
+    if points is None or points.shape != (TRACKED_POINTS, 2):
         return None
-    points = points.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        points = points.astype(np.float32)
     return points if np.isfinite(points).all() and np.ptp(points) > 0 else None
 
 
 def read_coded_frames(file: epath.Path) -> set[int]:
     """Numbers of the frames whose usual action units are all coded.
 
-    The first row names the units, the first column the frames; 9 stands for not coded.
+    The first row names the units, the first column the frames; 9 or nothing stands for not coded.
+    Cells stand between commas or else blanks.
 
     Raises:
-      ValueError: not such a table.
+      FileNotFoundError: there is no such file.
+      UserError: not such a table.
     """
-    try:
-        lines = file.read_text().replace(",", " ").splitlines()
-        header = [int(cell) for cell in lines[0].split()]
-        columns = [header.index(unit) for unit in USUAL_UNITS]
-        rows = [[int(float(cell)) for cell in line.split()] for line in lines[1:] if line.strip()]
-        return {row[0] for row in rows if all(row[column] in (0, 1) for column in columns)}
-    except (OSError, ValueError, IndexError, OverflowError) as error:
-        raise ValueError(f"{file}: not a table of action units ({error})") from error
+    rows = list(_number_rows(file))
+    if not rows:
+        raise UserError(f"{file}: not a table of action units (it is empty)")
+    (_, header), *frames = rows
+    if missing := [unit for unit in USUAL_UNITS if unit not in header]:
+        raise UserError(f"{file}: not a table of action units (it has none of number {missing[0]})")
+    columns, found = [header.index(unit) for unit in USUAL_UNITS], set()
+    for line, row in frames:
+        if len(row) < len(header) or row[0] is None:
+            raise UserError(
+                f"{file}: not a table of action units (line {line} has {len(row)} cells)"
+            )
+        if all(row[column] in (0, 1) for column in columns):
+            found.add(row[0])
+    return found
 
 
-def fitted_head(arrays: Mapping[str, np.ndarray]) -> tuple[str, str]:
-    """Name and SHA-256 of the head that the arrays of a fit's file belong to."""
-    fitted = json.loads(str(arrays["meta"]))["head"]
-    return str(fitted.get("name", "unnamed")), str(fitted["sha256"])
+def _number_rows(file: epath.Path) -> Iterator[tuple[int, list[int | None]]]:
+    """(line, numbers) of each line that is not empty; a unit may be written as AU06."""
+    for line, text in enumerate(read_lines(file), start=1):
+        if not text.strip(" ,\t"):
+            continue
+        parts = text.split(",") if "," in text else text.split()
+        names = (part.strip(' \t"').casefold().removeprefix("au") for part in parts)
+        try:
+            yield line, [cells.whole(name) for name in names]
+        except ValueError as error:
+            raise UserError(
+                f"{file}: not a table of action units (line {line}: {error})"
+            ) from error
+
+
+def fitted_head(arrays: Mapping[str, np.ndarray], file: epath.Path) -> tuple[str, str]:
+    """Name and SHA-256 of the head that the arrays of a fit's file belong to.
+
+    Raises:
+      UserError: they do not say; the file is named.
+    """
+    meta = parse_json(str(arrays.get("meta", "")), f"{file}: meta")
+    head = meta.get("head")
+    if not isinstance(head, dict) or not isinstance(head.get("sha256"), str):
+        raise UserError(f"{file}: meta names no head with its sha256")
+    return printable(head.get("name", "unnamed"))[:80], head["sha256"]
 
 
 def refuse_other_head(file: epath.Path, fitted: tuple[str, str], head: str, remedy: str) -> None:
@@ -108,26 +135,45 @@ def read_fit(file: epath.Path, head: str) -> dict[int, dict[str, np.ndarray]]:
       By the number of the picture: expression [50], jaw [3], eyelid [2], shape [300].
 
     Raises:
+      FileNotFoundError: there is no such file.
       OtherHead: fitted with another head.
-      ValueError: unreadable, of wrong shapes, or not finite.
+      UserError: unreadable, of wrong shapes, or not finite.
     """
-    try:
-        with file.open("rb") as stored, np.load(stored, allow_pickle=False) as arrays:
-            fit = {key: np.asarray(arrays[key], np.float64) for key in _FIT}
-            fitted = fitted_head(arrays)
-    except Exception as error:  # numpy raises whatever a damaged archive makes it trip over
-        raise ValueError(f"{file}: not a readable fit ({type(error).__name__}: {error})") from error
+    arrays = read_npz(file)
+    fitted = fitted_head(arrays, file)
     remedy = "name the head of the fits by --head=HEAD.npz or fit the scans again"
     refuse_other_head(file, fitted, head, remedy)
+    fit = {key: numbers_of(arrays, key, file) for key in _FIT}
     count = fit["frame"].size
     for key, shape in _FIT.items():
         wanted = tuple(count if size == "T" else size for size in shape)
-        if fit[key].shape != wanted or not np.isfinite(fit[key]).all():
-            raise ValueError(f"{file}: {key} must be finite numbers {wanted}, is {fit[key].shape}")
-    shape = fit["shape"].astype(np.float32)
-    per_frame = {key: fit[key].astype(np.float32) for key in ("expression", "jaw", "eyelid")}
+        if fit[key].shape != wanted:
+            raise UserError(f"{file}: {key} must have the shape {wanted}, has {fit[key].shape}")
+    frames = fit.pop("frame")
+    if (frames != np.round(frames)).any() or len(set(frames.tolist())) < count:
+        raise UserError(f"{file}: frame must hold whole numbers that differ")
+    rows = np.flatnonzero(fit.pop("ok"))
+    known = {key: values.astype(np.float32) for key, values in fit.items()}
+    shape = known.pop("shape")
     return {
-        int(fit["frame"][row]): {key: rows[row] for key, rows in per_frame.items()}
+        int(frames[row]): {key: of_frames[row] for key, of_frames in known.items()}
         | {"shape": shape}
-        for row in np.flatnonzero(fit["ok"])
+        for row in rows
     }
+
+
+def numbers_of(arrays: Mapping[str, np.ndarray], key: str, file: epath.Path) -> np.ndarray:
+    """An array of a file as float64, which also fits into float32.
+
+    Raises:
+      UserError: there is none of that name, or it is no finite numbers.
+    """
+    found = arrays.get(key)
+    if found is None:
+        raise UserError(f"{file}: has no array {key}")
+    if found.dtype.kind not in "fiub":
+        raise UserError(f"{file}: {key} must be numbers, is {found.dtype}")
+    found = found.astype(np.float64)
+    if not (np.abs(found) <= np.finfo(np.float32).max).all():  # nor where one is not a number
+        raise UserError(f"{file}: {key} must be finite numbers")
+    return found

@@ -11,8 +11,15 @@ from etils import epath
 from jaxtyping import Float
 
 from data_pipelines import spec
-from data_pipelines.bp4d.annotations import OtherHead, fitted_head, read_fit, refuse_other_head
-from fields_jax.files import write_whole
+from data_pipelines.bp4d.annotations import (
+    OtherHead,
+    fitted_head,
+    numbers_of,
+    read_fit,
+    refuse_other_head,
+)
+from fields_jax.errors import UserError, printable
+from fields_jax.files import read_npz, write_npz, write_whole
 from fields_jax.fitting.scan_types import SequenceFit
 from fields_jax.types import FlameModel
 
@@ -64,7 +71,7 @@ def write_sequence(
         "reason": reasons.astype(str),
         "meta": json.dumps({"head": _named(head), "n_shape": len(shape)}),
     }
-    _write(file, arrays)
+    write_npz(file, arrays, compressed=False)
 
 
 def is_finished(file: epath.Path, head: FlameModel) -> bool:
@@ -78,13 +85,14 @@ def is_finished(file: epath.Path, head: FlameModel) -> bool:
         return True
     except OtherHead:
         raise
-    except (ValueError, OSError):
+    except (UserError, OSError):
         return False
 
 
 def write_identity(file: epath.Path, head: FlameModel, shape: Float[np.ndarray, " S"]) -> None:
     """Writes the shape of a subject."""
-    _write(file, {"shape": shape, "meta": json.dumps({"head": _named(head)})})
+    arrays = {"shape": shape, "meta": json.dumps({"head": _named(head)})}
+    write_npz(file, arrays, compressed=False)
 
 
 def read_identity(file: epath.Path, head: FlameModel) -> Float[np.ndarray, " S"] | None:
@@ -94,14 +102,13 @@ def read_identity(file: epath.Path, head: FlameModel) -> Float[np.ndarray, " S"]
       OtherHead: it was fitted with another head.
     """
     try:
-        with file.open("rb") as stored, np.load(stored, allow_pickle=False) as arrays:
-            shape = np.asarray(arrays["shape"], np.float32)
-            fitted = fitted_head(arrays)
-    except Exception:  # numpy raises whatever a damaged archive makes it trip over
+        arrays = read_npz(file)
+        shape, fitted = numbers_of(arrays, "shape", file), fitted_head(arrays, file)
+    except (UserError, OSError):
         return None
     remedy = "name that head by --head=HEAD.npz or another --out"
     refuse_other_head(file, fitted, head.sha256, remedy)
-    return shape if shape.ndim == 1 and np.isfinite(shape).all() else None
+    return shape.astype(np.float32) if shape.ndim == 1 else None
 
 
 def write_failures(folder: epath.Path, sequences: dict[str, str]) -> dict[str, int]:
@@ -121,18 +128,21 @@ def write_failures(folder: epath.Path, sequences: dict[str, str]) -> dict[str, i
         for frame, reason in _reasons(file):
             writer.writerow((file.stem, frame, reason))
             counts[_kind(reason)] = counts.get(_kind(reason), 0) + 1
-    write_whole(folder / FAILURES, text.getvalue().encode())
+    write_whole(folder / FAILURES, text.getvalue())
     return counts
 
 
 def _reasons(file: epath.Path) -> list[tuple[int | str, str]]:
     """(frame, reason) of a sequence's frames that have no usable fit."""
     try:
-        with file.open("rb") as stored, np.load(stored, allow_pickle=False) as arrays:
-            rows = zip(arrays["frame"].tolist(), arrays["reason"].tolist(), strict=True)
-            return [(frame, reason) for frame, reason in rows if reason]
-    except Exception as error:  # as above
-        return [("", f"not a readable fit ({type(error).__name__})")]
+        arrays = read_npz(file)
+        frames, reasons = numbers_of(arrays, "frame", file), arrays.get("reason")
+        if reasons is None or reasons.dtype.kind != "U" or reasons.shape != (frames.size,):
+            raise UserError(f"{file}: reason must be one text for each frame")
+    except (UserError, OSError) as error:
+        return [("", f"not a readable fit ({error})")]
+    rows = zip(frames.ravel().tolist(), reasons.tolist(), strict=True)
+    return [(f"{frame:g}", printable(reason)) for frame, reason in rows if reason]
 
 
 def _kind(reason: str) -> str:
@@ -149,9 +159,3 @@ def _named(head: FlameModel) -> dict[str, str]:
 
 def _filled(shape: Float[np.ndarray, " S"]) -> Float[np.ndarray, "300"]:
     return np.pad(np.asarray(shape, np.float32), (0, spec.N_SHAPE - len(shape)))
-
-
-def _write(file: epath.Path, arrays: dict) -> None:
-    stored = io.BytesIO()
-    np.savez(stored, **arrays)
-    write_whole(file, stored.getvalue())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 
 import numpy as np
 from etils import epath
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
+from fields_jax.errors import UserError, first_line
+from fields_jax.files import read_text
+
+_FARTHEST = 1e7  # of a coordinate from 0, in any unit of a scan
 _UV_REACH = 0.02  # of the texture's side between a pixel and the nearest textured vertex
 
 
@@ -66,48 +69,62 @@ def read_mesh(file: epath.Path) -> Mesh:
     """Reads an .obj.
 
     Raises:
-      ValueError: not such a file, or one without vertices or triangles, with coordinates that are
+      FileNotFoundError: there is no such file.
+      UserError: not such a file, or one without vertices or triangles, with coordinates that are
         not finite or with faces of vertices that it has not.
     """
-    lines = file.read_bytes().splitlines()
+    lines = read_text(file).splitlines()
     try:
-        vertices = _table([line[2:] for line in lines if line.startswith(b"v ")], 3)
-        uv = _table([line[3:] for line in lines if line.startswith(b"vt ")], 2)
-        corners = _corners([line[2:] for line in lines if line.startswith(b"f ")])
+        vertices = _table([line[2:] for line in lines if line.startswith("v ")], 3)
+        uv = _table([line[3:] for line in lines if line.startswith("vt ")], 2)
+        corners = _corners([line[2:] for line in lines if line.startswith("f ")])
     except ValueError as error:
-        raise ValueError(f"{file}: not a readable mesh ({error})") from error
+        raise UserError(f"{file}: not a readable mesh ({first_line(error)})") from error
     if not (len(vertices) and len(corners)):
-        raise ValueError(f"{file}: {len(vertices)} vertices and {len(corners)} faces")
-    if not np.isfinite(vertices).all():
-        raise ValueError(f"{file}: some vertices are not finite")
+        raise UserError(f"{file}: {len(vertices)} vertices and {len(corners)} faces")
+    if not (np.abs(vertices) < _FARTHEST).all():  # also where one is not a number
+        raise UserError(f"{file}: some vertices are not finite, or farther than {_FARTHEST:g}")
     triangles = _rows(corners[..., 0], len(vertices))
-    uv_triangles = _rows(corners[..., 1], len(uv)) if len(uv) and corners.shape[-1] > 1 else None
+    uv_triangles = None
+    if len(uv) and corners.shape[-1] > 1 and (np.abs(uv) < _FARTHEST).all():
+        uv_triangles = _rows(corners[..., 1], len(uv))
     if triangles is None:
-        raise ValueError(f"{file}: faces of vertices that it has not")
+        raise UserError(f"{file}: faces of vertices that it has not")
     if uv_triangles is None:  # a damaged texture costs the texture alone
         uv, uv_triangles = np.zeros((0, 2)), np.zeros((0, 3), int)
     return Mesh(vertices, triangles, uv, uv_triangles)
 
 
-def _table(lines: list[bytes], columns: int) -> np.ndarray:
+def _table(lines: list[str], columns: int) -> np.ndarray:
     """The first columns of lines of numbers."""
     if not lines:
         return np.zeros((0, columns))
-    return np.loadtxt(io.BytesIO(b"\n".join(lines)), usecols=range(columns), ndmin=2)
+    _refuse_empty(lines)
+    return np.loadtxt(lines, usecols=range(columns), ndmin=2, comments=None)
 
 
-def _corners(lines: list[bytes]) -> Int[np.ndarray, "F 3 K"]:
+def _corners(lines: list[str]) -> Float[np.ndarray, "F 3 K"]:
     """Of each face's first three corners the numbers between the slashes, 0 where left out."""
     if not lines:
-        return np.zeros((0, 3, 1), int)
-    parts = lines[0].split()[0].count(b"/") + 1
-    text = b"\n".join(lines).replace(b"//", b"/0/").replace(b"/", b" ")
-    values = np.loadtxt(io.BytesIO(text), usecols=range(3 * parts), ndmin=2, dtype=int)
+        return np.zeros((0, 3, 1))
+    _refuse_empty(lines)
+    parts = lines[0].split()[0].count("/") + 1
+    filled = (line.replace("//", "/0/").replace("/", " ") for line in lines)
+    values = np.loadtxt(filled, usecols=range(3 * parts), ndmin=2, comments=None)
     return values.reshape(len(values), 3, parts)
 
 
-def _rows(numbers: Int[np.ndarray, "F 3"], count: int) -> Int[np.ndarray, "F 3"] | None:
-    """Rows from numbers that count from 1, or backwards from -1; None where some are none."""
+def _refuse_empty(lines: list[str]) -> None:
+    """Numpy passes over lines without numbers, and all rows behind would count otherwise."""
+    if not all(map(str.strip, lines)):
+        raise ValueError("a vertex or face without numbers")
+
+
+def _rows(numbers: Float[np.ndarray, "F 3"], count: int) -> Int[np.ndarray, "F 3"] | None:
+    """Rows from numbers that count from 1, or backwards from -1; None where some are none.
+
+    They come as floats, which hold every number of a row and show what is none: 1.5, 1e30, NaN.
+    """
     rows = np.where(numbers < 0, numbers + count, numbers - 1)
-    valid = (numbers != 0) & (rows >= 0) & (rows < count)
-    return rows if valid.all() else None
+    valid = (numbers != 0) & (rows >= 0) & (rows < count) & (np.floor(rows) == rows)
+    return rows.astype(int) if valid.all() else None

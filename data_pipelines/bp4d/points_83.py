@@ -13,10 +13,12 @@ import re
 from typing import NamedTuple
 
 import numpy as np
-import scipy.io
 from etils import epath
 from jaxtyping import Float
 
+from data_pipelines.bp4d.matlab import numbered_rows
+from fields_jax.errors import UserError, quoted
+from fields_jax.files import read_lines
 from fields_jax.fitting.correspondence import rigid
 
 COUNT = 83
@@ -45,17 +47,17 @@ def read_points(file: epath.Path) -> Float[np.ndarray, "83 3"]:
     Lines that follow them are of other matters. Units are the file's.
 
     Raises:
-      ValueError: not such a file.
+      UserError: not such a file.
     """
     rows = []
-    for line in file.read_bytes().decode("ascii", errors="replace").splitlines():
+    for line in read_lines(file):
         numbers = [float(n) for n in _NUMBER.findall(line)]
         if len(numbers) in (3, 4) and len(rows) < COUNT:
             rows.append(numbers[-3:])
         elif rows and len(rows) < COUNT:
-            raise ValueError(f"{file}: line {len(rows) + 1} is {line[:60]!r}, not x, y and z")
+            raise UserError(f"{file}: line {len(rows) + 1} is {quoted(line)}, not x, y and z")
     if len(rows) != COUNT:
-        raise ValueError(f"{file}: {len(rows)} points, expected {COUNT}")
+        raise UserError(f"{file}: {len(rows)} points, expected {COUNT}")
     return np.array(rows)
 
 
@@ -65,22 +67,14 @@ def read_sequence(file: epath.Path) -> dict[int, Float[np.ndarray, "83 3"]]:
     As in the files of 2D features, frames count from 1; keys are the pictures' numbers.
 
     Raises:
-      ValueError: not such a file.
+      UserError: not such a file.
     """
-    try:
-        with file.open("rb") as stored:
-            fit = scipy.io.loadmat(stored, squeeze_me=True, struct_as_record=True)["fit"]
-        found = {}
-        for row in np.atleast_1d(fit):
-            fields = [np.asarray(row[name]) for name in fit.dtype.names]
-            points = [f for f in fields if f.shape == (COUNT, 3) and f.dtype.kind in "fiu"]
-            if np.size(row["frame"]) == 1 and points:
-                found[int(row["frame"]) - 1] = points[0].astype(np.float64)
-        return found
-    except Exception as error:  # scipy raises whatever a damaged file makes it trip over
-        raise ValueError(
-            f"{file}: not a readable file of 3D features ({type(error).__name__})"
-        ) from error
+    found = {}
+    for number, row in numbered_rows(file, "3D features"):
+        points = [field for field in row.values() if np.shape(field) == (COUNT, 3)]
+        if points:
+            found[number] = points[0].astype(np.float64)
+    return found
 
 
 def inner_51(

@@ -1,42 +1,48 @@
 """Manifests: a CSV or JSONL table of photographs with the labels each has.
 
-Columns (all but `image` may be absent, a cell may be empty):
+Columns (all but `image` may be absent, and any cell empty, NaN, None or NA):
   image         path below the source folder
   id            names the record; default: image
   split         train or test; default: by `subject`, or else by `image`, see `in_test`
-  emotion       0..7 or a name of `spec.EMOTIONS`
-  valence, arousal   in [-1, 1]
-  subject       any name; photographs of one subject stay in one split
-  level         0, 1, 2
+  emotion       0..7 or a name of `spec.EMOTIONS`; -1 is unknown
+  valence, arousal   in [-1, 1]; -2 and -5 are unknown, and with one of them so is the other
+  subject       any name, -1 is unknown; photographs of one subject stay in one split
+  level         0, 1, 2; -1 is unknown
   landmarks     file of mediapipe's 478 or of 68 points, below the source folder; default: the one
                 beside the photograph
   landmarks_68  136 numbers x1;y1;x2;y2 ... in pixels of the photograph (JSONL: a list)
   landmarks_203 .npy of [203, 2] below the source folder
   pixel_aspect  width of a pixel over its height, for frames stored squeezed
+Numbers may be written as floats. A column without a name, as pandas writes its index, says nothing.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import itertools
-import json
-from collections.abc import Iterator
+import io
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 from etils import epath
 
-from data_pipelines import spec
+from data_pipelines import cells
 from data_pipelines.photo_builder import Catalogue
 from data_pipelines.photographs import Rejected, Sample
-from fields_jax.files import read_lines
+from data_pipelines.summary import Summary
+from fields_jax.errors import UserError, quoted
+from fields_jax.files import parse_json, read_lines
 
 COLUMNS = (
     *("image", "id", "split", "emotion", "valence", "arousal", "subject", "level"),
     *("landmarks", "landmarks_68", "landmarks_203", "pixel_aspect"),
 )
 SPLITS = ("train", "test")
+
+_UNNAMED = re.compile(r"(unnamed: \d+)?")  # pandas' index, as it writes it and as it reads it
+_LONGEST_CELL = 200  # lines that a quoted cell may have, such as a printed array of 68 points
 
 
 def in_test(name: str, share: float) -> bool:
@@ -55,61 +61,129 @@ def catalogue(manifest: epath.Path, source: epath.Path, test_share: float) -> Ca
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: another kind of file, no column `image`, or columns that are unknown.
+      UserError: another kind of file, no column `image`, columns that are unknown, named twice or
+        without their partner, or not one row that can be used.
     """
     found = Catalogue({split: [] for split in SPLITS})
     subjects: dict[str, int] = {}
     for number, row in _rows(manifest):
         where = f"{manifest}, line {number}"
         try:
-            if not isinstance(row, dict):
+            if row is None:
                 raise Rejected("row unreadable", where)
-            if unknown := [str(key) for key in row if key not in COLUMNS]:
-                raise ValueError(
-                    f"{where}: unknown column {unknown[0]!r}; known: {', '.join(COLUMNS)}"
-                )
-            known = {key: value for key, value in row.items() if value not in ("", None)}
-            split, sample = _sample(known, source, test_share, subjects, where)
+            row.pop(None, None)
+            _refuse_unknown(row, where)
+            split, sample = _sample(row, source, test_share, subjects, where)
             found.splits[split].append(sample)
         except Rejected as error:
             found.reject("train", error.reason, error.detail)
+    if not any(found.splits.values()):
+        raise UserError(
+            f"{manifest}: not one row that can be used{_because(found)}; each should name in "
+            f"`image` a photograph below {source}"
+        )
     return found
 
 
-def _rows(manifest: epath.Path) -> Iterator[tuple[int, Any]]:
-    """(line, row) of the table; None for a row that does not parse."""
+def _because(found: Catalogue) -> str:
+    rejects = [reject for split in found.rejects.values() for reject in split]
+    reasons = ", ".join(f"{name}: {n}" for name, n in Summary(rejects=rejects).reasons().items())
+    return f" ({reasons}; first: {rejects[0][1]})" if rejects else ", it has none"
+
+
+def _rows(manifest: epath.Path) -> Iterator[tuple[int, dict[str | None, Any] | None]]:
+    """(line, row) of the table, by the names of `_column`; None for a row that does not parse."""
     if not manifest.exists():
         raise FileNotFoundError(f"{manifest}: no such manifest")
     if manifest.suffix not in (".csv", ".jsonl"):
-        raise ValueError(f"{manifest}: a manifest is a .csv or a .jsonl file")
-    rows = enumerate(read_lines(manifest), start=1)
+        raise UserError(f"{manifest}: a manifest is a .csv or a .jsonl file")
+    lines = enumerate(read_lines(manifest), start=1)
     if manifest.suffix == ".jsonl":
-        yield from ((number, _parsed(line)) for number, line in rows if line.strip())
+        yield from ((number, _parsed(line)) for number, line in lines if line.strip())
         return
-    header = _cells(next(rows, (1, ""))[1]) or []
-    if "image" not in header:
-        raise ValueError(f"{manifest}: its first line names no column `image`")
-    if unknown := [name for name in header if name not in COLUMNS]:
-        raise ValueError(f"{manifest}: unknown column {unknown[0]!r}; known: {', '.join(COLUMNS)}")
-    for number, line in rows:
-        if line.strip():
-            cells = _cells(line)
-            whole = cells is not None and len(cells) == len(header)
-            yield number, dict(zip(header, cells, strict=True)) if whole else None
+    header = _cells(next(lines, (1, ""))[1])[0] or []
+    names = [_column(name) for name in header]
+    if "image" not in names:
+        raise UserError(f"{manifest}: its first line names no column `image`")
+    _refuse_unknown(filter(None, names), str(manifest))
+    known = [name for name in names if name]
+    if twice := [name for name in known if known.count(name) > 1]:
+        raise UserError(f"{manifest}: column {twice[0]} is there twice")
+    if ("valence" in known) != ("arousal" in known):
+        raise UserError(f"{manifest}: valence and arousal come together or not at all")
+    for number, row in _records(lines, len(header)):
+        yield number, None if row is None else dict(zip(names, row, strict=True))
 
 
-def _cells(line: str) -> list[str] | None:
-    """Cells of one line; a stray quote spoils its own line only."""
+def _column(name: Any) -> str | None:
+    """A column by its name in any case; None for one that has no name."""
+    name = str(name).strip().casefold()
+    return None if _UNNAMED.fullmatch(name) else name
+
+
+def _refuse_unknown(names: Iterable[str], where: str) -> None:
+    for name in names:
+        if name not in COLUMNS:
+            raise UserError(f"{where}: unknown column {quoted(name)}; known: {', '.join(COLUMNS)}")
+
+
+def _records(
+    lines: Iterator[tuple[int, str]], width: int
+) -> Iterator[tuple[int, list[str] | None]]:
+    """(line, cells) of each row; None where it is not of this width.
+
+    A quoted cell may go on over some lines. A stray quote, which nothing closes, spoils its own
+    line only.
+    """
+    ahead: deque[tuple[int, str]] = deque()
+    while True:
+        if not ahead and (first := next(lines, None)):
+            ahead.append(first)
+        if not ahead:
+            return
+        number, line = ahead.popleft()
+        if not line.strip():
+            continue
+        row, is_open = _cells(line)
+        if is_open:
+            row, taken = _continued(line, lines, ahead)
+            for _ in range(taken):
+                ahead.popleft()
+        yield number, row if row is not None and len(row) == width else None
+
+
+def _continued(
+    line: str, lines: Iterator[tuple[int, str]], ahead: deque[tuple[int, str]]
+) -> tuple[list[str] | None, int]:
+    """Cells of a line and of those after it that its last, quoted cell goes on in, and how many."""
+    parts = [line]
+    while len(parts) < _LONGEST_CELL:
+        if len(parts) > len(ahead):
+            if (further := next(lines, None)) is None:
+                break
+            ahead.append(further)
+        parts.append(ahead[len(parts) - 1][1])
+        if '"' not in parts[-1]:  # nothing else ends the cell
+            continue
+        row, is_open = _cells("\n".join(parts))
+        if not is_open:
+            return row, len(parts) - 1 if row else 0
+    return None, 0
+
+
+def _cells(text: str) -> tuple[list[str] | None, bool]:
+    """Cells of one row, None where its quotes are wrong, and whether one is still open."""
     try:
-        return [cell.strip() for cell in next(csv.reader([line], strict=True))]
-    except (csv.Error, StopIteration):
-        return None
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        return None, "unexpected end of data" in str(error)
+    return ([cell.strip() for cell in rows[0]] if len(rows) == 1 else None), False
 
 
-def _parsed(line: str) -> Any:
+def _parsed(line: str) -> dict[str | None, Any] | None:
     try:
-        return json.loads(line)
-    except ValueError:
+        return {_column(key): cell for key, cell in parse_json(line, "line").items()}
+    except UserError:
         return None
 
 
@@ -121,64 +195,52 @@ def _sample(
     Raises:
       Rejected: a cell that is not what its column wants.
     """
-    image = str(row.get("image", ""))
-    if not image:
-        raise Rejected("row unreadable", f"{where}: no image")
-    subject = str(row["subject"]) if "subject" in row else None
-    split = row.get("split") or SPLITS[in_test(subject or image, test_share)]
-    if split not in SPLITS:
-        raise Rejected("row unreadable", f"{where}: split {split!r} is neither train nor test")
     try:
-        labels = _labels(row)
-        aspect = float(row.get("pixel_aspect", 1.0))
-        marks = _marks(row["landmarks_68"]) if "landmarks_68" in row else None
-        if not 0.1 <= aspect <= 10:
-            raise ValueError(f"pixel_aspect {aspect:g}")
-    except (ValueError, TypeError) as error:
+        image, subject, name = (
+            read(row.get(key))
+            for key, read in (("image", cells.path), ("subject", cells.text), ("id", cells.text))
+        )
+        if image is None:
+            raise ValueError("no image")
+        subject = None if subject == str(cells.NO_CLASS) else subject
+        split = _split(row.get("split")) or SPLITS[in_test(subject or image, test_share)]
+    except ValueError as error:
+        raise Rejected("row unreadable", f"{where}: {error}") from error
+    try:
+        labels, aspect = _labels(row), _aspect(row.get("pixel_aspect"))
+        marks = cells.points_68(row.get("landmarks_68"))
+        files = {key: cells.path(row.get(key)) for key in ("landmarks", "landmarks_203")}
+    except ValueError as error:
         raise Rejected("labels unreadable", f"{where}: {error}") from error
     if subject is not None:
         labels["subject"] = subjects.setdefault(subject, len(subjects))
-    files = {
-        key: str(source / str(row[key])) if key in row else ""
-        for key in ("landmarks", "landmarks_203")
-    }
+    below = {key: str(source / file) if file else "" for key, file in files.items()}
     return split, Sample(
-        str(row.get("id", image)),
+        name or image,
         str(source / image),
         marks,
-        files["landmarks"],
-        files["landmarks_203"],
+        below["landmarks"],
+        below["landmarks_203"],
         aspect,
         labels,
     )
 
 
+def _split(cell: Any) -> str | None:
+    name = cells.text(cell)
+    if name is not None and name.casefold() not in SPLITS:
+        raise ValueError(f"split {quoted(name)} is neither train nor test")
+    return name and name.casefold()
+
+
 def _labels(row: dict[str, Any]) -> dict[str, Any]:
-    labels: dict[str, Any] = {}
-    if "emotion" in row:
-        name = str(row["emotion"]).lower()
-        known = [i for i, emotion in enumerate(spec.EMOTIONS) if name in (emotion, str(i))]
-        if not known:
-            raise ValueError(f"emotion {row['emotion']!r} is no name or number of AffectNet's")
-        labels["emotion"] = known[0]
-    for key in ("valence", "arousal"):
-        if key in row:
-            labels[key] = float(row[key])
-    if ("valence" in labels) != ("arousal" in labels):
-        raise ValueError("valence and arousal come together or not at all")
-    if any(not abs(labels.get(key, 0)) <= 1 for key in ("valence", "arousal")):
-        raise ValueError("valence and arousal must be in [-1, 1]")
-    if "level" in row:
-        labels["level"] = int(row["level"])
-    return labels
+    labels = {key: getattr(cells, key)(row.get(key)) for key in ("emotion", "level")}
+    known = {key: value for key, value in labels.items() if value is not None}
+    return known | cells.affect(row.get("valence"), row.get("arousal"))
 
 
-def _marks(given: str | list) -> np.ndarray:
-    if isinstance(given, str):
-        given = given.split(";")
-    elif given and isinstance(given[0], list):
-        given = list(itertools.chain(*given))
-    marks = np.array(given, np.float32)
-    if marks.shape != (136,) or not np.isfinite(marks).all():
-        raise ValueError(f"landmarks_68 must be 136 numbers, found {marks.size}")
-    return marks.reshape(68, 2)
+def _aspect(cell: Any) -> float:
+    aspect = cells.number(cell)
+    if aspect is not None and not 0.1 <= aspect <= 10:
+        raise ValueError(f"pixel_aspect {aspect:g} is not in [0.1, 10]")
+    return 1.0 if aspect is None else aspect

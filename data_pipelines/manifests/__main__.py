@@ -11,6 +11,7 @@ aff_wild2, mead (frames of its videos).
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 
@@ -18,14 +19,18 @@ from absl import flags
 from etils import epath
 
 from data_pipelines.manifests import afew_va, aff_wild2, mead, raf_db
+from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.cli import run
-from fields_jax.errors import UserError
+from fields_jax.errors import UserError, printable
+from fields_jax.files import write_whole
 
-WRITERS = dict(raf_db=raf_db.rows, afew_va=afew_va.rows, aff_wild2=aff_wild2.rows, mead=mead.rows)
+WRITERS = dict(raf_db=raf_db, afew_va=afew_va, aff_wild2=aff_wild2, mead=mead)
 
 
-def write(kind: str, source: epath.PathLike, out: epath.PathLike, *, every: int = 1) -> Counter:
-    """Writes a manifest.
+def write(
+    kind: str, source: epath.PathLike, out: epath.PathLike, *, every: int = 1
+) -> tuple[int, LeftOut]:
+    """Writes a manifest, at once or not at all.
 
     Args:
       kind: a key of WRITERS.
@@ -34,24 +39,28 @@ def write(kind: str, source: epath.PathLike, out: epath.PathLike, *, every: int 
       every: of the frames of each folder take the first and each n-th after it.
 
     Returns:
-      How many rows were written ("rows") and how many were left out, by reason.
+      How many rows were written, and what was left out.
 
     Raises:
       FileNotFoundError: the folder does not hold such a set.
+      UserError: not one photograph of it has a label.
     """
-    counts: Counter = Counter()
-    in_folder: Counter = Counter()
-    file = epath.Path(out)
-    partial = file.with_name(f"{file.name}.partial")
-    with partial.open("w") as stored:
-        for row in WRITERS[kind](epath.Path(source), counts):
-            folder = row["image"].rpartition("/")[0]
-            if in_folder[folder] % every == 0:
-                stored.write(json.dumps(row) + "\n")
-                counts["rows"] += 1
-            in_folder[folder] += 1
-    partial.rename(file)
-    return counts
+    left_out = LeftOut()
+    count, in_folder, table = 0, Counter(), io.StringIO()
+    for row in WRITERS[kind].rows(epath.Path(source), left_out):
+        folder = row["image"].rpartition("/")[0]
+        if in_folder[folder] % every == 0:
+            table.write(json.dumps(row) + "\n")
+            count += 1
+        in_folder[folder] += 1
+    if not count:
+        reasons = "; ".join(left_out.lines())
+        raise UserError(
+            f"{source}: not one photograph with a label{f' ({reasons})' if reasons else ''}; "
+            f"expected {WRITERS[kind].EXPECTED}"
+        )
+    write_whole(out, table.getvalue())
+    return count, left_out
 
 
 def main(argv: list[str]) -> None:
@@ -63,10 +72,10 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--source={values.source}: no such folder; name that of the set")
     if not values.out.endswith(".jsonl"):
         raise UserError(f"--out={values.out}: name a .jsonl file")
-    counts = write(argv[1], values.source, values.out, every=values.every)
-    print(f"{values.out}: {counts.pop('rows', 0)} photographs")
-    for reason, count in counts.most_common():
-        print(f"left out: {reason}: {count}")
+    count, left_out = write(argv[1], values.source, values.out, every=values.every)
+    print(f"{values.out}: {count} photographs")
+    for line in left_out.lines():
+        print(f"left out: {printable(line)}")
 
 
 if __name__ == "__main__":

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 from PIL import Image
 
+from data_pipelines import cells
+from data_pipelines.manifests.left_out import LeftOut
+from fields_jax.errors import UserError, quoted
+from fields_jax.files import read_json
+from fields_jax.photos.files import IMAGE_SUFFIXES
+
+EXPECTED = (
+    'clips such as 001/001.json, {"frames": {"00000": {"valence": 3, "arousal": -2, "landmarks": '
+    "[[x, y], ...]}}}, with their frames 001/00000.png"
+)
+
 _SCALE = 10  # labels are whole numbers from -10 to 10
 # Frames of this size were squeezed to 3/4 of their width. Landmarks are in pixels of the file.
 _SQUEEZED, _PIXEL_ASPECT = (720, 576), 4 / 3
 
 
-def rows(source: epath.Path, skipped: Counter) -> Iterator[dict[str, Any]]:
+def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
     """One row per frame; frames of a clip share a `subject`, so that they share a split.
 
     Args:
       source: folder of the clips NNN/NNN.json, or of folders of clips.
-      skipped: counts what is left out, by reason.
+      left_out: counts what is left out.
 
     Raises:
       FileNotFoundError: there is no clip.
@@ -30,20 +39,28 @@ def rows(source: epath.Path, skipped: Counter) -> Iterator[dict[str, Any]]:
         raise FileNotFoundError(f"{source}: no clips such as 001/001.json in it")
     for clip in clips:
         try:
-            frames = json.loads((clip / f"{clip.name}.json").read_text())["frames"].items()
-        except (ValueError, KeyError, AttributeError, OSError):
-            skipped["annotation unreadable"] += 1
+            frames = _frames(clip)
+        except (UserError, OSError) as error:
+            left_out.add("annotation unreadable", error)
             continue
-        there = {path.stem: path for path in sorted(clip.iterdir()) if path.suffix == ".png"}
+        pictures = (p for p in sorted(clip.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES)
+        there = {path.stem: path for path in pictures}
         aspect = _pixel_aspect(next(iter(there.values()), None))
-        for number, known in sorted(frames):
+        for number, known in sorted(frames.items()):
+            where = f"{clip / clip.name}.json, frame {number}"
             if number not in there:
-                skipped["image missing"] += 1
-            elif row := _labels(known):
-                image = there[number].relative_to(source).as_posix()
-                yield dict(image=image, subject=clip.name, pixel_aspect=aspect, **row)
-            else:
-                skipped["labels out of range"] += 1
+                left_out.add("image missing", where)
+                continue
+            try:
+                labels = _labels(known)
+            except ValueError as error:
+                left_out.add("labels out of range", f"{where}: {error}")
+                continue
+            if not labels:
+                left_out.add("no label", where)
+                continue
+            image = there[number].relative_to(source).as_posix()
+            yield dict(image=image, subject=clip.name, pixel_aspect=aspect, **labels)
 
 
 def _clips(folder: epath.Path, depth: int = 2) -> Iterator[epath.Path]:
@@ -54,21 +71,41 @@ def _clips(folder: epath.Path, depth: int = 2) -> Iterator[epath.Path]:
             yield from _clips(path, depth - 1)
 
 
-def _labels(known: Any) -> dict[str, Any] | None:
-    try:
-        valence, arousal = known["valence"] / _SCALE, known["arousal"] / _SCALE
-        marks = [[float(x), float(y)] for x, y in known["landmarks"]]
-    except (TypeError, KeyError, ValueError):
-        return None
-    if not (abs(valence) <= 1 and abs(arousal) <= 1) or len(marks) != 68:
-        return None
-    return dict(valence=valence, arousal=arousal, landmarks_68=marks)
+def _frames(clip: epath.Path) -> dict[str, Any]:
+    table = clip / f"{clip.name}.json"
+    frames = read_json(table).get("frames")
+    if not isinstance(frames, dict):
+        raise UserError(f"{table}: `frames` must be an object, is {quoted(frames)}")
+    return frames
+
+
+def _labels(known: Any) -> dict[str, Any]:
+    """What is known of a frame: valence and arousal, or the landmarks, or all.
+
+    Raises:
+      ValueError: a value that AFEW-VA does not use.
+    """
+    if not isinstance(known, dict):
+        raise ValueError(f"{quoted(known)} are no labels")
+    labels: dict[str, Any] = {}
+    for name in ("valence", "arousal"):
+        value = cells.number(known.get(name))
+        if value is not None and not abs(value) <= _SCALE:
+            raise ValueError(f"{name} {value:g} is not in [-{_SCALE}, {_SCALE}]")
+        if value is not None:
+            labels[name] = value / _SCALE
+    labels = labels if len(labels) == 2 else {}
+    if (marks := cells.points_68(known.get("landmarks"))) is not None:
+        labels["landmarks_68"] = marks.tolist()
+    return labels
 
 
 def _pixel_aspect(frame: epath.Path | None) -> float:
     """Of a clip, from the header of one frame; a damaged one is named when the set is prepared."""
+    if frame is None:
+        return 1.0
     try:
         with frame.open("rb") as file:
             return _PIXEL_ASPECT if Image.open(file).size == _SQUEEZED else 1.0
-    except (OSError, AttributeError):
+    except Exception:  # formats are read by parsers of their own, with errors of their own
         return 1.0

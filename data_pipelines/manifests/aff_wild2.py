@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 
+from data_pipelines import cells
+from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.files import read_lines
 
 # ABAW's numbers: neutral, anger, disgust, fear, happiness, sadness, surprise; 7 is "other".
 EMOTIONS = {0: 0, 1: 6, 2: 5, 3: 4, 4: 1, 5: 2, 6: 3}
 
-_OTHER, _NO_EMOTION, _NO_AFFECT = 7, -1, -5
+EXPECTED = (
+    "tables such as VA_Estimation_Challenge/Train_Set/VIDEO.txt, a line `0.1,-0.3` for each frame "
+    "below a header, or EXPR_..._Challenge/Train_Set/VIDEO.txt, a class 0 to 7 in each line, with "
+    "the frames cropped_aligned/VIDEO/00001.jpg"
+)
+
+_OTHER = 7
 _FRAMES = "cropped_aligned"
 _SPLITS = {"Train_Set": "train", "Validation_Set": "test"}
 
 
-def rows(source: epath.Path, skipped: Counter) -> Iterator[dict[str, Any]]:
+def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
     """One row per frame with a label; a video that any challenge validates on is for testing.
 
     Args:
       source: folder with `cropped_aligned` and the annotations.
-      skipped: counts what is left out, by reason.
+      left_out: counts what is left out.
 
     Raises:
       FileNotFoundError: frames or annotations are missing.
@@ -44,16 +51,16 @@ def rows(source: epath.Path, skipped: Counter) -> Iterator[dict[str, Any]]:
     for name, files in sorted(tables.items()):
         folder = source / _FRAMES / name
         if not folder.is_dir():
-            skipped["video without frames"] += 1
+            left_out.add("video without frames", folder)
             continue
         there = {int(p.stem): p.name for p in folder.iterdir() if p.stem.isdecimal()}
-        affect = _affect(files["VA"], skipped) if "VA" in files else {}
-        emotions = _emotions(files["EXPR"], skipped) if "EXPR" in files else {}
+        affect = _affect(files["VA"], left_out) if "VA" in files else {}
+        emotions = _emotions(files["EXPR"], left_out) if "EXPR" in files else {}
         video = _video(name)
         split = "test" if video in testing else "train"
         for number in sorted(affect.keys() | emotions.keys()):
             if number not in there:
-                skipped["image missing"] += 1
+                left_out.add("image missing", f"{folder}/{number:05d}.jpg")
                 continue
             labels = affect.get(number, {}) | emotions.get(number, {})
             image = f"{_FRAMES}/{name}/{there[number]}"
@@ -76,40 +83,58 @@ def _video(name: str) -> str:
     return re.sub(r"_(left|right)$", "", name)
 
 
-def _affect(file: epath.Path, skipped: Counter) -> dict[int, dict[str, Any]]:
+def _affect(file: epath.Path, left_out: LeftOut) -> dict[int, dict[str, Any]]:
     """Valence and arousal by the number of the frame, which counts from 1."""
     found = {}
-    for number, cells in _frames(file):
+    for number, where, row in _frames(file):
         try:
-            valence, arousal = (float(cell) for cell in cells)
-        except ValueError:
-            skipped["row unreadable"] += 1
+            valence, arousal = (cells.number(cell) for cell in row)
+        except ValueError as error:
+            left_out.add("row unreadable", f"{where}: {error}")
             continue
-        if abs(valence) <= 1 and abs(arousal) <= 1:
-            found[number] = dict(valence=valence, arousal=arousal)
-        elif _NO_AFFECT in (valence, arousal):
-            skipped["no valence and arousal (-5)"] += 1
+        try:
+            known = cells.affect(valence, arousal)
+        except ValueError as error:
+            left_out.add("valence or arousal out of range", f"{where}: {error}")
+            continue
+        if known:
+            found[number] = known
         else:
-            skipped["valence or arousal out of range"] += 1
+            left_out.add("no valence and arousal (-5)", where)
     return found
 
 
-def _emotions(file: epath.Path, skipped: Counter) -> dict[int, dict[str, Any]]:
+def _emotions(file: epath.Path, left_out: LeftOut) -> dict[int, dict[str, Any]]:
     found = {}
-    for number, cells in _frames(file):
-        label = cells[0].strip()
-        if not label.removeprefix("-").isdecimal():
-            skipped["row unreadable"] += 1
-        elif int(label) in EMOTIONS:
-            found[number] = dict(emotion=EMOTIONS[int(label)])
-        elif int(label) == _NO_EMOTION:
-            skipped["no expression (-1)"] += 1
+    for number, where, row in _frames(file):
+        try:
+            label = cells.whole(row[0])
+        except ValueError as error:
+            left_out.add("row unreadable", f"{where}: {error}")
+            continue
+        if label in EMOTIONS:
+            found[number] = dict(emotion=EMOTIONS[label])
+        elif label in (None, cells.NO_CLASS):
+            left_out.add("no expression (-1)", where)
         else:
-            skipped["other expression" if int(label) == _OTHER else f"class {label}"] += 1
+            left_out.add("other expression" if label == _OTHER else f"class {label}", where)
     return found
 
 
-def _frames(file: epath.Path) -> Iterator[tuple[int, list[str]]]:
-    """(frame, cells) of each line below the header; line and frame number agree from 1."""
-    rows = list(read_lines(file))[1:]
-    yield from ((number, row.split(",")) for number, row in enumerate(rows, 1) if row.strip())
+def _frames(file: epath.Path) -> Iterator[tuple[int, str, list[str]]]:
+    """(frame, where, cells) of each line below the header; frames and lines count alike from 1."""
+    above = 1
+    for line, text in enumerate(read_lines(file), start=1):
+        row = text.split(",")
+        if line == 1:
+            above = 0 if _is_numbers(row) else 1
+        if line > above and text.strip():
+            yield line - above, f"{file}, line {line}", row
+
+
+def _is_numbers(row: list[str]) -> bool:
+    """Whether a first line is that of a frame already, in copies without header."""
+    try:
+        return None not in [cells.number(cell) for cell in row]
+    except ValueError:
+        return False

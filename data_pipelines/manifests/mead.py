@@ -7,12 +7,12 @@ Its videos must be taken apart first, each into a folder of frames of its own na
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 
+from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.photos.files import IMAGE_SUFFIXES
 
 # MEAD's names as numbers of AffectNet's classes.
@@ -26,6 +26,7 @@ EMOTIONS = {
     "angry": 6,
     "contempt": 7,
 }
+EXPECTED = "frames such as M003/video/front/angry/level_3/001/00001.jpg"
 # SMIRK's split by actor. Its validation actors belong to neither of our splits.
 TEST = ("M005", "M022", "M028", "W029", "W033")
 VALIDATION = ("M013", "M023", "M042", "W018", "W028")
@@ -33,12 +34,12 @@ VALIDATION = ("M013", "M023", "M042", "W018", "W028")
 _ACTOR, _LEVEL = re.compile(r"[MW]\d{3}"), re.compile(r"level_([123])")
 
 
-def rows(source: epath.Path, skipped: Counter) -> Iterator[dict[str, Any]]:
+def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
     """One row per frame. Neutral clips have no level.
 
     Args:
       source: folder of the actors.
-      skipped: counts what is left out, by reason.
+      left_out: counts what is left out.
 
     Raises:
       FileNotFoundError: there is no actor, or no frame of any.
@@ -49,10 +50,10 @@ def rows(source: epath.Path, skipped: Counter) -> Iterator[dict[str, Any]]:
     found = False
     for actor in actors:
         if actor.name in VALIDATION:
-            skipped["actor of SMIRK's validation"] += 1
+            left_out.add("actor of SMIRK's validation", actor)
             continue
         split = "test" if actor.name in TEST else "train"
-        for image, labels in _frames(actor / "video", skipped):
+        for image, labels in _frames(actor / "video", left_out):
             found = True
             path = image.relative_to(source).as_posix()
             yield dict(image=path, split=split, subject=actor.name, **labels)
@@ -62,11 +63,12 @@ def rows(source: epath.Path, skipped: Counter) -> Iterator[dict[str, Any]]:
         )
 
 
-def _frames(folder: epath.Path, skipped: Counter) -> Iterator[tuple[epath.Path, dict[str, Any]]]:
+def _frames(folder: epath.Path, left_out: LeftOut) -> Iterator[tuple[epath.Path, dict[str, Any]]]:
     for level in _below(folder, 3):
-        emotion, strength = EMOTIONS.get(level.parent.name), _LEVEL.fullmatch(level.name)
+        emotion = EMOTIONS.get(level.parent.name.strip().casefold())
+        strength = _LEVEL.fullmatch(level.name.strip().casefold())
         if emotion is None or not strength:
-            skipped["folder of no known emotion and level"] += 1
+            left_out.add("folder of no known emotion and level", level)
             continue
         labels = dict(emotion=emotion)
         if emotion:
@@ -75,8 +77,8 @@ def _frames(folder: epath.Path, skipped: Counter) -> Iterator[tuple[epath.Path, 
             if clip.is_dir():
                 pictures = (p for p in sorted(clip.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES)
                 yield from ((picture, labels) for picture in pictures)
-            elif clip.suffix == ".mp4" and not clip.with_suffix("").is_dir():
-                skipped["video not taken apart"] += 1
+            elif clip.suffix.lower() == ".mp4" and not clip.with_suffix("").is_dir():
+                left_out.add("video not taken apart", clip)
 
 
 def _below(folder: epath.Path, depth: int) -> Iterator[epath.Path]:

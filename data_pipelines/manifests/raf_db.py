@@ -2,53 +2,74 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 
+from data_pipelines import cells
+from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.files import read_lines
 
 # RAF-DB's numbers: surprise, fear, disgust, happy, sad, anger, neutral.
 EMOTIONS = {1: 3, 2: 4, 3: 5, 4: 1, 5: 2, 6: 6, 7: 0}
+EXPECTED = (
+    "lines such as `train_00001.jpg 5` in basic/EmoLabel/list_patition_label.txt and pictures such "
+    "as basic/Image/aligned/train_00001_aligned.jpg"
+)
 
 _LISTS = ("list_patition_label.txt", "list_partition_label.txt")  # released with the first name
 _IMAGES = (("aligned", "_aligned.jpg"), ("original", ".jpg"))
+_BETWEEN_CELLS = re.compile(r"[\s,;]+")
 
 
-def rows(source: epath.Path, skipped: Counter) -> Iterator[dict[str, Any]]:
+def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
     """One row per photograph of the list of labels.
 
     Args:
       source: folder that holds `basic`, or that folder.
-      skipped: counts what is left out, by reason.
+      left_out: counts what is left out.
 
     Raises:
       FileNotFoundError: the list or the folder of photographs is missing.
     """
+    table, folder, ending = _places(source)
+    there = {path.name.casefold(): path.name for path in (source / folder).iterdir()}
+    for number, line in enumerate(read_lines(table), start=1):
+        where = f"{table}, line {number}"
+        if not line.strip():
+            continue
+        name, label = _name_and_label(line)
+        stem, part = name.rsplit(".", 1)[0], name.split("_")[0].casefold()
+        if part not in ("train", "test") or label is None:
+            left_out.add("row unreadable", where)
+        elif label not in EMOTIONS:
+            left_out.add(f"class {label}", where)
+        elif not (image := there.get(f"{stem}{ending}".casefold())):
+            left_out.add("image missing", f"{where}: {folder}/{stem}{ending}")
+        else:
+            yield dict(image=f"{folder}/{image}", split=part, emotion=EMOTIONS[label])
+
+
+def _places(source: epath.Path) -> tuple[epath.Path, str, str]:
+    """The list of labels, the folder of photographs below `source`, and how their names end."""
     base = "basic/" if (source / "basic").is_dir() else ""
     lists = [source / f"{base}EmoLabel" / name for name in _LISTS]
     table = next((file for file in lists if file.exists()), None)
     if table is None:
         raise FileNotFoundError(f"{lists[0]}: no such file; name RAF-DB's folder by --source")
     folders = [(f"{base}Image/{folder}", ending) for folder, ending in _IMAGES]
-    folder, ending = next(
-        ((folder, ending) for folder, ending in folders if (source / folder).is_dir()),
-        (None, None),
-    )
-    if folder is None:
-        raise FileNotFoundError(f"{source / folders[0][0]}: no such folder; unpack RAF-DB's images")
-    there = {path.name for path in (source / folder).iterdir()}
-    for line in read_lines(table):
-        name, _, label = line.strip().partition(" ")
-        stem, part = name.rsplit(".", 1)[0], name.split("_")[0]
-        if part not in ("train", "test") or not label.isdecimal():
-            skipped["row unreadable"] += bool(line.strip())
-        elif int(label) not in EMOTIONS:
-            skipped[f"class {label}"] += 1
-        elif stem + ending not in there:
-            skipped["image missing"] += 1
-        else:
-            emotion = EMOTIONS[int(label)]
-            yield dict(image=f"{folder}/{stem}{ending}", split=part, emotion=emotion)
+    for folder, ending in folders:
+        if (source / folder).is_dir():
+            return table, folder, ending
+    raise FileNotFoundError(f"{source / folders[0][0]}: no such folder; unpack RAF-DB's images")
+
+
+def _name_and_label(line: str) -> tuple[str, int | None]:
+    """The first two cells of a line; further ones, which copies of the list have, say nothing."""
+    name, label, *_ = (*_BETWEEN_CELLS.split(line.strip().replace('"', "")), "")
+    try:
+        return name, cells.whole(label)
+    except ValueError:
+        return name, None

@@ -6,6 +6,7 @@ predictions are clipped to [-1, 1], the range of the labels, before they are sco
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ def rmse(label: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def pcc(label: ArrayLike, prediction: ArrayLike) -> float:
-    """Pearson's correlation, cov / (sd sd); 0 where either side is constant."""
+    """Pearson's correlation, cov / (sd sd); 0 where a side is constant, NaN of one example."""
     return pearson(*_pair(label, prediction))
 
 
@@ -40,9 +41,11 @@ def ccc(label: ArrayLike, prediction: ArrayLike) -> float:
     """Lin's concordance, 2 cov / (var + var + (mean - mean)^2), population moments.
 
     Equal to 1 - MSE / (var + var + (mean - mean)^2), and never above |PCC|: it also punishes a
-    wrong mean or scale. 0 where either side is constant.
+    wrong mean or scale. 0 where either side is constant; of one example there is none: NaN.
     """
     y, x = _pair(label, prediction)
+    if y.size < 2:
+        return math.nan
     covariance = np.mean((x - x.mean()) * (y - y.mean()))
     spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
     return float(2 * covariance / spread) if spread > 0 else 0.0
@@ -58,10 +61,15 @@ def sagr(label: ArrayLike, prediction: ArrayLike) -> float:
     return float(np.mean(np.sign(x) == np.sign(y)))
 
 
-def affect_scores(label: ArrayLike, prediction: ArrayLike) -> dict[str, float]:
-    """The four scores of one axis, by name."""
+def affect_scores(label: ArrayLike, prediction: ArrayLike) -> dict[str, float | None]:
+    """The four scores of one axis, by name and ready for JSON: None for one that is undefined."""
     scores = {"rmse": rmse, "pcc": pcc, "ccc": ccc, "sagr": sagr}
-    return {name: score(label, prediction) for name, score in scores.items()}
+    return {name: defined(score(label, prediction)) for name, score in scores.items()}
+
+
+def defined(score: float) -> float | None:
+    """A score as JSON has it: None instead of NaN."""
+    return None if math.isnan(score) else score
 
 
 def confusion(label: ArrayLike, prediction: ArrayLike, classes: int = N_EMOTIONS) -> NDArray:
@@ -138,6 +146,9 @@ def bootstrap(
       seed: of the draws.
       level: share of the resampled values inside the interval.
 
+    Returns:
+      NaN where the metric is undefined for some drawn set.
+
     Raises:
       ValueError: columns and groups of different lengths, or none at all.
     """
@@ -158,7 +169,9 @@ def bootstrap(
 
 
 def pearson(a: Floats, b: Floats) -> float:
-    """Correlation of two float64 vectors; 0 where either is constant."""
+    """Correlation of two float64 vectors; 0 where either is constant, NaN of single numbers."""
+    if len(a) < 2:
+        return math.nan
     a, b = a - a.mean(), b - b.mean()
     spread = np.sqrt(np.mean(a**2) * np.mean(b**2))
     return float(np.mean(a * b) / spread) if spread > 0 else 0.0

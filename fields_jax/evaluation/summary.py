@@ -1,7 +1,8 @@
 """From predictions and labels to the numbers of an evaluation: first columns, then means.
 
 `columns` gives one flat [N] array per quantity, so that sets can be concatenated, pooled, stored
-and drawn; `summarize` turns columns into a dict for JSON, None standing for "no such labels".
+and drawn; `summarize` turns columns into a dict for JSON, None standing for "no such labels", or
+too few of them for such a score.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def _groups(subject: NDArray) -> NDArray:
     return np.unique(np.where(subject >= 0, subject, alone), return_inverse=True)[1]
 
 
-def _axis(data: Columns, name: str) -> dict[str, float] | None:
+def _axis(data: Columns, name: str) -> dict[str, float | None] | None:
     rows = data["has_va"]
     if not rows.any():
         return None
@@ -174,7 +175,8 @@ def _intervals(data: Columns, samples: int) -> dict[str, list[float] | None]:
             continue
         values = (data[column][rows] for column in names)
         found = affect.bootstrap(metric, *values, groups=data["group"][rows], samples=samples)
-        intervals[name] = [found.low, found.high]
+        ends = [affect.defined(found.low), affect.defined(found.high)]
+        intervals[name] = None if None in ends else ends
     return intervals
 
 

@@ -16,7 +16,9 @@ from absl import flags, logging
 from etils import epath
 
 from fields_jax.cli import run
+from fields_jax.disk import writing
 from fields_jax.errors import UserError
+from fields_jax.files import write_whole
 from fields_jax.flame.io import resolve_head
 from fields_jax.report.html import render
 from fields_jax.report.runs import check_comparable, load_run
@@ -70,17 +72,13 @@ def write_report(workdirs: dict[str, str], out: str, scores_out: str, *, head: s
             f"is {model.name} {model.version} of other content; name the right one with "
             "--head=HEAD.npz or evaluate again"
         )
-    page = render(runs, model).encode()
+    page = render(runs, model).encode(errors="replace")
     scores = {name: run.scores for name, run in zip(workdirs, runs, strict=True)}
-    _write(out, page)
-    _write(scores_out, json.dumps(scores, indent=1).encode())
+    with writing(out, instead="another by --out=FILE.html"):
+        write_whole(out, page)
+    with writing(scores_out, instead="another by --evaluation_out=FILE.json"):
+        write_whole(scores_out, json.dumps(scores, indent=1))
     return len(page)
-
-
-def _write(path: str, content: bytes) -> None:
-    file = epath.Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -211,7 +211,9 @@ def valence_arousal(run: Run) -> Plot:
             axes.scatter(run.arrays[name][rows], guess, color=theme.stages[1], **_DOTS)
             axes.plot([-1, 1], [-1, 1], color=theme.muted, linewidth=1, linestyle="--")
             axes.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04), aspect="equal")
-            axes.set_title(f"{name}: CCC {run.scores[name]['ccc']:.2f}")
+            concordance = run.scores[name]["ccc"]
+            told = "n/a" if concordance is None else f"{concordance:.2f}"
+            axes.set_title(f"{name}: CCC {told}")
             axes.set_xlabel("label")
         panels[0].set_ylabel("prediction")
 

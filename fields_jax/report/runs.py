@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
-import numpy as np
 from etils import epath
 from numpy.typing import NDArray
 
 from fields_jax.errors import UserError
+from fields_jax.files import read_json, read_npz
+from fields_jax.report import stored
+from fields_jax.training import schema
 from fields_jax.types import FlameCoefficients
+
+T = TypeVar("T")
+
+# What a report says of a run's config.
+_OF_CONFIG = (
+    *("batch_size", "head", "image_size", "data.mixture"),
+    *("model.encoder_width", "model.encoder_depth", "model.dtype"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +81,11 @@ def load_run(name: str, workdir: str) -> Run:
     if not folder.exists():
         raise UserError(f"{workdir} does not exist; name the folder of a training run")
     remedy = f"run `python -m fields_jax.evaluate --workdir={workdir}` first"
-    scores = json.loads(_read(folder / "evaluation.json", remedy))
-    with np.load(io.BytesIO(_read(folder / "predictions.npz", remedy)), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    if len(arrays["source"]) != scores["n"]:
-        raise UserError(f"evaluation.json and predictions.npz of {workdir} do not match; {remedy}")
-    config = json.loads(_read(folder / "config.json", "train the run again"))
-    return Run(name, workdir, config, scores, arrays, _read_log(folder / "metrics.jsonl"))
+    config = _read(read_json, folder / "config.json", "train the run again", _check_config)
+    scores = _read(read_json, folder / "evaluation.json", remedy, stored.check_scores)
+    check = partial(_check_arrays, scores)
+    arrays = _read(read_npz, folder / "predictions.npz", remedy, check)
+    return Run(name, workdir, config, scores, arrays, stored.read_log(folder / "metrics.jsonl"))
 
 
 def check_comparable(runs: list[Run]) -> None:
@@ -100,21 +108,28 @@ def check_comparable(runs: list[Run]) -> None:
                 )
 
 
-def _read(file: epath.Path, remedy: str) -> bytes:
-    if not file.exists():
-        raise UserError(f"{file} is missing; {remedy}")
-    return file.read_bytes()
+def _read(
+    read: Callable[[epath.Path], T],
+    file: epath.Path,
+    remedy: str,
+    check: Callable[[T, epath.Path], None],
+) -> T:
+    """A file that must be there and sound; `remedy` is how to make it anew."""
+    try:
+        found = read(file)
+        check(found, file)
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing; {remedy}") from None
+    except UserError as error:
+        raise UserError(f"{error}; {remedy}") from error
+    return found
 
 
-def _read_log(file: epath.Path) -> list[dict[str, Any]]:
-    """Rows in the order of their steps; a resumed run replaces the rows it repeats."""
-    if not file.exists():
-        return []
-    rows = {}
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{file}, line {number} is not JSON ({error}); remove it") from error
-        rows[row["step"]] = row
-    return [rows[step] for step in sorted(rows)]
+def _check_config(config: dict[str, Any], file: epath.Path) -> None:
+    schema.check_trained(config, str(file), needed=_OF_CONFIG)
+
+
+def _check_arrays(scores: dict[str, Any], arrays: dict[str, NDArray], file: epath.Path) -> None:
+    if len(arrays.get("source", ())) != scores["n"]:
+        raise UserError(f"evaluation.json and predictions.npz of {file.parent} do not match")
+    stored.check_arrays(arrays, scores, file)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fields_jax.report.runs import Run
 
-MISSING = "–"
+MISSING = "n/a"  # no such labels, or too few for such a score
 _OF_EMOTION = ("valence", "arousal", "classes")  # parts of the scores
 _BETTER = {"low": "lower is better", "high": "higher is better", "one": "1 is right"}
 

@@ -26,16 +26,23 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy
 
+from fields_jax.disk import quiet_orbax, writing
 from fields_jax.errors import UserError, first_line
-from fields_jax.files import is_remote, write_whole
+from fields_jax.files import is_remote, read_json, write_whole
 from fields_jax.models.fields import FieldsModel, build_model, variable_shapes
-from fields_jax.training import packing
+from fields_jax.training import packing, schema
 from fields_jax.training.integrity import DamagedError, json_checksum, tree_checksum, verify
 from fields_jax.training.state import TrainState
 from fields_jax.types import FlameModel
 
 PyTree = Any
 CONFIG_FILE = "config.json"
+_OURS = {"stage", "phases", "optim", "data"}  # keys that tell a config.json of training from others
+# What a start leaves in a workdir, besides checkpoints; the config is last.
+_OF_A_START = (
+    *("metrics.jsonl", "tensorboard", "images", "profile", "best.json", "bad_examples*.jsonl"),
+    CONFIG_FILE,
+)
 # Keys that may change between two runs on one workdir: they do not change what is learnt. Of
 # init_from the place may change, but not whether there is one.
 FREE_KEYS = (
@@ -82,7 +89,10 @@ def open_manager(workdir: str, *, policies: Sequence = ()) -> ocp.CheckpointMana
         preservation_policy=AnyPreservationPolicy(list(policies)) if policies else None,
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager(_absolute(workdir) / "checkpoints", options=options)
+    quiet_orbax()
+    folder = _absolute(workdir) / "checkpoints"
+    with _writing(folder):
+        return ocp.CheckpointManager(folder, options=options)
 
 
 def open_reader(workdir: str) -> ocp.CheckpointManager:
@@ -98,17 +108,37 @@ def save(
 
     Raises:
       RuntimeError: the manager declined to write.
+      DiskError: this one, or the one before that was being written, could not be.
     """
     step = int(state.step)
     texts = {"data": {"seed": seed, "step": step}, "meta": {**meta, "step": step}}
-    if not manager.save(step, args=_arguments(_trees(state, packing.pack), texts)):
-        raise RuntimeError(f"checkpoint {step} was not written: a later one exists in the workdir")
+    with _writing(manager.directory):
+        if not manager.save(step, args=_arguments(_trees(state, packing.pack), texts)):
+            raise RuntimeError(f"checkpoint {step} was not written: a later one is in the workdir")
+
+
+def settle(manager: ocp.CheckpointManager, *, wait: bool = True) -> None:
+    """Looks at what has become of the checkpoint that is being written, if there is one.
+
+    Args:
+      manager: of the workdir.
+      wait: until it is written; else only what has gone wrong so far is told.
+
+    Raises:
+      DiskError: it could not be written; those before it are whole.
+    """
+    with _writing(manager.directory):
+        if wait:
+            manager.wait_until_finished()
+        else:
+            manager.check_for_errors()
 
 
 def write_networks(target: str, variables: Mapping[str, PyTree], meta: Mapping[str, Any]) -> None:
     """Writes networks that were trained elsewhere, as step 0 of a workdir of their own."""
-    with open_manager(target) as manager:
+    with open_manager(target) as manager, _writing(manager.directory / "0"):
         manager.save(0, args=_arguments(variables, {"meta": {**meta, "step": 0}}))
+        manager.wait_until_finished()
 
 
 def restore(
@@ -255,60 +285,105 @@ def read_config(workdir: str) -> ConfigDict | None:
     """The config a workdir was started with, or None where there is none yet.
 
     Raises:
-      UserError: the file is not JSON.
+      UserError: the file holds no config.
     """
     file = _absolute(workdir) / CONFIG_FILE
-    if not file.exists():
-        return None
     try:
-        return ConfigDict(json.loads(file.read_text()))
-    except ValueError as error:
-        raise UserError(
-            f"{file} is not valid JSON ({error}); restore it or use another workdir"
-        ) from error
+        return ConfigDict(read_json(file))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:  # or keys that no config has
+        reason = f"{error}" if isinstance(error, UserError) else f"{file}: {first_line(error)}"
+        raise UserError(f"{reason}; restore it or use another workdir") from error
 
 
 def require_config(workdir: str) -> ConfigDict:
-    """The config of a workdir that should be one.
+    """The config of a workdir that should hold a trained model.
 
     Raises:
-      UserError: it has none, or the file is not JSON.
+      UserError: it has none, or one that no model can be made of.
     """
     config = read_config(workdir)
     if config is None:
         raise UserError(f"{workdir} is no workdir: it has no {CONFIG_FILE}; train one first")
+    schema.check_trained(config.to_dict(), str(_absolute(workdir) / CONFIG_FILE))
     return config
 
 
-def check_workdir(workdir: str, config: ConfigDict) -> None:
-    """Checks that a workdir is new or was started with this config; writes nothing.
+def has_checkpoint(workdir: str) -> bool:
+    """Whether a workdir holds a checkpoint, or a damaged one that was set aside."""
+    root = _absolute(workdir)
+    folders = [folder for folder in (root / "checkpoints", root / "damaged") if folder.exists()]
+    names = (path.name for folder in folders for path in folder.iterdir())
+    return any(name.split("-")[0].isdecimal() for name in names)
+
+
+def check_workdir(workdir: str, config: ConfigDict) -> list[str]:
+    """Checks that a workdir may be trained in with this config; writes nothing.
+
+    Returns:
+      What differs from the config of an earlier start that has come to no checkpoint: such a one
+      gives way, see `claim_workdir`.
 
     Raises:
       UserError: the workdir belongs to another config, naming the first keys that differ.
     """
     before = read_config(workdir)
     if before is None:
-        return
+        return []
     changed = sorted(_differences(before.to_dict(), json.loads(config.to_json())))
     starts = [settings.get("init_from", "") for settings in (before, config)]
     if bool(starts[0]) != bool(starts[1]):  # decides on losses and on who is trained
         changed.insert(0, f"init_from was {starts[0]!r}, now {starts[1]!r}")
-    if changed:
+    if changed and (has_checkpoint(workdir) or not set(before).issuperset(_OURS)):
         raise UserError(
-            f"workdir {workdir} was started with another config: {'; '.join(changed[:3])}"
-            f"{' ...' if len(changed) > 3 else ''}; use another --workdir"
+            f"workdir {workdir} was started with another config: {_some(changed)}; use another "
+            "--workdir"
         )
+    return changed
 
 
-def claim_workdir(workdir: str, config: ConfigDict) -> None:
-    """Writes the config into a workdir.
+def claim_workdir(workdir: str, config: ConfigDict) -> str:
+    """Writes the config into a workdir; call it while nobody else can (`lock.only_run`).
+
+    What a start with another config has left there without coming to a checkpoint, its config, log
+    and pictures, is moved to WORKDIR/set_aside/N, so that no log is of two runs.
+
+    Returns:
+      A line about what was set aside, or "".
 
     Raises:
       UserError: as `check_workdir`.
+      DiskError: the config cannot be written.
     """
-    check_workdir(workdir, config)
-    if jax.process_index() == 0:
-        write_whole(_absolute(workdir) / CONFIG_FILE, config.to_json(indent=2).encode())
+    changed = check_workdir(workdir, config)
+    if jax.process_index() > 0:
+        return ""
+    root, note = _absolute(workdir), ""
+    with writing(root / CONFIG_FILE, instead="another --workdir"):
+        if changed:
+            note = (
+                f"{workdir} holds a start with another config ({_some(changed)}) that came to no "
+                f"checkpoint: it is set aside in {_set_aside(root)}"
+            )
+        write_whole(root / CONFIG_FILE, config.to_json(indent=2))
+    return note
+
+
+def _set_aside(root: epath.Path) -> epath.Path:
+    """Moves what a start has written, its config last: until then it can be moved again."""
+    base = root / "set_aside"
+    taken = [int(p.name) for p in base.iterdir() if p.name.isdecimal()] if base.exists() else []
+    target = base / str(max(taken, default=0) + 1)
+    target.mkdir(parents=True)
+    for pattern in _OF_A_START:
+        for path in root.glob(pattern):
+            path.rename(target / path.name)
+    return target
+
+
+def _some(changed: list[str]) -> str:
+    return f"{'; '.join(changed[:3])}{' ...' if len(changed) > 3 else ''}"
 
 
 def git_hash() -> str:
@@ -318,6 +393,11 @@ def git_hash() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def _writing(path: epath.Path) -> contextlib.AbstractContextManager[None]:
+    then = "the same command then goes on from the last checkpoint"
+    return writing(path, instead="another --workdir", then=then)
 
 
 @contextlib.contextmanager
@@ -445,8 +525,13 @@ def _differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             rows += _differences(old, new, f"{path}.")
         elif old != new:
-            rows.append(f"{path} was {old!r}, now {new!r}")
+            rows.append(f"{path} was {_short(old)}, now {_short(new)}")
     return rows
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _absolute(workdir: str) -> epath.Path:

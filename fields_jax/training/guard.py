@@ -13,7 +13,9 @@ import numpy as np
 from absl import logging
 from etils import epath
 
+from fields_jax.disk import writing
 from fields_jax.errors import UserError
+from fields_jax.files import write_whole
 from fields_jax.losses.table import clear_absent
 from fields_jax.models.fields import FieldsModel
 
@@ -60,7 +62,7 @@ class FiniteGuard:
             self._rows.clear()
             return
         names = sorted(n for n, v in values.items() if not np.isfinite(v))
-        names_of = np.arange(len(batch["image"])) if ids is None else ids
+        names_of = np.arange(len(batch["image"])) if ids is None else np.asarray(ids)
         labels = {
             _text(names_of[i]): fields for i, fields in enumerate(bad_labels(batch)) if fields
         }
@@ -73,7 +75,8 @@ class FiniteGuard:
         finite = finite_outputs(self._model, variables, batch["image"])
         outputs = [_text(i) for i in names_of[~finite]]
         self._rows[-1]["bad_outputs"] = outputs
-        self._file.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
+        with writing(self._file, instead="another --workdir"):
+            write_whole(self._file, "".join(json.dumps(row) + "\n" for row in self._rows))
         guilty = sorted({*labels, *outputs})
         which = f"examples {', '.join(guilty[:3])}" if guilty else "no single example stands out"
         raise DivergedError(

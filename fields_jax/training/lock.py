@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.files import is_remote
 
@@ -31,20 +32,22 @@ def only_run(workdir: str, *, patience: float = _PATIENCE) -> Iterator[None]:
         yield
         return
     folder = Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK_FILE, "a+") as stream:
+    with writing(workdir, instead="another --workdir"):
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = open(folder / LOCK_FILE, "a+b", buffering=0)  # noqa: SIM115
+    with stream:
         deadline = time.monotonic() + patience
         while not _try(stream):
             if time.monotonic() > deadline:
                 stream.seek(0)
-                holder = stream.read().strip() or "another process"
+                holder = stream.read(200).decode(errors="replace").strip() or "another process"
                 raise UserError(
                     f"workdir {workdir} is in use by {holder}; stop it or use another --workdir"
                 )
             time.sleep(0.1)
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-        stream.flush()
+        with contextlib.suppress(OSError):  # a full disk: it is held, if by no name
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 

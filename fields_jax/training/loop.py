@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from fields_jax.disk import writing
 from fields_jax.models.fields import init_variables, variable_shapes
 from fields_jax.training import checkpoint, optim, parallel, retention, setup
 from fields_jax.training.guard import FiniteGuard, SpikeWatch
@@ -28,7 +29,7 @@ from fields_jax.training.recipe import Phase, Recipe
 from fields_jax.training.state import TrainState, create_state
 from fields_jax.training.step import TURNS, cycle_step, reconstruction_step
 from fields_jax.training.stop import StopSwitch
-from fields_jax.training.writers import Writers
+from fields_jax.training.writers import RESUME, Writers
 
 Batches = Iterator[Mapping[str, np.ndarray]]
 
@@ -54,23 +55,23 @@ def train(
       The final state.
 
     Raises:
-      UserError: the config does not fit the workdir or the checkpoint, or another training holds
-        the workdir.
+      UserError: the config does not fit the workdir or the checkpoint, another training holds the
+        workdir, or it takes no more (DiskError).
       KeyboardInterrupt, Preemption: asked to stop; the state is saved.
       DivergedError: too many non-finite steps; earlier checkpoints are untouched.
     """
-    policies, best = retention.make_policies(config, workdir)
     first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_run(workdir) if first else contextlib.nullcontext())
-        checkpoint.check_workdir(workdir, config)
+        # Before anything is read: what a failed start has left is none of this run's.
+        claimed = checkpoint.claim_workdir(workdir, config)
+        policies, best = retention.make_policies(config, workdir)
         manager = stack.enter_context(checkpoint.open_manager(workdir, policies=policies))
         stop = stack.enter_context(StopSwitch())
         state, trained, notes = _start(config, plan, manager, meta)
-        checkpoint.claim_workdir(workdir, config)  # now that there is something to begin with
         writers = Writers(workdir, active=first, step=int(state.step))
         stack.callback(writers.close)
-        for note in (*plan.notes, *notes):
+        for note in filter(None, (claimed, *plan.notes, *notes)):
             writers.text(int(state.step), note)
         state, assets = parallel.replicate((state, plan.assets))
         run = _Run(config, workdir, plan, assets, manager, writers, dict(meta), trained, best)
@@ -80,7 +81,7 @@ def train(
                     state = run.phase(phase, state, make_batches, stop)
             run.save(state)
         finally:
-            manager.wait_until_finished()
+            checkpoint.settle(manager)
     return state
 
 
@@ -133,6 +134,7 @@ class _Run:
         self, config, workdir, plan, assets, manager, writers, meta, trained, best
     ) -> None:
         self._config, self._plan, self._assets = config, plan, assets
+        self._workdir = workdir
         self._manager, self._writers, self._best = manager, writers, best
         self._meta = meta | {"config": config.to_json(), "git": checkpoint.git_hash()}
         self._trained: set[str] = trained
@@ -192,10 +194,12 @@ class _Run:
                 began, first, programs = time.monotonic(), step, 0
             if step % config.log.every == 0 or step == end:
                 collect()
+                checkpoint.settle(self._manager, wait=False)
                 self._report(window, phase, step, first, end, began)
             if config.log.images and (step % config.log.images_every == 0 or step == end):
                 paused = window.pause()
-                picture = self._paint(state, batch, self._assets, step)
+                with writing(f"{self._workdir}/images", instead="another --workdir", then=RESUME):
+                    picture = self._paint(state, batch, self._assets, step)
                 writers.image(step, "images", picture)
                 window.resume(paused)
             asked_to_stop = stop.poll(self._manager, step)
@@ -216,7 +220,8 @@ class _Run:
         if self._manager.latest_step() == step:
             return
         if self._best is not None and not early:
-            self._best.offer(step, write=jax.process_index() == 0)
+            with writing(f"{self._workdir}/best.json", instead="another --workdir", then=RESUME):
+                self._best.offer(step, write=jax.process_index() == 0)
         meta = self._meta | {"trained": sorted(self._trained)}
         whole = parallel.as_global(state)
         checkpoint.save(self._manager, whole, seed=self._config.seed, meta=meta)

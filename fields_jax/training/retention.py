@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import EveryNSteps, LatestN
 
-from fields_jax.errors import UserError
-from fields_jax.files import write_whole
+from fields_jax.errors import UserError, first_line
+from fields_jax.files import read_json, write_whole
 
 BEST_FILE = "best.json"
 MODES = ("min", "max")
@@ -47,7 +48,7 @@ class KeepBest:
         self._means[step] = value
         if write:
             record = {"metric": self._metric, "mode": self._mode, "values": self._means}
-            write_whole(self._file, json.dumps(record).encode())
+            write_whole(self._file, json.dumps(record))
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """One answer for each checkpoint, as Orbax asks."""
@@ -59,12 +60,19 @@ class KeepBest:
 
     def _recall(self) -> dict[int, float]:
         try:
-            record = json.loads(self._file.read_text())
+            record = read_json(self._file)
             if (record["metric"], record["mode"]) != (self._metric, self._mode):
                 return {}
             means = {int(step): float(value) for step, value in record["values"].items()}
             return {step: value for step, value in means.items() if np.isfinite(value)}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # none yet, or damaged
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            logging.warning(
+                "%s is damaged (%s): the best checkpoint is looked for anew",
+                self._file,
+                first_line(error),
+            )
             return {}
 
 

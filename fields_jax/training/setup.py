@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from fields_jax.errors import UserError
+from fields_jax.errors import UserError, quoted
 from fields_jax.flame.reduce import landmark_head
 from fields_jax.losses import table
 from fields_jax.losses.cycle import GROUPS, CycleSettings
@@ -17,10 +17,10 @@ from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.models.resnet import ResNet50Features
 from fields_jax.render import make_masking
-from fields_jax.training import checkpoint
+from fields_jax.training import checkpoint, schema
 from fields_jax.training.optim import make_optimizer
-from fields_jax.training.parallel import MAPPINGS
 from fields_jax.training.recipe import Assets, Phase, Recipe
+from fields_jax.training.step import metric_names
 from fields_jax.types import FlameModel
 
 
@@ -53,6 +53,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
     model = build_model(config, axis_name="batch")
     notes: list[str] = []
     phases = make_phases(config, notes)
+    _check_best(config, phases)
     names = {name for phase in phases for name in phase.weights}
     shapes = variable_shapes(model)
     read, losses = checkpoint.read_frozen, config.losses
@@ -202,12 +203,9 @@ def check_same_shapes(expected: Any, found: Any, name: str) -> None:
 
 
 def _check(config: ConfigDict) -> None:
-    if config.parallel not in MAPPINGS:
-        raise UserError(
-            f"unknown config.parallel {config.parallel!r}; known: {', '.join(MAPPINGS)}"
-        )
+    schema.check(config.to_dict())
     devices = jax.device_count()
-    if config.accumulate < 1 or config.batch_size % (devices * config.accumulate):
+    if config.batch_size % (devices * config.accumulate):
         raise UserError(
             f"config.batch_size {config.batch_size} is not divisible by {devices} devices x "
             f"config.accumulate {config.accumulate}"
@@ -216,21 +214,15 @@ def _check(config: ConfigDict) -> None:
         raise UserError(
             f"config.batch_size {config.batch_size} is not divisible by the cycle's {GROUPS} groups"
         )
-    known = ("coefficient", "vertex")
-    if config.losses.gt_metric not in known:
-        raise UserError(f"unknown config.losses.gt_metric; known: {', '.join(known)}")
-    if config.losses.va_weights not in ("fixed", "shake"):
-        raise UserError("unknown config.losses.va_weights; known: fixed, shake")
-    if not 0 <= config.ema < 1 or config.optim.clip < 0:
-        raise UserError("config.ema is a decay in [0, 1) and config.optim.clip a norm; 0: none")
-    for key in ("log.every", "log.images_every", "checkpoint.every"):
-        group, name = key.split(".")
-        if config[group][name] < 1:
-            raise UserError(f"config.{key} is a number of steps, 1 or more")
-    if len(config.profile) != 2 or min(config.profile) < 0:
-        raise UserError("config.profile is (first step, number of steps), e.g. '(100,5)'")
-    if len(config.losses.class_weights) not in (0, 8):
-        raise UserError("config.losses.class_weights needs eight numbers, or none")
+
+
+def _check_best(config: ConfigDict, phases: tuple[Phase, ...]) -> None:
+    """The best checkpoint can be told only by a number that some step gives."""
+    metric, known = config.checkpoint.best_metric, metric_names(phases)
+    if metric and metric not in known:
+        raise UserError(
+            f"unknown config.checkpoint.best_metric {quoted(metric)}; known: {', '.join(known)}"
+        )
 
 
 def _trim(head: FlameModel, shapes: int, expressions: int) -> FlameModel:

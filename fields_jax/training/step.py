@@ -8,7 +8,7 @@ after, so that any number of devices gives the gradients of one.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,6 +63,21 @@ def train_step(
     if phase.cycle:
         state, metrics = cycle_step(state, batch, output, metrics, rng, assets, turn=turn, **bound)
     return state, metrics
+
+
+def metric_names(phases: Sequence[Phase]) -> list[str]:
+    """Every metric that a step of some phase gives, as training logs it."""
+    found = {"loss": None}
+    for phase in phases:
+        cycle = table.CYCLE if phase.cycle else frozenset()
+        terms = [name for name in phase.weights if name in cycle or name not in table.CYCLE]
+        found |= dict.fromkeys(f"loss/{name}" for name in terms)
+        found |= dict.fromkeys(f"gradient_norm/{name}" for name in phase.train)
+        if phase.cycle:
+            learners = ("synthesizer", *_readers(phase))
+            found |= dict.fromkeys(f"gradient_norm/cycle_{name}" for name in learners)
+            found["cycle_loss"] = None
+    return [*found, "schedule_factor", "finite", "bad_steps"]
 
 
 def reconstruction_step(
@@ -191,8 +206,7 @@ def cycle_gradients(
     Returns:
       ({network: gradients}, (new batch statistics, metrics)).
     """
-    readers = [name for name in ("expression_encoder", "token_encoder") if name in phase.train]
-    learners = ("synthesizer",) if turn == "synthesizer" else tuple(readers)
+    learners = ("synthesizer",) if turn == "synthesizer" else _readers(phase)
     weights = {name: weight for name, weight in phase.weights.items() if name in table.CYCLE}
     if turn == "encoders":
         weights.pop("cycle_shape", None)
@@ -246,6 +260,11 @@ def cycle_gradients(
     gradients, (_, stats, (loss, values)) = over_parts(of_part, batch, (batch, output), **bound)
     metrics = {"cycle_loss": loss} | {f"loss/{name}": value for name, value in values.items()}
     return jax.lax.pmean(gradients, axis_name), (stats, metrics)
+
+
+def _readers(phase: Phase) -> tuple[str, ...]:
+    """Networks that learn in the encoders' turn."""
+    return tuple(n for n in ("expression_encoder", "token_encoder") if n in phase.train)
 
 
 def _as_floats(batch: Mapping[str, Array]) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -14,8 +15,12 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from fields_jax.errors import first_line
-from fields_jax.files import is_remote, write_whole
+from fields_jax.disk import writing
+from fields_jax.errors import first_line, printable
+from fields_jax.files import is_remote, parse_json, read_lines, write_whole
+from fields_jax.training.events import Events
+
+RESUME = "the same command then goes on from the last checkpoint"
 
 
 class Writers:
@@ -34,13 +39,12 @@ class Writers:
         self._workdir = epath.Path(workdir)
         self._remote = is_remote(workdir)
         self._folder = Path(tempfile.mkdtemp(prefix="fields-") if self._remote else workdir)
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._file = self._folder / "metrics.jsonl"
-        # tensorboardX writes to local folders without tensorflow.
-        from tensorboardX import SummaryWriter
-
-        self._rewind(step)
-        self._events = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1)
+        with self._writing(self._file):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._rewind(step)
+        with self._writing(self._folder / "tensorboard"):
+            self._events = Events(self._folder / "tensorboard", first_step=step + 1)
 
     def scalars(self, step: int, phase: str, values: Mapping[str, float]) -> None:
         """One line of JSON and one event per value. NaN and infinities become null in JSON."""
@@ -48,16 +52,17 @@ class Writers:
             return
         row = {"step": step, "phase": phase}
         row |= {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with self._file.open("a") as stream:
+        with self._writing(self._file), self._file.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        with self._writing(self._folder / "tensorboard"):
+            self._events.scalars(step, values)
 
     def text(self, step: int, message: str) -> None:
         """A note for the console and TensorBoard."""
         if self._active:
-            print(message, flush=True)
-            self._events.add_text("log", message, step)
+            print(printable(message), flush=True)
+            with self._writing(self._folder / "tensorboard"):
+                self._events.text(step, "log", printable(message))
 
     def progress(self, line: str) -> None:
         """A progress line; on a terminal it replaces the one before."""
@@ -69,19 +74,19 @@ class Writers:
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """An [H, W, 3] uint8 picture for TensorBoard."""
         if self._active:
-            self._events.add_image(name, picture, step, dataformats="HWC")
+            with self._writing(self._folder / "tensorboard"):
+                self._events.image(step, name, picture)
 
     def publish(self) -> None:
         """Copies what was written so far to a workdir in a bucket; call it at each checkpoint.
 
         A failure is a warning and not the end of the run: the next copy is again of everything.
-        Events that tensorboardX still has in its queue come with the next one.
         """
         if self._active and self._remote:
             self._copy("it is tried again at the next checkpoint")
 
     def close(self) -> None:
-        """Flushes everything, and publishes it; what cannot be published is left where it is."""
+        """Publishes everything; what cannot be published is left where it is."""
         if not self._active:
             return
         self._events.close()
@@ -92,15 +97,18 @@ class Writers:
         """Starts with what the workdir's metrics.jsonl says of steps up to `step`."""
         before = self._workdir / self._file.name
         if before.exists():
-            lines = before.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if _written_until(line, step)]
-            write_whole(self._file, "".join(kept).encode())
+            kept = [f"{line}\n" for line in read_lines(before) if _written_until(line, step)]
+            write_whole(self._file, "".join(kept))
+
+    def _writing(self, path: Path) -> contextlib.AbstractContextManager[None]:
+        if self._remote:
+            return writing(path, instead="another TMPDIR", then=RESUME)
+        return writing(path, instead="another --workdir", then=RESUME)
 
     def _copy(self, remedy: str) -> bool:
         """Copies all files to the workdir; else warns, ending in `remedy`, and returns False."""
         target = self._workdir
         try:
-            self._events.flush()
             for file in sorted(self._folder.rglob("*")):
                 if file.is_file():
                     target = self._workdir / str(file.relative_to(self._folder))
@@ -114,6 +122,6 @@ class Writers:
 def _written_until(line: str, step: int) -> bool:
     """Whether a line is whole and of a step up to `step`."""
     try:
-        return json.loads(line)["step"] <= step
+        return parse_json(line, "line")["step"] <= step
     except (ValueError, KeyError, TypeError):  # a line cut off when its process was killed
         return False

@@ -1,0 +1,118 @@
+"""Disks that take no more, full or read-only: one line says where and what to do.
+
+Libraries wrap what the system says in errors of their own, raise it in threads and say it again
+while they clean up; so the whole chain of an exception is looked through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from absl import logging as absl_logging
+from etils import epath
+
+from fields_jax.errors import UserError, first_line
+
+# What the system calls it, by number and in the texts of libraries, and what helps.
+_REFUSALS = {
+    errno.ENOSPC: ("No space left on device", "make room there"),
+    errno.EDQUOT: ("Disk quota exceeded", "make room there"),
+    errno.EFBIG: ("File too large", "raise the limit of the size of files"),
+    errno.EROFS: ("Read-only file system", "make it writable"),
+    errno.EACCES: ("Permission denied", "make it writable"),
+    errno.EPERM: ("Operation not permitted", "make it writable"),
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # said of writing only
+
+
+class DiskError(UserError):
+    """Something could not be written: the line says where, why and what to do."""
+
+
+def refusal(error: BaseException | None) -> int | None:
+    """The number of what a disk has said somewhere in the chain of an exception, if it has."""
+    for link in _chain(error):
+        if isinstance(link, OSError) and link.errno in _REFUSALS:
+            return link.errno
+        for number, (words, _) in _REFUSALS.items():
+            if words in str(link):
+                return number
+    return None
+
+
+def told(error: BaseException) -> str | None:
+    """The line of an exception that comes from a disk that cannot be written, or None.
+
+    A refused permission may come from reading as well, and is none here.
+    """
+    for link in _chain(error):
+        if isinstance(link, DiskError):
+            return str(link)
+    number = refusal(error)
+    if number not in _FULL:
+        return None
+    words, cure = _REFUSALS[number]
+    for link in _chain(error):
+        if place := getattr(link, "filename", None):
+            return f"{place} cannot be written: {words}; {cure} or name another place"
+    said = next((first_line(link) for link in _chain(error) if words in str(link)), words)
+    return f"a file cannot be written ({said}); {cure} or name another place"
+
+
+@contextlib.contextmanager
+def writing(path: epath.PathLike, *, instead: str, then: str = "") -> Iterator[None]:
+    """Turns what a disk refuses inside the block into a DiskError about `path`.
+
+    Args:
+      path: what is written.
+      instead: how to name another place, such as "another --workdir".
+      then: what to do after that.
+
+    Raises:
+      DiskError: it, or anything else inside the block, could not be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = None if isinstance(error, DiskError) else refusal(error)
+        if number is None:
+            raise
+        words, cure = _REFUSALS[number]
+        line = f"{path} cannot be written: {words}; {cure} or name {instead}"
+        raise DiskError(f"{line}; {then}" if then else line) from error
+
+
+def quiet_orbax() -> None:
+    """Keeps what Orbax's threads say of a disk that takes no more off the console.
+
+    It raises the same as an exception, of which `writing` makes a line. Tensorstore reports each
+    write that fails later to a loop that is closed by then, which shows as an error of nobody's.
+    """
+    logger = absl_logging.get_absl_logger()
+    if _is_news not in logger.filters:
+        logger.addFilter(_is_news)
+        sys.unraisablehook = functools.partial(_unless_late, sys.unraisablehook)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return "orbax" not in record.pathname or refusal(error) is None
+
+
+def _unless_late(show: Callable[[Any], None], raised: Any) -> None:
+    if str(raised.exc_value) != "Event loop is closed":
+        show(raised)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
