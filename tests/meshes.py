@@ -52,18 +52,45 @@ def posed_spheres(rng, zooms=(0.5, 0.8, 0.95, 4.0)):
     return np.array(vertices, np.float32), faces
 
 
-def oracle(vertices, faces, size, *, cull=False, margin=1e-4, bits=16):
+# What vertices may do to a mesh: the axes they are wild in, and how far they go. Nothing is first.
+WILD = [([], 0)]
+WILD += [
+    (axes, value) for axes in ([0], [1], [2]) for value in (100, 1e4, 1e10, 1e20, 1e37, np.inf)
+]
+WILD += [
+    ([2], 3e38),
+    ([0, 1], 1e10),
+    ([0, 1], 1e20),
+    ([0, 2], 1e20),
+    ([0, 1, 2], 1e10),
+    ([2], np.nan),
+]
+
+
+def wild_spheres(rng):
+    """Images of one sphere, with five vertices wild in each way of `WILD`, now up, now down.
+
+    Returns:
+      Vertices, faces, and which faces have a wild vertex; none has two.
+    """
+    vertices, faces = posed_spheres(rng, zooms=(0.8,))
+    vertices = vertices.repeat(len(WILD), axis=0)
+    rows = rng.choice(12, 5, replace=False)  # the icosahedron's
+    for image, (axes, value) in zip(vertices, WILD, strict=True):
+        image[np.ix_(rows, axes)] = np.float32(value) * rng.choice([-1, 1], (5, len(axes)))
+    return vertices, faces, np.isin(faces, rows).any(axis=1)
+
+
+def oracle(vertices, faces, size, *, cull=False, near=-np.inf, margin=1e-4):
     """One image by a float64 loop over triangles.
 
     Returns:
       Face indices, depths and the pixels in doubt: those within `margin` pixels of an edge that
-      could matter, or with two depths closer than float32 input and `bits` bits can tell apart.
+      could matter, or with two depths, or a depth and `near`, closer than float32 can tell apart.
     """
     height, width = size
     points = vertices.astype(np.float64)
     points[:, :2] = (points[:, :2] + 1) * [width / 2, height / 2] - 0.5
-    used = points[np.unique(faces)]
-    quantum = 2.0**-bits * np.ptp(used[np.isfinite(used).all(axis=1), 2])
     face_index = np.full(size, -1)
     depth, tolerance = np.full(size, np.inf), np.zeros(size)
     doubt = np.zeros(size, bool)
@@ -81,22 +108,23 @@ def oracle(vertices, faces, size, *, cull=False, margin=1e-4, bits=16):
             continue
         window = np.s_[low[1] : high[1], low[0] : high[0]]
         row, column = np.mgrid[window]
-        distances, z, slope = [], 0, np.zeros(2)
+        distances, z, size_of_z, slope = [], 0, 0, np.zeros(2)
         for k in range(3):
             tail, head = corner[k - 2, :2], corner[k - 1, :2]
             edge = head - tail
             cross = edge[0] * (row - tail[1]) - edge[1] * (column - tail[0])
             z = z + cross / area * corner[k, 2]
+            size_of_z = size_of_z + np.abs(cross / area * corner[k, 2])
             slope += np.array([-edge[1], edge[0]]) / area * corner[k, 2]
             distances.append(np.sign(area) * cross / max(np.hypot(*edge), 1e-300))
         inside = np.min(distances, axis=0)
         # The slope of a sliver is no measure of its depths: those lie between its corners'.
-        allowed = quantum + min(margin * np.abs(slope).sum(), np.ptp(corner[:, 2]))
+        allowed = min(margin * np.abs(slope).sum(), np.ptp(corner[:, 2])) + 2.0**-22 * size_of_z
         seen, slack, unsure = depth[window], tolerance[window], doubt[window]
-        near = (inside > -margin) & (z <= seen + allowed + slack)
-        unsure |= near & ((inside < margin) | (z >= seen - allowed - slack))
-        won = (inside >= 0) & (z < seen)
+        possible = (inside > -margin) & (z <= seen + allowed + slack) & (z >= near - allowed)
+        sure = (inside >= margin) & (z < seen - allowed - slack) & (z > near + allowed)
+        won = (inside >= 0) & (z < seen) & (z >= near)
         # A clear win removes the doubts of what it hides.
-        unsure &= ~((inside >= margin) & (z < seen - allowed - slack))
-        face_index[window][won], seen[won], slack[won] = face, z[won], allowed
+        unsure[possible], unsure[sure] = True, False
+        face_index[window][won], seen[won], slack[won] = face, z[won], allowed[won]
     return face_index, depth, doubt

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.render import antialias, rasterize
-from tests.meshes import posed_spheres
+from fields_jax.render import antialias, interpolate, rasterize
+from tests.meshes import WILD, posed_spheres, wild_spheres
 
 MODULE = importlib.import_module("fields_jax.render.antialias")
 # Area by scale, yaw and pitch, first moments by shift and roll: (moment, parameter).
@@ -202,6 +204,25 @@ def test_what_is_hidden_has_no_outline():
     assert not np.any(slope)
 
 
+def test_what_is_nearer_than_near_has_no_outline():
+    vertices, faces = squares()
+    vertices[:, 4:, 2] += 0.1 * vertices[:, 4:, 0]
+    vertices = jnp.float32(vertices)
+    fragments = rasterize(vertices, faces, 16, near=0.5)  # the large square only
+    image = jax.random.normal(jax.random.key(0), (1, 16, 16, 1))
+
+    @partial(jax.grad, has_aux=True)
+    def slope(vertices, near):
+        smooth = antialias(image, fragments, vertices, faces, near=near)
+        return jnp.sum(smooth**2), smooth
+
+    found, smooth = slope(vertices, 0.5)
+    np.testing.assert_array_equal(smooth, image)
+    assert not np.any(found)
+    found, smooth = slope(vertices, 0.05)
+    assert np.any(smooth != image) and np.any(found)
+
+
 def test_a_square_by_hand():
     # Columns 1.5 to 4.25 and rows 1.5 to 3.5, pixel centres at whole numbers, in a 6 x 8 frame.
     size = (6, 8)
@@ -274,16 +295,58 @@ def test_mapped_and_in_more_passes_it_is_the_same(monkeypatch):
     jax.clear_caches()
 
 
-def test_bad_vertices_harm_only_their_faces():
-    vertices, faces = posed_spheres(np.random.default_rng(4), zooms=(0.5, 0.8))
-    bad = vertices.copy()
-    bad[0, ::40] = np.nan
-    found, gradient = (
-        np.asarray(smooth_spheres(jnp.asarray(bad), faces)),
-        jax.grad(lambda v: jnp.sum(smooth_spheres(v, faces) ** 2))(jnp.asarray(bad)),
-    )
-    assert np.isfinite(found).all() and np.isfinite(gradient).all()
-    np.testing.assert_array_equal(found[1], smooth_spheres(jnp.asarray(vertices), faces)[1])
+def test_wild_vertices_harm_neither_outlines_nor_gradients_of_others():
+    """Beside images of wild vertices the same without their faces, under the same weights.
+
+    Pixels count that are three away from where those faces lie, seen or not, and where they lay.
+    """
+    rng = np.random.default_rng(4)
+    vertices, faces, wild = wild_spheres(rng)
+    vertices = np.concatenate([vertices, vertices[-1:].repeat(len(vertices), axis=0)])
+    attributes = rng.normal(size=(1, *vertices.shape[1:])).repeat(len(vertices), axis=0)
+    fragments = rasterize(vertices, faces, (40, 36))
+    alone = rasterize(vertices, np.where(wild[:, None], faces, 0), (40, 36))
+    theirs = np.asarray(alone.face_index) >= 0
+    theirs |= theirs[0]
+    near_them = ndimage.binary_dilation(theirs[: len(WILD)], np.ones((1, 7, 7), bool))
+    assert 0.2 < near_them.mean() < 0.8
+    weight = np.where(near_them, 0, rng.normal(size=near_them.shape))[..., None]
+    weight = np.float32(np.concatenate([weight, weight]))
+
+    @partial(jax.grad, argnums=(0, 1), has_aux=True)
+    def slope(vertices, attributes):
+        image = interpolate(fragments, vertices, faces, attributes)
+        smooth = weight * antialias(image, fragments, vertices, faces)
+        return jnp.sum(smooth), smooth
+
+    gradients, smooth = jax.jit(slope)(jnp.float32(vertices), jnp.float32(attributes))
+    np.testing.assert_array_equal(*np.split(smooth, 2))
+    away = np.setdiff1d(np.arange(vertices.shape[1]), faces[wild])
+    for gradient in gradients:
+        assert np.isfinite(gradient).all() and np.linalg.norm(gradient[0, away]) > 1
+        found, expected = np.split(np.asarray(gradient), 2)
+        np.testing.assert_allclose(found[:, away], expected[:, away], rtol=1e-5, atol=1e-5)
+
+
+def test_outlines_toward_vertices_far_off_are_exact():
+    """They hardly differ from those toward a vertex a thousand frames away in that direction."""
+    away = np.array([1.0, 0.1])
+    points = [[*(reach * away), 0.5] for reach in (1e3, 1e10)]
+    near = [[-0.52, -0.31, 0.5], [-0.47, 0.33, 0.5]]
+    vertices = np.float32([[point, *near] for point in points])
+    faces = np.array([[0, 1, 2]])
+
+    @partial(jax.grad, has_aux=True)
+    def slope(vertices):
+        fragments = rasterize(vertices, faces, 16)
+        mask = (fragments.face_index >= 0).astype(jnp.float32)[..., None]
+        smooth = antialias(mask, fragments, vertices, faces)
+        return jnp.sum(smooth**2), smooth
+
+    gradient, smooth = slope(jnp.asarray(vertices))
+    assert np.any((np.asarray(smooth) > 0.05) & (np.asarray(smooth) < 0.95))
+    np.testing.assert_allclose(smooth[1], smooth[0], atol=0.01)
+    np.testing.assert_allclose(gradient[1, 1:], gradient[0, 1:], rtol=0.01)
 
 
 def test_culled_and_whole_spheres_have_the_same_outline():
@@ -305,6 +368,8 @@ def test_culled_and_whole_spheres_have_the_same_outline():
         (dict(vertices=np.zeros((2, 4, 3))), r"vertices of shape \(2, 4, 3\) for 1 images"),
         (dict(faces=np.full((2, 3), 4)), "faces name vertices 4 to 4, but there are 4"),
         (dict(faces=np.zeros((2, 3))), "faces of type float64"),
+        (dict(image=np.zeros((1, 8, 8, 1), int)), "image of type int64: expected floats"),
+        (dict(near=np.nan), "near is nan"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

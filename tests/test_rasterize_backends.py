@@ -41,9 +41,8 @@ def wrong_pixels(vertices, faces, size, **options):
     """Pixels whose face is not the oracle's: those beyond excuse, and those excused."""
     found = np.asarray(rasterize(vertices, faces, size, **options).face_index)
     wrong = excused = 0
-    bits = 32 - max(1, (len(faces) - 1).bit_length())
     for image, one in zip(found, vertices, strict=True):
-        expected, _, doubt = oracle(one, faces, size, margin=5e-5, bits=bits)
+        expected, _, doubt = oracle(one, faces, size, margin=5e-5)
         wrong += np.sum((image != expected) & ~doubt)
         excused += np.sum((image != expected) & doubt)
     return wrong, excused
@@ -140,9 +139,7 @@ def test_a_large_frame_with_more_jobs_than_an_int32_counts(backend):
     few = rasterize(vertices, faces, size)
     found = rasterize(vertices, many, size, backend=backend, jobs=2**18)
     index = np.asarray(few.face_index)
-    other = np.asarray(found.face_index) != np.where(index < 0, -1, rows[index])
-    # The packed key of the few faces rounds depths that the whole ones tell apart.
-    assert other.sum() <= 8
+    np.testing.assert_array_equal(found.face_index, np.where(index < 0, -1, rows[index]))
     np.testing.assert_allclose(found.depth, few.depth, atol=1e-6)
 
 
@@ -220,7 +217,8 @@ def test_one_gradient_however_it_is_mapped():
 
 def test_exports_for_every_platform():
     """Forward and backward of all three operations in one program for cpu, cuda and tpu."""
-    vertices, faces = soup(np.random.default_rng(10), batch=2, triangles=8)
+    # A soup of which no outline is decided by rounding, which may differ from program to program.
+    vertices, faces = soup(np.random.default_rng(14), batch=2, triangles=8)
 
     def loss(vertices):
         fragments = rasterize(vertices, faces, (16, 16))

@@ -52,6 +52,12 @@ def to_pixels(points: Float[Array, "*N 3"], size: tuple[int, int]) -> Float[Arra
     return points * half + shift
 
 
+def at_least_single(array: Array) -> Float[Array, "..."]:
+    """The array in the precision the renderer computes in: float32, or float64 if it has that."""
+    array = jnp.asarray(array)
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
 def image_shape(image_size: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width) of a square size or of a pair.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fields_jax.render.camera import to_pixels
+from fields_jax.render.camera import at_least_single, to_pixels
 from fields_jax.types import Fragments
 
 # Doubled triangle area, in square pixels, below which the gradient, which goes as 1 / area, stops
@@ -19,7 +19,6 @@ _SLIVER = 1e-4
 _BLOCK = 1024
 
 
-@jax.jit
 def interpolate(
     fragments: Fragments,
     vertices: Float[Array, "B V 3"],
@@ -38,6 +37,10 @@ def interpolate(
       faces: [F, 3] the faces that were rasterised.
       attributes: [B, V, C]; include z here for a differentiable depth.
 
+    Returns:
+      [B, H, W, C] of the type that vertices and attributes promote to. Computed in float32 at
+      least, gradients too.
+
     Raises:
       ValueError: batch or vertex counts that differ.
     """
@@ -50,9 +53,9 @@ def interpolate(
         raise ValueError(
             f"fragments of {fragments.face_index.shape[0]} images, vertices of {vertices.shape[0]}"
         )
-    points = to_pixels(vertices, fragments.face_index.shape[1:])
-    table = jnp.concatenate([points[..., :2], attributes], axis=-1)
-    return _interpolate(table, fragments.face_index, faces)
+    inputs = at_least_single(vertices), faces, at_least_single(attributes)
+    image = _interpolate_table(fragments.face_index, *inputs)
+    return image.astype(jnp.result_type(vertices, attributes))
 
 
 def map_images(function: Callable, most: int, *batched: Array):
@@ -92,6 +95,13 @@ def surface(
     columns = jnp.stack([*weights, depth], axis=-1).reshape(*face_index.shape, 4)
     columns = jnp.where(face_index[..., None] >= 0, columns, 0)
     return columns[..., :3], columns[..., 3]
+
+
+@jax.jit
+def _interpolate_table(face_index, vertices, faces, attributes):
+    points = to_pixels(vertices, face_index.shape[1:])
+    table = jnp.concatenate([points[..., :2], attributes], axis=-1)
+    return _interpolate(table, face_index, faces)
 
 
 @jax.custom_vjp

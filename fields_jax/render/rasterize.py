@@ -16,9 +16,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fields_jax.render import patches, tiles
-from fields_jax.render.camera import image_shape, to_pixels
+from fields_jax.render.camera import at_least_single, image_shape, to_pixels
 from fields_jax.render.interpolate import map_images, surface
-from fields_jax.render.triangles import EMPTY, Triangles, cover, depth_test, prepare
+from fields_jax.render.triangles import (
+    EMPTY,
+    Triangles,
+    cover,
+    depth_key,
+    face_index,
+    nothing,
+    prepare,
+)
 from fields_jax.types import Fragments
 
 _CHUNK_SAMPLES = 2**18  # per chunk of images on a CPU: what fits its cache
@@ -33,24 +41,34 @@ def rasterize(
     image_size: int | tuple[int, int],
     *,
     cull: bool = False,
+    near: float | None = None,
     backend: str = "auto",
     jobs: int | None = None,
 ) -> Fragments:
     """The nearest face at every pixel centre.
 
     Pixel (i, j) samples x = (2j+1)/W - 1, y = (2i+1)/H - 1. Edges belong to both their faces, so
-    that a closed mesh has no holes; where depths are equal the lowest face index wins. A face with
-    a vertex that is not finite, or without a finite area, is not drawn. Nothing here has a
+    that a closed mesh has no holes. Depths are compared to the last bit of float32; where they are
+    equal, as in a face that is listed twice, the lowest face index wins. Nothing here has a
     gradient: see `interpolate` and, for outlines, `antialias`.
 
-    All backends return the same faces. Up to 2^16 faces they resolve depths to 2^-16 of the
-    image's own range of z or better, beyond to the last bit of float32.
+    What a pixel shows depends on the faces that cover it and on nothing else: a vertex, wherever
+    it is, changes only pixels that its own faces cover. Faces with a coordinate that is not
+    finite, without area, or more than 2^90 square pixels wide times high are not drawn. All
+    backends return the same faces.
+
+    Coordinates are computed with in float32, whatever less they come in.
 
     Args:
       vertices: [B, V, 3] as `project` returns them: x right, y down in [-1, 1], smaller z nearer.
       faces: [F, 3] integers. Their range is checked unless they are traced.
       image_size: pixels, square, or (height, width).
       cull: drop the faces that turn their back (clockwise on the screen).
+      near: the smallest depth that is drawn, in the units of z: what of a face is nearer is cut
+        off, pixel by pixel, so that faces wholly nearer are not drawn. By default nothing is
+        nearer than the camera, which is so for weak perspective. Where z is the distance from a
+        camera, pass a distance above 0. Of a face on both sides of a perspective camera that
+        divided x and y by z the corners behind lie on the wrong side: cut such faces before.
       backend: "scatter", patches of triangles by one scatter-min; "sorted", triangles sorted by
         tile, for TPUs; "reference", which is slow and obvious; "auto", "sorted" on TPUs and
         "scatter" elsewhere.
@@ -59,11 +77,13 @@ def rasterize(
 
     Returns:
       Fragments; empty pixels have face_index -1, barycentric 0 and depth 0. `passes` counts the
-      passes over the job slots.
+      passes over the job slots. Weights and depths are float64 for vertices in float64, else
+      float32.
 
     Raises:
       ValueError: an unknown backend, vertices that are not floats [B, V, 3], faces that are not
-        integers [F, 3] in the range of V, a size or a number of jobs that is not positive.
+        integers [F, 3] in the range of V, a size or a number of jobs that is not positive, a
+        `near` that is not a number.
     """
     if vertices.ndim != 3 or vertices.shape[-1] != 3:
         raise ValueError(f"vertices of shape {vertices.shape}: expected [B, V, 3]")
@@ -76,8 +96,9 @@ def rasterize(
         raise ValueError(f"jobs is {jobs}: at least 1 is needed")
     size = image_shape(image_size)
     slots = default_jobs(faces.shape[0], size) if jobs is None else jobs
-    points = to_pixels(jax.lax.stop_gradient(vertices), size)
-    return _rasterize(points, jnp.asarray(faces, jnp.int32), size, cull, backend, slots)
+    points = to_pixels(at_least_single(jax.lax.stop_gradient(vertices)), size)
+    faces, near = jnp.asarray(faces, jnp.int32), near_depth(near)
+    return _rasterize(points, faces, near, size, cull, backend, slots)
 
 
 def check_faces(faces: Int[Array, "F 3"], vertices: int) -> None:
@@ -97,6 +118,20 @@ def check_faces(faces: Int[Array, "F 3"], vertices: int) -> None:
             raise ValueError(f"faces name vertices {low} to {high}, but there are {vertices}")
 
 
+def near_depth(near: float | None) -> Float[Array, ""] | None:
+    """The smallest depth to draw as the backends compare it.
+
+    Raises:
+      ValueError: not one number. The value of a traced one cannot be known.
+    """
+    if near is None:
+        return None
+    traced = isinstance(near, jax.core.Tracer)
+    if jnp.ndim(near) or not (traced or not np.isnan(near)):
+        raise ValueError(f"near is {near}: expected a number or None")
+    return jnp.asarray(near, jnp.float32)
+
+
 def default_jobs(faces: int, size: tuple[int, int]) -> int:
     """Job slots with which a head or a face takes one to three passes.
 
@@ -112,34 +147,31 @@ def default_jobs(faces: int, size: tuple[int, int]) -> int:
     return 128 * (math.ceil(slots / 128) | 1)
 
 
-@partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def _rasterize(points, faces, size, cull, backend, jobs):
+@partial(jax.jit, static_argnums=(3, 4, 5, 6))
+def _rasterize(points, faces, near, size, cull, backend, jobs):
     def find_all(backend):
-        if backend == "reference":
-            find = partial(_reference, faces=faces, size=size, cull=cull)
-        else:
-            drawer = _DRAWERS[backend]
-            find = partial(_draw, faces=faces, size=size, cull=cull, drawer=drawer, jobs=jobs)
+        find = partial(_reference, faces=faces, near=near, size=size, cull=cull)
+        if backend != "reference":
+            find = partial(_draw, **find.keywords, drawer=_DRAWERS[backend], jobs=jobs)
         samples = jobs * patches.PATCH[0] * patches.PATCH[1]
         return partial(map_images, find, _CHUNK_SAMPLES // samples)
 
     single = points.astype(jnp.float32)
     if backend == "auto":
-        face_index, passes = jax.lax.platform_dependent(
+        index, passes = jax.lax.platform_dependent(
             single, tpu=find_all("sorted"), default=find_all("scatter")
         )
     else:
-        face_index, passes = find_all(backend)(single)
-    barycentric, depth = map_images(partial(surface, faces=faces), 1, points, face_index)
-    return Fragments(face_index=face_index, barycentric=barycentric, depth=depth, passes=passes)
+        index, passes = find_all(backend)(single)
+    barycentric, depth = map_images(partial(surface, faces=faces), 1, points, index)
+    return Fragments(face_index=index, barycentric=barycentric, depth=depth, passes=passes)
 
 
-def _draw(points, *, faces, size, cull, drawer, jobs):
+def _draw(points, *, faces, near, size, cull, drawer, jobs):
     """One image's face indices [H, W] and the passes it took."""
-    triangles = prepare(points, faces, size, cull)
-    test = depth_test(triangles)
-    start = test.empty(drawer.shape(size)), jnp.int32(0)
-    draw = partial(_draw_group, drawer=drawer, budget=jobs, size=size, test=test)
+    triangles = prepare(points, faces, size, cull, near)
+    start = nothing(drawer.shape(size)), jnp.int32(0)
+    draw = partial(_draw_group, drawer=drawer, budget=jobs, size=size, near=near)
 
     count, group = faces.shape[0], max(1, _MOST_JOBS // drawer.most(size))
     if count <= group:
@@ -162,10 +194,10 @@ def _draw(points, *, faces, size, cull, drawer, jobs):
 
         firsts = jnp.arange(groups, dtype=jnp.int32) * group
         (buffers, passes), _ = jax.lax.scan(step, start, (members, firsts))
-    return drawer.image(test.read(buffers), size), passes
+    return drawer.image(face_index(buffers), size), passes
 
 
-def _draw_group(state, triangles, first_face, *, drawer, budget, size, test):
+def _draw_group(state, triangles, first_face, *, drawer, budget, size, near):
     """Draws triangles into the buffers, `budget` jobs per pass."""
     buffers, passes = state
     jobs = drawer.count(triangles)
@@ -174,7 +206,7 @@ def _draw_group(state, triangles, first_face, *, drawer, budget, size, test):
     def draw_pass(state):
         index, buffers = state
         first = index * budget
-        buffers = drawer.draw(triangles, jobs, ends, first, budget, size, buffers, test, first_face)
+        buffers = drawer.draw(triangles, jobs, ends, first, budget, size, buffers, near, first_face)
         return index + 1, buffers
 
     taken, buffers = jax.lax.while_loop(
@@ -185,21 +217,20 @@ def _draw_group(state, triangles, first_face, *, drawer, budget, size, test):
     return buffers, passes + taken
 
 
-def _reference(points, *, faces, size, cull):
+def _reference(points, *, faces, near, size, cull):
     """One triangle after the other over the whole frame."""
-    triangles = prepare(points, faces, size, cull)
-    test = depth_test(triangles)
+    triangles = prepare(points, faces, size, cull, near)
     row, column = jnp.mgrid[: size[0], : size[1]]
 
     def draw(face, buffers):
-        nearest, face_index = buffers
+        nearest, index = buffers
         left, top, right, bottom = triangles.box[face]
-        inside, z = cover(triangles.corners[face], column, row)
+        inside, z = cover(triangles.corners[face], column, row, near)
         inside &= (column >= left) & (column <= right) & (row >= top) & (row <= bottom)
-        level = test.level(z)
-        nearer = inside & triangles.drawn[face] & (level < nearest)
-        return jnp.where(nearer, level, nearest), jnp.where(nearer, face, face_index)
+        key = depth_key(z)
+        nearer = inside & triangles.drawn[face] & (key < nearest)
+        return jnp.where(nearer, key, nearest), jnp.where(nearer, face, index)
 
     empty = jnp.full(size, EMPTY), jnp.full(size, -1, jnp.int32)
-    _, face_index = jax.lax.fori_loop(0, jnp.int32(faces.shape[0]), draw, empty)
-    return face_index, jnp.int32(1)
+    _, index = jax.lax.fori_loop(0, jnp.int32(faces.shape[0]), draw, empty)
+    return index, jnp.int32(1)

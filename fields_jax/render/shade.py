@@ -69,6 +69,9 @@ def geometry_map(
     not made unit again, as in the reference. Gradients reach the vertices through normals and
     barycentric weights, and the camera through the latter; outlines and the mask have none.
 
+    Nothing is cut off for being too near: the camera is weakly perspective, its depth is -s z from
+    the head's origin, not a distance from a camera, and half of any head has a negative one.
+
     Args:
       model: the head; its `face_vertices` and `face_triangles` choose what is drawn.
       vertices: [B, V, 3] metres, the whole head.

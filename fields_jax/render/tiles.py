@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from fields_jax.render.triangles import DepthTest, Triangles, cover
+from fields_jax.render.triangles import Triangles, cover, keep, nearest, sampled
 
 _TILE = 8  # pixels along either side
 _CHUNK = 8  # triangles tested together
@@ -45,9 +45,9 @@ def most(size: tuple[int, int]) -> int:
     return down * across
 
 
-def draw(triangles: Triangles, jobs, ends, first, budget, size, buffers, test: DepthTest, face_0):
+def draw(triangles: Triangles, jobs, ends, first, budget, size, buffers, near, face_0):
     """Draws the jobs first ... first + budget - 1 into the buffers; see `patches.draw`."""
-    tiles, across = buffers[0].shape[0], _tiles(size)[1]
+    tiles, across = buffers.key.shape[0], _tiles(size)[1]
     owner, rank, used = _assign(jobs, ends, first, budget)
     left, top, right, _ = (triangles.box[owner] // _TILE).T
     columns = right - left + 1
@@ -67,12 +67,18 @@ def draw(triangles: Triangles, jobs, ends, first, budget, size, buffers, test: D
     pixel = jnp.arange(_TILE * _TILE, dtype=jnp.int32)
     column = (place % across * _TILE)[:, None, None] + pixel % _TILE
     row = (place // across * _TILE)[:, None, None] + pixel // _TILE
-    inside, z = cover(jnp.moveaxis(triangles.corners[face], -1, 0)[..., None], column, row)
+    inside, z = cover(jnp.moveaxis(triangles.corners[face], -1, 0)[..., None], column, row, near)
     first_x, first_y, last_x, last_y = jnp.moveaxis(triangles.box[face], -1, 0)[..., None]
     inside &= (column >= first_x) & (column <= last_x) & (row >= first_y) & (row <= last_y)
     inside &= real[..., None]
-    rows = test.nearest(test.values(inside, z, (face_0 + face)[..., None]), axis=1)
-    return test.keep(buffers, jnp.where(taken, place, tiles), rows)
+    rows = nearest(sampled(inside, z, (face_0 + face)[..., None]), axis=1)
+    place = jnp.where(taken, place, tiles)
+    return keep(
+        buffers,
+        rows,
+        lambda buffer, rows: buffer.at[place].min(rows, mode="drop"),
+        lambda buffer: buffer.at[place].get(mode="fill", fill_value=0),
+    )
 
 
 def _assign(jobs, ends, first, budget):
