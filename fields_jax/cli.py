@@ -78,6 +78,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:  # how ml_collections names a key it does not have
         message = f"unknown config key: {error.args[0] if error.args else error}"
+    except SyntaxError as error:
+        message = f"{error.filename}, line {error.lineno} is no Python: {error.msg}"
     except (flags.Error, ValueError, OSError) as error:
         message = _of_config(str(error))
     print(f"error: {printable(message)}", file=sys.stderr)

@@ -48,6 +48,8 @@ def main(argv: list[str]) -> int:
 
 def _train(chosen: flags.FlagValues) -> int:
     config = chosen.config
+    if not isinstance(config, ConfigDict):
+        raise UserError("the config file's get_config() must return an ml_collections.ConfigDict")
     if chosen.head is not None:
         config.head = chosen.head
     schema.check(config.to_dict())

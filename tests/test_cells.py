@@ -151,6 +151,13 @@ def test_a_stray_quote_in_every_line_spoils_each_line_only(tmp_path):
     assert len(found.splits["train"]) == len(found.rejects["train"]) == 500
 
 
+def test_two_stray_quotes_take_nothing_that_lies_between(tmp_path):
+    (tmp_path / "a.csv").write_text('image,emotion\n"a.png,1\nb.png,2\nc.png,3"\nd.png,4\n')
+    found = manifest.catalogue(epath.Path(tmp_path / "a.csv"), epath.Path("/p"), 0.0)
+    assert [item.key for item in found.splits["train"]] == ["b.png", "d.png"]
+    assert len(found.rejects["train"]) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from fields_jax.errors import UserError
 from fields_jax.training import checkpoint, loop, optim, retention
+from fields_jax.training.lock import only_run
 from fields_jax.training.state import create_state
 from tests.training import tiny_config, tiny_parts
 
@@ -290,3 +292,16 @@ def test_a_config_that_no_model_can_be_made_of_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(stored))
     with pytest.raises(UserError, match=r"config.json: config.losses.dilation is missing"):
         checkpoint.load_inference(str(tmp_path))
+
+
+def test_a_start_that_is_under_way_gives_way_to_nobody(tmp_path, monkeypatch):
+    """It may be about to write its first checkpoint: nothing of it is moved while it holds on."""
+    config = tiny_config()
+    start_without_checkpoint(tmp_path, config)
+    before = (tmp_path / "config.json").read_bytes()
+    config.optim.rules.heads.lr = 1e-6
+    monkeypatch.setattr(loop, "only_run", functools.partial(only_run, patience=0.1))
+    with only_run(str(tmp_path)), pytest.raises(UserError, match="is in use by process"):
+        loop.train(config, str(tmp_path), None, None, {})
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "set_aside").exists()

@@ -46,3 +46,23 @@ def test_progress_in_a_log_writes_a_line_now_and_then_and_at_the_end(capsys, clo
         clock[0] += 2
     said = [line.split()[0] for line in capsys.readouterr().err.splitlines()]
     assert said == ["3/9", "6/9", "9/9"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (SyntaxError("never closed", ("a.py", 4, 1, "(")), "a.py, line 4 is no Python: never"),
+        (KeyError("no key x"), "unknown config key: no key x"),
+        (ValueError("Traceback (most recent call last):\nValueError: bad\x1b[2J"), r"bad\x1b[2J"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_config_file_raises_is_one_line(monkeypatch, capsys, error, line):
+    def parsed(argv):
+        raise error
+
+    monkeypatch.setattr(cli.flags, "FLAGS", parsed)
+    with pytest.raises(SystemExit, match="2"):
+        cli.parse_flags(["train"])
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {line}") and said.count("\n") == 1

@@ -168,6 +168,7 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
         (["--config=configs/stage2.py:large"], "unknown config argument 'large'"),
         (["--config=configs/stage2.py:full"], "data_pipelines.prepare"),
         (["--config=configs/stage2.py", "--config.image_size=50"], "multiple of 32"),
+        (["--config=configs/stage2.py", "--config.data.crop_scale=1.4"], "data.crop_scale is two"),
         (["--config=configs/stage2.py", "--workdri=x"], "workdri"),
         (["--config=configs/none.py"], "none.py"),
         (["--config=configs/stage2.py", "--config.init_from=/none"], "/none is no workdir"),

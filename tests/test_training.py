@@ -259,7 +259,7 @@ def test_phases_follow_the_config():
         ("model.synthesizer", "unet", "unet"),
         ("checkpoint.best_metric", "loss/gt", "best_metric 'loss/gt'; known: loss, loss/"),
         ("checkpoint.best_metric", "weighted/l1", "best_metric 'weighted/l1'; known: "),
-        ("losses.region_growth", 0.5, r"region_growth is two values, each a number.*, not 0.5"),
+        ("losses.region_growth", (0.5,), r"region_growth is two values, .*, not \(0.5,\)"),
         ("model.n_expression", 60, "n_expression"),
         ("phases.B.rates", {"decoder": 0.1}, "unknown network 'decoder' in config.phases.B.rates"),
     ],

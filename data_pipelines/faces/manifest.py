@@ -146,16 +146,19 @@ def _records(
             continue
         row, is_open = _cells(line)
         if is_open:
-            row, taken = _continued(line, lines, ahead)
+            row, taken = _continued(line, lines, ahead, width)
             for _ in range(taken):
                 ahead.popleft()
         yield number, row if row is not None and len(row) == width else None
 
 
 def _continued(
-    line: str, lines: Iterator[tuple[int, str]], ahead: deque[tuple[int, str]]
+    line: str, lines: Iterator[tuple[int, str]], ahead: deque[tuple[int, str]], width: int
 ) -> tuple[list[str] | None, int]:
-    """Cells of a line and of those after it that its last, quoted cell goes on in, and how many."""
+    """Cells of a line and of those after it that its last, quoted cell goes on in, and how many.
+
+    None and 0 where no such lines make a row of this width.
+    """
     parts = [line]
     while len(parts) < _LONGEST_CELL:
         if len(parts) > len(ahead):
@@ -167,7 +170,7 @@ def _continued(
             continue
         row, is_open = _cells("\n".join(parts))
         if not is_open:
-            return row, len(parts) - 1 if row else 0
+            return (row, len(parts) - 1) if row and len(row) == width else (None, 0)
     return None, 0
 
 

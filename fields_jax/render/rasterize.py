@@ -53,24 +53,23 @@ def rasterize(
     gradient: see `interpolate` and, for outlines, `antialias`.
 
     What a pixel shows depends on the faces that cover it and on nothing else: a vertex, wherever
-    it is, changes only pixels that its own faces cover. Faces with a coordinate that is not
-    finite, without area, or more than 2^90 square pixels wide times high are not drawn. All
+    it is, changes only pixels that its own faces cover or leave. Faces with a coordinate that is
+    not finite, without area, or with a bounding box above 2^90 square pixels are not drawn. All
     backends return the same faces.
-
-    Coordinates are computed with in float32, whatever less they come in.
 
     Args:
       vertices: [B, V, 3] as `project` returns them: x right, y down in [-1, 1], smaller z nearer.
+        Any floats; those of less than 32 bits are cast to float32 before anything is computed.
       faces: [F, 3] integers. Their range is checked unless they are traced.
       image_size: pixels, square, or (height, width).
       cull: drop the faces that turn their back (clockwise on the screen).
-      near: the smallest depth that is drawn, in the units of z: what of a face is nearer is cut
-        off, pixel by pixel, so that faces wholly nearer are not drawn. By default nothing is
-        nearer than the camera, which is so for weak perspective. Where z is the distance from a
-        camera, pass a distance above 0. Of a face on both sides of a perspective camera that
-        divided x and y by z the corners behind lie on the wrong side: cut such faces before.
-      backend: "scatter", patches of triangles by one scatter-min; "sorted", triangles sorted by
-        tile, for TPUs; "reference", which is slow and obvious; "auto", "sorted" on TPUs and
+      near: the smallest depth that is drawn, in the units of z. What of a face is nearer is cut
+        off, pixel by pixel; a face that is wholly nearer is not drawn. None cuts nothing, as
+        weak perspective needs it, whose camera has no place along z. Where z is the distance from
+        a camera, pass one above 0, and cut faces with corners on both sides of a perspective
+        camera before projecting: the division by z turns those behind it over.
+      backend: "scatter", patches of triangles by scatter-mins; "sorted", triangles sorted by tile,
+        for TPUs; "reference", which is slow and obvious; "auto", "sorted" on TPUs and
         "scatter" elsewhere.
       jobs: patches or tiles drawn per pass and image, a matter of speed and memory only; the
         default is `default_jobs`. "reference" does not read it.
