@@ -46,7 +46,14 @@ def pretended(*names: str):
 class _Python2(pickle._Pickler):
     """Writes text and bytes as Python 2 wrote its strings, and modules by their names there."""
 
-    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+    # The standard library's own: dill, which comes with Beam, puts others into its table.
+    dispatch: ClassVar = {
+        kind: save for kind, save in pickle._Pickler.dispatch.items() if save.__module__ == "pickle"
+    } | {
+        dict: pickle._Pickler.save_dict,
+        type: pickle._Pickler.save_type,
+        types.FunctionType: pickle._Pickler.save_global,
+    }
 
     def __init__(self, stream, protocol):
         super().__init__(stream, protocol, fix_imports=True)

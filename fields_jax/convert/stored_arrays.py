@@ -169,7 +169,10 @@ def _plain(shape: tuple[int, ...], dtype: Any, content: Any, *, fortran: bool) -
     native = kind.newbyteorder("=")
 
     def read() -> np.ndarray:
-        return array_of(stored, kind, shape, fortran=fortran).astype(native, copy=False)
+        try:
+            return array_of(stored, kind, shape, fortran=fortran).astype(native, copy=False)
+        except ValueError as error:
+            raise Damaged(str(error)) from None
 
     return StoredArray(native, shape, read)
 
