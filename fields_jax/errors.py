@@ -28,13 +28,14 @@ def printable(text: object) -> str:
     Line breaks become spaces; control characters, marks that turn the direction of writing and
     bytes of names that are no UTF-8 become escapes such as \x1b.
     """
-    line = re.sub(r"\s*[\r\n]\s*", " ", str(text).strip())
+    lines = (line.strip() for line in re.split(r"[\r\n]+", str(text)))
+    line = " ".join(filter(None, lines))
     return "".join(sign if sign.isprintable() else _spelled(sign) for sign in line)
 
 
 def quoted(value: Any) -> str:
     """How a message repeats something out of a file: in quotes, printable, and not too long."""
-    text = printable(value)
+    text = printable(str(value)[: _QUOTED + 1])
     return f"'{text}'" if len(text) <= _QUOTED else f"'{text[: _QUOTED - 3]}...'"
 
 

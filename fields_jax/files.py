@@ -8,7 +8,6 @@ file.
 
 from __future__ import annotations
 
-import ast
 import codecs
 import contextlib
 import io
@@ -37,6 +36,14 @@ _MOST_AXES, _MOST_ENTRIES = 16, 2**40
 # Codes of the types that arrays of files may have: numbers and fixed-length text.
 _TYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|[SU]\d{1,6})")
 _NPY_MAGIC = b"\x93NUMPY"
+# A dictionary of three entries, as numpy and others write it.
+_NPY_HEADER = {
+    "descr": re.compile(r"""["']descr["']\s?:\s?["']([^"']{1,20})["']"""),
+    "fortran_order": re.compile(r"""["']fortran_order["']\s?:\s?(True|False)"""),
+    "shape": re.compile(r"""["']shape["']\s?:\s?\(([0-9L, ]{0,400})\)"""),
+}
+_NPY_REST = re.compile(r"\s*\{[\s,]*\}\s*")
+_NPY_SIDE = re.compile(r" ?([0-9]{1,19})L?(?:,|$)")
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF16_LE: "utf-16-le",
@@ -209,15 +216,17 @@ def npy_header(content: bytes) -> tuple[str, tuple[int, ...], bool, int]:
     if not 0 < length <= min(10_000, len(content) - start):
         raise ValueError(f"a header of {length} bytes")
     text = content[start : start + length].decode("latin1")
-    try:
-        header = ast.literal_eval(text.strip())
-        code, shape, fortran = (header[key] for key in ("descr", "shape", "fortran_order"))
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        raise ValueError(f"a header that says {quoted(text)}") from None
-    sound = isinstance(code, str) and isinstance(shape, tuple) and isinstance(fortran, bool)
-    if not sound or any(type(side) is not int for side in shape):
+    found = {name: pattern.search(text) for name, pattern in _NPY_HEADER.items()}
+    rest = text
+    for match in filter(None, found.values()):
+        rest = rest.replace(match[0], "")
+    if not all(found.values()) or not _NPY_REST.fullmatch(rest):
         raise ValueError(f"a header that says {quoted(text)}")
-    return code, shape, fortran, start + length
+    code, fortran, sides = found["descr"][1], found["fortran_order"][1], found["shape"][1]
+    if _NPY_SIDE.sub("", sides).strip():
+        raise ValueError(f"a header that says {quoted(text)}")
+    shape = tuple(int(side) for side in _NPY_SIDE.findall(sides))
+    return code, shape, fortran == "True", start + length
 
 
 def read_npy(path: epath.PathLike) -> np.ndarray:
