@@ -70,12 +70,9 @@ def draw(triangles: Triangles, jobs, ends, first, budget, size, buffers, near, f
     inside, z = cover(triangles.corners[owner].T[..., None], column, row, near)
     inside &= used[:, None] & (column <= right[:, None]) & (row <= bottom[:, None])
     samples = sampled(inside, z, (face_0 + owner)[:, None])
-    return keep(
-        buffers,
-        Samples(*(values.reshape(-1, *PATCH) for values in samples)),
-        partial(_lower, place=jnp.stack([top, left], axis=1)),
-        partial(_held, place=jnp.stack([top, left], axis=1)),
-    )
+    samples = Samples(*(values.reshape(-1, *PATCH) for values in samples))
+    place = jnp.stack([top, left], axis=1)
+    return keep(buffers, samples, partial(_lower, place=place), partial(_held, place=place))
 
 
 def _lower(buffer, patches, place):

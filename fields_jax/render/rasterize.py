@@ -126,7 +126,7 @@ def near_depth(near: float | None) -> Float[Array, ""] | None:
     if near is None:
         return None
     traced = isinstance(near, jax.core.Tracer)
-    if jnp.ndim(near) or not (traced or not np.isnan(near)):
+    if jnp.ndim(near) or (not traced and np.isnan(near)):
         raise ValueError(f"near is {near}: expected a number or None")
     return jnp.asarray(near, jnp.float32)
 
