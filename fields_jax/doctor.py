@@ -29,7 +29,8 @@ from data_pipelines.detector import Detector, DetectorError, find_python
 from data_pipelines.prepare import remedy
 from fields_jax import __version__
 from fields_jax.cli import run
-from fields_jax.errors import UserError
+from fields_jax.errors import UserError, first_line
+from fields_jax.files import parse_json, read_bytes
 from fields_jax.flame.io import load_flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.training import checkpoint
@@ -244,11 +245,12 @@ def _workdirs(folder: epath.Path) -> list[str]:
 def _data_set(folder: epath.Path) -> Check:
     """A prepared set: sizes of its splits, and the hash that training writes down."""
     try:
-        described = [(folder / f"{part}.json").read_bytes() for part in _DESCRIPTION]
-        splits = json.loads(described[0])["splits"]
+        described = [read_bytes(folder / f"{part}.json") for part in _DESCRIPTION]
+        splits = parse_json(described[0], f"{folder}/{_DESCRIPTION[0]}.json")["splits"]
         sizes = [f"{s['name']} {sum(map(int, s['shardLengths']))}" for s in splits]
-    except (ValueError, KeyError, OSError) as error:
-        return Check("data", str(folder), False, f"unreadable ({error})", "remove it, make it anew")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        found = f"unreadable ({first_line(error)})"
+        return Check("data", str(folder), False, found, "remove it, make it anew")
     digest = hashlib.sha256(b"".join(described)).hexdigest()[:12]
     return Check("data", str(folder), True, f"{', '.join(sizes)}; sha256 {digest}")
 

@@ -14,7 +14,7 @@ from data_pipelines.photo_builder import Catalogue
 from data_pipelines.photographs import Rejected, Sample
 from fields_jax.errors import UserError
 from fields_jax.files import read_npy
-from fields_jax.photos.files import IMAGE_SUFFIXES
+from fields_jax.photos.kinds import IMAGE_SUFFIXES
 
 FOLDERS = {"train": "train_set", "test": "val_set"}
 

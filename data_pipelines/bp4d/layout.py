@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from fields_jax.photos.files import IMAGE_SUFFIXES
+from fields_jax.photos.kinds import IMAGE_SUFFIXES
 
 # The three folds by subject of BP4D-Spontaneous that action-unit papers share (ME-GraphAU's lists).
 _FOLDS = """

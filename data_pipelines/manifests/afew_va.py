@@ -12,7 +12,7 @@ from data_pipelines import cells
 from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.errors import UserError, quoted
 from fields_jax.files import read_json
-from fields_jax.photos.files import IMAGE_SUFFIXES
+from fields_jax.photos.kinds import IMAGE_SUFFIXES
 
 EXPECTED = (
     'clips such as 001/001.json, {"frames": {"00000": {"valence": 3, "arousal": -2, "landmarks": '

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from data_pipelines.manifests.left_out import LeftOut
-from fields_jax.photos.files import IMAGE_SUFFIXES
+from fields_jax.photos.kinds import IMAGE_SUFFIXES
 
 # MEAD's names as numbers of AffectNet's classes.
 EMOTIONS = {

@@ -1,4 +1,4 @@
-"""Reading what a user names: photographs of any kind, and arrays."""
+"""Reading what a user names: photographs of any kind."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
-from fields_jax.errors import UserError, printable
-from fields_jax.files import is_remote, read_bytes, read_npy
-from fields_jax.photos.kinds import IMAGE_SUFFIXES as IMAGE_SUFFIXES  # where others look for it
+from fields_jax.errors import printable
+from fields_jax.files import is_remote, read_bytes
 from fields_jax.photos.kinds import why_not_read
 from fields_jax.photos.pictures import decode
 
@@ -41,19 +40,6 @@ class Unusable(NamedTuple):
 
     path: epath.Path
     reason: str
-
-
-def read_array(path: epath.Path) -> np.ndarray:
-    """Reads a .npy file from outside.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: no such array in it, in one line.
-    """
-    try:
-        return read_npy(path)
-    except UserError as error:
-        raise ValueError(f"{path}: not a readable .npy array ({_without(path, error)})") from error
 
 
 def read_photograph(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
