@@ -81,8 +81,8 @@ def files_of(folder, pattern):
     return sorted(f for f in folder.rglob(pattern) if f.is_file() and f.stat().st_size)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_of_twenty_corruptions_none_is_silent_and_none_ends_the_run(written, tmp_path, seed):
+@pytest.mark.parametrize("seed", range(60))
+def test_of_sixty_corruptions_none_is_silent_and_none_ends_the_run(written, tmp_path, seed):
     """Half of them in all data files of an item (of which Orbax keeps two copies), half anywhere.
 
     Bits are flipped and files cut short in turn.
@@ -91,7 +91,7 @@ def test_of_twenty_corruptions_none_is_silent_and_none_ends_the_run(written, tmp
     workdir = tmp_path / "run"
     shutil.copytree(written, workdir)
     files = files_of(workdir / "checkpoints" / "6", "*")
-    if seed < 10:
+    if seed < 30:
         item = chance.choice(("params", "batch_stats", "opt_state", "base", "ema", "counters"))
         damaged_files = [f for f in files if f"6/{item}/" in str(f) and f.parent.name == "d"]
     else:
@@ -110,7 +110,7 @@ def test_of_twenty_corruptions_none_is_silent_and_none_ends_the_run(written, tmp
         assert not (workdir / "checkpoints" / "6").exists() and (workdir / "damaged").exists()
         write(workdir, steps=(6,))  # the run comes by again
         assert same(read(workdir)[0], a_state(6))
-    if seed < 10:
+    if seed < 30:
         assert int(state.step) == 4, f"the data of {item} were damaged"
 
 
@@ -120,6 +120,25 @@ def test_a_missing_item_is_damage(written, tmp_path, item):
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "6" / item)
     state, _, damaged = read(tmp_path / "run")
     assert same(state, a_state(4)) and len(damaged) == 1
+
+
+TEXTS = {
+    "empty": b"",
+    "torn": b'{"step": ',
+    "a list": b"[6]",
+    "nothing": b"null",
+    "deep": b"[" * 10**5,
+    "digits": b'{"step": ' + b"9" * 5000 + b"}",
+}
+
+
+@pytest.mark.parametrize("item", ["data", "meta", "checksums"])
+@pytest.mark.parametrize("content", TEXTS.values(), ids=TEXTS)
+def test_a_text_that_is_another_is_damage(written, tmp_path, item, content):
+    shutil.copytree(written, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "6" / item / "metadata").write_bytes(content)
+    state, _, damaged = read(tmp_path / "run")
+    assert same(state, a_state(4)) and len(damaged) == 1 and damaged[0].isprintable()
 
 
 def test_texts_and_folders_that_lie_are_damage(written, tmp_path):

@@ -14,6 +14,7 @@ from fields_jax.convert import flame, networks, torch_files
 from fields_jax.convert.stored_arrays import StoredArray
 from fields_jax.errors import UserError
 from fields_jax.flame.io import load_flame, read_arrays, save_flame
+from fields_jax.report.bundle import load_params
 from tests.damage import ANYTHING, BAD_NPY, RANDOM, damaged, npy, npz, outcomes
 from tests.foreign import embedding_folder, flame_parts, flame_pickle, torch_sequence, torch_zip
 from tests.heads import random_head
@@ -117,6 +118,30 @@ def test_a_published_model_in_place_of_a_head_is_told_what_to_do(tmp_path):
         path = tmp_path / "generic_model.pkl"
         path.write_bytes(b"\x80")
         load_flame(str(path))
+
+
+# What was written of a face.
+
+
+def test_the_parameters_of_a_face(tmp_path):
+    path = tmp_path / "params.npz"
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        load_params(path)
+
+    plain = {"camera": npy(np.zeros(3, np.float32)), "vertices": npy(np.ones((60, 3), np.float32))}
+    plain |= {"meta": npy(np.array('{"head": {}}')), "conventions": npy(np.array("{}"))}
+    whole = npz(plain)
+    read(whole)
+    chosen = [npz(plain | {"vertices": content}) for key, content in BAD_NPY.items()
+              if key != "no numbers"]  # fmt: skip
+    texts = ("", "{", "[1]", "null", "[" * 10**5, "9" * 5000, "\x1b[2J")
+    chosen += [npz(plain | {"meta": npy(np.array(text))}) for text in texts]
+    chosen += [npz({key: plain[key] for key in plain if key != gone}) for gone in ("meta",)]
+    chosen += ANYTHING.values()
+    assert outcomes(read, iter(chosen), "params.npz") == (0, len(chosen))
+    assert sum(outcomes(read, damaged(whole), "params.npz")) == RANDOM
 
 
 # FLAME's own files.
