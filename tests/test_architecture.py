@@ -43,7 +43,7 @@ ALLOWED = {
     "fields_jax.training.metrics": ("types",),
     "fields_jax.training.writers": ("types", "cli", "training.events"),
     "fields_jax.training.events": (),
-    "fields_jax.training.schema": ("types", "models"),
+    "fields_jax.training.schema": ("types", "models", "training.parallel"),
     "fields_jax.training.integrity": ("training.packing",),
     "fields_jax.training.packing": (),
     "fields_jax.training.lock": (),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from fields_jax.errors import UserError, printable
 from fields_jax.models.fields import DTYPES, NETWORKS, SYNTHESIZERS
+from fields_jax.training.parallel import MAPPINGS
 
 _MOST_STEPS = 2**31 - 2  # they are counted in 32 bits
 _LARGEST = 3e38  # that float32 holds
@@ -189,7 +190,7 @@ TABLE = dict(
     seed=whole(-(2**31), _MOST_STEPS),
     image_size=whole(32),
     batch_size=whole(1),
-    parallel=Choice(("pmap", "shard_map")),
+    parallel=Choice(MAPPINGS),
     accumulate=whole(1),
     remat=_FLAG,
     head=_TEXT,
