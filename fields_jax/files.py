@@ -64,17 +64,13 @@ def read_bytes(path: epath.PathLike, *, largest: int = LARGEST_FILE) -> bytes:
       UserError: it cannot be opened, or is larger than `largest` bytes.
     """
     file, parts = epath.Path(path), []
-    try:
+    with _refusals_named(path):
         size = file.stat().length
         with file.open("rb") as stream:
             # One read of the size that is told; what is no plain file tells none.
             while size <= largest and (part := stream.read((not parts and size) or _MIB)):
                 parts.append(part)
                 size = max(size, sum(map(len, parts)))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
     if size > largest:
         raise UserError(f"{path} is larger than {largest / _MIB:.0f} MiB, which no such file is")
     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -100,22 +96,17 @@ def read_lines(path: epath.PathLike) -> Iterator[str]:
       UserError: it cannot be opened, or a line is longer than LARGEST_LINE.
     """
     file = epath.Path(path)
-    try:
-        with file.open("rb") as stream:
-            code, start = _text_code(stream.read(4))
-            stream.seek(0)
-            if code != "utf-8":  # whose line breaks are other bytes
-                yield from read_text(path).splitlines()
-                return
-            stream.read(start)
-            while line := stream.readline(LARGEST_LINE + 1):
-                if len(line) > LARGEST_LINE:
-                    raise UserError(f"{path} has a line of over {LARGEST_LINE // _MIB} MiB")
-                yield line.decode(code, errors="replace").rstrip("\r\n")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
+    with _refusals_named(path), file.open("rb") as stream:
+        code, start = _text_code(stream.read(4))
+        stream.seek(0)
+        if code != "utf-8":  # whose line breaks are other bytes
+            yield from read_text(path).splitlines()
+            return
+        stream.read(start)
+        while line := stream.readline(LARGEST_LINE + 1):
+            if len(line) > LARGEST_LINE:
+                raise UserError(f"{path} has a line of over {LARGEST_LINE // _MIB} MiB")
+            yield line.decode(code, errors="replace").rstrip("\r\n")
 
 
 def read_json(path: epath.PathLike, *, kind: type[T] = dict) -> T:
@@ -347,3 +338,14 @@ def _text_code(start: bytes) -> tuple[str, int]:
         if start.startswith(mark):
             return code, len(mark)
     return "utf-8", 0
+
+
+@contextlib.contextmanager
+def _refusals_named(path: epath.PathLike) -> Iterator[None]:
+    """What the system says of a file that is read inside the block, in one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error

@@ -158,13 +158,13 @@ def _pairs(value: Any) -> list[tuple[Any, Any]] | None:
         return None
     # Python 2 hands an OrderedDict its pairs as an argument, lists of two.
     given = value.arguments[0] if value.arguments and value.of.name == "OrderedDict" else []
-    if not isinstance(given, list) or any(len(row) != 2 for row in given if _is_row(row)):
+    if not isinstance(given, list) or not all(map(_is_pair, given)):
         return None
-    return [tuple(row) for row in given if _is_row(row)] + value.pairs
+    return [tuple(row) for row in given] + value.pairs
 
 
-def _is_row(row: Any) -> bool:
-    return isinstance(row, list | tuple)
+def _is_pair(row: Any) -> bool:
+    return isinstance(row, list | tuple) and len(row) == 2
 
 
 def _check_names(

@@ -60,7 +60,7 @@ def find_photographs(paths: Iterable[str]) -> tuple[list[Photograph], list[Unusa
         for thing, name in _expand(given):
             found.setdefault(thing.real, (thing, name))
     things = (thing.path for thing, _ in found.values())
-    pictures = {path.parent / path.stem for path in things if kinds.is_picture(path.suffix)}
+    pictures = {path.parent / path.stem for path in things if kinds.looks_like_picture(path.suffix)}
     photographs, unusable = [], []
     taken: set[str] = set()
     for thing, name in found.values():
@@ -91,7 +91,7 @@ def _walk(roots: Sequence[_Entry]) -> Iterator[Found]:
             continue
         seen.add(entry.real)
         if not entry.is_folder:
-            if kinds.is_picture(entry.path.suffix) and not _was_written(entry.path):
+            if kinds.looks_like_picture(entry.path.suffix) and not _was_written(entry.path):
                 lost = entry.is_link and not os.path.exists(entry.real)
                 why = _NOTHING_LINKED if lost else kinds.why_not_read(entry.path.suffix)
                 yield Found(entry.path, entry.real, why)

@@ -69,7 +69,7 @@ _REMEDIES = {suffix: remedy for suffixes, remedy in _NOT_READ for suffix in suff
 _OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found")
 
 
-def is_picture(suffix: str) -> bool:
+def looks_like_picture(suffix: str) -> bool:
     """Whether files of that suffix are photographs or look like them."""
     return suffix.lower() in IMAGE_SUFFIXES or suffix.lower() in _REMEDIES
 
