@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipelines.spec import EMOTIONS, batch_spec, training_arrays
+from fields_jax.batch import batch_spec, training_arrays
+from fields_jax.emotions import EMOTIONS
 
 
 def random_batch(config: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:

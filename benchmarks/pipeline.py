@@ -19,7 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from configs import stage2
-from data_pipelines import mixture, yardstick
+from data_pipelines.reading import baseline, mixture
 from fields_jax import cli
 
 _JSON = flags.DEFINE_string("json", "", "file to write the figures to")
@@ -68,7 +68,7 @@ def variants(data: ConfigDict, size: int, threads: int, images: int) -> dict[str
     colours = {key: value for part in _PARTS.values() for key, value in part.items()}
     return {
         "decode and resize": lambda: timed(
-            yardstick.decode_and_resize(data, size, _BATCH, threads), images
+            baseline.decode_and_resize(data, size, _BATCH, threads), images
         ),
         "default": changed(),
         "with CLAHE at 0.255": changed(p_clahe=0.255),
@@ -84,7 +84,7 @@ def main(_: list[str]) -> None:
     data.threads = threads
     with tempfile.TemporaryDirectory() as folder:
         data.root = _ROOT.value or folder
-        data.mixture = _MIXTURE.value if _ROOT.value else yardstick.generated(epath.Path(folder))
+        data.mixture = _MIXTURE.value if _ROOT.value else baseline.generated(epath.Path(folder))
         measured = variants(data, config.image_size, threads, _IMAGES.value)
         rates: dict[str, list[float]] = {name: [] for name in measured}
         for _ in range(_ROUNDS.value):

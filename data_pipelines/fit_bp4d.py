@@ -27,8 +27,8 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from data_pipelines import spec
 from data_pipelines.bp4d import fit_files, fit_pictures, layout, scans
+from fields_jax import batch
 from fields_jax.cli import progress, run
 from fields_jax.errors import UserError
 from fields_jax.fitting.scan import ScanFitter
@@ -101,7 +101,7 @@ class Run:
     def __post_init__(self) -> None:
         """Prepares the fitter."""
         count = min(_N_SHAPE, self.head.shape_basis.shape[-1])
-        self._fitter = ScanFitter(self.head, n_shape=count, n_expression=spec.N_EXPRESSION)
+        self._fitter = ScanFitter(self.head, n_shape=count, n_expression=batch.N_EXPRESSION)
         self._mean = _mean_51(self.head)
         self._failed: dict[str, str] = {}
         self._frames = self._accepted = 0

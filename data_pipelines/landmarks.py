@@ -25,12 +25,12 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from data_pipelines.detector import MAX_FACES, MIN_SCORE, REMEDY, Detector, find_python
 from fields_jax.cli import progress, run
 from fields_jax.errors import UserError, first_line, printable
 from fields_jax.files import is_remote, write_whole
 from fields_jax.photos import points
 from fields_jax.photos.beside import points_file
+from fields_jax.photos.detector import MAX_FACES, MIN_SCORE, REMEDY, Detector, find_python
 from fields_jax.photos.faces import Detection
 from fields_jax.photos.files import Unusable, read_photograph
 from fields_jax.photos.finding import find_photographs

@@ -30,8 +30,8 @@ import tensorflow_datasets as tfds
 from absl import flags, logging
 from etils import epath
 
-from data_pipelines import report
-from data_pipelines.photo_builder import PhotographBuilder
+from data_pipelines.building import report
+from data_pipelines.building.photo_builder import PhotographBuilder
 from fields_jax.cli import run
 from fields_jax.errors import UserError, printable
 
@@ -158,7 +158,7 @@ def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[A
 
 def _make_parts(construct: Any, source: str, runner: str, options: Sequence[str]) -> None:
     try:
-        from data_pipelines import cluster  # Beam is an extra
+        from data_pipelines.building import cluster
     except ModuleNotFoundError as error:
         if error.name != "apache_beam":
             raise

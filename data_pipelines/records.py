@@ -14,19 +14,20 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data_pipelines import spec
+from fields_jax import batch
+from fields_jax.emotions import EMOTIONS
 
-_DIMENSIONS = {"n_expression": spec.N_EXPRESSION, "n_shape": spec.N_SHAPE}
+_DIMENSIONS = {"n_expression": batch.N_EXPRESSION, "n_shape": batch.N_SHAPE}
 
 _JPEG_QUALITY = 95  # tensorflow's own
 
 # Fields of a batch that are pictures, are set by the reader, or say whether a label is there.
-_NOT_LABELS = ("image", "face_mask", "source", "id", *spec.FLAGS)
+_NOT_LABELS = ("image", "face_mask", "source", "id", *batch.FLAGS)
 
 # Shape and dtype of every label a builder may give.
 LABELS: dict[str, tuple[tuple[int, ...], np.dtype]] = {
     key: (tuple(_DIMENSIONS.get(d, d) for d in field.shape), np.dtype(field.dtype))
-    for key, field in spec.EXAMPLE_SPEC.items()
+    for key, field in batch.EXAMPLE_SPEC.items()
     if key not in _NOT_LABELS
 }
 
@@ -47,7 +48,7 @@ def features() -> tfds.features.FeaturesDict:
                 key: tfds.features.Tensor(shape=shape, dtype=dtype)
                 for key, (shape, dtype) in LABELS.items()
             },
-            **{flag: tfds.features.Tensor(shape=(), dtype=np.bool_) for flag in spec.FLAGS},
+            **{flag: tfds.features.Tensor(shape=(), dtype=np.bool_) for flag in batch.FLAGS},
         }
     )
 
@@ -87,7 +88,7 @@ def record(
         "face_box": face_box,
         "id": id,
         **{key: _checked_label(key, labels.get(key), id) for key in LABELS},
-        **{flag: _has(flag, labels, id) for flag in spec.FLAGS},
+        **{flag: _has(flag, labels, id) for flag in batch.FLAGS},
         "has_annotated_68": annotated_68 and "landmarks_68" in labels,
     }
 
@@ -132,23 +133,23 @@ def _checked_picture(
 def _checked_label(key: str, value: Any, id: str) -> np.ndarray:
     shape, dtype = LABELS[key]
     if value is None:
-        return np.full(shape, spec.ABSENT.get(key, 0), dtype)
+        return np.full(shape, batch.ABSENT.get(key, 0), dtype)
     array = np.asarray(value, dtype)
     if array.shape != shape:
         raise ValueError(f"record {id!r}: {key} must have shape {shape}, found {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"record {id!r}: {key} is not finite")
-    if key == "emotion" and not 0 <= array < len(spec.EMOTIONS):
-        raise ValueError(f"record {id!r}: emotion must be 0..{len(spec.EMOTIONS) - 1} or None")
+    if key == "emotion" and not 0 <= array < len(EMOTIONS):
+        raise ValueError(f"record {id!r}: emotion must be 0..{len(EMOTIONS) - 1} or None")
     if key in ("valence", "arousal") and not -1 <= array <= 1:
         raise ValueError(f"record {id!r}: {key} must be in [-1, 1], found {array}")
     return array
 
 
 def _has(flag: str, labels: dict[str, Any], id: str) -> bool:
-    given = [key in labels for key in spec.FLAGS[flag]]
+    given = [key in labels for key in batch.FLAGS[flag]]
     if any(given) and not all(given):
         raise ValueError(
-            f"record {id!r}: {', '.join(spec.FLAGS[flag])} come together or not at all"
+            f"record {id!r}: {', '.join(batch.FLAGS[flag])} come together or not at all"
         )
     return all(given)

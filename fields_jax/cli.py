@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from absl import app, flags, logging
 
-from fields_jax import disk, host
+from fields_jax import cpu_tuning, disk
 from fields_jax.errors import Preemption, printable
 
 Item = TypeVar("Item")
@@ -48,7 +48,7 @@ def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], in
     def command(argv: list[str]) -> int:
         if not flags.FLAGS.is_parsed() or not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax narrates every file it writes
-        host.tune()
+        cpu_tuning.tune()
         signal.signal(signal.SIGTERM, _preempt)
         try:
             return main(argv) or 0

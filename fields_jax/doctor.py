@@ -25,15 +25,14 @@ import jax
 from absl import flags
 from etils import epath
 
-from data_pipelines.detector import Detector, DetectorError, find_python
-from data_pipelines.prepare import remedy
 from fields_jax import __version__
 from fields_jax.cli import run
 from fields_jax.errors import UserError, first_line
 from fields_jax.files import parse_json, read_bytes
 from fields_jax.flame.io import load_flame
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.training import checkpoint
+from fields_jax.photos.detector import Detector, DetectorError, find_python
+from fields_jax.workdir import store
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 # As checkpoints name their source, how it is converted, and what it is for.
@@ -43,7 +42,13 @@ _WEIGHTS = (
     ("VGG16", "vgg16 vgg16.pth runs/vgg16", "for the perceptual loss"),
     ("ResNet-50", "emotion_resnet50 CHECKPOINT runs/emotion", "for the emotion-feature loss"),
 )
-_SETS = ("synthetic", "affectnet", "bp4d", "faces")
+# Sets of data_pipelines.prepare, and what its command needs besides --out.
+_SETS = {
+    "synthetic": "",
+    "affectnet": " --source=DIR",
+    "bp4d": " --source=DIR",
+    "faces": " --source=DIR",
+}
 _DESCRIPTION = ("dataset_info", "features")  # files that say what a prepared set holds
 # NAME/VERSION and NAME/CONFIG/VERSION below a root
 _PREPARED = ("*/*/dataset_info.json", "*/*/*/dataset_info.json")
@@ -98,7 +103,7 @@ def main(argv: list[str]) -> None:
 
 def versions() -> Iterator[Check]:
     """The program, Python and packages."""
-    commit = checkpoint.git_hash()
+    commit = store.git_hash()
     yield Check("program", "fields_jax", True, f"{__version__} {commit[:12]}".strip())
     yield Check("program", "python", True, f"{platform.python_version()}, {platform.platform()}")
     for name in _PACKAGES:
@@ -149,7 +154,7 @@ def workdirs(paths: list[str]) -> Iterator[Check]:
     origins = set()
     for path in paths:
         try:
-            meta, step = checkpoint.read_meta(path)
+            meta, step = store.read_meta(path)
         except (ValueError, OSError) as error:
             yield Check("weights", path, False, str(error))
             continue
@@ -174,9 +179,10 @@ def data_sets(roots: list[str]) -> Iterator[Check]:
             folder = epath.Path(file).parent
             yield _data_set(folder)
             kinds.add(folder.relative_to(root).parts[0])
-    for kind in _SETS:
+    for kind, source in _SETS.items():
         if kind not in kinds:
-            yield Check("data", kind, False, "absent", remedy(kind, "data"))
+            make = f"make it with `python -m data_pipelines.prepare {kind}{source} --out=data`"
+            yield Check("data", kind, False, "absent", make)
 
 
 def landmark_environment() -> Check:

@@ -26,14 +26,15 @@ from ml_collections import ConfigDict
 
 from fields_jax.cli import run
 from fields_jax.disk import writing
+from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 from fields_jax.evaluation import geometry, summary
 from fields_jax.evaluation.predict import predict, reconstruct, spread
 from fields_jax.files import write_npz, write_whole
 from fields_jax.flame.io import resolve_head
 from fields_jax.render import make_masking
-from fields_jax.training.checkpoint import Inference, check_head, load_inference
 from fields_jax.types import FieldsOutput, FlameModel
+from fields_jax.workdir.store import Inference, check_head, load_inference
 
 FORMAT = 1  # of evaluation.json
 MISSING = "n/a"  # no such labels, or too few for such a score
@@ -162,7 +163,7 @@ def evaluate(
       ValueError: the model predicts something that is not finite.
     """
     config = inference.config
-    mixture, emotions = _data_modules()
+    mixture = _import_mixture()
     names = source_names(config, mixture, split)
     apply = partial(jax.jit(partial(_apply, inference.model)), inference.variables)
     size = config.evaluation.batch_size
@@ -186,7 +187,7 @@ def evaluate(
         "step": inference.step,
         "trained": list(inference.meta["trained"]),
         "split": split,
-        "emotions": list(emotions),
+        "emotions": list(EMOTIONS),
         "head": {key: getattr(head, key) for key in ("name", "version", "sha256")},
         **summary.summarize(pooled, edges),
         "sources": {
@@ -230,16 +231,16 @@ def _apply(model: Any, variables: Any, image: jax.Array) -> FieldsOutput:
     return model.apply(variables, image.astype(jnp.float32) / 255)
 
 
-def _data_modules() -> tuple[Any, tuple[str, ...]]:
-    """data_pipelines.mixture and the names of the emotions."""
+def _import_mixture() -> Any:
+    """data_pipelines.reading.mixture, which needs tensorflow."""
     try:
-        from data_pipelines import mixture, spec
+        from data_pipelines.reading import mixture
     except ImportError as error:
         raise UserError(
             f"evaluate reads data sets through tensorflow, which is not here ({error}); "
             "install it with `pip install -e .[data]`"
         ) from error
-    return mixture, spec.EMOTIONS
+    return mixture
 
 
 def _progress(batches: Iterable[dict], name: str, total: int) -> Iterator[dict]:

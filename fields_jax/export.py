@@ -39,9 +39,9 @@ from fields_jax.files import read_bytes, whole_folder, write_whole
 from fields_jax.flame import flame
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import FieldsModel
-from fields_jax.training import checkpoint
-from fields_jax.training.checkpoint import Inference, load_inference
 from fields_jax.types import FlameModel
+from fields_jax.workdir import store
+from fields_jax.workdir.store import Inference, load_inference
 
 PROGRAM = "model.stablehlo"
 REPORT = "export.json"
@@ -109,7 +109,7 @@ def export_workdir(
     inference = load_inference(workdir, ema=ema)
     path = head or inference.config.head
     model = resolve_head(path)
-    checkpoint.check_head(inference.meta, model)
+    store.check_head(inference.meta, model)
     meta = inference.meta | dict(
         step=0, trained_steps=inference.step, ema=ema, head=_identity(model)
     )
@@ -117,8 +117,8 @@ def export_workdir(
     config.ema = 0  # whichever parameters were taken, no mean is beside them
     platforms = list(dict.fromkeys([CHECKED_ON, *platforms]))
     with whole_folder(target) as beside:
-        checkpoint.write_networks(str(beside), inference.variables, meta)
-        checkpoint.claim_workdir(str(beside), config)
+        store.write_networks(str(beside), inference.variables, meta)
+        store.claim_workdir(str(beside), config)
         write_whole(beside / PROGRAM, make_program(inference, model, platforms))
         report = dict(
             step=inference.step,

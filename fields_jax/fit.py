@@ -21,12 +21,13 @@ import numpy as np
 from absl import flags
 from jaxtyping import Bool, Float
 
-from data_pipelines.detector import REMEDY
 from fields_jax import photo_commands
 from fields_jax.cli import run
 from fields_jax.fitting.landmarks import Fit, Observed, fit_landmarks
 from fields_jax.flame.io import resolve_head
+from fields_jax.outputs.bundle import pose_heads
 from fields_jax.photos.crops import to_ndc, transform_points
+from fields_jax.photos.detector import REMEDY
 from fields_jax.photos.faces import WHOLE_IMAGE, Face
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.points import (
@@ -36,7 +37,6 @@ from fields_jax.photos.points import (
     seen,
     select_105,
 )
-from fields_jax.report.bundle import pose_heads
 from fields_jax.report.gallery import Gallery
 from fields_jax.types import FlameModel
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from data_pipelines.detector import REMEDY, Detector, find_python
 from fields_jax import __version__
 from fields_jax.cli import progress
 from fields_jax.errors import UserError, printable
+from fields_jax.photos.detector import REMEDY, Detector, find_python
 from fields_jax.photos.faces import Face, Finder, find_faces, parse_box
 from fields_jax.photos.files import Photograph, Unusable
 from fields_jax.photos.finding import find_photographs

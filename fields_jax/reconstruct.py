@@ -25,15 +25,15 @@ import numpy as np
 from absl import flags
 from jaxtyping import UInt8
 
-from data_pipelines.spec import EMOTIONS
 from fields_jax import photo_commands
 from fields_jax.cli import run
+from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 from fields_jax.flame.io import resolve_head
-from fields_jax.report.bundle import Result, pose_heads
+from fields_jax.outputs.bundle import Result, pose_heads
 from fields_jax.report.gallery import Gallery
-from fields_jax.training.checkpoint import Inference, check_head, load_inference
 from fields_jax.types import FieldsOutput, FlameModel
+from fields_jax.workdir.store import Inference, check_head, load_inference
 
 _LEAD = (
     "What the networks say of each picture, drawn where they see it: head and emotion are readings "

@@ -21,9 +21,10 @@ from ml_collections import ConfigDict, config_flags
 from fields_jax.cli import run
 from fields_jax.errors import UserError
 from fields_jax.flame.io import resolve_head
-from fields_jax.training import checkpoint, loop, schema, setup
+from fields_jax.training import loop, setup
 from fields_jax.training.overview import describe_run
 from fields_jax.training.processes import joined
+from fields_jax.workdir import schema, store
 
 
 def define_flags() -> None:
@@ -77,14 +78,14 @@ def _train(chosen: flags.FlagValues) -> int:
 
 def _check_places(config: ConfigDict, workdir: str) -> None:
     """Says what is wrong with the folders named before anything is made or written."""
-    checkpoint.check_workdir(workdir, config)
-    if config.init_from and not checkpoint.has_checkpoint(workdir):
-        checkpoint.require_config(config.init_from)
+    store.check_workdir(workdir, config)
+    if config.init_from and not store.has_checkpoint(workdir):
+        store.require_config(config.init_from)
 
 
 def _check_records(config: ConfigDict) -> None:
     """Expressions are learnt from coefficients as the records hold them."""
-    from data_pipelines.spec import N_EXPRESSION
+    from fields_jax.batch import N_EXPRESSION
 
     learnt = any(phase.losses.get("gt_expression", 0) for phase in config.phases.values())
     if learnt and config.model.n_expression != N_EXPRESSION:
@@ -96,7 +97,8 @@ def _check_records(config: ConfigDict) -> None:
 
 def prepare_data(config: ConfigDict) -> None:
     """Makes the embedded faces when the mixture names them and they are absent."""
-    from data_pipelines import mixture, prepare
+    from data_pipelines import prepare
+    from data_pipelines.reading import mixture
 
     names = [name for name, _ in mixture.parse_mixture(config.data.mixture)]
     embedded = [name for name in names if name.startswith("synthetic/")]
@@ -114,7 +116,7 @@ def prepare_data(config: ConfigDict) -> None:
 
 def _import_pipeline():
     try:
-        from data_pipelines import mixture
+        from data_pipelines.reading import mixture
     except ModuleNotFoundError as error:
         raise UserError(
             f"training reads TFDS shards and needs {error.name}: pip install 'fields_jax[data]'"
@@ -124,7 +126,7 @@ def _import_pipeline():
 
 def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
     """This process's share of every global batch from `start_step` on, checked."""
-    from data_pipelines.spec import training_arrays, validate_batch
+    from fields_jax.batch import training_arrays, validate_batch
 
     for batch in pipeline.mixture(
         config.data,

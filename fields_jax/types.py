@@ -6,8 +6,12 @@ H and W image rows and columns, N landmarks.
 
 from __future__ import annotations
 
+from typing import Any
+
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
+
+PyTree = Any
 
 
 @struct.dataclass
@@ -165,3 +169,27 @@ class FieldsOutput:
     logits: Float[Array, "B 8"]
     valence: Float[Array, " B"]
     arousal: Float[Array, " B"]
+
+
+@struct.dataclass
+class TrainState:
+    """The state of a run, without a device axis: what a step maps to its successor.
+
+    Attributes:
+      step: iterations done, int32 scalar.
+      params: {network: parameters}.
+      batch_stats: {network: batch statistics}.
+      opt_state: {network: optimiser state}; one per network for the whole run, so that a network
+        that rests in a phase or turn finds its moments again.
+      base: the frozen base model's {"params", "batch_stats"} of its two networks, or None.
+      bad_steps: non-finite steps in a row, int32 scalar.
+      ema: {network: running mean of its parameters}, or None.
+    """
+
+    step: Int[Array, ""]
+    params: dict[str, PyTree]
+    batch_stats: dict[str, PyTree]
+    opt_state: dict[str, PyTree]
+    base: dict[str, PyTree] | None
+    bad_steps: Int[Array, ""]
+    ema: dict[str, PyTree] | None = None

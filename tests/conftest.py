@@ -20,13 +20,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import pytest
 
-from tests.heads import random_head
+from tests.support.heads import random_head
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory):
-    """Where the training sets of tests.dots are; tests that break some copy them."""
-    from tests.dots import write_sets  # tensorflow, which few tests need
+    """Where the training sets of tests.support.dot_sets are; tests that break some copy them."""
+    from tests.support.dot_sets import write_sets  # tensorflow, which few tests need
 
     return write_sets(tmp_path_factory.mktemp("dots"))
 

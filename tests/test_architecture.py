@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,104 +11,49 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = (  # may import data_pipelines, lazily or not
-    *("train", "evaluate", "report"),
-    *("reconstruct", "fit", "doctor", "photo_commands", "tools"),
-)
-
-# Modules of data_pipelines that commands of the core import.
-WITHOUT_TENSORFLOW = tuple(
-    f"data_pipelines.{name}"
-    for name in ("spec", "landmarks", "detector", "mediapipe_child", "fit_bp4d")
-)
-
-# What all but themselves and `host` may import.
-EVERYWHERE = ("fields_jax.errors", "fields_jax.files", "fields_jax.disk")
-# What each module or package of ours may import of ours. The longest matching name decides.
+BARE = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.training")
+# What knows nothing of ours but each other, and everything else may import.
+FOUNDATION = (*("errors", "types", "batch", "emotions", "files", "disk", "cpu_tuning"),)
+MODEL = ("geometry", "flame", "render", "models")
+# What each module or package of ours may import of fields_jax besides the foundation. The longest
+# matching name decides. Of data_pipelines only TRAINS_ON_SHARDS may import, and late.
 ALLOWED = {
     "fields_jax": (),
-    "fields_jax.types": (),
-    "fields_jax.host": (),
-    "fields_jax.errors": (),
-    "fields_jax.files": (),
-    "fields_jax.disk": (),
-    "fields_jax.cli": ("host",),
-    "fields_jax.flame": ("types",),
-    "fields_jax.render": ("types",),
+    **{f"fields_jax.{name}": () for name in FOUNDATION},
+    "fields_jax.cli": (),
+    "fields_jax.geometry": (),
+    "fields_jax.flame": ("geometry",),
+    "fields_jax.render": ("geometry",),
+    "fields_jax.models": (),
+    "fields_jax.losses": (),
     "fields_jax.photos": (),
-    "fields_jax.models": ("types",),
-    "fields_jax.losses": ("types",),
-    "fields_jax.training.state": ("types",),
-    "fields_jax.training.optim": ("types",),
-    "fields_jax.training.parallel": ("types",),
-    "fields_jax.training.metrics": ("types",),
-    "fields_jax.training.writers": ("types", "cli", "training.events"),
-    "fields_jax.training.events": (),
-    "fields_jax.training.schema": ("types", "models", "training.parallel"),
-    "fields_jax.training.integrity": ("training.packing",),
-    "fields_jax.training.packing": (),
-    "fields_jax.training.lock": (),
-    "fields_jax.training.stop": (),
-    "fields_jax.training.checkpoint": (
-        *("types", "models"),
-        *("training.integrity", "training.packing", "training.schema", "training.state"),
-    ),
-    "fields_jax.training.recipe": ("types", "render", "models", "losses"),
-    "fields_jax.training.accumulate": ("losses",),
-    "fields_jax.training.forward": (
-        *("types", "flame", "render", "models", "losses", "training.recipe"),
-    ),
-    "fields_jax.training.retention": (),
-    "fields_jax.training.step": (
-        *("types", "losses"),
-        *(
-            "training.accumulate",
-            "training.forward",
-            "training.optim",
-            "training.recipe",
-            "training.state",
-        ),
-    ),
-    "fields_jax.training": ("types", "cli", "flame", "render", "models", "losses"),
-    "fields_jax.evaluation": ("types", "cli", "flame", "render", "models", "training.checkpoint"),
-    "fields_jax.report": (
-        *("types", "cli", "flame", "render", "models", "evaluation", "evaluate"),
-        *("photos", "training.checkpoint", "training.schema"),
-    ),
-    "fields_jax.fitting": ("types", "flame", "render"),
-    "fields_jax.convert": ("types", "cli", "flame"),
-    "fields_jax.convert.networks": ("cli", "convert", "models", "training.checkpoint", "configs"),
-    "fields_jax.export": ("types", "cli", "flame", "models", "training.checkpoint"),
-    "fields_jax.tools": ("types", "cli", "flame", "models", "training"),
-    "fields_jax.train": ("cli", "flame", "training"),
-    "fields_jax.evaluate": (
-        *("types", "cli", "flame", "render", "evaluation"),
-        "training.checkpoint",
-    ),
-    "fields_jax.photo_commands": ("types", "cli", "photos", "report"),
+    "fields_jax.workdir": ("models",),
+    "fields_jax.fitting": ("geometry", "flame", "render"),
+    "fields_jax.evaluation": (*MODEL, "workdir"),
+    "fields_jax.outputs": (*MODEL, "photos", "workdir"),
+    "fields_jax.report": (*MODEL, "photos", "workdir", "evaluation", "outputs", "cli"),
+    "fields_jax.training": (*MODEL, "losses", "workdir"),
+    "fields_jax.convert": (*MODEL, "workdir", "cli", "configs"),
+    "fields_jax.export": (*MODEL, "workdir", "cli"),
+    "fields_jax.tools": (*MODEL, "losses", "workdir", "training", "cli"),
+    "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
+    "fields_jax.evaluate": (*MODEL, "workdir", "evaluation", "cli"),
+    "fields_jax.photo_commands": ("photos", "report", "cli"),
     "fields_jax.reconstruct": (
-        *("types", "cli", "flame", "photos", "report", "photo_commands"),
-        "training.checkpoint",
+        *(*MODEL, "workdir", "photos", "outputs", "report"),
+        *("photo_commands", "cli"),
     ),
-    "fields_jax.fit": (
-        *("types", "cli", "flame", "fitting", "photos", "report", "photo_commands"),
-    ),
-    "fields_jax.doctor": ("cli", "flame", "training.checkpoint"),
-    "data_pipelines": ("flame", "render", "photos", "types"),
-    "data_pipelines.bp4d": ("flame", "render", "fitting", "photos", "types"),
-    "data_pipelines.fit_bp4d": ("cli", "flame", "render", "fitting", "types"),
-    "data_pipelines.landmarks": ("cli", "photos"),
+    "fields_jax.fit": (*MODEL, "fitting", "photos", "outputs", "report", "photo_commands", "cli"),
+    "fields_jax.doctor": ("flame", "photos", "workdir", "cli"),
+    "data_pipelines": ("geometry", "flame", "render", "fitting", "photos"),
+    "data_pipelines.fit_bp4d": ("geometry", "flame", "render", "fitting", "photos", "cli"),
+    "data_pipelines.landmarks": ("photos", "cli"),
     "data_pipelines.prepare": ("cli",),
-    "data_pipelines.manifests": ("cli", "photos"),
+    "data_pipelines.manifests": ("photos", "cli"),
     "configs": (),
-    "benchmarks.pipeline": ("cli", "configs"),
-    "benchmarks.scans": ("types", "flame", "fitting"),
-    "benchmarks.scan_fit": ("types", "cli", "flame", "fitting"),
-    "benchmarks.overhead": ("types", "cli", "flame", "models", "training"),
-    "benchmarks.scaling": ("cli",),
-    "benchmarks.step": ("types", "cli", "flame", "models", "tools", "training"),
-    "benchmarks": ("types", "cli", "flame", "render", "models", "configs"),
+    "benchmarks": (*MODEL, "fitting", "training", "workdir", "tools", "cli", "configs"),
 }
+TRAINS_ON_SHARDS = ("fields_jax.train", "fields_jax.evaluate")
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -119,9 +65,11 @@ def modules() -> list[tuple[str, Path]]:
     return found
 
 
-def imports(path: Path) -> set[str]:
+def imports(path: Path, *, at_import_time: bool = False) -> set[str]:
+    """Dotted names that a file imports: anywhere, or only where it is imported itself."""
+    tree = ast.parse(path.read_text())
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in tree.body if at_import_time else ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -135,6 +83,18 @@ def own_package(name: str) -> str:
     return max((key for key in ALLOWED if is_within(name, key)), key=len)
 
 
+def prefixed(entry: str) -> str:
+    return entry if entry == "configs" else f"fields_jax.{entry}"
+
+
+def unit(name: str) -> str:
+    """The room that a dotted name is in: fields_jax.flame.lbs -> fields_jax.flame."""
+    first, *rest = name.split(".")
+    if first == "fields_jax" and rest:
+        return f"fields_jax.{rest[0]}"
+    return first if first in ("data_pipelines", "configs", "benchmarks") else "other"
+
+
 def is_within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
@@ -142,27 +102,27 @@ def is_within(name: str, package: str) -> bool:
 @pytest.mark.parametrize(("name", "path"), modules(), ids=lambda x: x if isinstance(x, str) else "")
 def test_imports_run_one_way(name, path):
     rule = own_package(name)
-    allowed = [
-        entry if entry.startswith("configs") else f"fields_jax.{entry}" for entry in ALLOWED[rule]
-    ]
-    allowed += [rule]
-    if rule in ("fields_jax.files", "fields_jax.disk"):
-        allowed += ["fields_jax.errors"]
-    elif rule not in ("fields_jax.host", "fields_jax.errors", "configs"):
-        allowed += EVERYWHERE
-    measured = rule == "benchmarks.pipeline" or name == "benchmarks.batches"
-    if (
-        measured
-        or rule.startswith("data_pipelines")
-        or rule.removeprefix("fields_jax.") in COMMANDS
-    ):
-        allowed += ["data_pipelines"]
+    known = (rule, *(prefixed(entry) for entry in (*FOUNDATION, *ALLOWED[rule])))
     for target in imports(path):
-        ours = any(is_within(target, p) for p in ("fields_jax", "data_pipelines", "configs"))
+        if is_within(target, "data_pipelines"):
+            late = name in TRAINS_ON_SHARDS and target not in imports(path, at_import_time=True)
+            assert late or name.startswith(("data_pipelines", "benchmarks")), f"imports {target}"
         # `from fields_jax import x` also lists the bare package, which imports nothing.
-        bare = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.training")
-        if ours and target not in bare:
-            assert any(is_within(target, entry) for entry in allowed), f"{name} imports {target}"
+        elif (is_within(target, "fields_jax") and target not in BARE) or is_within(
+            target, "configs"
+        ):
+            assert any(is_within(target, entry) for entry in known), f"{name} imports {target}"
+
+
+def test_no_two_packages_import_each_other():
+    """Whatever the table says: packages and single modules of fields_jax form no circle."""
+    graph: dict[str, set[str]] = {}
+    for name, path in modules():
+        room = unit(name)
+        found = {unit(target) for target in imports(path) if target not in BARE}
+        graph.setdefault(room, set()).update(found - {room, "other"})
+    order = graphlib.TopologicalSorter(graph)
+    order.prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize(("name", "path"), modules(), ids=lambda x: x if isinstance(x, str) else "")
@@ -172,23 +132,23 @@ def test_only_the_pipelines_know_tensorflow_and_only_benchmarks_know_torch(name,
         assert "torch" not in third
     if not name.startswith("data_pipelines"):
         assert not third & {"tensorflow", "tensorflow_datasets", "clu"}
-    if name in WITHOUT_TENSORFLOW:
-        assert not third & {"tensorflow", "tensorflow_datasets"}
 
 
 BLOCKED = """
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("tensorflow", "torch"):
+        if name.split(".")[0] in ("tensorflow", "torch", "data_pipelines"):
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Block())
-import fields_jax.reconstruct, fields_jax.fit, fields_jax.doctor, data_pipelines.landmarks
-from tests.training import tiny_run
+import fields_jax.reconstruct, fields_jax.fit, fields_jax.doctor, fields_jax.export
+import fields_jax.convert.networks
+from tests.support.tiny_training import tiny_run
 state, metrics = tiny_run(steps=1, phase='A')
 assert int(state.step) == 1, state.step
 import fields_jax.flame.io, fields_jax.training.loop, fields_jax.evaluation, fields_jax.report
-assert not {"tensorflow", "torch"} & set(sys.modules), "imported in spite of the block"
+loaded = {"tensorflow", "torch", "data_pipelines"} & set(sys.modules)
+assert not loaded, "imported in spite of the block"
 print("loss", float(metrics["loss"]))
 """
 

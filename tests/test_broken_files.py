@@ -16,18 +16,19 @@ import scipy.io
 from etils import epath
 
 from configs import stage2
-from data_pipelines import parts, report
 from data_pipelines.affectnet import eight_class, full
 from data_pipelines.bp4d import annotations, fit_files, matlab, meshes, points_83
+from data_pipelines.building import report, shards
 from data_pipelines.faces import manifest
 from data_pipelines.manifests import afew_va, aff_wild2, raf_db
 from data_pipelines.manifests.left_out import LeftOut
-from fields_jax.report import runs, stored, tables, words
-from fields_jax.training import checkpoint, retention
+from fields_jax.report import numbers, remarks, runs, stored
 from fields_jax.training.writers import Writers
-from tests import test_report, trees
-from tests.broken import arrays, chosen, drawn, fields, outcomes
-from tests.heads import random_head
+from fields_jax.workdir import retention, store
+from tests.report import test_report
+from tests.support import raw_sets
+from tests.support.broken import arrays, chosen, drawn, fields, outcomes
+from tests.support.heads import random_head
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
 
@@ -47,8 +48,8 @@ def test_config_of_a_workdir(tmp_path):
     wanted = stage2.get_config()
 
     def read():
-        checkpoint.require_config(str(tmp_path))
-        checkpoint.check_workdir(str(tmp_path), wanted)
+        store.require_config(str(tmp_path))
+        store.check_workdir(str(tmp_path), wanted)
 
     contents = every(text.encode(), json.loads(text))
     mixed(outcomes(tmp_path / "config.json", contents, read, named=str(tmp_path)))
@@ -118,9 +119,9 @@ def workdir(scored, tmp_path):
 def read_run(workdir):
     """The files of a run, and all the numbers and sentences of its report."""
     run = runs.load_run("Stage 2", str(workdir))
-    for made in (tables.number_rows, tables.tiles, tables.source_rows):
+    for made in (numbers.number_rows, numbers.tiles, numbers.source_rows):
         made([run])
-    words.findings([run]), words.limits([run]), words.lead([run]), run.predicted()
+    remarks.findings([run]), remarks.limits([run]), remarks.lead([run]), run.predicted()
 
 
 def test_evaluation_of_a_run(workdir):
@@ -147,7 +148,7 @@ HEAD = random_head()
 
 @pytest.fixture
 def fit(tmp_path):
-    trees.scan_fits(tmp_path, HEAD, ["F001_T1"])
+    raw_sets.scan_fits(tmp_path, HEAD, ["F001_T1"])
     file = tmp_path / "F001_T1.npz"
     with np.load(file) as content:
         return file, dict(content) | {"reason": np.array(["lost", "", ""])}
@@ -182,7 +183,7 @@ def test_reasons_and_identity_in_fits_never_end_a_run(fit):
 
 
 def test_table_of_action_units(tmp_path):
-    lines = [",".join(map(str, (0, *trees.UNITS)))]
+    lines = [",".join(map(str, (0, *raw_sets.UNITS)))]
     lines += [",".join(["7", *["1"] * 12]), ",".join(["8", *["9"] * 12])]
     file = epath.Path(tmp_path / "F001_T1.csv")
     read = lambda: annotations.read_coded_frames(file)  # noqa: E731
@@ -299,7 +300,7 @@ def test_points_beside_a_scan(tmp_path):
 
 
 def test_annotations_of_an_image(tmp_path):
-    trees.affectnet_eight(tmp_path)
+    raw_sets.affectnet_eight(tmp_path)
     item = eight_class.Annotated("train_set/1", str(tmp_path / "train_set"), "1.jpg")
     for kind in ("exp", "val", "lnd"):
         file = tmp_path / f"train_set/annotations/1_{kind}.npy"
@@ -340,7 +341,7 @@ def test_manifests(tmp_path):
 
 
 def test_table_of_affectnet(tmp_path):
-    trees.affectnet_full(tmp_path)
+    raw_sets.affectnet_full(tmp_path)
     file = tmp_path / "Manually_Annotated/training.csv"
     make = lambda: full.catalogue(epath.Path(tmp_path))  # noqa: E731
     catalogued(make, every(file.read_bytes()), file, "training.csv")
@@ -348,7 +349,7 @@ def test_table_of_affectnet(tmp_path):
 
 def test_lists_of_public_sets(tmp_path):
     """Their writers leave out by name what they cannot read."""
-    frames = {"0": {"valence": 3, "arousal": 1, "landmarks": trees.face_68().tolist()}}
+    frames = {"0": {"valence": 3, "arousal": 1, "landmarks": raw_sets.face_68().tolist()}}
     cases = {
         raf_db: ("EmoLabel/list_patition_label.txt", b"train_1.jpg 5\ntest_2.jpg 1\n"),
         afew_va: ("001/001.json", json.dumps({"frames": frames}).encode()),
@@ -378,7 +379,7 @@ def test_note_of_a_finished_part(tmp_path):
     shard = epath.Path(tmp_path / "train-0-of-1")
 
     def read():
-        found = parts.read_note(shard)
+        found = shards.read_note(shard)
         assert found is None or isinstance(found["summary"]["examples"], int)
 
     content = json.dumps(note).encode()

@@ -14,10 +14,16 @@ from fields_jax.convert import flame, networks, torch_files
 from fields_jax.convert.stored_arrays import StoredArray
 from fields_jax.errors import UserError
 from fields_jax.flame.io import load_flame, read_arrays, save_flame
-from fields_jax.report.bundle import load_params
-from tests.damage import ANYTHING, BAD_NPY, RANDOM, damaged, npy, npz, outcomes
-from tests.foreign import embedding_folder, flame_parts, flame_pickle, torch_sequence, torch_zip
-from tests.heads import random_head
+from fields_jax.outputs.bundle import load_params
+from tests.support.damage import ANYTHING, BAD_NPY, RANDOM, damaged, npy, npz, outcomes
+from tests.support.heads import random_head
+from tests.support.published_files import (
+    embedding_folder,
+    flame_parts,
+    flame_pickle,
+    torch_sequence,
+    torch_zip,
+)
 
 SOURCES = {
     "landmark_embedding.npy": "npy of a dict",

@@ -15,12 +15,13 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from data_pipelines import parts
+from data_pipelines.building import shards
 from fields_jax import cli, disk, evaluate
-from fields_jax.training import checkpoint, events
-from fields_jax.training.lock import only_run
+from fields_jax.training import events
 from fields_jax.training.writers import Writers
-from tests.test_checkpoint import a_state, same
+from fields_jax.workdir import store
+from fields_jax.workdir.lock import only_run
+from tests.workdir.test_store import a_state, same
 
 
 def full(*_, **__):
@@ -48,14 +49,14 @@ def test_checkpoints_until_a_real_disk_is_full(small_disk, capfd):
     line = re.escape(f"{small_disk}/checkpoints cannot be written: No space left on device; make ")
     with (
         pytest.raises(disk.DiskError, match=line),
-        checkpoint.open_manager(str(small_disk)) as manager,
+        store.open_manager(str(small_disk)) as manager,
     ):
         for step in range(1, 30):
-            checkpoint.save(manager, a_state(step), seed=0, meta={"trained": []})
-            checkpoint.settle(manager)
+            store.save(manager, a_state(step), seed=0, meta={"trained": []})
+            store.settle(manager)
     assert capfd.readouterr() == ("", "")
-    with checkpoint.open_manager(str(small_disk)) as manager:
-        state, _, damaged = checkpoint.restore(manager, a_state(0))
+    with store.open_manager(str(small_disk)) as manager:
+        state, _, damaged = store.restore(manager, a_state(0))
     assert 0 < int(state.step) < step and not damaged
     assert same(state, a_state(int(state.step)))
 
@@ -178,7 +179,7 @@ def test_a_lock_is_held_also_where_its_holder_cannot_be_written_down(tmp_path, m
         def __exit__(self, *_):
             self.stream.close()
 
-    from fields_jax.training import lock
+    from fields_jax.workdir import lock
 
     opened = lambda *given, **named: Full(open(*given, **named))  # noqa: E731, SIM115
     monkeypatch.setattr(lock, "open", opened, raising=False)
@@ -206,7 +207,7 @@ def test_scores_are_shown_before_a_folder_refuses_them(tmp_path, monkeypatch, ca
 
 
 def test_a_full_disk_ends_the_making_of_shards_with_a_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(parts.tfds.core.ExampleWriter, "write", full)
-    writer = parts.KeepingWriter(parts.epath.Path(tmp_path), None)
+    monkeypatch.setattr(shards.tfds.core.ExampleWriter, "write", full)
+    writer = shards.KeepingWriter(shards.epath.Path(tmp_path), None)
     with pytest.raises(disk.DiskError, match=rf"^{tmp_path} .*make room there or name another --"):
         writer.write(tmp_path / "train-00000", [])

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from data_pipelines.affectnet import eight_class, full
-from data_pipelines.photo_builder import Catalogue, PhotographBuilder
+from data_pipelines.building.photo_builder import Catalogue, PhotographBuilder
 
 _DESCRIPTION = """
 Faces found with emotional words on the internet, annotated by people: one of eight expressions,

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from data_pipelines import cells
 from data_pipelines.affectnet.labels import labels, marks
-from data_pipelines.photo_builder import Catalogue
-from data_pipelines.photographs import Rejected, Sample
+from data_pipelines.building import table_cells
+from data_pipelines.building.photo_builder import Catalogue
+from data_pipelines.building.photographs import Rejected, Sample
 from fields_jax.errors import UserError
 from fields_jax.files import read_npy
 from fields_jax.photos.kinds import IMAGE_SUFFIXES
@@ -88,6 +88,6 @@ def _cell(file: epath.Path) -> Any:
 
 def _number(cell: Any, file: epath.Path) -> float | None:
     try:
-        return cells.number(cell)
+        return table_cells.number(cell)
     except ValueError as error:
         raise Rejected("annotation unreadable", f"{file}: {error}") from error

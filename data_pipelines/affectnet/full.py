@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from data_pipelines import cells
 from data_pipelines.affectnet.labels import labels, marks
-from data_pipelines.photo_builder import Catalogue
-from data_pipelines.photographs import Rejected, Sample
+from data_pipelines.building import table_cells
+from data_pipelines.building.photo_builder import Catalogue
+from data_pipelines.building.photographs import Rejected, Sample
 from fields_jax.errors import UserError, quoted
 from fields_jax.files import read_lines
 
@@ -86,11 +86,11 @@ def _cells(line: str) -> list[str]:
 
 
 def _sample(row: dict[str, str], images: epath.Path, where: str) -> Sample:
-    name = cells.path(row["subDirectory_filePath"])
+    name = table_cells.path(row["subDirectory_filePath"])
     if not name or name.startswith("/") or ".." in name.split("/"):
         raise ValueError(f"{quoted(name or '')} is no path below {_IMAGES}")
     known = labels(
-        *(cells.number(row[key]) for key in ("expression", "valence", "arousal")),
+        *(table_cells.number(row[key]) for key in ("expression", "valence", "arousal")),
         f"{where}: {name}",
     )
     points = marks(row["facial_landmarks"], f"{where}: {name}")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines import cells
-from data_pipelines.photographs import Rejected
+from data_pipelines.building import table_cells
+from data_pipelines.building.photographs import Rejected
 
 # Classes beyond the eight expressions.
 _OTHERS = {8: "class 8 (none)", 9: "class 9 (uncertain)", 10: "class 10 (no face)"}
@@ -26,7 +26,7 @@ def labels(
     if emotion is not None and emotion not in range(8):
         raise Rejected("unknown class", f"{name}: class {emotion:g}")
     try:
-        known = cells.affect(valence, arousal)
+        known = table_cells.affect(valence, arousal)
     except ValueError as error:
         raise Rejected("valence or arousal out of range", f"{name}: {error}") from error
     if emotion is None and not known:
@@ -41,6 +41,6 @@ def marks(numbers: Any, name: str) -> np.ndarray | None:
       Rejected: another count, or numbers that are not finite.
     """
     try:
-        return cells.points_68(numbers)
+        return table_cells.points_68(numbers)
     except ValueError as error:
         raise Rejected("landmarks unusable", f"{name}: {error}") from error

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from etils import epath
 
-from data_pipelines import cells, spec
 from data_pipelines.bp4d.matlab import numbered_rows
+from data_pipelines.building import table_cells
+from fields_jax import batch
 from fields_jax.errors import UserError, printable
 from fields_jax.files import parse_json, read_lines, read_npz
 
@@ -18,10 +19,10 @@ USUAL_UNITS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 
 # Arrays of a fit: what each row or the whole holds. T is the number of frames.
 _FIT = {
-    "expression": ("T", spec.N_EXPRESSION),
+    "expression": ("T", batch.N_EXPRESSION),
     "jaw": ("T", 3),
     "eyelid": ("T", 2),
-    "shape": (spec.N_SHAPE,),
+    "shape": (batch.N_SHAPE,),
     "frame": ("T",),
     "ok": ("T",),
 }
@@ -90,7 +91,7 @@ def _number_rows(file: epath.Path) -> Iterator[tuple[int, list[int | None]]]:
         parts = text.split(",") if "," in text else text.split()
         names = (part.strip(' \t"').casefold().removeprefix("au") for part in parts)
         try:
-            yield line, [cells.whole(name) for name in names]
+            yield line, [table_cells.whole(name) for name in names]
         except ValueError as error:
             raise UserError(
                 f"{file}: not a table of action units (line {line}: {error})"

@@ -8,8 +8,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from data_pipelines.bp4d import annotations, layout
-from data_pipelines.photo_builder import Catalogue, PhotographBuilder
-from data_pipelines.photographs import Sample
+from data_pipelines.building.photo_builder import Catalogue, PhotographBuilder
+from data_pipelines.building.photographs import Sample
 from fields_jax.flame.io import resolve_head
 
 _DESCRIPTION = """

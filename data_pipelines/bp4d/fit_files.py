@@ -10,7 +10,6 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
-from data_pipelines import spec
 from data_pipelines.bp4d.annotations import (
     OtherHead,
     fitted_head,
@@ -18,6 +17,7 @@ from data_pipelines.bp4d.annotations import (
     read_fit,
     refuse_other_head,
 )
+from fields_jax import batch
 from fields_jax.errors import UserError, printable
 from fields_jax.files import read_npz, write_npz, write_whole
 from fields_jax.fitting.scan_types import SequenceFit
@@ -50,7 +50,7 @@ def write_sequence(
     rows = np.searchsorted(numbers, fitted)
     reasons = np.array([unreadable.get(number, "") for number in numbers], dtype=object)
     arrays = {
-        "expression": np.zeros((len(numbers), spec.N_EXPRESSION), np.float32),
+        "expression": np.zeros((len(numbers), batch.N_EXPRESSION), np.float32),
         "jaw": np.zeros((len(numbers), 3), np.float32),
         "eyelid": np.zeros((len(numbers), 2), np.float32),
         "rotation": np.zeros((len(numbers), 3), np.float32),
@@ -158,4 +158,4 @@ def _named(head: FlameModel) -> dict[str, str]:
 
 
 def _filled(shape: Float[np.ndarray, " S"]) -> Float[np.ndarray, "300"]:
-    return np.pad(np.asarray(shape, np.float32), (0, spec.N_SHAPE - len(shape)))
+    return np.pad(np.asarray(shape, np.float32), (0, batch.N_SHAPE - len(shape)))

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 from etils import epath
 
+from data_pipelines.building.photo_builder import Catalogue, PhotographBuilder
+from data_pipelines.building.photographs import Sample
 from data_pipelines.faces import manifest
-from data_pipelines.photo_builder import Catalogue, PhotographBuilder
-from data_pipelines.photographs import Sample
 from fields_jax.photos.finding import photographs_below
 from fields_jax.photos.kinds import NAMES
 

@@ -4,7 +4,7 @@ Columns (all but `image` may be absent, and any cell empty, NaN, None or NA):
   image         path below the source folder
   id            names the record; default: image
   split         train or test; default: by `subject`, or else by `image`, see `in_test`
-  emotion       0..7 or a name of `spec.EMOTIONS`; -1 is unknown
+  emotion       0..7 or a name of `emotions.EMOTIONS`; -1 is unknown
   valence, arousal   in [-1, 1]; -2 and -5 are unknown, and with one of them so is the other
   subject       any name, -1 is unknown; photographs of one subject stay in one split
   level         0, 1, 2; -1 is unknown
@@ -28,10 +28,10 @@ from typing import Any
 
 from etils import epath
 
-from data_pipelines import cells
-from data_pipelines.photo_builder import Catalogue
-from data_pipelines.photographs import Rejected, Sample
-from data_pipelines.summary import Summary
+from data_pipelines.building import table_cells
+from data_pipelines.building.photo_builder import Catalogue
+from data_pipelines.building.photographs import Rejected, Sample
+from data_pipelines.building.summary import Summary
 from fields_jax.errors import UserError, quoted
 from fields_jax.files import parse_json, read_lines
 
@@ -201,18 +201,22 @@ def _sample(
     try:
         image, subject, name = (
             read(row.get(key))
-            for key, read in (("image", cells.path), ("subject", cells.text), ("id", cells.text))
+            for key, read in (
+                ("image", table_cells.path),
+                ("subject", table_cells.text),
+                ("id", table_cells.text),
+            )
         )
         if image is None:
             raise ValueError("no image")
-        subject = None if subject == str(cells.NO_CLASS) else subject
+        subject = None if subject == str(table_cells.NO_CLASS) else subject
         split = _split(row.get("split")) or SPLITS[in_test(subject or image, test_share)]
     except ValueError as error:
         raise Rejected("row unreadable", f"{where}: {error}") from error
     try:
         labels, aspect = _labels(row), _aspect(row.get("pixel_aspect"))
-        marks = cells.points_68(row.get("landmarks_68"))
-        files = {key: cells.path(row.get(key)) for key in ("landmarks", "landmarks_203")}
+        marks = table_cells.points_68(row.get("landmarks_68"))
+        files = {key: table_cells.path(row.get(key)) for key in ("landmarks", "landmarks_203")}
     except ValueError as error:
         raise Rejected("labels unreadable", f"{where}: {error}") from error
     if subject is not None:
@@ -230,20 +234,20 @@ def _sample(
 
 
 def _split(cell: Any) -> str | None:
-    name = cells.text(cell)
+    name = table_cells.text(cell)
     if name is not None and name.casefold() not in SPLITS:
         raise ValueError(f"split {quoted(name)} is neither train nor test")
     return name and name.casefold()
 
 
 def _labels(row: dict[str, Any]) -> dict[str, Any]:
-    labels = {key: getattr(cells, key)(row.get(key)) for key in ("emotion", "level")}
+    labels = {key: getattr(table_cells, key)(row.get(key)) for key in ("emotion", "level")}
     known = {key: value for key, value in labels.items() if value is not None}
-    return known | cells.affect(row.get("valence"), row.get("arousal"))
+    return known | table_cells.affect(row.get("valence"), row.get("arousal"))
 
 
 def _aspect(cell: Any) -> float:
-    aspect = cells.number(cell)
+    aspect = table_cells.number(cell)
     if aspect is not None and not 0.1 <= aspect <= 10:
         raise ValueError(f"pixel_aspect {aspect:g} is not in [0.1, 10]")
     return 1.0 if aspect is None else aspect

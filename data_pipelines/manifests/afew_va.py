@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 from PIL import Image
 
-from data_pipelines import cells
+from data_pipelines.building import table_cells
 from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.errors import UserError, quoted
 from fields_jax.files import read_json
@@ -89,13 +89,13 @@ def _labels(known: Any) -> dict[str, Any]:
         raise ValueError(f"{quoted(known)} are no labels")
     labels: dict[str, Any] = {}
     for name in ("valence", "arousal"):
-        value = cells.number(known.get(name))
+        value = table_cells.number(known.get(name))
         if value is not None and not abs(value) <= _SCALE:
             raise ValueError(f"{name} {value:g} is not in [-{_SCALE}, {_SCALE}]")
         if value is not None:
             labels[name] = value / _SCALE
     labels = labels if len(labels) == 2 else {}
-    if (marks := cells.points_68(known.get("landmarks"))) is not None:
+    if (marks := table_cells.points_68(known.get("landmarks"))) is not None:
         labels["landmarks_68"] = marks.tolist()
     return labels
 

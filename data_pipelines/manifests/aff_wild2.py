@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from data_pipelines import cells
+from data_pipelines.building import table_cells
 from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.files import read_lines
 
@@ -88,12 +88,12 @@ def _affect(file: epath.Path, left_out: LeftOut) -> dict[int, dict[str, Any]]:
     found = {}
     for number, where, row in _frames(file):
         try:
-            valence, arousal = (cells.number(cell) for cell in row)
+            valence, arousal = (table_cells.number(cell) for cell in row)
         except ValueError as error:
             left_out.add("row unreadable", f"{where}: {error}")
             continue
         try:
-            known = cells.affect(valence, arousal)
+            known = table_cells.affect(valence, arousal)
         except ValueError as error:
             left_out.add("valence or arousal out of range", f"{where}: {error}")
             continue
@@ -108,13 +108,13 @@ def _emotions(file: epath.Path, left_out: LeftOut) -> dict[int, dict[str, Any]]:
     found = {}
     for number, where, row in _frames(file):
         try:
-            label = cells.whole(row[0])
+            label = table_cells.whole(row[0])
         except ValueError as error:
             left_out.add("row unreadable", f"{where}: {error}")
             continue
         if label in EMOTIONS:
             found[number] = dict(emotion=EMOTIONS[label])
-        elif label in (None, cells.NO_CLASS):
+        elif label in (None, table_cells.NO_CLASS):
             left_out.add("no expression (-1)", where)
         else:
             left_out.add("other expression" if label == _OTHER else f"class {label}", where)
@@ -135,6 +135,6 @@ def _frames(file: epath.Path) -> Iterator[tuple[int, str, list[str]]]:
 def _is_numbers(row: list[str]) -> bool:
     """Whether a first line is that of a frame already, in copies without header."""
     try:
-        return None not in [cells.number(cell) for cell in row]
+        return None not in [table_cells.number(cell) for cell in row]
     except ValueError:
         return False

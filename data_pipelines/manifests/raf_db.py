@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from data_pipelines import cells
+from data_pipelines.building import table_cells
 from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.files import read_lines
 
@@ -70,6 +70,6 @@ def _name_and_label(line: str) -> tuple[str, int | None]:
     """The first two cells of a line; further ones, which copies of the list have, say nothing."""
     name, label, *_ = (*_BETWEEN_CELLS.split(line.strip().replace('"', "")), "")
     try:
-        return name, cells.whole(label)
+        return name, table_cells.whole(label)
     except ValueError:
         return name, None

@@ -1,6 +1,6 @@
 """Emotion labels with the statistics of AffectNet: class, valence, arousal and label noise.
 
-Class ids are those of `data_pipelines.spec.EMOTIONS`. All draws come from a numpy generator.
+Class ids are those of `fields_jax.emotions.EMOTIONS`. All draws come from a numpy generator.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipelines.spec import EMOTIONS
-
-N_CLASSES = len(EMOTIONS)
+from fields_jax.emotions import EMOTIONS, N_EMOTIONS
 
 # Share of each class in AffectNet's 8-class training set, from the inverse-frequency weights
 # published with CAGE (Wagner et al. 2024).
@@ -52,7 +50,7 @@ VA_NOISE = 0.05  # standard deviation of an annotator's valence and arousal
 
 
 def _confusion() -> Float[np.ndarray, "8 8"]:
-    matrix = np.zeros((N_CLASSES, N_CLASSES))
+    matrix = np.zeros((N_EMOTIONS, N_EMOTIONS))
     for name, others in _NEIGHBOURS.items():
         row, columns = EMOTIONS.index(name), [EMOTIONS.index(other) for other in others]
         matrix[row, columns] = CLASS_PRIOR[columns] / CLASS_PRIOR[columns].sum()
@@ -81,7 +79,7 @@ def annotate_class(rng: np.random.Generator, emotion: int) -> int:
     """The class an annotator writes down: mistaken with probability `LABEL_NOISE`."""
     if rng.random() >= LABEL_NOISE:
         return emotion
-    return int(rng.choice(N_CLASSES, p=CONFUSION[emotion]))
+    return int(rng.choice(N_EMOTIONS, p=CONFUSION[emotion]))
 
 
 def annotate_va(rng: np.random.Generator, va: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.records import record
-from data_pipelines.spec import LANDMARK_SETS
 from data_pipelines.synthetic import canvas
 from data_pipelines.synthetic.rendering import Lights, Picture, Skin
 from data_pipelines.synthetic.samples import Sample
+from fields_jax.batch import LANDMARK_SETS
 from fields_jax.photos.crops import bounding_box, hull_mask
 from fields_jax.types import FlameCoefficients
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.spec import EMOTIONS, N_EXPRESSION, N_SHAPE
 from data_pipelines.synthetic import labels, movements
 from data_pipelines.synthetic.movements import Prototype
+from fields_jax.batch import N_EXPRESSION, N_SHAPE
+from fields_jax.emotions import EMOTIONS
 
 # Standard deviations of movements that mean nothing, in units of each component (ours): the named
 # ones, the unnamed tail, and what a person's face at rest adds to both.

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.spec import EMOTIONS
 from data_pipelines.synthetic import labels, population, views
 from data_pipelines.synthetic.appearance import Appearance, appearance
 from data_pipelines.synthetic.movements import TASKS
 from data_pipelines.synthetic.population import Performance, Person
 from data_pipelines.synthetic.surface import Surface
+from fields_jax.emotions import EMOTIONS, N_EMOTIONS
 
 PARTS = ("spont4d", "wild2d", "levels")
 SPLITS = ("train", "test")
@@ -154,9 +154,9 @@ def _wild(who: Cast, split: str, images: int, names: tuple) -> Iterator[Sample]:
     for index in range(images):
         rng = who.rng(index)
         if split == "train":
-            emotion = int(rng.choice(labels.N_CLASSES, p=labels.CLASS_PRIOR))
+            emotion = int(rng.choice(N_EMOTIONS, p=labels.CLASS_PRIOR))
         else:  # every class alike often
-            emotion = (who.number * images + index) % labels.N_CLASSES
+            emotion = (who.number * images + index) % N_EMOTIONS
         va = labels.valence_arousal(rng, np.array([emotion]))[0]
         shown = population.emotional(rng, names, who.person, emotion, va)
         told, told_va = emotion, va
@@ -186,7 +186,7 @@ def _levels(who: Cast, split: str, images: int, names: tuple) -> Iterator[Sample
     for index in range(emotions):
         rng = who.rng(index)
         # Neutral has no intensity.
-        emotion = 1 + (who.number * emotions + index) % (labels.N_CLASSES - 1)
+        emotion = 1 + (who.number * emotions + index) % (N_EMOTIONS - 1)
         faces = population.graded(rng, names, who.person, emotion, STRENGTHS)
         yaw = rng.uniform(-_LAB_YAW, _LAB_YAW)
         for level, shown in enumerate(faces):

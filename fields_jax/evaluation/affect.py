@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from fields_jax.emotions import N_EMOTIONS
 
-N_EMOTIONS = 8  # AffectNet's ids 0..7, neutral to contempt
+Floats = NDArray[np.float64]
 
 
 class Interval(NamedTuple):

@@ -50,7 +50,7 @@ def predict(
 
     Args:
       apply: takes images [batch_size, H, W, 3] uint8, returns a tree of [batch_size, ...] arrays.
-      batches: batches of data_pipelines/spec.py with at most `batch_size` examples each.
+      batches: batches of fields_jax/batch.py with at most `batch_size` examples each.
       batch_size: the size that `apply` is compiled for; smaller batches are padded.
 
     Returns:

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from fields_jax.emotions import N_EMOTIONS, NEUTRAL
 from fields_jax.losses.terms import Total
 
-NEUTRAL = 0  # AffectNet's id
 _EPSILON = 1e-6  # variances below it carry no correlation
 
 
@@ -22,7 +22,7 @@ def intensity(valence: Float[Array, " B"], arousal: Float[Array, " B"]) -> Float
 
 
 def soft_targets(
-    emotion: Int[Array, " B"], strength: Float[Array, " B"], classes: int = 8
+    emotion: Int[Array, " B"], strength: Float[Array, " B"], classes: int = N_EMOTIONS
 ) -> Float[Array, "B C"]:
     """Targets I onehot(c) + (1 - I) onehot(neutral): a weak expression may stay near neutral."""
     labelled = jax.nn.one_hot(emotion, classes)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-CLASSES = 8  # AffectNet's: neutral, happy, sad, surprise, fear, disgust, anger, contempt
+from fields_jax.emotions import N_EMOTIONS
+
 _SLOPE = 0.2  # of the leaky ReLU below zero
 _INIT = nn.initializers.lecun_uniform()  # outputs of the size of the inputs
 
@@ -41,6 +42,6 @@ class EmotionHead(nn.Module):
         for k, features in enumerate(self.hidden):
             layer = nn.Dense(features, kernel_init=_INIT, name=f"hidden_{k}")
             x = nn.leaky_relu(layer(x), _SLOPE)
-        logits = nn.Dense(CLASSES, kernel_init=_INIT, name="logits")(x)
+        logits = nn.Dense(N_EMOTIONS, kernel_init=_INIT, name="logits")(x)
         affect = nn.Dense(2, kernel_init=_INIT, name="affect")(x)
         return logits, affect[:, 0], affect[:, 1]

@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from fields_jax.errors import first_line, printable
 from fields_jax.files import write_whole
+from fields_jax.outputs.bundle import Result, write_bundle
 from fields_jax.photos.faces import WHOLE_IMAGE, Face
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.names import unique_name
-from fields_jax.report.bundle import Result, write_bundle
 from fields_jax.report.template import STYLE
 from fields_jax.types import FlameModel
 

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from fields_jax import __version__
-from fields_jax.report import figures, tables, words
+from fields_jax.report import figures, numbers, remarks
 from fields_jax.report.examples import draw_examples
 from fields_jax.report.runs import Run
 from fields_jax.report.template import PAGE, STYLE
@@ -29,25 +29,25 @@ def render(runs: Sequence[Run], head: FlameModel) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     columns, examples = draw_examples(runs, head)
     last = runs[-1]
-    titles, source_rows = tables.source_rows(runs)
+    titles, source_rows = numbers.source_rows(runs)
     return environment.from_string(PAGE).render(
         title=TITLE,
         style=Markup(STYLE),
-        lead=words.lead(runs),
+        lead=remarks.lead(runs),
         facts=facts(runs),
         runs=runs,
         last=last,
-        tiles=tables.tiles(runs),
-        findings=words.findings(runs),
-        limits=words.limits(runs),
+        tiles=numbers.tiles(runs),
+        findings=remarks.findings(runs),
+        limits=remarks.limits(runs),
         columns=columns,
         examples=examples,
         plots=_plots(runs),
         split=last.scores["split"].capitalize(),
-        numbers=tables.number_rows(runs),
+        numbers=numbers.number_rows(runs),
         source_titles=titles,
         source_rows=source_rows,
-        recalls=tables.recall_rows(last) if _has_classes(last) else [],
+        recalls=numbers.recall_rows(last) if _has_classes(last) else [],
         version=__version__,
         date=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -79,7 +79,7 @@ def _training(run: Run) -> str:
     if len(phases) > 1:
         parts.append(f"phases {', '.join(phases)}")
     if run.seconds:
-        parts.append(f"{words.duration(run.seconds)} in training steps")
+        parts.append(f"{remarks.duration(run.seconds)} in training steps")
     return "; ".join(parts)
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from fields_jax.errors import UserError
 from fields_jax.files import read_json, read_npz
 from fields_jax.report import stored
-from fields_jax.training import schema
 from fields_jax.types import FlameCoefficients
+from fields_jax.workdir import schema
 
 T = TypeVar("T")
 

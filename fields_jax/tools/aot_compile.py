@@ -24,7 +24,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 
-from data_pipelines.spec import batch_spec, training_arrays
+from fields_jax.batch import batch_spec, training_arrays
 from fields_jax.cli import progress, run
 from fields_jax.errors import UserError, first_line
 from fields_jax.flame.io import resolve_head

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fields_jax.losses import table
-from fields_jax.losses.table import Part
+from fields_jax.losses import registry
+from fields_jax.losses.registry import Part
 from fields_jax.losses.terms import Total
 
 PyTree = Any
@@ -64,7 +64,7 @@ def over_parts(
         predicted = _joined(jax.lax.map(predict, parts[0]))
     known = dict(
         parts=count,
-        counts=table.count_examples(batch, total),
+        counts=registry.count_examples(batch, total),
         affect={name: batch[name] for name in ("valence", "arousal", "has_va")},
         predicted=predicted,
     )

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from fields_jax.flame import flame
-from fields_jax.losses import table
+from fields_jax.losses import registry
 from fields_jax.losses.cycle import perturb
-from fields_jax.losses.table import Evidence, Part
+from fields_jax.losses.registry import Evidence, Part
 from fields_jax.models.fields import FieldsModel
 from fields_jax.render import project, sample_keys, synthesizer_input
 from fields_jax.training.recipe import Assets, Phase, Recipe
@@ -55,7 +55,7 @@ def reconstruct(
     output, updates = model.apply(variables, image, train=phase.train, mutable=["batch_stats"])
     stats = updates["batch_stats"]
     coefficients = output.coefficients
-    renders = bool(table.NEED_IMAGE & weights.keys())
+    renders = bool(registry.NEED_IMAGE & weights.keys())
     face = flame(assets.head if renders else assets.landmark_head, coefficients)
     landmarks = jax.tree.map(lambda points: project(points, coefficients.camera), face)
     evidence = Evidence(
@@ -67,7 +67,7 @@ def reconstruct(
         output=output,
         landmarks=landmarks,
     )
-    if table.NEED_BASE & weights.keys():
+    if registry.NEED_BASE & weights.keys():
         shape, expression, eyelid, jaw = model.apply(base, image, method="encode_face")
         read = coefficients.replace(shape=shape, expression=expression, eyelid=eyelid, jaw=jaw)
         evidence = dataclasses.replace(evidence, base=jax.lax.stop_gradient(read))

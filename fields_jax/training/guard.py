@@ -16,7 +16,7 @@ from etils import epath
 from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.files import write_whole
-from fields_jax.losses.table import clear_absent
+from fields_jax.losses.registry import clear_absent
 from fields_jax.models.fields import FieldsModel
 
 Batch = Mapping[str, np.ndarray]

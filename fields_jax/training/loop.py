@@ -20,16 +20,18 @@ from ml_collections import ConfigDict
 
 from fields_jax.disk import writing
 from fields_jax.models.fields import init_variables, variable_shapes
-from fields_jax.training import checkpoint, optim, parallel, retention, setup
+from fields_jax.training import optim, parallel, setup
 from fields_jax.training.guard import FiniteGuard, SpikeWatch
-from fields_jax.training.lock import only_run
 from fields_jax.training.metrics import Trace, Window, clock, memory_gib
 from fields_jax.training.pictures import make_painter
 from fields_jax.training.recipe import Phase, Recipe
-from fields_jax.training.state import TrainState, create_state
+from fields_jax.training.state import create_state
 from fields_jax.training.step import TURNS, cycle_step, reconstruction_step
 from fields_jax.training.stop import StopSwitch
 from fields_jax.training.writers import RESUME, Writers
+from fields_jax.types import TrainState
+from fields_jax.workdir import retention, store
+from fields_jax.workdir.lock import only_run
 
 Batches = Iterator[Mapping[str, np.ndarray]]
 
@@ -64,9 +66,9 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_run(workdir) if first else contextlib.nullcontext())
         # Before anything is read: what a failed start has left is none of this run's.
-        claimed = checkpoint.claim_workdir(workdir, config)
+        claimed = store.claim_workdir(workdir, config)
         policies, best = retention.make_policies(config, workdir)
-        manager = stack.enter_context(checkpoint.open_manager(workdir, policies=policies))
+        manager = stack.enter_context(store.open_manager(workdir, policies=policies))
         stop = stack.enter_context(StopSwitch())
         state, trained, notes = _start(config, plan, manager, meta)
         writers = Writers(workdir, active=first, step=int(state.step))
@@ -81,7 +83,7 @@ def train(
                     state = run.phase(phase, state, make_batches, stop)
             run.save(state)
         finally:
-            checkpoint.settle(manager)
+            store.settle(manager)
     return state
 
 
@@ -104,8 +106,8 @@ def _start(
     )
     if manager.latest_step() is not None:
         target = jax.eval_shape(make, variable_shapes(plan.recipe.model))
-        state, before, notes = checkpoint.restore(manager, parallel.replicated_shapes(target))
-        checkpoint.check_head(before, plan.assets.head)
+        state, before, notes = store.restore(manager, parallel.replicated_shapes(target))
+        store.check_head(before, plan.assets.head)
         notes.append(f"resumes at step {int(state.step)}")
         if before.get("data") != meta.get("data"):
             notes.append("the training sets have changed since; it goes on with the new ones")
@@ -114,8 +116,8 @@ def _start(
     trained: set[str] = set()
     notes = []
     if config.init_from:
-        networks, source = checkpoint.read_networks(config.init_from)
-        checkpoint.check_head(source, plan.assets.head)
+        networks, source = store.read_networks(config.init_from)
+        store.check_head(source, plan.assets.head)
         trained = set(networks["params"])
         for kind, trees in networks.items():
             for name, tree in trees.items():
@@ -136,7 +138,7 @@ class _Run:
         self._config, self._plan, self._assets = config, plan, assets
         self._workdir = workdir
         self._manager, self._writers, self._best = manager, writers, best
-        self._meta = meta | {"config": config.to_json(), "git": checkpoint.git_hash()}
+        self._meta = meta | {"config": config.to_json(), "git": store.git_hash()}
         self._trained: set[str] = trained
         self._rng = jax.random.key(config.seed + 1)
         self._paint = make_painter(plan.recipe, workdir, count=config.log.images)
@@ -194,7 +196,7 @@ class _Run:
                 began, first, programs = time.monotonic(), step, 0
             if step % config.log.every == 0 or step == end:
                 collect()
-                checkpoint.settle(self._manager, wait=False)
+                store.settle(self._manager, wait=False)
                 self._report(window, phase, step, first, end, began)
             if config.log.images and (step % config.log.images_every == 0 or step == end):
                 paused = window.pause()
@@ -224,7 +226,7 @@ class _Run:
                 self._best.offer(step, write=jax.process_index() == 0)
         meta = self._meta | {"trained": sorted(self._trained)}
         whole = parallel.as_global(state)
-        checkpoint.save(self._manager, whole, seed=self._config.seed, meta=meta)
+        store.save(self._manager, whole, seed=self._config.seed, meta=meta)
         self._writers.publish()
 
     def _collect(

@@ -10,7 +10,7 @@ import jax
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from fields_jax.losses import table
+from fields_jax.losses import registry
 from fields_jax.models.fields import variable_shapes
 from fields_jax.training.setup import Plan
 from fields_jax.training.step import Phase
@@ -116,7 +116,7 @@ def _term_rows(config: ConfigDict, phases: Sequence[Phase]) -> list[tuple[str, .
 
     asked = [
         name
-        for name in table.LOSSES
+        for name in registry.LOSSES
         if any(config.phases[p.name].losses.get(name, 0) for p in phases)
     ]
     return [(name, *(weight(name, p) for p in phases), SOURCES[name]) for name in asked]

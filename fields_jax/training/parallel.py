@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fields_jax.workdir.schema import MAPPINGS
+
 AXIS = "batch"
-MAPPINGS = ("pmap", "shard_map")
 
 
 def map_step(

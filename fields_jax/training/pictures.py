@@ -12,7 +12,7 @@ from etils import epath
 from fields_jax.flame import flame
 from fields_jax.render import draw, project, sample_keys, synthesizer_input
 from fields_jax.training.recipe import Assets, Recipe
-from fields_jax.training.state import TrainState
+from fields_jax.types import TrainState
 
 _TRUE, _FOUND = (40, 220, 90), (255, 70, 60)
 

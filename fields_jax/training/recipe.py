@@ -11,7 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from fields_jax.losses.cycle import CycleSettings
-from fields_jax.losses.table import LossSettings
+from fields_jax.losses.registry import LossSettings
 from fields_jax.models.fields import FieldsModel
 from fields_jax.render import Masking
 from fields_jax.types import FlameModel

@@ -9,19 +9,19 @@ import jax
 from ml_collections import ConfigDict
 
 from fields_jax.errors import UserError, quoted
-from fields_jax.flame.reduce import landmark_head
-from fields_jax.losses import table
+from fields_jax.flame.landmark_head import landmark_head
+from fields_jax.losses import registry
 from fields_jax.losses.cycle import GROUPS, CycleSettings
-from fields_jax.losses.table import LossSettings, expression_gram
+from fields_jax.losses.registry import LossSettings, expression_gram
 from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.models.resnet import ResNet50Features
 from fields_jax.render import make_masking
-from fields_jax.training import checkpoint, schema
 from fields_jax.training.optim import make_optimizer
 from fields_jax.training.recipe import Assets, Phase, Recipe
 from fields_jax.training.step import metric_names
 from fields_jax.types import FlameModel
+from fields_jax.workdir import schema, store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
     _check_best(config, phases)
     names = {name for phase in phases for name in phase.weights}
     shapes = variable_shapes(model)
-    read, losses = checkpoint.read_frozen, config.losses
+    read, losses = store.read_frozen, config.losses
     perceptual = emotion_features = None
     if "perceptual" in names:
         perceptual = read(losses.perceptual_weights, "VGG16")
@@ -105,7 +105,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         perceptual=perceptual,
         emotion_features=emotion_features,
     )
-    return Plan(phases, recipe, assets, bool(table.NEED_BASE & names), tuple(notes))
+    return Plan(phases, recipe, assets, bool(registry.NEED_BASE & names), tuple(notes))
 
 
 def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
@@ -116,12 +116,12 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
     """
     from_scratch = config.stage == 2 and not config.init_from
     absent = _absent_terms(config)
-    dropped = frozenset(table.NEED_BASE if from_scratch else ()).union(*absent.values())
+    dropped = frozenset(registry.NEED_BASE if from_scratch else ()).union(*absent.values())
     lacking = ("token_encoder",) if config.model.synthesizer == "smirk" else ()
     phases, start = [], 0
     for name in sorted(config.phases):
         phase = config.phases[name]
-        table.check_names(phase.losses)
+        registry.check_names(phase.losses)
         weights = {k: float(w) for k, w in phase.losses.items() if w and k not in dropped}
         train = tuple(network for network in phase.train if network not in lacking)
         train += ("pose_encoder",) if from_scratch else ()
@@ -161,7 +161,7 @@ def _absent_terms(config: ConfigDict) -> dict[str, frozenset[str]]:
         absent[
             "losses token and cycle_token are off and no token encoder is trained: "
             "config.model.synthesizer=smirk has no tokens"
-        ] = table.NEED_TOKENS
+        ] = registry.NEED_TOKENS
     return absent
 
 

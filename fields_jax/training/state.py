@@ -1,4 +1,4 @@
-"""The state of a run: one frozen pytree without a device axis."""
+"""The state that a run starts from."""
 
 from __future__ import annotations
 
@@ -6,34 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
+
+from fields_jax.types import TrainState
 
 PyTree = Any
 BASE_NETWORKS = ("expression_encoder", "shape_encoder")
-
-
-@struct.dataclass
-class TrainState:
-    """What a step maps to its successor.
-
-    Attributes:
-      step: iterations done, int32 scalar.
-      params: {network: parameters}.
-      batch_stats: {network: batch statistics}.
-      opt_state: {network: optimiser state}; one per network for the whole run, so that a network
-        that rests in a phase or turn finds its moments again.
-      base: the frozen base model's {"params", "batch_stats"} of its two networks, or None.
-      bad_steps: non-finite steps in a row, int32 scalar.
-      ema: {network: running mean of its parameters}, or None.
-    """
-
-    step: jax.Array
-    params: dict[str, PyTree]
-    batch_stats: dict[str, PyTree]
-    opt_state: dict[str, PyTree]
-    base: dict[str, PyTree] | None
-    bad_steps: jax.Array
-    ema: dict[str, PyTree] | None = None
 
 
 def create_state(

@@ -16,14 +16,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from fields_jax.losses import table
-from fields_jax.losses.table import Evidence, Part, evaluate_losses
+from fields_jax.losses import registry
+from fields_jax.losses.registry import Evidence, Part, evaluate_losses
 from fields_jax.training.accumulate import over_parts, total_over
 from fields_jax.training.forward import perturbed_face, read_affect, reconstruct
 from fields_jax.training.optim import running_mean, schedule_factor, update
 from fields_jax.training.recipe import Assets, Phase, Recipe
-from fields_jax.training.state import TrainState
-from fields_jax.types import FieldsOutput
+from fields_jax.types import FieldsOutput, TrainState
 
 PyTree = Any
 Metrics = dict[str, jax.Array]
@@ -48,7 +47,7 @@ def train_step(
 
     Args:
       state: before the iteration.
-      batch: this device's examples (data_pipelines/spec.py).
+      batch: this device's examples (fields_jax/batch.py).
       rng: the run's key; folded with the step here.
       assets: constant arrays.
       recipe, phase: static choices.
@@ -69,8 +68,8 @@ def metric_names(phases: Sequence[Phase]) -> list[str]:
     """Every metric that a step of some phase gives, as training logs it."""
     found = {"loss": None}
     for phase in phases:
-        cycle = table.CYCLE if phase.cycle else frozenset()
-        terms = [name for name in phase.weights if name in cycle or name not in table.CYCLE]
+        cycle = registry.CYCLE if phase.cycle else frozenset()
+        terms = [name for name in phase.weights if name in cycle or name not in registry.CYCLE]
         found |= dict.fromkeys(f"loss/{name}" for name in terms)
         found |= dict.fromkeys(f"gradient_norm/{name}" for name in phase.train)
         if phase.cycle:
@@ -156,7 +155,7 @@ def reconstruction_gradients(
     Returns:
       ({network: gradients}, (outputs with gradients stopped, new batch statistics, metrics)).
     """
-    weights = {name: weight for name, weight in phase.weights.items() if name not in table.CYCLE}
+    weights = {name: weight for name, weight in phase.weights.items() if name not in registry.CYCLE}
     weights = _shake(weights, key) if recipe.shake else weights
     total = total_over(axis_name)
     trained = {name: state.params[name] for name in phase.train}
@@ -173,7 +172,7 @@ def reconstruction_gradients(
         return jax.grad(loss_fn, has_aux=True)(trained)
 
     bound = dict(total=total, trained=trained, stats=state.batch_stats, count=recipe.accumulate)
-    if recipe.accumulate > 1 and table.NEED_MOMENTS & weights.keys():
+    if recipe.accumulate > 1 and registry.NEED_MOMENTS & weights.keys():
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         bound["predict"] = functools.partial(read_affect, variables, recipe=recipe, phase=phase)
     gradients, (output, stats, (loss, values)) = over_parts(of_part, batch, (batch,), **bound)
@@ -207,7 +206,7 @@ def cycle_gradients(
       ({network: gradients}, (new batch statistics, metrics)).
     """
     learners = ("synthesizer",) if turn == "synthesizer" else _readers(phase)
-    weights = {name: weight for name, weight in phase.weights.items() if name in table.CYCLE}
+    weights = {name: weight for name, weight in phase.weights.items() if name in registry.CYCLE}
     if turn == "encoders":
         weights.pop("cycle_shape", None)
     model, total = recipe.model, total_over(axis_name)
@@ -268,7 +267,7 @@ def _readers(phase: Phase) -> tuple[str, ...]:
 
 
 def _as_floats(batch: Mapping[str, Array]) -> dict[str, Array]:
-    return table.clear_absent(batch) | {"image": batch["image"].astype(jnp.float32) / 255}
+    return registry.clear_absent(batch) | {"image": batch["image"].astype(jnp.float32) / 255}
 
 
 def _advance(
@@ -306,7 +305,7 @@ def _count(state: TrainState, metrics: Metrics, decay: float) -> tuple[TrainStat
 
 def _shake(weights: dict[str, float], key: jax.Array) -> dict[str, Any]:
     """Random weights for the valence and arousal terms that keep their sum (EmoNet)."""
-    names = [name for name in table.VALENCE_AROUSAL if name in weights]
+    names = [name for name in registry.VALENCE_AROUSAL if name in weights]
     draw = jax.random.uniform(jax.random.fold_in(key, 1), (len(names),))
     scale = sum(weights[name] for name in names) / jnp.sum(draw)
     return weights | {name: scale * draw[i] for i, name in enumerate(names)}

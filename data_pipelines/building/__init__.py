@@ -1,0 +1,1 @@
+"""Sets made: photographs, records, shards, reports; on this machine or a cluster."""

@@ -1,0 +1,79 @@
+"""Parts of a set made by Apache Beam, on this machine or a cluster; needs the extra `beam`.
+
+Only the names of parts travel: each worker reads the catalogue itself. Raw data and the set must
+lie where every worker sees them, on a shared file system or in a bucket. What an interrupted
+pipeline has finished stays, as it does without Beam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from etils import epath
+
+from data_pipelines.building.photo_builder import PhotographBuilder
+
+Job = tuple[str, int]  # split and number of a part
+
+# Short names of engines; any other name is handed to Beam as it is.
+RUNNERS = {
+    "direct": "DirectRunner",
+    "flink": "FlinkRunner",
+    "spark": "SparkRunner",
+    "dataflow": "DataflowRunner",
+}
+
+
+def make_parts(
+    construct: Callable[[], PhotographBuilder], source: str, runner: str, options: Sequence[str]
+) -> int:
+    """Makes every part that is not whole yet; the builder assembles them afterwards.
+
+    Args:
+      construct: makes the builder; sent to the workers by pickle.
+      source: folder of the raw data.
+      runner: of Beam, by its name or a key of `RUNNERS`.
+      options: of the pipeline, without dashes: "project=NAME".
+
+    Returns:
+      How many parts were made.
+
+    Raises:
+      ValueError, FileNotFoundError: the source does not hold such a set.
+    """
+    plan = construct().plan(epath.Path(source), resume=True)
+    jobs = [
+        (split, index)
+        for split, parts in plan.items()
+        for index, part in enumerate(parts)
+        if not part.whole()
+    ]
+    if jobs:
+        chosen = PipelineOptions([f"--{option}" for option in options])
+        chosen.view_as(SetupOptions).save_main_session = False
+        with beam.Pipeline(runner=RUNNERS.get(runner, runner), options=chosen) as pipeline:
+            _ = (
+                pipeline
+                | "parts" >> beam.Create(jobs)
+                | "spread" >> beam.Reshuffle()  # else one worker would get them all
+                | "make" >> beam.ParDo(_MakePart(construct, source))
+            )
+    return len(jobs)
+
+
+class _MakePart(beam.DoFn):
+    """Makes one part; reads the catalogue once for all parts of a worker."""
+
+    def __init__(self, construct: Callable[[], PhotographBuilder], source: str):
+        self._construct, self._source = construct, source
+
+    def setup(self) -> None:
+        self._builder = self._construct()
+        self._plan = self._builder.plan(epath.Path(self._source))
+
+    def process(self, job: Job) -> Iterator[Job]:
+        split, index = job
+        self._builder.write_part(self._plan[split][index])
+        yield job

@@ -1,0 +1,235 @@
+"""The TFDS builder that all sets of real photographs share; each set says only what it holds."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+from data_pipelines import records
+from data_pipelines.building.shards import (
+    PART_SIZE,
+    Item,
+    KeepingWriter,
+    Part,
+    Progress,
+    move_part,
+    read_note,
+)
+from data_pipelines.building.summary import Summary, total
+from fields_jax.errors import UserError
+
+
+@dataclasses.dataclass
+class Catalogue:
+    """What a folder of raw data holds, found without opening a photograph.
+
+    Attributes:
+      splits: the photographs of each split.
+      rejects: per split (reason, detail) of what is left out by its annotation alone.
+    """
+
+    splits: dict[str, list[Item]]
+    rejects: dict[str, list[tuple[str, str]]] = dataclasses.field(default_factory=dict)
+
+    def reject(self, split: str, reason: str, detail: str) -> None:
+        """Leaves something out."""
+        self.rejects.setdefault(split, []).append((reason, detail))
+
+
+class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
+    """Crops photographs about their faces, in parts that survive an interruption.
+
+    Attributes:
+      summaries: per split what became of its photographs; filled while preparing.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(
+        self,
+        *,
+        stored_size: int = 256,
+        stored_scale: float = 2.0,
+        limit: int = 0,
+        threads: int = 0,
+        part_size: int = PART_SIZE,
+        **kwargs: Any,
+    ):
+        """Takes the arguments of `tfds.core.DatasetBuilder` and these.
+
+        Args:
+          stored_size: largest side of a stored crop; a small face is stored as it is.
+          stored_scale: side of the stored crop relative to the face box. Training crops reach 1.8
+            (SMIRK), so 2 leaves room to move.
+          limit: at most so many photographs of each split, chosen by hash; 0: all.
+          threads: photographs read at once; 0: one per core.
+          part_size: photographs to a shard.
+          **kwargs: see `tfds.core.DatasetBuilder`.
+        """
+        super().__init__(**kwargs)
+        self._stored_size, self._stored_scale = stored_size, stored_scale
+        self._limit, self._part_size = limit, part_size
+        self._threads = threads or os.cpu_count() or 1
+        self.summaries: dict[str, Summary] = {}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What, besides the raw data, decides on the content of the set."""
+        return dict(
+            stored_size=self._stored_size, stored_scale=self._stored_scale, limit=self._limit
+        )
+
+    @abc.abstractmethod
+    def catalogue(self, folder: epath.Path) -> Catalogue:
+        """Finds the photographs below a folder.
+
+        Raises:
+          ValueError, FileNotFoundError: the folder does not hold such a set.
+        """
+
+    @property
+    def unfinished(self) -> epath.Path:
+        """Folder of the parts of a set that is not complete yet."""
+        return self.data_path.parent / f"unfinished_{self.version}"
+
+    def examine(self, folder: epath.Path) -> dict[str, Summary]:
+        """Does all that preparing does, writing nothing."""
+        found, summaries = self._found(folder), {}
+        for split, parts in self._parts(found, self._progress(found)).items():
+            summary = summaries[split] = Summary(rejects=list(found.rejects.get(split, ())))
+            for part in parts:
+                for _ in part.records(summary):
+                    pass
+        _check(summaries, folder)
+        return summaries
+
+    def plan(self, folder: epath.Path, *, resume: bool = False) -> dict[str, list[Part]]:
+        """The parts of each split, in order.
+
+        Args:
+          folder: of the raw data.
+          resume: remove what is there of parts that are not whole; by one process only.
+        """
+        splits = self._parts(self._found(folder))
+        if resume:
+            _resume(splits)
+        return splits
+
+    def write_part(self, part: Part) -> None:
+        """Makes one part by itself; also right where two processes make the same one at once."""
+        own = self.unfinished / f"attempt-{uuid.uuid4().hex}"
+        own.mkdir(parents=True)
+        made = dataclasses.replace(part, shard=own / part.shard.name)
+        writer = tfds.core.writer.ShardWriter(
+            self.info.features,
+            ExampleSerializer(self.info.features.get_serialized_info()),
+            KeepingWriter(own, self.info.file_format, place=False),
+        )
+        writer.write(path=made.shard, examples=made())
+        move_part(made.shard, part.shard)
+        own.rmtree()
+
+    def remove_leftovers(self) -> None:
+        """Removes what interrupted runs have left of a set that is complete now."""
+        for folder in (
+            self.unfinished,
+            *self.data_path.parent.glob(f"incomplete.*_{self.version}"),
+        ):
+            if folder.exists():
+                folder.rmtree()
+
+    def _make_info(self, **known: Any) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(features=records.features(), **known)
+
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> Mapping[str, list[Part]]:
+        folder = epath.Path(dl_manager.manual_dir)
+        found = self._found(folder)
+        self.unfinished.mkdir(parents=True, exist_ok=True)
+        splits = self._parts(found, self._progress(found))
+        _resume(splits)
+        self._planned = folder, found, splits
+        return splits
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(*args, **kwargs)
+        folder, found, splits = self._planned
+        for split, parts in splits.items():
+            made = [Summary(**read_note(part.shard)["summary"]) for part in parts]
+            self.summaries[split] = total([Summary(rejects=found.rejects.get(split, [])), *made])
+        _check(self.summaries, folder)
+
+    def _example_writer(self) -> KeepingWriter:
+        return KeepingWriter(self.unfinished, self.info.file_format)
+
+    def _found(self, folder: epath.Path) -> Catalogue:
+        """The catalogue in the order of the shards: shuffled by the hash of each key."""
+        found = self.catalogue(folder)
+        for split, items in found.splits.items():
+            items.sort(key=lambda item: hashlib.sha256(item.key.encode()).digest())
+            unique = {}
+            for item in items:
+                if unique.setdefault(item.key, item) is not item:
+                    found.reject(split, "named twice", item.key)
+            found.splits[split] = list(unique.values())[: self._limit or None]
+        found.splits = {split: items for split, items in found.splits.items() if items}
+        if not found.splits:
+            reasons = Summary(rejects=[r for split in found.rejects.values() for r in split])
+            raise UserError(f"{folder}: nothing to prepare{_because(reasons)}")
+        first = next(iter(found.splits))  # takes what a split without photographs has left out
+        for split in sorted(set(found.rejects) - set(found.splits)):
+            found.rejects.setdefault(first, []).extend(found.rejects.pop(split))
+        return found
+
+    def _progress(self, found: Catalogue) -> Progress:
+        return Progress(self.info.full_name, sum(map(len, found.splits.values())))
+
+    def _parts(self, found: Catalogue, progress: Progress | None = None) -> dict[str, list[Part]]:
+        return {
+            split: list(self._parts_of(split, items, progress))
+            for split, items in found.splits.items()
+        }
+
+    def _parts_of(self, split: str, items: list[Item], progress: Progress | None) -> Iterator[Part]:
+        template = self._get_filename_template(split_name=split)
+        count = -(-len(items) // self._part_size)
+        for index in range(count):
+            name = template.sharded_filepath(shard_index=index, num_shards=count).name
+            yield Part(
+                items[index * self._part_size : (index + 1) * self._part_size],
+                self._stored_size,
+                self._stored_scale,
+                self._threads,
+                self.unfinished / name,
+                progress,
+            )
+
+
+def _resume(splits: Mapping[str, list[Part]]) -> None:
+    for part in (part for parts in splits.values() for part in parts):
+        part.resume()
+
+
+def _check(summaries: dict[str, Summary], folder: epath.Path) -> None:
+    """Refuses a set in which nothing is left."""
+    whole = total(summaries.values())
+    if not whole.examples:
+        raise UserError(
+            f"{folder}: none of its {len(whole.rejects)} photographs can be used{_because(whole)}"
+        )
+
+
+def _because(summary: Summary) -> str:
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in summary.reasons().items())
+    first = f"; first: {summary.rejects[0][1]}" if summary.rejects else ""
+    return f" ({reasons}{first})" if reasons else ""

@@ -1,0 +1,213 @@
+"""What `prepare` says of a set of photographs: lines, a page, JSON and a table of rejects."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import sys
+from typing import Any
+
+import jinja2
+import matplotlib.figure
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from markupsafe import Markup
+from PIL import Image
+
+from data_pipelines.building.photo_builder import PhotographBuilder
+from data_pipelines.building.summary import INTENSITY_BINS, Summary
+from fields_jax import batch
+from fields_jax.emotions import EMOTIONS
+from fields_jax.errors import UserError, printable, quoted
+from fields_jax.files import read_json, write_whole
+from fields_jax.render.draw import GREEN, draw_points
+
+JSON, HTML, REJECTS = "prepare_report.json", "prepare_report.html", "prepare_rejects.tsv"
+_SAMPLES = 32
+_COLORS = {"landmarks_68": (255, 255, 0), "landmarks_105": GREEN, "landmarks_203": (0, 200, 255)}
+_TILE = 128  # pixels of a sample crop on the page
+
+_PAGE = """<!doctype html>
+<meta charset="utf-8"><title>{{ title }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 0 2rem 1rem 0; display: inline-table;
+  vertical-align: top }
+th, td { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right }
+th:first-child, td:first-child { text-align: left }
+figure { display: inline-block; margin: 0 } img { max-width: 100% }
+.samples figure { width: {{ tile }}px; margin: 0 .2rem .6rem; font-size: 11px;
+  overflow-wrap: anywhere; vertical-align: top }
+</style>
+<h1>{{ title }}</h1>
+<p>{{ source }} &middot; {{ options }}</p>
+<table><tr><th></th>{% for split in splits %}<th>{{ split }}</th>{% endfor %}</tr>
+{% for name, cells in rows %}<tr><td>{{ name }}</td>
+{% for cell in cells %}<td>{{ "{:,}".format(cell) }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+<p>{% for plot in plots %}<img src="{{ plot }}" alt="">{% endfor %}</p>
+<h2>Some crops with their landmarks</h2>
+<p class="samples">{% for picture, caption in samples %}
+<figure><img src="{{ picture }}" width="{{ tile }}" height="{{ tile }}" alt="">
+<figcaption>{{ caption }}</figcaption></figure>{% endfor %}</p>
+"""
+
+
+def say(summaries: dict[str, Summary], named: int) -> None:
+    """Counts on stderr, the first few rejects of each reason in the log."""
+    for split, summary in summaries.items():
+        counts: dict[str, int] = {}
+        for reason, detail in summary.rejects:
+            counts[reason] = counts.get(reason, 0) + 1
+            if counts[reason] <= named:
+                logging.warning("Kept out: %s (%s)", printable(detail), reason)
+        left = sum(counts.values())
+        text = "; ".join(f"{reason}: {count}" for reason, count in summary.reasons().items())
+        line = f"{split}: {summary.examples} kept, {left} left out" + (f" ({text})" if text else "")
+        print(line, file=sys.stderr, flush=True)
+
+
+def check_options(builder: tfds.core.DatasetBuilder) -> None:
+    """Refuses to take a set that was made otherwise for the one that is wanted.
+
+    Raises:
+      UserError: naming the first option that differs, or a damaged report.
+    """
+    file = builder.data_path / JSON
+    if not isinstance(builder, PhotographBuilder) or not file.exists():
+        return
+    made = read_json(file).get("options")
+    if not isinstance(made, dict):
+        raise UserError(
+            f"{file}: `options` must be an object, is {quoted(made)}; remove "
+            f"{builder.data_path} to make the set anew"
+        )
+    for key, value in builder.options.items():
+        if made.get(key, value) != value:
+            raise UserError(
+                f"{builder.data_path} was made with --{key}={made[key]}, not {value}; "
+                "remove it to make it anew"
+            )
+
+
+def write(builder: PhotographBuilder) -> None:
+    """Writes the report of a set beside its shards."""
+    folder, splits = builder.data_path, builder.summaries
+    described = {
+        "set": builder.info.full_name,
+        "options": builder.options,
+        "splits": {
+            split: dict(
+                examples=summary.examples,
+                emotions={name: summary.emotions.get(name, 0) for name in EMOTIONS},
+                labels=dict(summary.flags),
+                intensity=summary.intensity,
+                rejects=summary.reasons(),
+            )
+            for split, summary in splits.items()
+        },
+    }
+    write_whole(folder / JSON, json.dumps(described, indent=1) + "\n")
+    rejects = [
+        f"{split}\t{reason}\t{printable(detail)}\n"
+        for split, summary in splits.items()
+        for reason, detail in summary.rejects
+    ]
+    write_whole(folder / REJECTS, "split\treason\tphotograph\n" + "".join(rejects))
+    write_whole(folder / HTML, _page(builder))
+
+
+def _page(builder: PhotographBuilder) -> str:
+    splits = builder.summaries
+    kept = [("kept", [summary.examples for summary in splits.values()])]
+    kinds = [(n, [s.emotions.get(n, 0) for s in splits.values()]) for n in EMOTIONS]
+    flags = [
+        (flag.replace("has_", "with ").replace("_", " "), [s.flags[flag] for s in splits.values()])
+        for flag in batch.FLAGS
+    ]
+    reasons = dict.fromkeys(reason for s in splits.values() for reason in s.reasons())
+    out = [(f"left out: {r}", [s.reasons().get(r, 0) for s in splits.values()]) for r in reasons]
+    plots = [_valence_arousal(splits), _intensities(splits)]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_PAGE).render(
+        title=builder.info.full_name,
+        source=builder.info.description.strip(),
+        options=printable(", ".join(f"{k} {v}" for k, v in builder.options.items() if v)),
+        splits=list(splits),
+        rows=[row for row in kept + kinds + flags + out if any(row[1])],
+        plots=[plot for plot in plots if plot],
+        samples=list(_samples(builder)),
+        tile=_TILE,
+    )
+
+
+def _samples(builder: PhotographBuilder) -> Any:
+    """Pictures of the first examples, landmarks drawn in, and their labels."""
+    for split in builder.summaries:
+        if not builder.info.splits[split].num_examples:
+            continue
+        for example in tfds.as_numpy(builder.as_dataset(split=split).take(_SAMPLES // 2)):
+            picture = example["image"][None]
+            size = np.array(picture.shape[2:0:-1])
+            for name, color in _COLORS.items():
+                if example[f"has_{name}"]:
+                    picture = draw_points(picture, 2 * example[name][None] / size - 1, color)
+            words = [split, example["id"].decode()]
+            if example["has_emotion"]:
+                words.append(EMOTIONS[example["emotion"]])
+            if example["has_va"]:
+                words.append(f"{example['valence']:.2f} {example['arousal']:.2f}")
+            tile = Image.fromarray(picture[0]).resize((_TILE, _TILE))
+            yield _embedded(tile, "jpeg"), " ".join(words)
+
+
+def _valence_arousal(splits: dict[str, Summary]) -> Markup | None:
+    points = np.array([p for s in splits.values() for p in s.points]).reshape(-1, 3)
+    if not len(points):
+        return None
+    figure = matplotlib.figure.Figure((5, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="valence", ylabel="arousal", xlim=(-1, 1), ylim=(-1, 1))
+    for emotion, name in enumerate(EMOTIONS):
+        chosen = points[points[:, 2] == emotion]
+        if len(chosen):
+            axes.plot(chosen[:, 0], chosen[:, 1], ".", ms=3, label=name)
+    unknown = points[points[:, 2] < 0]
+    axes.plot(unknown[:, 0], unknown[:, 1], ".", ms=3, color="gray")
+    if (points[:, 2] >= 0).any():
+        axes.legend(fontsize=7, markerscale=2)
+    return _plot(figure)
+
+
+def _intensities(splits: dict[str, Summary]) -> Markup | None:
+    counts: dict[str, np.ndarray] = {}
+    for summary in splits.values():
+        for name, bins in summary.intensity.items():
+            counts[name] = counts.get(name, 0) + np.array(bins)
+    if not counts:
+        return None
+    figure = matplotlib.figure.Figure((5, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="intensity, length of (valence, arousal)", ylabel="examples")
+    left, base = np.arange(INTENSITY_BINS) / INTENSITY_BINS, np.zeros(INTENSITY_BINS)
+    for name, bins in sorted(counts.items()):
+        axes.bar(left, bins, 1 / INTENSITY_BINS, base, align="edge", label=name)
+        base = base + bins
+    axes.legend(fontsize=7)
+    return _plot(figure)
+
+
+def _plot(figure: matplotlib.figure.Figure) -> Markup:
+    stored = io.BytesIO()
+    figure.savefig(stored, format="png", dpi=100)
+    return _as_url(stored.getvalue(), "png")
+
+
+def _embedded(picture: Image.Image, kind: str) -> Markup:
+    stored = io.BytesIO()
+    picture.save(stored, format=kind)
+    return _as_url(stored.getvalue(), kind)
+
+
+def _as_url(content: bytes, kind: str) -> Markup:
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")

@@ -1,0 +1,211 @@
+"""A set is made in parts, one shard each, that outlive the run that made them.
+
+A part is a shard and beside it a note of its items, its size and what was rejected. The note is
+written last: a shard without a fitting note is not whole and is made again.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from data_pipelines import records
+from data_pipelines.building import photographs
+from data_pipelines.building.summary import Summary, total
+from fields_jax.disk import writing
+from fields_jax.files import read_json, write_whole
+
+PART_SIZE = 2048  # photographs in a part: what an interruption costs at most
+_IN_FLIGHT = 4  # photographs per thread that are read ahead
+_PROGRESS_SECONDS = 5.0
+
+
+class Item(Protocol):
+    """One photograph in a catalogue; small, for a set may have a million."""
+
+    key: str
+
+    def sample(self) -> photographs.Sample:
+        """Reads its annotation; raises `photographs.Rejected`."""
+
+
+class Progress:
+    """Says done/total, rate and time left, at a terminal and in a log alike."""
+
+    def __init__(self, label: str, total: int):
+        self._label, self._total = label, total
+        self._done = self._made = 0
+        self._started = self._said = time.monotonic()
+
+    def skip(self, count: int) -> None:
+        """Counts what an earlier run has made."""
+        self._done += count
+
+    def step(self) -> None:
+        """Counts one photograph."""
+        self._done, self._made, now = self._done + 1, self._made + 1, time.monotonic()
+        if now - self._said >= _PROGRESS_SECONDS:
+            self._said, rate = now, self._made / (now - self._started)
+            left = (self._total - self._done) / rate
+            text = f"{self._label}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left"
+            print(text, file=sys.stderr, flush=True)
+
+
+@dataclasses.dataclass
+class Part:
+    """Some photographs of a split; calling it yields (key, record), as tfds wants its shards.
+
+    Attributes:
+      items: the photographs.
+      size: side of the stored crop, pixels.
+      scale: side of the stored crop relative to the face box.
+      threads: photographs read at once.
+      shard: where the finished shard is kept until the whole set is done.
+      progress: told of every photograph, or None.
+    """
+
+    items: Sequence[Item]
+    size: int
+    scale: float
+    threads: int
+    shard: epath.Path
+    progress: Progress | None = None
+
+    def __call__(self) -> Iterator[tuple[str, Any]]:
+        """The records; of a part that is whole only as many Nones, for counting."""
+        if note := read_note(self.shard):
+            if self.progress:
+                self.progress.skip(len(self.items))
+            yield from (("", None) for _ in range(note["summary"]["examples"]))
+            return
+        summary = Summary()
+        yield from self.records(summary)
+        note = {"items": self.digest(), "summary": summary.to_json()}
+        write_whole(_draft(self.shard), json.dumps(note))
+
+    def records(self, summary: Summary) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Reads the photographs, counting into `summary` what became of each."""
+        items = iter(self.items)
+        with concurrent.futures.ThreadPoolExecutor(self.threads) as pool:
+            waiting = [
+                pool.submit(self._read, item)
+                for item in itertools.islice(items, _IN_FLIGHT * self.threads)
+            ]
+            while waiting:
+                key, record, labels = waiting.pop(0).result()
+                waiting += [pool.submit(self._read, item) for item in itertools.islice(items, 1)]
+                if record is None:
+                    summary.reject(*labels)
+                else:
+                    summary.add(record)
+                    yield key, record
+                if self.progress:
+                    self.progress.step()
+
+    def _read(self, item: Item) -> tuple[str, dict[str, Any] | None, tuple[str, str]]:
+        try:
+            made = photographs.make_record(item.sample(), size=self.size, scale=self.scale)
+        except photographs.Rejected as error:
+            return item.key, None, (error.reason, error.detail)
+        return item.key, records.with_encoded_pictures(made), ("", "")
+
+    def digest(self) -> str:
+        """A hash of the items and of how they are cropped."""
+        described = repr((self.size, self.scale, [_described(item) for item in self.items]))
+        return hashlib.sha256(described.encode()).hexdigest()
+
+    def whole(self) -> bool:
+        """Whether the shard is there, whole and of these items."""
+        note = read_note(self.shard)
+        return (
+            note is not None
+            and note["items"] == self.digest()
+            and self.shard.exists()
+            and self.shard.stat().length == note["bytes"]
+        )
+
+    def resume(self) -> None:
+        """Removes what is there unless it is whole."""
+        if not self.whole():
+            for leftover in (_note(self.shard), self.shard):
+                leftover.unlink(missing_ok=True)
+
+
+class KeepingWriter(tfds.core.ExampleWriter):
+    """Writes each shard into the folder of parts, and from there into the set."""
+
+    def __init__(self, parts: epath.Path, file_format: Any, *, place: bool = True):
+        """Takes the folder of the parts, tfds's file format, and whether the set wants them yet."""
+        super().__init__(file_format)
+        self._parts, self._place = parts, place
+
+    def write(self, path: epath.PathLike, examples: Iterable[tuple[str, bytes]]) -> None:
+        """Writes a shard and its note; of a shard that is whole no example is looked at."""
+        path = epath.Path(path)
+        kept = self._parts / path.name
+        then = "the same command then goes on where it was"
+        with writing(self._parts, instead="another --out", then=then):
+            if not _note(kept).exists():
+                self._make(kept, examples)
+            if self._place:
+                _place(kept, path)
+
+    def _make(self, kept: epath.Path, examples: Iterable[tuple[str, bytes]]) -> None:
+        """Writes a shard, and when it is whole its note."""
+        partial = kept.with_name(f"{kept.name}.partial")
+        super().write(partial, examples)
+        partial.rename(kept)
+        note = read_json(_draft(kept)) | {"bytes": kept.stat().length}
+        write_whole(_note(kept), json.dumps(note))
+        _draft(kept).unlink(missing_ok=True)
+
+
+def move_part(source: epath.Path, target: epath.Path) -> None:
+    """Moves a finished shard and its note, the note last."""
+    source.rename(target)
+    _note(source).rename(_note(target))
+
+
+def read_note(shard: epath.Path) -> dict[str, Any] | None:
+    """The note beside a finished shard, or None where there is none that can be used."""
+    try:
+        note = read_json(_note(shard))
+        total([Summary(**note["summary"])])
+        known = isinstance(note["items"], str) and isinstance(note["bytes"], int)
+        return note if known and isinstance(note["summary"]["examples"], int) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # none, or a damaged one
+        return None
+
+
+def _note(shard: epath.Path) -> epath.Path:
+    return shard.with_name(f"{shard.name}.json")
+
+
+def _draft(shard: epath.Path) -> epath.Path:
+    return shard.with_name(f"{shard.name}.draft")
+
+
+def _place(kept: epath.Path, path: epath.Path) -> None:
+    """Puts a finished shard into the set, as a second name of the same file where possible."""
+    try:
+        os.link(kept, path)
+    except OSError:  # a bucket, or another file system
+        kept.copy(path, overwrite=True)
+
+
+def _described(item: Item) -> str:
+    """Everything an item says; numpy abbreviates long arrays in its own words."""
+    with np.printoptions(threshold=sys.maxsize):
+        return repr(item)

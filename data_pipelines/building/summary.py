@@ -1,0 +1,79 @@
+"""What became of the photographs of a set: counts, distributions and rejects, as plain JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from fields_jax import batch
+from fields_jax.emotions import EMOTIONS
+
+INTENSITY_BINS = 20  # of [0, 1]
+_POINTS = 40  # (valence, arousal, emotion) kept of each part of a set, for the scatter plot
+
+
+@dataclasses.dataclass
+class Summary:
+    """Sums over some of the photographs of a set.
+
+    Attributes:
+      examples: records made.
+      emotions: how many of each class, by name.
+      flags: how many carry each kind of label, by `has_*`.
+      intensity: per class (or "unknown") counts of min(1, |(valence, arousal)|) in equal bins.
+      points: some (valence, arousal, class or -1).
+      rejects: (reason, detail) of each photograph left out.
+    """
+
+    examples: int = 0
+    emotions: Counter = dataclasses.field(default_factory=Counter)
+    flags: Counter = dataclasses.field(default_factory=Counter)
+    intensity: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    points: list[tuple[float, float, int]] = dataclasses.field(default_factory=list)
+    rejects: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Counts one record, as `records.record` makes it."""
+        self.examples += 1
+        self.flags.update(flag for flag in batch.FLAGS if record[flag])
+        emotion = int(record["emotion"]) if record["has_emotion"] else -1
+        name = EMOTIONS[emotion] if emotion >= 0 else "unknown"
+        if emotion >= 0:
+            self.emotions[name] += 1
+        if record["has_va"]:
+            valence, arousal = float(record["valence"]), float(record["arousal"])
+            bins = self.intensity.setdefault(name, [0] * INTENSITY_BINS)
+            place = int(math.hypot(valence, arousal) * INTENSITY_BINS)
+            bins[min(place, INTENSITY_BINS - 1)] += 1
+            if len(self.points) < _POINTS:
+                self.points.append((round(valence, 4), round(arousal, 4), emotion))
+
+    def reject(self, reason: str, detail: str) -> None:
+        """Counts one photograph that is left out."""
+        self.rejects.append((reason, detail))
+
+    def reasons(self) -> dict[str, int]:
+        """How many were left out for each reason, the most frequent first."""
+        return dict(Counter(reason for reason, _ in self.rejects).most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and dictionaries; `Summary(**...)` takes them back."""
+        return dict(vars(self))
+
+
+def total(parts: Iterable[Summary]) -> Summary:
+    """The sum of several."""
+    result = Summary()
+    for part in parts:
+        result.examples += part.examples
+        result.emotions.update(part.emotions)
+        result.flags.update(part.flags)
+        for name, bins in part.intensity.items():
+            known = result.intensity.get(name, [0] * INTENSITY_BINS)
+            result.intensity[name] = [a + b for a, b in zip(known, bins, strict=True)]
+        result.points += [tuple(point) for point in part.points]
+        result.rejects += [tuple(reject) for reject in part.rejects]
+    return result

@@ -1,0 +1,1 @@
+"""Sets read: mixtures of shards as batches, cropped, augmented, balanced."""

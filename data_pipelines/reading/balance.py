@@ -1,0 +1,132 @@
+"""Draws in which every emotion is equally frequent, from sets of any size.
+
+Records are found by their place in the shards, so that a rare class can be drawn as often as a
+frequent one without reading what lies between.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from etils import epath
+
+from data_pipelines.reading.sources import FOREVER, DataError, Source
+
+_HEADER, _FOOTER = 12, 4  # bytes about a record: its length and a checksum; a checksum
+
+
+class Index(NamedTuple):
+    """Where the labelled records of a split are.
+
+    Attributes:
+      shard: [N] which shard.
+      offset: [N] of the content, bytes.
+      length: [N] of the content, bytes.
+      emotion: [N] class.
+    """
+
+    shard: np.ndarray
+    offset: np.ndarray
+    length: np.ndarray
+    emotion: np.ndarray
+
+
+def read_index(source: Source) -> Index:
+    """Walks through all shards of a split once.
+
+    Raises:
+      DataError: a shard ends early, or no record has a class.
+    """
+    rows = []
+    for number, shard in enumerate(source.shards):
+        with epath.Path(shard).open("rb") as file:
+            offset = 0
+            while header := file.read(_HEADER):
+                length = struct.unpack("<Q", header[:8])[0] if len(header) == _HEADER else 0
+                content = file.read(length)
+                if not length or len(content) != length:
+                    raise DataError(f"{shard}: ends within a record; {source.remedy}")
+                file.read(_FOOTER)
+                emotion = _emotion(content)
+                if emotion >= 0:
+                    rows.append((number, offset + _HEADER, length, emotion))
+                offset += _HEADER + length + _FOOTER
+    if not rows:
+        raise DataError(f"data.balanced: no record of {source.name!r} has an emotion")
+    return Index(*np.array(rows, np.int64).T)
+
+
+def balanced_draws(source: Source, seed: int, index: int, *, start: int) -> tf.data.Dataset:
+    """Undecoded records for ever: one of each class, in a random order, again and again.
+
+    Each class goes through all of its records before one comes again. A function of the arguments;
+    records without a class are never drawn.
+
+    Args:
+      source: what to draw from.
+      seed: of the run.
+      index: of the source, so that two sources never share an order.
+      start: how many draws to skip.
+
+    Raises:
+      DataError: see `read_index`.
+    """
+    places = read_index(source)
+    classes = np.unique(places.emotion)
+    round_, done = divmod(start, len(classes))
+    streams = [
+        _in_turn(np.flatnonzero(places.emotion == emotion), [seed, index, int(emotion)], round_)
+        for emotion in classes
+    ]
+
+    @tf.autograph.experimental.do_not_convert
+    def shuffled(number: tf.Tensor, *rows: tf.Tensor) -> tf.Tensor:
+        key = tf.random.fold_in(_key([seed, index, -1]), number)
+        return tf.random.experimental.stateless_shuffle(tf.stack(rows), key)
+
+    numbers = tf.data.Dataset.range(round_, FOREVER)
+    rows = tf.data.Dataset.zip((numbers, *streams)).map(shuffled).unbatch().skip(done)
+    return rows.map(_reader(source, places), num_parallel_calls=2, deterministic=True)
+
+
+def _in_turn(rows: np.ndarray, key: list[int], start: int) -> tf.data.Dataset:
+    """The rows of one class for ever, each epoch in an order of its own."""
+    known = tf.constant(rows, tf.int64)
+    first, done = divmod(start, len(rows))
+
+    @tf.autograph.experimental.do_not_convert
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        shuffled = tf.random.experimental.stateless_shuffle(
+            known, tf.random.fold_in(_key(key), number)
+        )
+        skipped = tf.where(number == first, tf.cast(done, tf.int64), 0)
+        return tf.data.Dataset.from_tensor_slices(shuffled).skip(skipped)
+
+    return tf.data.Dataset.range(first, FOREVER).flat_map(epoch)
+
+
+def _reader(source: Source, places: Index):
+    def read(row: np.ndarray) -> bytes:
+        with epath.Path(source.shards[places.shard[row]]).open("rb") as file:
+            file.seek(places.offset[row])
+            return file.read(places.length[row])
+
+    @tf.autograph.experimental.do_not_convert
+    def serialized(row: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(read, [row], tf.string), [])
+
+    return serialized
+
+
+def _key(parts: list[int]) -> tf.Tensor:
+    seed, index, kind = parts
+    return tf.random.fold_in([tf.cast(seed, tf.int64), index], kind + 1)
+
+
+def _emotion(content: bytes) -> int:
+    features = tf.train.Example.FromString(content).features.feature
+    labelled = features["has_emotion"].int64_list.value
+    return features["emotion"].int64_list.value[0] if labelled and labelled[0] else -1

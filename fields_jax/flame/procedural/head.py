@@ -1,0 +1,103 @@
+"""A licence-free head in FLAME's own schema, computed from analytic shapes.
+
+It stands in for FLAME wherever the real model is not at hand: same joints, bases, landmark tables,
+masks and units, an own mesh. The geometry is built in millimetres by the modules of this package
+and turned into a `FlameModel` in metres here.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+
+import jax
+import numpy as np
+
+from fields_jax.flame.procedural import components, landmarks, regions, rig
+from fields_jax.flame.procedural.mesh import head_mesh
+from fields_jax.types import FlameModel, LandmarkEmbedding
+
+_METRES = 1e-3
+
+
+@functools.lru_cache(maxsize=4)
+def procedural_head(seed: int = 0) -> FlameModel:
+    """A neutral human head with 300 shape and 100 expression components.
+
+    The mesh, the landmarks and the leading, named components are always the same; `seed` draws the
+    trailing components, which are smooth noise.
+
+    Args:
+      seed: seed of the noise components.
+
+    Returns:
+      The head, in metres; the same object for the same seed.
+    """
+    mesh = head_mesh()
+    places = landmarks.Places(mesh)
+    contour_face, contour_weight = landmarks.contour(places)
+    inner = landmarks.static_51(places)
+    static_68 = landmarks.join(landmarks.Points(contour_face[0], contour_weight[0]), inner)
+    expression, names = components.expression_basis(mesh, seed)
+    upper, lower = rig.lid_travel(mesh)
+    lids = upper + lower
+    named = regions.regions(mesh)
+    uv, uv_faces = regions.texture(mesh)
+    front, left, right = landmarks.subsets_203()
+    arrays = {
+        "template": mesh.points * _METRES,
+        "shape_basis": components.shape_basis(mesh, seed) * _METRES,
+        "expression_basis": expression * _METRES,
+        "pose_basis": rig.pose_basis(mesh) * _METRES,
+        "joint_regressor": rig.joint_regressor(mesh),
+        "skin_weights": rig.skin_weights(mesh),
+        "eyelid_basis": np.stack([lids, rig.mirrored(mesh, lids)]) * _METRES,
+        "faces": mesh.faces,
+        "static_51": _embedding(inner),
+        "contour": LandmarkEmbedding(contour_face, contour_weight),
+        "static_68": _embedding(static_68),
+        "landmarks_105": _embedding(landmarks.landmarks_105(places)),
+        "landmarks_203": _embedding(landmarks.landmarks_203(places)),
+        "mediapipe_index": landmarks.MEDIAPIPE_INDEX,
+        "front_203": front,
+        "left_203": left,
+        "right_203": right,
+        "face_vertices": named["face"],
+        "face_triangles": regions.face_triangles(mesh, named["face"]),
+        "uv": uv,
+        "uv_faces": uv_faces,
+        "regions": named,
+        "expression_templates": components.expression_templates(names),
+    }
+    arrays = jax.tree.map(_storage_type, arrays)
+    with jax.ensure_compile_time_eval():  # the cache must not keep a tracer
+        stored = jax.device_put(arrays)
+    return FlameModel(
+        **stored,
+        parents=rig.PARENTS,
+        expression_names=names,
+        name="procedural",
+        version="1",
+        sha256=_digest(arrays),
+    )
+
+
+def _embedding(points: landmarks.Points) -> LandmarkEmbedding:
+    return LandmarkEmbedding(face_index=points.face, barycentric=points.weight)
+
+
+def _storage_type(array: np.ndarray) -> np.ndarray:
+    """Integers as int32, floats as float32."""
+    if array.dtype == bool:
+        return array
+    kind = np.int32 if np.issubdtype(array.dtype, np.integer) else np.float32
+    return np.ascontiguousarray(array, kind)
+
+
+def _digest(arrays: dict) -> str:
+    """SHA-256 over names, shapes and bytes of all arrays."""
+    digest = hashlib.sha256()
+    for path, array in jax.tree_util.tree_leaves_with_path(arrays):
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

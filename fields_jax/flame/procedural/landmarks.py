@@ -1,0 +1,359 @@
+"""Landmark embeddings of the procedural head.
+
+Every point is first placed on the left half (or the midline) and then mirrored, so that the sets
+are exactly symmetric. Order and meaning of the points: the 68-point scheme (Sagonas et al. 2013,
+"300 faces in-the-wild"), mediapipe's face mesh, and the 203-point scheme of LivePortrait.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fields_jax.flame.procedural import patches as patches
+from fields_jax.flame.procedural import surface as surface
+from fields_jax.flame.procedural.mesh import HeadMesh
+from fields_jax.geometry.nearest import nearest_on_triangles
+
+_HALF_MOUTH = patches.MOUTH_COLUMNS // 2
+_LIDS = patches.EYE_COLUMNS
+# Midline and left side of the nose, frontal x and y.
+_NASION, _TIP, _SUBNASALE = (0.0, 23.0), (0.0, -15.5), (0.0, -29.0)
+# The jaw line from before the ear to the chin: azimuth, level.
+_JAW_LINE = np.array(
+    [
+        [1.31, 4.9],
+        [1.32, 6.0],
+        [1.35, 7.1],
+        [1.35, 8.1],
+        [1.27, 9.1],
+        [1.08, 9.65],
+        [0.8, 9.85],
+        [0.4, 9.95],
+        [0.0, 9.95],
+    ]
+)
+_MAX_YAW = 39  # degrees, the contour table's last row on either side
+_FACING = 0.2  # least z of the unit normal of a contour point that counts as seen
+_MARGIN = 0.3  # mm by which it stands out from what lies before it
+
+# mediapipe indices by place; those of the left side come with their mirror images.
+_MP_BROW_LOW = ((285, 55), (295, 65), (282, 52), (283, 53), (276, 46))  # inner to outer
+_MP_BROW_HIGH = ((336, 107), (296, 66), (334, 105), (293, 63), (300, 70))
+_MP_LID_HIGH = (
+    (362, 133),
+    (398, 173),
+    (384, 157),
+    (385, 158),
+    (386, 159),
+    (387, 160),
+    (388, 161),
+    (466, 246),
+    (263, 33),
+)  # inner to outer corner
+_MP_LID_LOW = ((382, 155), (381, 154), (380, 153), (374, 145), (373, 144), (390, 163), (249, 7))
+_MP_NOSE_MIDLINE = {168: 22.0, 6: 15.5, 197: 8.0, 195: 1.0, 5: -7.0, 4: -15.5, 2: -29.0}  # y
+_MP_NOSE_SIDE = {(358, 129): (18.0, -18.5), (327, 98): (15.0, -25.0), (326, 97): (7.0, -27.0)}
+# Lips, midline to corner, with the share of the half width.
+_MP_LIP_OUTER_HIGH = ((0, 0, 0), (267, 37, 0.3), (269, 39, 0.58), (270, 40, 0.79), (409, 185, 0.92))
+_MP_LIP_OUTER_LOW = (
+    (17, 17, 0),
+    (314, 84, 0.3),
+    (405, 181, 0.56),
+    (321, 91, 0.77),
+    (375, 146, 0.91),
+)
+_MP_LIP_INNER_HIGH = (
+    (13, 13, 0),
+    (312, 82, 0.28),
+    (311, 81, 0.52),
+    (310, 80, 0.7),
+    (415, 191, 0.87),
+)
+_MP_LIP_INNER_LOW = ((14, 14, 0), (317, 87, 0.28), (402, 178, 0.5), (318, 88, 0.7), (324, 95, 0.85))
+_MP_LIP_CORNERS = ((291, 61, patches.MOUTH_BORDER), (308, 78, patches.MOUTH_SLIT))
+
+# The 105 points in the order of SMIRK's and TEASER's embedding: brows, eyes, nose, mouth.
+# fmt: off
+MEDIAPIPE_INDEX = np.array([
+    276, 282, 283, 285, 293, 295, 296, 300, 334, 336, 46, 52, 53, 55, 63, 65, 66, 70, 105, 107,
+    249, 263, 362, 373, 374, 380, 381, 382, 384, 385, 386, 387, 388, 390, 398, 466,
+    7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246,
+    168, 6, 197, 195, 5, 4, 129, 98, 97, 2, 326, 327, 358,
+    0, 13, 14, 17, 37, 39, 40, 61, 78, 80, 81, 82, 84, 87, 88, 91, 95, 146, 178, 181, 185, 191,
+    267, 269, 270, 291, 308, 310, 311, 312, 314, 317, 318, 321, 324, 375, 402, 405, 409, 415,
+])
+# fmt: on
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Embedded points: [N] rows of the faces and [N, 3] barycentric weights."""
+
+    face: np.ndarray
+    weight: np.ndarray
+
+    def __getitem__(self, rows: slice | list[int] | np.ndarray) -> Points:
+        return Points(self.face[rows], self.weight[rows])
+
+    def positions(self, mesh: HeadMesh) -> np.ndarray:
+        return np.einsum("nkc,nk->nc", mesh.points[mesh.faces[self.face]], self.weight)
+
+
+def join(*groups: Points) -> Points:
+    return Points(
+        np.concatenate([group.face for group in groups]),
+        np.concatenate([group.weight for group in groups]),
+    )
+
+
+class Places:
+    """Finds places of the left half of the head on its mesh."""
+
+    def __init__(self, mesh: HeadMesh):
+        self.mesh = mesh
+        self._half = len(mesh.faces) // 2
+        left = mesh.faces[: self._half]
+        part, ring, column = mesh.part[left], mesh.ring[left], mesh.column[left]
+        skin = (
+            (part != "eyeball")
+            & (part != "ear")
+            & ~((part == "mouth") & (ring < patches.MOUTH_SLIT))
+        )
+        self._skin = np.flatnonzero(skin.all(1))
+        lip = ((part == "mouth") & (ring >= patches.MOUTH_SLIT)).all(1)
+        self._lips = {
+            True: np.flatnonzero(lip & (column <= _HALF_MOUTH).all(1)),
+            False: np.flatnonzero(lip & (column >= _HALF_MOUTH).all(1)),
+        }
+        self._eyeball = np.flatnonzero((part == "eyeball").all(1))
+
+    def mirror(self, points: Points) -> Points:
+        """The same places on the right half."""
+        return Points(points.face + self._half, points.weight[:, ::-1])
+
+    def nearest(self, targets: np.ndarray, faces: np.ndarray | None = None) -> Points:
+        """Nearest points of the skin (or of given left faces) to targets [N, 3].
+
+        Targets on the midline get points exactly on it.
+        """
+        targets = np.atleast_2d(targets)
+        faces = self._skin if faces is None else faces
+        corners = self.mesh.points[self.mesh.faces[faces]]
+        rows, weights = nearest_on_triangles(corners, targets)
+        middle = np.abs(targets[:, 0]) < 1e-9
+        if middle.any():
+            on_line = corners[..., 0] == 0
+            bordering = np.flatnonzero(on_line.sum(1) == 2)
+            near, share = nearest_on_triangles(corners[bordering], targets[middle])
+            share = share * on_line[bordering[near]]
+            rows[middle] = bordering[near]
+            weights[middle] = share / share.sum(1, keepdims=True)
+        return Points(faces[rows], weights)
+
+    def front(self, xy) -> Points:
+        """Skin at frontal x, y."""
+        return self.nearest(patches.on_front(np.atleast_2d(np.asarray(xy, float))))
+
+    def brow(self, share, upper: bool) -> Points:
+        """The brow's edge, share 0 at its inner and 1 at its outer end."""
+        steps = np.linspace(0, 1, len(surface.BROW))
+        x = np.interp(share, steps, surface.BROW[:, 0])
+        return self.front(
+            np.stack([x, np.interp(share, steps, surface.BROW[:, 1 if upper else 2])], -1)
+        )
+
+    def lid(self, columns) -> Points:
+        """The lid's margin at fractional columns: 0 inner corner, 9 above, 18 outer, 27 below."""
+        margin = self.mesh.points[self.mesh.select("eye", ring=patches.EYE_RIM)]
+        margin = np.concatenate([margin, margin[:1]])
+        steps = np.arange(_LIDS + 1)
+        columns = np.asarray(columns, float) % _LIDS
+        return self.nearest(np.stack([np.interp(columns, steps, m) for m in margin.T], -1))
+
+    def lip(self, share, upper: bool, ring: int) -> Points:
+        """A lip's border or slit at a share of the half width (0 midline, 1 corner)."""
+        line = self.mesh.points[self._lip_line(upper, ring)]
+        across = line[:, 0] / line[-1, 0]
+        target = np.stack([np.interp(share, across, axis) for axis in line.T], -1)
+        return self.nearest(target, self._lips[upper])
+
+    def _lip_line(self, upper: bool, ring: int) -> np.ndarray:
+        line = self.mesh.select("mouth", ring=ring)
+        return line[: _HALF_MOUTH + 1] if upper else line[: _HALF_MOUTH - 1 : -1]
+
+    def pupil(self) -> Points:
+        front = surface.EYE_CENTRE + np.array([0, 0, surface.EYE_RADIUS])
+        return self.nearest(front, self._eyeball)
+
+    def jaw_line(self, share: np.ndarray, yaws=(0.0,)) -> Points:
+        """Outlines of the left cheek and jaw in heads turned by `yaws` degrees, one after another.
+
+        Share 0 lies before the ear, 1 at the chin. Where the jaw line itself faces away, the point
+        moves across the cheek to the first place that faces the viewer, or to a farther one that
+        hides it.
+        """
+        start = _along(_JAW_LINE, share)
+        rise = np.sin(np.pi * np.clip((share - 0.2) / 0.8, 0, 1))
+        goal = np.stack([0.3 * start[:, 0], start[:, 1] - rise], 1)
+        path = start[:, None] + np.linspace(0, 1, 60)[:, None] * (goal - start)[:, None]
+        normal = _normals(path.reshape(-1, 2)).reshape(*path.shape[:2], 3)
+        turn = np.radians(yaws)[:, None, None]
+        facing = normal[..., 2] * np.cos(turn) - normal[..., 0] * np.sin(turn)  # [yaw, N, step]
+        points = surface.skin(*path.reshape(-1, 2).T).reshape(normal.shape)
+        outwards = points[..., 0] * np.cos(turn) + points[..., 2] * np.sin(turn)
+        beyond = np.maximum.accumulate(outwards[..., ::-1], axis=-1)[..., ::-1]
+        beyond = np.pad(beyond[..., 3:], ((0, 0), (0, 0), (0, 3)), constant_values=-np.inf)
+        seen = (facing > _FACING) & (outwards > beyond + _MARGIN)
+        best = np.where(seen.any(-1), seen.argmax(-1), facing.argmax(-1))
+        chosen = path[np.arange(len(share)), best].reshape(-1, 2)
+        return self.nearest(surface.skin(*chosen.T))
+
+
+def contour(places: Places) -> tuple[np.ndarray, np.ndarray]:
+    """Faces [79, 17] and weights [79, 17, 3] of the outline for yaws 0..39, then -1..-39.
+
+    Point 0 lies before the right ear (x < 0), 8 at the chin, 16 before the left ear. Positive yaw
+    turns the nose to +x, which moves the left outline onto the cheek.
+    """
+    yaws = range(-_MAX_YAW, _MAX_YAW + 1)
+    every = places.jaw_line(np.linspace(0, 1, 9), yaws)
+    sides = {yaw: every[9 * row : 9 * row + 9] for row, yaw in enumerate(yaws)}
+    rows = []
+    for yaw in [*range(_MAX_YAW + 1), *range(-1, -_MAX_YAW - 1, -1)]:
+        right = places.mirror(sides[-yaw][:8])
+        rows.append(join(right, sides[0][8:], sides[yaw][7::-1]))
+    return np.stack([row.face for row in rows]), np.stack([row.weight for row in rows])
+
+
+def static_51(places: Places) -> Points:
+    """Points 17..67 of the 68-point scheme: brows, nose, eyes, lips."""
+    brow = places.brow([0.04, 0.28, 0.5, 0.74, 0.98], upper=True)  # inner to outer
+    bridge = places.front([(0, 21), (0, 9), (0, -3), _TIP])
+    base = places.front([(0, -28.5), (6.5, -27.0), (13.0, -25.0)])
+    eye = places.lid([0, 6.2, 12, 18, 23.8, 30])  # inner, above, outer, below
+    mirror = places.mirror
+    border, slit = patches.MOUTH_BORDER, patches.MOUTH_SLIT
+    high = places.lip([0, 0.24, 0.62, 1], True, border)
+    low = places.lip([0, 0.3, 0.64], False, border)
+    inner_high = places.lip([0, 0.4, 1], True, slit)
+    inner_low = places.lip([0, 0.4], False, slit)
+    return join(
+        mirror(brow[::-1]),
+        brow,
+        bridge,
+        mirror(base[:0:-1]),
+        base,
+        mirror(eye[[3, 2, 1, 0, 5, 4]]),
+        eye,
+        mirror(high[:0:-1]),
+        high,
+        low[::-1],
+        mirror(low[1:]),
+        mirror(inner_high[:0:-1]),
+        inner_high,
+        inner_low[::-1],
+        mirror(inner_low[1:]),
+    )
+
+
+def landmarks_105(places: Places) -> Points:
+    """The mediapipe points, in the order of `MEDIAPIPE_INDEX`."""
+    by_index: dict[int, Points] = {}
+
+    def put(pairs, points: Points) -> None:
+        for row, (left, right) in enumerate(pairs):
+            if right != left:
+                by_index[right] = places.mirror(points[[row]])
+            by_index[left] = points[[row]]
+
+    put(_MP_BROW_LOW, places.brow([0.03, 0.34, 0.57, 0.78, 0.97], upper=False))
+    put(_MP_BROW_HIGH, places.brow([0.03, 0.36, 0.59, 0.8, 1], upper=True))
+    put(_MP_LID_HIGH, places.lid(np.linspace(0, 18, 9)))
+    put(_MP_LID_LOW, places.lid(np.linspace(36, 18, 9)[1:-1]))
+    put(
+        [(k, k) for k in _MP_NOSE_MIDLINE],
+        places.front([(0, y) for y in _MP_NOSE_MIDLINE.values()]),
+    )
+    put(_MP_NOSE_SIDE, places.front(list(_MP_NOSE_SIDE.values())))
+    border, slit = patches.MOUTH_BORDER, patches.MOUTH_SLIT
+    for table, upper, ring in (
+        (_MP_LIP_OUTER_HIGH, True, border),
+        (_MP_LIP_OUTER_LOW, False, border),
+        (_MP_LIP_INNER_HIGH, True, slit),
+        (_MP_LIP_INNER_LOW, False, slit),
+    ):
+        put([row[:2] for row in table], places.lip([row[2] for row in table], upper, ring))
+    for left, right, ring in _MP_LIP_CORNERS:
+        put([(left, right)], places.lip([1.0], True, ring))
+    return join(*(by_index[int(index)] for index in MEDIAPIPE_INDEX))
+
+
+def landmarks_203(places: Places) -> Points:
+    """The dense points, group by group as LivePortrait numbers them."""
+    mirror = places.mirror
+    eye = places.lid(
+        np.linspace(0, _LIDS, 24, endpoint=False)
+    )  # from the inner corner, above first
+    border, slit = patches.MOUTH_BORDER, patches.MOUTH_SLIT
+    high, low = (places.lip(np.linspace(0, 1, 10), upper, border) for upper in (True, False))
+    inner_high, inner_low = (places.lip(np.linspace(0, 1, 7), up, slit) for up in (True, False))
+    jaw = places.jaw_line(np.linspace(0, 1, 19))  # before the ear to the chin
+    brow_high = places.brow(np.linspace(0.02, 1, 10), upper=True)
+    brow_low = places.brow(np.linspace(0.98, 0.05, 10), upper=False)
+    nose = places.front([(9, 22), (11, 6), (15.5, -11), (17, -19), (11, -26.5), (4.5, -28)])
+    midline = places.front([_NASION, (0, 4), _TIP, _SUBNASALE])
+    return join(
+        mirror(eye[(12 - np.arange(24)) % 24]),
+        eye,
+        mirror(high[:0:-1]),
+        high[:9],
+        low[:0:-1],
+        mirror(low[:9]),
+        mirror(inner_high[:0:-1]),
+        inner_high,
+        inner_low[5::-1],
+        mirror(inner_low[1:6]),
+        mirror(jaw[:18]),
+        jaw[::-1],
+        mirror(join(brow_high[::-1], brow_low[::-1])),
+        brow_high,
+        brow_low,
+        mirror(nose),
+        nose[::-1],
+        mirror(places.pupil()),
+        places.pupil(),
+        midline,
+    )
+
+
+def subsets_203() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Membership [203] of the front, left and right sets used at different yaws (TEASER)."""
+    common = [*range(48), *range(84, 108), *range(189, 193), *range(199, 203)]
+    members = (
+        [*common, *range(125, 128), *range(185, 189), *range(193, 197)],
+        [*common, *range(128, 140), *range(193, 197)],
+        [*common, *range(112, 125), *range(185, 189)],
+    )
+    return tuple(np.isin(np.arange(203), chosen) for chosen in members)
+
+
+def _along(line: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Points of a line in (azimuth, level) at shares of its length on the skin."""
+    fine = surface.cubic_spline(np.arange(len(line)), line, np.linspace(0, len(line) - 1, 400))
+    fine[:, 0] = np.maximum(fine[:, 0], 0)
+    step = np.linalg.norm(np.diff(surface.skin(*fine.T), axis=0), axis=1)
+    run = np.concatenate([[0], np.cumsum(step)]) / step.sum()
+    return np.stack([np.interp(share, run, axis) for axis in fine.T], -1)
+
+
+def _normals(state: np.ndarray) -> np.ndarray:
+    """Unit outward normals of the skin at [N, 2] azimuths and levels, from differences."""
+    step = 0.02
+    across = surface.skin(state[:, 0] + step, state[:, 1])
+    across = across - surface.skin(np.maximum(state[:, 0] - step, 0), state[:, 1])
+    down = surface.skin(state[:, 0], state[:, 1] + step)
+    down = down - surface.skin(state[:, 0], state[:, 1] - step)
+    normal = np.cross(down, across)
+    return normal / np.linalg.norm(normal, axis=1, keepdims=True)

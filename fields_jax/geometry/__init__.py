@@ -1,0 +1,1 @@
+"""Closest points, normals, similarity transforms and rotations, in numpy and in JAX."""

@@ -1,0 +1,1 @@
+"""What a person takes away: arrays, meshes, pictures and pages of faces."""

@@ -1,0 +1,1 @@
+"""What a run leaves behind: config, checkpoints, locks; written safely, read with suspicion."""

@@ -1,0 +1,246 @@
+"""FLAME against a float64 oracle written as homogeneous 4x4 chains, joint by joint."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from fields_jax.flame import flame, lbs
+from fields_jax.flame.io import load_flame, save_flame
+from fields_jax.flame.landmark_head import landmark_head
+from fields_jax.flame.landmarks import contour_row
+from fields_jax.flame.procedural import procedural_head
+from fields_jax.types import FlameCoefficients
+
+
+def random_coefficients(rng, head, batch=3, turn=0.4) -> FlameCoefficients:
+    def normal(*shape, scale=1.0):
+        return (scale * rng.standard_normal((batch, *shape))).astype(np.float32)
+
+    return FlameCoefficients(
+        shape=normal(head.shape_basis.shape[-1]),
+        expression=normal(head.expression_basis.shape[-1]),
+        jaw=normal(3, scale=0.2),
+        eyelid=rng.random((batch, 2)).astype(np.float32),
+        pose=normal(3, scale=turn),
+        camera=np.tile(np.float32([7, 0, 0]), (batch, 1)),
+        neck=normal(3, scale=0.2),
+        eyes=normal(6, scale=0.2),
+    )
+
+
+def oracle(head, coefficients, row):
+    """One head in float64: 4x4 matrices and python loops, scipy's rotations, no shared code."""
+    a = jax.tree.map(lambda x: np.asarray(x, np.float64), coefficients)
+    head64 = jax.tree.map(lambda x: np.asarray(x).astype(np.float64), head)
+    shaped = head64.template.copy()
+    for k, value in enumerate(a.shape):
+        shaped += value * head64.shape_basis[:, :, k]
+    for k, value in enumerate(a.expression):
+        shaped += value * head64.expression_basis[:, :, k]
+    joints = head64.joint_regressor @ shaped
+    vectors = np.concatenate([a.pose, a.neck, a.jaw, a.eyes]).reshape(5, 3)
+    rotations = Rotation.from_rotvec(vectors).as_matrix()
+    feature = np.concatenate([(rotations[j] - np.eye(3)).ravel() for j in range(1, 5)])
+    posed = shaped + (head64.pose_basis.reshape(-1, 36) @ feature).reshape(-1, 3)
+    world = []
+    for j, parent in enumerate(head.parents):
+        local = np.eye(4)
+        local[:3, :3] = rotations[j]
+        local[:3, 3] = joints[j] - (joints[parent] if parent >= 0 else 0)
+        world.append(local if parent < 0 else world[parent] @ local)
+    relative = []
+    for j in range(5):
+        back = np.eye(4)
+        back[:3, 3] = -joints[j]
+        relative.append(world[j] @ back)
+    homogeneous = np.concatenate([posed, np.ones((len(posed), 1))], axis=1)
+    vertices = np.empty_like(posed)
+    for v in range(len(posed)):
+        blend = sum(head64.skin_weights[v, j] * relative[j] for j in range(5))
+        vertices[v] = (blend @ homogeneous[v])[:3]
+    vertices += a.eyelid[0] * head64.eyelid_basis[0] + a.eyelid[1] * head64.eyelid_basis[1]
+
+    def points(index, weights):
+        return np.stack([w @ vertices[head.faces[f]] for f, w in zip(index, weights, strict=True)])
+
+    def embedded(e):
+        return points(np.asarray(e.face_index), np.asarray(e.barycentric, np.float64))
+
+    contour = points(head.contour.face_index[row], head.contour.barycentric[row].astype(np.float64))
+    return {
+        "vertices": vertices,
+        "joints": np.stack([w[:3, 3] for w in world]),
+        "landmarks_68": np.concatenate([contour, embedded(head.static_51)]),
+        "landmarks_68_static": embedded(head.static_68),
+        "landmarks_105": embedded(head.landmarks_105),
+        "landmarks_203": embedded(head.landmarks_203),
+    }
+
+
+def contour_row_by_hand(root, neck) -> int:
+    matrix = (Rotation.from_rotvec(root) * Rotation.from_rotvec(neck)).as_matrix()
+    yaw = np.degrees(np.arctan2(-matrix[2, 0], np.sqrt(matrix[0, 0] ** 2 + matrix[1, 0] ** 2)))
+    if yaw < -39:
+        return 78
+    nearest = int(np.round(min(yaw, 39)))
+    return nearest if nearest >= 0 else 39 - nearest
+
+
+def test_equals_the_float64_oracle(tiny_head):
+    coefficients = random_coefficients(np.random.default_rng(1), tiny_head, batch=4, turn=0.6)
+    result = jax.jit(flame)(tiny_head, coefficients)
+    for i in range(4):
+        one = jax.tree.map(lambda x, i=i: x[i], coefficients)
+        expected = oracle(tiny_head, one, contour_row_by_hand(one.pose, one.neck))
+        for name, value in expected.items():
+            # Metres: a tenth of a micrometre.
+            np.testing.assert_allclose(getattr(result, name)[i], value, atol=1e-7, err_msg=name)
+
+
+def test_equals_the_float64_oracle_at_reference_size():
+    """All 300 shape and 100 expression components of a head of some 5,000 vertices."""
+    head = jax.tree.map(np.asarray, procedural_head())
+    coefficients = random_coefficients(np.random.default_rng(7), head, batch=2, turn=0.6)
+    result = jax.jit(flame)(head, coefficients)
+    for i in range(2):
+        one = jax.tree.map(lambda x, i=i: x[i], coefficients)
+        expected = oracle(head, one, contour_row_by_hand(one.pose, one.neck))
+        for name, value in expected.items():
+            np.testing.assert_allclose(getattr(result, name)[i], value, atol=1e-6, err_msg=name)
+
+
+def test_zero_coefficients_give_the_template_exactly(tiny_head):
+    zero = jax.tree.map(jnp.zeros_like, random_coefficients(np.random.default_rng(0), tiny_head))
+    vertices = flame(tiny_head, zero).vertices
+    np.testing.assert_allclose(vertices, np.tile(tiny_head.template, (3, 1, 1)), atol=3e-8)
+    rotation = lbs.rodrigues(jnp.zeros((2, 3)))
+    assert (np.asarray(rotation) == np.eye(3)).all()
+
+
+def test_missing_neck_and_eyes_are_identity(tiny_head):
+    full = random_coefficients(np.random.default_rng(2), tiny_head)
+    still = full.replace(neck=np.zeros_like(full.neck), eyes=np.zeros_like(full.eyes))
+    absent = full.replace(neck=None, eyes=None)
+    np.testing.assert_array_equal(
+        flame(tiny_head, still).vertices, flame(tiny_head, absent).vertices
+    )
+
+
+def test_fewer_coefficients_mean_zero_for_the_rest(tiny_head):
+    full = random_coefficients(np.random.default_rng(3), tiny_head)
+    cut = full.replace(expression=full.expression.copy())
+    cut.expression[:, 2:] = 0
+    short = full.replace(expression=full.expression[:, :2])
+    np.testing.assert_allclose(
+        flame(tiny_head, cut).vertices, flame(tiny_head, short).vertices, atol=1e-8
+    )
+
+
+def test_eyelids_are_added_after_skinning(tiny_head):
+    """The published systems do not rotate the lid offsets with the head."""
+    one = random_coefficients(np.random.default_rng(4), tiny_head)
+    shut = flame(tiny_head, one.replace(eyelid=np.ones((3, 2), np.float32))).vertices
+    open_ = flame(tiny_head, one.replace(eyelid=np.zeros((3, 2), np.float32))).vertices
+    expected = np.tile(tiny_head.eyelid_basis.sum(0), (3, 1, 1))
+    np.testing.assert_allclose(shut - open_, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-12, 1e-6, 0.02, 0.0316, 0.0317, 1.0, 3.1])
+def test_rodrigues_equals_scipy(size):
+    vectors = np.random.default_rng(0).standard_normal((5, 3))
+    vectors *= size / np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = Rotation.from_rotvec(vectors).as_matrix()
+    np.testing.assert_allclose(lbs.rodrigues(jnp.asarray(vectors)), expected, atol=5e-7)
+
+
+def test_gradients_equal_finite_differences(tiny_head):
+    with jax.enable_x64(True):
+        to64 = lambda x: jnp.asarray(np.asarray(x), jnp.float64)  # noqa: E731
+        model = jax.tree.map(
+            lambda x: to64(x) if np.asarray(x).dtype == np.float32 else jnp.asarray(x), tiny_head
+        )
+        rng = np.random.default_rng(5)
+        start = jax.tree.map(to64, random_coefficients(rng, tiny_head))
+        weights = jax.tree.map(
+            lambda x: jnp.asarray(rng.standard_normal(x.shape)), flame(model, start)
+        )
+
+        @jax.jit
+        def score(coefficients):
+            products = jax.tree.map(
+                lambda a, b: jnp.sum(a * b), flame(model, coefficients), weights
+            )
+            return sum(jax.tree.leaves(products))
+
+        gradient = jax.jit(jax.grad(score))(start)
+        direction = jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape)), start)
+        step = 1e-5
+        ahead = score(jax.tree.map(lambda x, d: x + step * d, start, direction))
+        behind = score(jax.tree.map(lambda x, d: x - step * d, start, direction))
+        products = jax.tree.map(lambda g, d: jnp.sum(g * d), gradient, direction)
+        analytic = sum(jax.tree.leaves(products))
+        np.testing.assert_allclose((ahead - behind) / (2 * step), analytic, rtol=1e-7)
+
+
+def test_gradient_at_zero_rotation_is_the_generators():
+    jacobian = jax.jacobian(lbs.rodrigues)(jnp.zeros(3))
+    generators = np.zeros((3, 3, 3))
+    for axis, (i, j) in enumerate([(2, 1), (0, 2), (1, 0)]):
+        generators[i, j, axis], generators[j, i, axis] = 1, -1
+    np.testing.assert_array_equal(jacobian, generators)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "row"), [(0, 0), (12.4, 12), (39, 39), (80, 39), (-1, 40), (-39, 78), (-70, 78)]
+)
+def test_contour_row_by_hand(degrees, row):
+    rotation = lbs.rodrigues(jnp.asarray([[0.0, np.radians(degrees), 0.0]]))
+    assert int(contour_row(rotation)[0]) == row
+
+
+def test_too_many_coefficients_and_unequal_batches_are_refused(tiny_head):
+    one = random_coefficients(np.random.default_rng(6), tiny_head)
+    with pytest.raises(ValueError, match="10 coefficients for a head with 6"):
+        flame(tiny_head, one.replace(expression=np.zeros((3, 10), np.float32)))
+    with pytest.raises(ValueError, match=r"coefficients\.jaw has batch size 2"):
+        flame(tiny_head, one.replace(jaw=one.jaw[:2]))
+
+
+def test_head_file_round_trip_and_refusals(tiny_head, tmp_path):
+    path = tmp_path / "head.npz"
+    save_flame(str(path), tiny_head)
+    again = load_flame(str(path))
+    assert jax.tree.structure(again) == jax.tree.structure(tiny_head)
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(tiny_head), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    with pytest.raises(FileNotFoundError, match="convert flame"):
+        load_flame(str(tmp_path / "none.npz"))
+    (tmp_path / "text.npz").write_text("no zip")
+    with pytest.raises(ValueError, match="not a head file"):
+        load_flame(str(tmp_path / "text.npz"))
+    save_flame(str(path), tiny_head.replace(uv=np.zeros((4, 3), np.float32)))
+    with pytest.raises(ValueError, match="'uv' has shape"):
+        load_flame(str(path))
+    broken = tiny_head.template.copy()
+    broken[3, 1] = np.nan
+    save_flame(str(path), tiny_head.replace(template=broken))
+    with pytest.raises(ValueError, match="'template' holds values that are not finite"):
+        load_flame(str(path))
+    save_flame(str(path), tiny_head.replace(parents=(-1, 0, 0, 1, 1)))
+    with pytest.raises(ValueError, match="joint parents"):
+        load_flame(str(path))
+
+
+def test_landmark_head_is_smaller_and_has_the_same_landmarks_and_joints():
+    whole = procedural_head()
+    part = landmark_head(whole)
+    assert part.template.shape[0] < whole.template.shape[0] / 2
+    coefficients = random_coefficients(np.random.default_rng(3), whole)
+    expected, found = flame(whole, coefficients), flame(part, coefficients)
+    for name in ("joints", "landmarks_68", "landmarks_68_static", "landmarks_105", "landmarks_203"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=2e-7)

@@ -1,0 +1,42 @@
+"""Workdirs with a random model of the smallest size, without a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fields_jax.flame.io import save_flame
+from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
+from fields_jax.workdir import store
+from tests.support.heads import random_head
+from tests.support.tiny_training import tiny_config
+
+
+def write_workdir(
+    folder: Path, *, trained: tuple[str, ...] = NETWORKS, source: str = ""
+) -> tuple[Path, Path]:
+    """Writes FOLDER/run and FOLDER/head.npz as a training run leaves them; no optimiser's state.
+
+    With a `source` the run is a conversion of weights of that name, which names no head.
+    """
+    config, head, rng = tiny_config(), random_head(), np.random.default_rng(0)
+    config.head = str(folder / "head.npz")
+    save_flame(config.head, head)
+
+    def values(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = path[-1].key
+        if name in ("var", "scale"):
+            return np.ones(leaf.shape, leaf.dtype)
+        return (0.05 * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+
+    variables = jax.tree_util.tree_map_with_path(values, variable_shapes(build_model(config)))
+    described = {key: getattr(head, key) for key in ("name", "version", "sha256")}
+    meta = {"head": described, "trained": list(trained), "git": "0" * 40}
+    if source:
+        config.head = ""
+        meta = {"trained": list(trained), "source": {"name": source, "sha256": "2" * 64}}
+    store.write_networks(str(folder / "run"), variables, meta)
+    store.claim_workdir(str(folder / "run"), config)
+    return folder / "run", folder / "head.npz"
