@@ -22,7 +22,7 @@ from fields_jax.flame.io import load_flame, read_arrays
 from fields_jax.models.fields import build_model, variable_shapes
 from fields_jax.models.resnet import ResNet50Features
 from fields_jax.training import setup
-from fields_jax.workdir import store
+from fields_jax.workdir.inference import read_frozen, read_networks
 from tests.support.heads import random_head
 from tests.support.published_files import (
     embedding_folder,
@@ -291,7 +291,7 @@ def test_published_checkpoints_are_converted_and_read_back(system, entries, norm
     path.write_bytes(torch_zip(state))
     convert = getattr(networks, f"convert_{system}")
     assert convert(str(path), str(tmp_path / "out")) == entries - norms
-    found, meta = store.read_networks(str(tmp_path / "out"))
+    found, meta = read_networks(str(tmp_path / "out"))
     assert meta["source"]["name"] == system.upper() and "emotion_head" not in found["params"]
     flat = traverse_util.flatten_dict(found)
     assert flat.keys() == expected.keys()
@@ -376,7 +376,7 @@ def test_emocas_network_is_read_out_of_a_lightning_checkpoint(tmp_path):
         path.write_bytes(torch_zip(state, under="state_dict", callbacks={kinds[0]: made}))
     target = str(tmp_path / "emotion")
     assert networks.convert_emotion_resnet50(str(path), target) == 53 * 5
-    found = store.read_frozen(target, "ResNet-50", ("params", "batch_stats"))
+    found = read_frozen(target, "ResNet-50", ("params", "batch_stats"))
     flat = traverse_util.flatten_dict(found)
     assert flat.keys() == expected.keys()
     for place, array in expected.items():
@@ -392,9 +392,9 @@ def test_emocas_network_is_read_out_of_a_lightning_checkpoint(tmp_path):
     )
 
     with pytest.raises(UserError, match="holds ResNet-50, not VGG16"):
-        store.read_frozen(target, "VGG16")
+        read_frozen(target, "VGG16")
     with pytest.raises(UserError, match=r"none holds no checkpoint; it should hold VGG16"):
-        store.read_frozen(str(tmp_path / "none"), "VGG16")
+        read_frozen(str(tmp_path / "none"), "VGG16")
     with pytest.raises(UserError, match=r"names omegaconf\.DictConfig, pytorch_l"):
         networks.convert_smirk(str(path), str(tmp_path / "smirk"))
 
@@ -410,6 +410,6 @@ def test_vgg16_of_torchvision_serves_the_perceptual_loss(tmp_path):
     path = tmp_path / "vgg16.pth"
     path.write_bytes(torch_sequence(state))
     assert networks.convert_vgg16(str(path), str(tmp_path / "vgg")) == 20
-    found = store.read_frozen(str(tmp_path / "vgg"), "VGG16")
+    found = read_frozen(str(tmp_path / "vgg"), "VGG16")
     kernel = found["params"]["features_21"]["kernel"]
     np.testing.assert_array_equal(kernel, state["features.21.weight"].transpose(2, 3, 1, 0))
