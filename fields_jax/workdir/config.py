@@ -1,7 +1,7 @@
-"""The config of a workdir: WORKDIR/config.json, and which runs may use the folder.
+"""The config of a workdir, WORKDIR/config.json, and which runs may use the workdir.
 
-The first start writes its config. A later one must have the same, but for keys that change nothing
-of what is learnt; a start that came to no checkpoint gives way to another.
+The first start writes its config. A later start must have the same config, except for FREE_KEYS.
+A start that reached no checkpoint gives way: its files are set aside for the next one's.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from fields_jax.files import is_remote, read_json, write_whole
 from fields_jax.workdir import schema
 
 CONFIG_FILE = "config.json"
-_OURS = {"stage", "phases", "optim", "data"}  # keys that tell a config.json of training from others
-# What a start leaves in a workdir, besides checkpoints; the config is last.
+_OURS = {"stage", "phases", "optim", "data"}  # a config.json without these keys is not of training
+# What a start leaves in a workdir besides checkpoints. The config is last: while it is there, a
+# move that was interrupted is done again.
 _OF_A_START = (
     *("metrics.jsonl", "tensorboard", "images", "profile", "best.json", "bad_examples*.jsonl"),
     CONFIG_FILE,
 )
-# Keys that may change between two runs on one workdir: they do not change what is learnt. Of
-# init_from the place may change, but not whether there is one.
+# Keys that may differ between two runs on one workdir, since they do not change what is learnt.
+# Of init_from the path may differ, but not whether it is empty.
 FREE_KEYS = (
     "log",
     "checkpoint",
@@ -44,13 +45,13 @@ FREE_KEYS = (
 
 
 def absolute(workdir: str) -> epath.Path:
-    """Orbax refuses relative paths; gs:// paths are absolute as they are."""
+    """The absolute path of a workdir, since Orbax refuses relative ones; gs:// stays as it is."""
     path = epath.Path(workdir)
     return path if is_remote(workdir) else epath.Path(str(Path(path).absolute()))
 
 
 def read_config(workdir: str) -> ConfigDict | None:
-    """The config a workdir was started with, or None where there is none yet.
+    """Reads the config that a workdir was started with; None where there is none yet.
 
     Raises:
       UserError: the file holds no config.
@@ -60,16 +61,16 @@ def read_config(workdir: str) -> ConfigDict | None:
         return ConfigDict(read_json(file))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:  # or keys that no config has
+    except (ValueError, TypeError) as error:  # no JSON, or keys that a ConfigDict refuses
         reason = f"{error}" if isinstance(error, UserError) else f"{file}: {first_line(error)}"
         raise UserError(f"{reason}; restore it or use another workdir") from error
 
 
 def require_config(workdir: str) -> ConfigDict:
-    """The config of a workdir that should hold a trained model.
+    """Reads the config of a workdir that should hold a trained model.
 
     Raises:
-      UserError: it has none, or one that no model can be made of.
+      UserError: the workdir has no config, or no model can be made of it.
     """
     config = read_config(workdir)
     if config is None:
@@ -79,7 +80,7 @@ def require_config(workdir: str) -> ConfigDict:
 
 
 def has_checkpoint(workdir: str) -> bool:
-    """Whether a workdir holds a checkpoint, or a damaged one that was set aside."""
+    """Whether a workdir holds a checkpoint, intact or moved to WORKDIR/damaged."""
     root = absolute(workdir)
     folders = [folder for folder in (root / "checkpoints", root / "damaged") if folder.exists()]
     names = (path.name for folder in folders for path in folder.iterdir())
@@ -90,18 +91,19 @@ def check_workdir(workdir: str, config: ConfigDict) -> list[str]:
     """Checks that a workdir may be trained in with this config; writes nothing.
 
     Returns:
-      What differs from the config of an earlier start that has come to no checkpoint: such a one
-      gives way, see `claim_workdir`.
+      How the config differs from that of an earlier start without a checkpoint, one line for each
+      key; that start gives way, see `claim_workdir`. [] where nothing differs.
 
     Raises:
-      UserError: the workdir belongs to another config, naming the first keys that differ.
+      UserError: the workdir belongs to another config; the message names the first keys that
+        differ.
     """
     before = read_config(workdir)
     if before is None:
         return []
     changed = sorted(_differences(before.to_dict(), json.loads(config.to_json())))
     starts = [settings.get("init_from", "") for settings in (before, config)]
-    if bool(starts[0]) != bool(starts[1]):  # decides on losses and on who is trained
+    if bool(starts[0]) != bool(starts[1]):  # decides which losses and networks are in use
         changed.insert(0, f"init_from was {starts[0]!r}, now {starts[1]!r}")
     if changed and (has_checkpoint(workdir) or not set(before).issuperset(_OURS)):
         raise UserError(
@@ -112,10 +114,10 @@ def check_workdir(workdir: str, config: ConfigDict) -> list[str]:
 
 
 def claim_workdir(workdir: str, config: ConfigDict) -> str:
-    """Writes the config into a workdir; call it while nobody else can (`lock.only_run`).
+    """Writes the config into a workdir; the caller holds the workdir (`lock.only_run`).
 
-    What a start with another config has left there without coming to a checkpoint, its config, log
-    and pictures, is moved to WORKDIR/set_aside/N, so that no log is of two runs.
+    If an earlier start with another config reached no checkpoint, its config, log and pictures are
+    moved to WORKDIR/set_aside/N, so that one log never holds two runs.
 
     Returns:
       A line about what was set aside, or "".
@@ -139,7 +141,7 @@ def claim_workdir(workdir: str, config: ConfigDict) -> str:
 
 
 def git_hash() -> str:
-    """The commit of the source tree, or "" outside a checkout."""
+    """The commit of the source tree, which goes into every checkpoint; "" outside a checkout."""
     try:
         command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -148,7 +150,7 @@ def git_hash() -> str:
 
 
 def _set_aside(root: epath.Path) -> epath.Path:
-    """Moves what a start has written, its config last: until then it can be moved again."""
+    """Moves what a start has written to a new folder, in the order of _OF_A_START."""
     base = root / "set_aside"
     taken = [int(p.name) for p in base.iterdir() if p.name.isdecimal()] if base.exists() else []
     target = base / str(max(taken, default=0) + 1)

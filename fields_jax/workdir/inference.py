@@ -1,4 +1,4 @@
-"""Reading what a workdir has learnt, for use and not for training."""
+"""Trained models as the commands use them: read from a workdir, never written."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Inference:
     """A trained model as the commands use it.
 
     Attributes:
-      config: of the run.
-      model: the networks.
+      config: the config of the run.
+      model: the networks; `model.apply(variables, image)`.
       variables: {"params", "batch_stats"}.
       step: iterations trained.
       meta: the checkpoint's meta item.
@@ -39,11 +39,11 @@ class Inference:
 
 
 def load_inference(workdir: str, *, ema: bool = False) -> Inference:
-    """Reads the newest intact checkpoint of a workdir for use, without the optimiser's state.
+    """Reads the networks of the newest intact checkpoint, without the optimiser's state.
 
     Args:
       workdir: of a training run or a converted checkpoint.
-      ema: take the running mean of the parameters (`config.ema`) in their place.
+      ema: takes the running mean of the parameters (`config.ema`) in place of the last ones.
 
     Raises:
       UserError: no such workdir, no checkpoint in it, only damaged ones, or no running mean.
@@ -71,7 +71,7 @@ def load_inference(workdir: str, *, ema: bool = False) -> Inference:
 
 
 def read_networks(source: str) -> tuple[dict[str, dict[str, PyTree]], dict[str, Any]]:
-    """Parameters and statistics of the networks a checkpoint has trained, and its meta item.
+    """Reads those networks that a checkpoint lists as trained, and its meta item.
 
     Args:
       source: a workdir or a converted checkpoint.
@@ -91,12 +91,15 @@ def read_networks(source: str) -> tuple[dict[str, dict[str, PyTree]], dict[str, 
 
 
 def read_frozen(source: str, name: str, kinds: Sequence[str] = ("params",)) -> dict[str, PyTree]:
-    """A converted network that is no FIELDS model and is never trained.
+    """Reads a converted network for a loss: it is no part of the model and is never trained.
 
     Args:
       source: the folder that `fields_jax.convert` made.
       name: which network it must be.
-      kinds: its variables, of "params" and "batch_stats".
+      kinds: which of its variables to read: "params", "batch_stats".
+
+    Returns:
+      {kind: tree}.
 
     Raises:
       UserError: no checkpoint there, a damaged one, or one of another network.
@@ -113,7 +116,7 @@ def read_frozen(source: str, name: str, kinds: Sequence[str] = ("params",)) -> d
 
 
 def read_meta(workdir: str) -> tuple[dict[str, Any], int]:
-    """The meta item of the newest intact checkpoint of a workdir, and its step.
+    """Reads the meta item and the step of a workdir's newest intact checkpoint.
 
     Raises:
       UserError: no checkpoint there, or only damaged ones.
@@ -124,11 +127,11 @@ def read_meta(workdir: str) -> tuple[dict[str, Any], int]:
 
 
 def check_head(meta: Mapping[str, Any], head: FlameModel) -> None:
-    """Coefficients mean something only with the head they were learnt for.
+    """Refuses another head than the networks learnt: their coefficients mean nothing with it.
 
     Args:
-      meta: a checkpoint's item; converted networks' names no head.
-      head: the one in use.
+      meta: a checkpoint's meta item; that of converted networks names no head and fits any.
+      head: the head in use.
 
     Raises:
       UserError: the networks were trained with another head.

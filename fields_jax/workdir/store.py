@@ -35,8 +35,11 @@ def open_manager(workdir: str, *, policies: Sequence = ()) -> ocp.CheckpointMana
 
     Args:
       workdir: local or gs://.
-      policies: Orbax preservation policies; a checkpoint that none of them wants is deleted. None:
-        all are kept.
+      policies: Orbax preservation policies; a checkpoint is deleted once no policy wants it.
+        Without policies every checkpoint is kept.
+
+    Raises:
+      DiskError: the folder of checkpoints cannot be made.
     """
     options = ocp.CheckpointManagerOptions(
         preservation_policy=AnyPreservationPolicy(list(policies)) if policies else None,
@@ -48,20 +51,20 @@ def open_manager(workdir: str, *, policies: Sequence = ()) -> ocp.CheckpointMana
         return ocp.CheckpointManager(folder, options=options)
 
 
-def open_reader(workdir: str) -> ocp.CheckpointManager:
-    """A manager that changes nothing: a training may be writing to the same workdir."""
-    options = ocp.CheckpointManagerOptions(create=False, cleanup_tmp_directories=False)
-    return ocp.CheckpointManager(absolute(workdir) / "checkpoints", options=options)
-
-
 def save(
     manager: ocp.CheckpointManager, state: TrainState, *, seed: int, meta: Mapping[str, Any]
 ) -> None:
-    """Writes one checkpoint; returns before it is on disk (`manager.wait_until_finished`).
+    """Starts to write one checkpoint and returns before it is on disk; see `settle`.
+
+    Args:
+      manager: of the workdir.
+      state: its step names the checkpoint.
+      seed: of the run; with the step it gives the place in the data.
+      meta: what a reader should know of the run, as JSON.
 
     Raises:
       RuntimeError: the manager declined to write.
-      DiskError: this one, or the one before that was being written, could not be.
+      DiskError: this checkpoint, or the one still being written before it, cannot be written.
     """
     step = int(state.step)
     texts = {"data": {"seed": seed, "step": step}, "meta": {**meta, "step": step}}
@@ -71,14 +74,14 @@ def save(
 
 
 def settle(manager: ocp.CheckpointManager, *, wait: bool = True) -> None:
-    """Looks at what has become of the checkpoint that is being written, if there is one.
+    """Checks the checkpoint that is being written, if there is one.
 
     Args:
       manager: of the workdir.
-      wait: until it is written; else only what has gone wrong so far is told.
+      wait: waits until it is on disk; else reports only what has failed so far.
 
     Raises:
-      DiskError: it could not be written; those before it are whole.
+      DiskError: it could not be written; the checkpoints before it are whole.
     """
     with _writing(manager.directory):
         if wait:
@@ -88,7 +91,16 @@ def settle(manager: ocp.CheckpointManager, *, wait: bool = True) -> None:
 
 
 def write_networks(target: str, variables: Mapping[str, PyTree], meta: Mapping[str, Any]) -> None:
-    """Writes networks that were trained elsewhere, as step 0 of a workdir of their own."""
+    """Writes networks trained elsewhere as step 0 of a new workdir, and waits for the disk.
+
+    Args:
+      target: the workdir.
+      variables: {"params": {network: tree}, "batch_stats": {...}}.
+      meta: as for `save`.
+
+    Raises:
+      DiskError: they cannot be written.
+    """
     with open_manager(target) as manager, _writing(manager.directory / "0"):
         manager.save(0, args=_arguments(variables, {"meta": {**meta, "step": 0}}))
         manager.wait_until_finished()
@@ -97,11 +109,11 @@ def write_networks(target: str, variables: Mapping[str, PyTree], meta: Mapping[s
 def restore(
     manager: ocp.CheckpointManager, target: TrainState
 ) -> tuple[TrainState, dict[str, Any], list[str]]:
-    """The newest intact state; damaged checkpoints after it are moved to WORKDIR/damaged.
+    """Reads the newest intact state and moves damaged checkpoints after it to WORKDIR/damaged.
 
     Args:
       manager: of a workdir with at least one checkpoint.
-      target: arrays or `jax.ShapeDtypeStruct`s that give types and shardings.
+      target: arrays or `jax.ShapeDtypeStruct`s; they give shapes, types and shardings.
 
     Returns:
       (state, meta item, one line for each damaged checkpoint).
@@ -133,15 +145,21 @@ def restore(
 
 @contextlib.contextmanager
 def reading(workdir: str, absent: str, empty: str = "") -> Iterator[ocp.CheckpointManager]:
-    """`open_reader` of a workdir with a checkpoint.
+    """A manager for reading, which changes nothing: a training may be writing to the same workdir.
+
+    Args:
+      workdir: local or gs://.
+      absent: the message where the workdir has no folder of checkpoints.
+      empty: the message where that folder holds no checkpoint; `absent` again if "".
 
     Raises:
-      UserError: `absent` where there is no folder of them, `empty` (or else `absent`) where there
-        is none in it.
+      UserError: with one of the two messages.
     """
-    if not (absolute(workdir) / "checkpoints").exists():
+    folder = absolute(workdir) / "checkpoints"
+    if not folder.exists():
         raise UserError(absent)
-    with open_reader(workdir) as manager:
+    options = ocp.CheckpointManagerOptions(create=False, cleanup_tmp_directories=False)
+    with ocp.CheckpointManager(folder, options=options) as manager:
         if manager.latest_step() is None:
             raise UserError(empty or absent)
         yield manager
@@ -150,17 +168,22 @@ def reading(workdir: str, absent: str, empty: str = "") -> Iterator[ocp.Checkpoi
 def newest_intact(
     manager: ocp.CheckpointManager, trees: dict[str, PyTree], texts: Sequence[str] = ("meta",)
 ) -> tuple[int, dict[str, Any], list[tuple[int, str]]]:
-    """Reads items of the newest checkpoint whose checksums hold.
+    """Reads some items of the newest intact checkpoint; every process takes the same one.
+
+    Args:
+      manager: of a workdir with at least one checkpoint.
+      trees: {item: tree that gives shapes, types and shardings}, for items of arrays.
+      texts: items of JSON to read beside them.
 
     Returns:
       (step, {item: value}, [(step, reason)] of the damaged ones after it).
 
     Raises:
-      UserError: there is none, naming the newest and what is wrong with it.
+      UserError: none is intact; the message names the newest and what is wrong with it.
     """
     damaged: list[tuple[int, str]] = []
     for step in sorted(manager.all_steps(), reverse=True):
-        for _ in range(2):  # a store may fail once; damage stays
+        for _ in range(2):  # a disk or bucket may fail once; damage stays
             try:
                 found, reason = _read(manager, step, trees, texts), ""
             except DamagedError as error:
@@ -179,7 +202,7 @@ def newest_intact(
 def _read(
     manager: ocp.CheckpointManager, step: int, trees: Mapping[str, PyTree], texts: Sequence[str]
 ) -> dict[str, Any]:
-    """Items of one checkpoint.
+    """Reads items of one checkpoint and compares their checksums.
 
     Raises:
       DamagedError: they cannot be read, or are not what was written.
@@ -209,7 +232,7 @@ def _read(
 
 
 def _trees(state: TrainState, pack: Callable[[PyTree], PyTree]) -> dict[str, PyTree]:
-    """The items of a checkpoint that hold arrays; `pack` is put to each optimiser state."""
+    """The items that hold arrays, with `pack` applied to each optimiser state."""
     trees = {
         "params": state.params,
         "batch_stats": state.batch_stats,
