@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fields_jax.convert.pickles import Damaged, Made, Name, entries, kind_of
+from fields_jax.convert.descriptions import Damaged, Made, Name, entries, kind_of
 from fields_jax.errors import quoted
 from fields_jax.files import array_of, is_shape, plain_type
 
