@@ -1,7 +1,7 @@
 """What a pickle says, written down: names, calls, dictionaries and references.
 
-`pickles.read_pickle` makes these. None of them does anything; what they mean is for others to say
-(`stored_arrays`, `torch_files`).
+`pickles.read_pickle` makes these descriptions, and none of them does anything. `stored_arrays` and
+`torch_files` say which arrays they mean.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Made:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Persistent:
-    """Something kept outside the pickle, by the identifier it goes by."""
+    """Something kept outside the pickle; the pickle holds its identifier alone."""
 
     identifier: Any
 
@@ -61,7 +61,7 @@ class Damaged(ValueError):
 
 
 def entries(value: Any) -> dict[str, Any]:
-    """A described dictionary, plain or ordered, by its keys.
+    """A described dictionary, plain or ordered, as a real one; the last of equal keys counts.
 
     Raises:
       Damaged: no dictionary, or a key that is no text.

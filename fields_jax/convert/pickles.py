@@ -1,11 +1,11 @@
-"""Pickles from outside, read as data: nothing of what they say is done.
+"""Pickles from outside, read as data: what they say is written down and never done.
 
 A pickle is a program for a machine that makes objects. Python's own machine calls what the file
 names, even where the names are few and harmless: numpy's `__setstate__` alone follows pointers
 that a file chose. So this is another machine. It runs the same 68 opcodes but only writes down what
 they say: a class or function is a `Name`, a call is a `Made` with its arguments and state beside
-it, a dictionary is a list of pairs. It calls nothing, looks nothing up and hashes nothing of the
-file's; what the descriptions mean is for others to say (`stored_arrays`, `torch_files`).
+it, a dictionary is a list of pairs (`descriptions`). It calls nothing, looks nothing up and hashes
+nothing of the file's.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _MOST_DIGITS = 4_000  # of a number written in decimals
 _LARGEST_MEMO = 2**32
 _PROTOCOLS = 5
 
-# How Python 2 writes the signs of a text.
+# How Python 2 escapes the characters of a text.
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.|$)", re.DOTALL)
 _ESCAPED = {b"\\": b"\\", b"'": b"'", b'"': b'"', b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
-# What Python 2 called otherwise.
+# Modules that had another name in Python 2.
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
@@ -41,14 +41,14 @@ def read_pickle(
     ignored: Collection[str] = (),
     start: int = 0,
 ) -> tuple[Any, int]:
-    """What a pickle describes.
+    """Reads what a pickle describes.
 
     Args:
       content: bytes that hold the pickle. Python 2's strings are read as Latin 1; those of 256
         bytes or more stay bytes.
       source: what to call it in messages.
       names: classes and functions that it may name.
-      ignored: modules and packages of which it may name anything, for what is passed over.
+      ignored: modules and packages that it may name anything from; the caller passes it over.
       start: where the pickle begins in `content`.
 
     Returns:

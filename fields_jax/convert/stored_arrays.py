@@ -1,8 +1,7 @@
 """Arrays as pickles describe them: numpy's, scipy's sparse matrices and chumpy's arrays.
 
-A description is checked as a whole, sizes against the bytes that are there, before an array is
-made of it, and it is made of those bytes alone. Nothing of numpy, scipy or chumpy that takes a
-state out of a file is called.
+The whole description is checked first, its sizes against the bytes that are there. Then an array is
+made of those bytes alone: no function of numpy, scipy or chumpy takes a state out of the file.
 """
 
 from __future__ import annotations
