@@ -32,7 +32,8 @@ from fields_jax.files import parse_json, read_bytes
 from fields_jax.flame.io import load_flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.photos.detector import Detector, DetectorError, find_python
-from fields_jax.workdir import store
+from fields_jax.workdir.config import git_hash
+from fields_jax.workdir.inference import read_meta
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 # As checkpoints name their source, how it is converted, and what it is for.
@@ -103,7 +104,7 @@ def main(argv: list[str]) -> None:
 
 def versions() -> Iterator[Check]:
     """The program, Python and packages."""
-    commit = store.git_hash()
+    commit = git_hash()
     yield Check("program", "fields_jax", True, f"{__version__} {commit[:12]}".strip())
     yield Check("program", "python", True, f"{platform.python_version()}, {platform.platform()}")
     for name in _PACKAGES:
@@ -154,7 +155,7 @@ def workdirs(paths: list[str]) -> Iterator[Check]:
     origins = set()
     for path in paths:
         try:
-            meta, step = store.read_meta(path)
+            meta, step = read_meta(path)
         except (ValueError, OSError) as error:
             yield Check("weights", path, False, str(error))
             continue

@@ -34,7 +34,7 @@ from fields_jax.files import write_npz, write_whole
 from fields_jax.flame.io import resolve_head
 from fields_jax.render import make_masking
 from fields_jax.types import FieldsOutput, FlameModel
-from fields_jax.workdir.store import Inference, check_head, load_inference
+from fields_jax.workdir.inference import Inference, check_head, load_inference
 
 FORMAT = 1  # of evaluation.json
 MISSING = "n/a"  # no such labels, or too few for such a score

@@ -41,7 +41,8 @@ from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import FieldsModel
 from fields_jax.types import FlameModel
 from fields_jax.workdir import store
-from fields_jax.workdir.store import Inference, load_inference
+from fields_jax.workdir.config import claim_workdir
+from fields_jax.workdir.inference import Inference, check_head, load_inference
 
 PROGRAM = "model.stablehlo"
 REPORT = "export.json"
@@ -109,7 +110,7 @@ def export_workdir(
     inference = load_inference(workdir, ema=ema)
     path = head or inference.config.head
     model = resolve_head(path)
-    store.check_head(inference.meta, model)
+    check_head(inference.meta, model)
     meta = inference.meta | dict(
         step=0, trained_steps=inference.step, ema=ema, head=_identity(model)
     )
@@ -118,7 +119,7 @@ def export_workdir(
     platforms = list(dict.fromkeys([CHECKED_ON, *platforms]))
     with whole_folder(target) as beside:
         store.write_networks(str(beside), inference.variables, meta)
-        store.claim_workdir(str(beside), config)
+        claim_workdir(str(beside), config)
         write_whole(beside / PROGRAM, make_program(inference, model, platforms))
         report = dict(
             step=inference.step,

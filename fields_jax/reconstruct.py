@@ -33,7 +33,7 @@ from fields_jax.flame.io import resolve_head
 from fields_jax.outputs.bundle import Result, pose_heads
 from fields_jax.report.gallery import Gallery
 from fields_jax.types import FieldsOutput, FlameModel
-from fields_jax.workdir.store import Inference, check_head, load_inference
+from fields_jax.workdir.inference import Inference, check_head, load_inference
 
 _LEAD = (
     "What the networks say of each picture, drawn where they see it: head and emotion are readings "

@@ -24,7 +24,8 @@ from fields_jax.flame.io import resolve_head
 from fields_jax.training import loop, setup
 from fields_jax.training.overview import describe_run
 from fields_jax.training.processes import joined
-from fields_jax.workdir import schema, store
+from fields_jax.workdir import schema
+from fields_jax.workdir.config import check_workdir, has_checkpoint, require_config
 
 
 def define_flags() -> None:
@@ -78,9 +79,9 @@ def _train(chosen: flags.FlagValues) -> int:
 
 def _check_places(config: ConfigDict, workdir: str) -> None:
     """Says what is wrong with the folders named before anything is made or written."""
-    store.check_workdir(workdir, config)
-    if config.init_from and not store.has_checkpoint(workdir):
-        store.require_config(config.init_from)
+    check_workdir(workdir, config)
+    if config.init_from and not has_checkpoint(workdir):
+        require_config(config.init_from)
 
 
 def _check_records(config: ConfigDict) -> None:

@@ -24,7 +24,8 @@ from data_pipelines.manifests import afew_va, aff_wild2, raf_db
 from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.report import numbers, remarks, runs, stored
 from fields_jax.training.writers import Writers
-from fields_jax.workdir import retention, store
+from fields_jax.workdir import retention
+from fields_jax.workdir.config import check_workdir, require_config
 from tests.report import test_report
 from tests.support import raw_sets
 from tests.support.broken import arrays, chosen, drawn, fields, outcomes
@@ -48,8 +49,8 @@ def test_config_of_a_workdir(tmp_path):
     wanted = stage2.get_config()
 
     def read():
-        store.require_config(str(tmp_path))
-        store.check_workdir(str(tmp_path), wanted)
+        require_config(str(tmp_path))
+        check_workdir(str(tmp_path), wanted)
 
     contents = every(text.encode(), json.loads(text))
     mixed(outcomes(tmp_path / "config.json", contents, read, named=str(tmp_path)))

@@ -21,7 +21,7 @@ from fields_jax.training import events
 from fields_jax.training.writers import Writers
 from fields_jax.workdir import store
 from fields_jax.workdir.lock import only_run
-from tests.workdir.test_store import a_state, same
+from tests.support.small_states import a_state, same
 
 
 def full(*_, **__):

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from fields_jax.convert.pickles import Damaged, entries, read_pickle
+from fields_jax.convert.descriptions import Damaged, entries
+from fields_jax.convert.pickles import read_pickle
 from fields_jax.convert.stored_arrays import CHUMPY, FLAME, sole_object
 from fields_jax.convert.torch_files import NAMES as TORCH
 from fields_jax.convert.torch_files import array_with_tensors, other_format, zip_without

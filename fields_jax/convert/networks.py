@@ -25,7 +25,8 @@ from fields_jax.files import read_bytes, whole_folder
 from fields_jax.models.fields import build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.models.resnet import ResNet50Features
-from fields_jax.workdir import store
+from fields_jax.workdir.config import claim_workdir
+from fields_jax.workdir.store import write_networks
 
 Leaves = dict[tuple[str, ...], np.ndarray]
 Place = Callable[[str, StoredArray], tuple[str, ...]]  # of an entry among our variables
@@ -123,8 +124,8 @@ def _convert_networks(name: str, source: str, target: str, place: Place) -> int:
     variables["params"]["emotion_head"] = head
     meta = dict(trained=sorted(converted), source=_origin(name, source))
     with whole_folder(target) as folder:
-        store.write_networks(str(folder), variables, meta)
-        store.claim_workdir(str(folder), config)
+        write_networks(str(folder), variables, meta)
+        claim_workdir(str(folder), config)
     return len(state)
 
 
@@ -138,7 +139,7 @@ def _convert_frozen(
     leaves = _match(source, state, _flatten(shapes), place)
     meta = dict(trained=[], source=_origin(name, source))
     with whole_folder(target) as folder:
-        store.write_networks(str(folder), traverse_util.unflatten_dict(leaves), meta)
+        write_networks(str(folder), traverse_util.unflatten_dict(leaves), meta)
     return len(state)
 
 

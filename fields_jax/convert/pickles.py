@@ -1,22 +1,22 @@
-"""Pickles from outside, read as data: nothing of what they say is done.
+"""Pickles from outside, read as data: what they say is written down and never done.
 
 A pickle is a program for a machine that makes objects. Python's own machine calls what the file
 names, even where the names are few and harmless: numpy's `__setstate__` alone follows pointers
 that a file chose. So this is another machine. It runs the same 68 opcodes but only writes down what
 they say: a class or function is a `Name`, a call is a `Made` with its arguments and state beside
-it, a dictionary is a list of pairs. It calls nothing, looks nothing up and hashes nothing of the
-file's; what the descriptions mean is for others to say (`stored_arrays`, `torch_files`).
+it, a dictionary is a list of pairs (`descriptions`). It calls nothing, looks nothing up and hashes
+nothing of the file's.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import struct
 from collections.abc import Callable, Collection
 from typing import Any
 
-from fields_jax.errors import UserError, printable, quoted
+from fields_jax.convert.descriptions import Damaged, Entries, Made, Name, Persistent, kind_of
+from fields_jax.errors import UserError, printable
 
 # The largest published file takes 40,000 opcodes. Each costs some hundred bytes of memory at most
 # beyond the bytes of the file.
@@ -25,60 +25,12 @@ _MOST_DIGITS = 4_000  # of a number written in decimals
 _LARGEST_MEMO = 2**32
 _PROTOCOLS = 5
 
-# How Python 2 writes the signs of a text.
+# How Python 2 escapes the characters of a text.
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.|$)", re.DOTALL)
 _ESCAPED = {b"\\": b"\\", b"'": b"'", b'"': b'"', b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
-# What Python 2 called otherwise.
+# Modules that had another name in Python 2.
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-
-
-@dataclasses.dataclass(frozen=True, order=True, slots=True)
-class Name:
-    """A class or function that a pickle names; it is not looked up."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Entries:
-    """A dictionary as it was written: (key, value) in order, any key any number of times."""
-
-    pairs: list[tuple[Any, Any]] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Made:
-    """What calling a name would have made; nothing was called.
-
-    Attributes:
-      of: what would have been called.
-      arguments: of the call.
-      state: handed to the object afterwards (opcode BUILD), or None.
-      items: appended to it or added to it.
-      pairs: (key, value) assigned to it.
-    """
-
-    of: Name
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
-    items: list[Any] = dataclasses.field(default_factory=list)
-    pairs: list[tuple[Any, Any]] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Persistent:
-    """Something kept outside the pickle, by the identifier it goes by."""
-
-    identifier: Any
-
-
-class Damaged(ValueError):
-    """The bytes are no pickle, or describe nothing that could be meant."""
 
 
 def read_pickle(
@@ -89,14 +41,14 @@ def read_pickle(
     ignored: Collection[str] = (),
     start: int = 0,
 ) -> tuple[Any, int]:
-    """What a pickle describes.
+    """Reads what a pickle describes.
 
     Args:
       content: bytes that hold the pickle. Python 2's strings are read as Latin 1; those of 256
         bytes or more stay bytes.
       source: what to call it in messages.
       names: classes and functions that it may name.
-      ignored: modules and packages of which it may name anything, for what is passed over.
+      ignored: modules and packages that it may name anything from; the caller passes it over.
       start: where the pickle begins in `content`.
 
     Returns:
@@ -117,54 +69,6 @@ def read_pickle(
         ) from error
     _check_names(machine.named, source, names, ignored)
     return found, machine.at
-
-
-def entries(value: Any) -> dict[str, Any]:
-    """A described dictionary, plain or ordered, by its keys.
-
-    Raises:
-      Damaged: no dictionary, or a key that is no text.
-    """
-    pairs = _pairs(value)
-    if pairs is None:
-        raise Damaged(f"{kind_of(value)} in place of a dictionary")
-    odd = [key for key, _ in pairs if not isinstance(key, str)]
-    if odd:
-        raise Damaged(f"a dictionary has {kind_of(odd[0])} for a key, expected text")
-    return dict(pairs)
-
-
-def is_dictionary(value: Any) -> bool:
-    """Whether a description is that of a dictionary."""
-    return _pairs(value) is not None
-
-
-def kind_of(value: Any) -> str:
-    """What a description is of, for messages."""
-    if isinstance(value, Made):
-        return f"a {quoted(value.of)}"
-    if isinstance(value, Name | Persistent):
-        return "the name of a class" if isinstance(value, Name) else "a reference"
-    return "a dictionary" if isinstance(value, Entries) else f"a {type(value).__name__}"
-
-
-_DICTIONARIES = (Name("collections", "OrderedDict"), Name("collections", "defaultdict"))
-
-
-def _pairs(value: Any) -> list[tuple[Any, Any]] | None:
-    if isinstance(value, Entries):
-        return value.pairs
-    if not (isinstance(value, Made) and value.of in _DICTIONARIES):
-        return None
-    # Python 2 hands an OrderedDict its pairs as an argument, lists of two.
-    given = value.arguments[0] if value.arguments and value.of.name == "OrderedDict" else []
-    if not isinstance(given, list) or not all(map(_is_pair, given)):
-        return None
-    return [tuple(row) for row in given] + value.pairs
-
-
-def _is_pair(row: Any) -> bool:
-    return isinstance(row, list | tuple) and len(row) == 2
 
 
 def _check_names(

@@ -1,8 +1,7 @@
 """Arrays as pickles describe them: numpy's, scipy's sparse matrices and chumpy's arrays.
 
-A description is checked as a whole, sizes against the bytes that are there, before an array is
-made of it, and it is made of those bytes alone. Nothing of numpy, scipy or chumpy that takes a
-state out of a file is called.
+The whole description is checked first, its sizes against the bytes that are there. Then an array is
+made of those bytes alone: no function of numpy, scipy or chumpy takes a state out of the file.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fields_jax.convert.pickles import Damaged, Made, Name, entries, kind_of
+from fields_jax.convert.descriptions import Damaged, Made, Name, entries, kind_of
 from fields_jax.errors import quoted
 from fields_jax.files import array_of, is_shape, plain_type
 

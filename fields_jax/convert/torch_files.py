@@ -16,7 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from fields_jax.convert.pickles import (
+from fields_jax.convert.descriptions import (
     Damaged,
     Made,
     Name,
@@ -24,8 +24,8 @@ from fields_jax.convert.pickles import (
     entries,
     is_dictionary,
     kind_of,
-    read_pickle,
 )
+from fields_jax.convert.pickles import read_pickle
 from fields_jax.convert.stored_arrays import (
     ARRAYS,
     StoredArray,

@@ -31,6 +31,8 @@ from fields_jax.training.stop import StopSwitch
 from fields_jax.training.writers import RESUME, Writers
 from fields_jax.types import TrainState
 from fields_jax.workdir import retention, store
+from fields_jax.workdir.config import claim_workdir, git_hash
+from fields_jax.workdir.inference import check_head, read_networks
 from fields_jax.workdir.lock import only_run
 
 Batches = Iterator[Mapping[str, np.ndarray]]
@@ -66,7 +68,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_run(workdir) if first else contextlib.nullcontext())
         # Before anything is read: what a failed start has left is none of this run's.
-        claimed = store.claim_workdir(workdir, config)
+        claimed = claim_workdir(workdir, config)
         policies, best = retention.make_policies(config, workdir)
         manager = stack.enter_context(store.open_manager(workdir, policies=policies))
         stop = stack.enter_context(StopSwitch())
@@ -107,7 +109,7 @@ def _start(
     if manager.latest_step() is not None:
         target = jax.eval_shape(make, variable_shapes(plan.recipe.model))
         state, before, notes = store.restore(manager, parallel.replicated_shapes(target))
-        store.check_head(before, plan.assets.head)
+        check_head(before, plan.assets.head)
         notes.append(f"resumes at step {int(state.step)}")
         if before.get("data") != meta.get("data"):
             notes.append("the training sets have changed since; it goes on with the new ones")
@@ -116,8 +118,8 @@ def _start(
     trained: set[str] = set()
     notes = []
     if config.init_from:
-        networks, source = store.read_networks(config.init_from)
-        store.check_head(source, plan.assets.head)
+        networks, source = read_networks(config.init_from)
+        check_head(source, plan.assets.head)
         trained = set(networks["params"])
         for kind, trees in networks.items():
             for name, tree in trees.items():
@@ -138,7 +140,7 @@ class _Run:
         self._config, self._plan, self._assets = config, plan, assets
         self._workdir = workdir
         self._manager, self._writers, self._best = manager, writers, best
-        self._meta = meta | {"config": config.to_json(), "git": store.git_hash()}
+        self._meta = meta | {"config": config.to_json(), "git": git_hash()}
         self._trained: set[str] = trained
         self._rng = jax.random.key(config.seed + 1)
         self._paint = make_painter(plan.recipe, workdir, count=config.log.images)

@@ -21,7 +21,8 @@ from fields_jax.training.optim import make_optimizer
 from fields_jax.training.recipe import Assets, Phase, Recipe
 from fields_jax.training.step import metric_names
 from fields_jax.types import FlameModel
-from fields_jax.workdir import schema, store
+from fields_jax.workdir import schema
+from fields_jax.workdir.inference import read_frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
     _check_best(config, phases)
     names = {name for phase in phases for name in phase.weights}
     shapes = variable_shapes(model)
-    read, losses = store.read_frozen, config.losses
+    read, losses = read_frozen, config.losses
     perceptual = emotion_features = None
     if "perceptual" in names:
         perceptual = read(losses.perceptual_weights, "VGG16")

@@ -1,8 +1,8 @@
 """Checksums of what a checkpoint holds, taken from the values themselves.
 
-Orbax writes and reads flipped bits without a word. A checksum of the arrays in memory, stored
-beside them and compared after they are read, covers the whole way to the disk and back, on any
-number of devices.
+Orbax reads flipped bits without a word. So the checksum of the arrays in memory is stored beside
+them and compared after they are read: it covers the whole way to the disk and back, on any number
+of devices.
 """
 
 from __future__ import annotations

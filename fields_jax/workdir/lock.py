@@ -1,4 +1,4 @@
-"""One training per workdir: a lock that the system drops with its process, however it ends."""
+"""One training per workdir: the system drops the lock with its process, however that ends."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ _PATIENCE = 3.0  # seconds
 
 @contextlib.contextmanager
 def only_run(workdir: str, *, patience: float = _PATIENCE) -> Iterator[None]:
-    """Holds a workdir for this process.
+    """Holds a workdir for this process; buckets have no locks, so a gs:// workdir is not held.
 
-    Buckets have no locks: for gs:// workdirs nothing is held.
+    Args:
+      workdir: is made if it does not exist.
+      patience: seconds to wait for another process to let go.
 
     Raises:
-      UserError: another training holds it, naming that process.
+      UserError: another training holds the workdir; the message names its process.
+      DiskError: the workdir cannot be made.
     """
     if is_remote(workdir):
         yield
@@ -45,7 +48,7 @@ def only_run(workdir: str, *, patience: float = _PATIENCE) -> Iterator[None]:
                     f"workdir {workdir} is in use by {holder}; stop it or use another --workdir"
                 )
             time.sleep(0.1)
-        with contextlib.suppress(OSError):  # a full disk: it is held, if by no name
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, without a name
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield

@@ -22,9 +22,9 @@ MODES = ("min", "max")
 class KeepBest:
     """Keeps the checkpoint before which the mean of a metric was best; an Orbax policy.
 
-    The record is WORKDIR/best.json: {"metric", "mode", "values": {step: mean}}. It stands beside
-    the checkpoints, so that a damaged one cannot hide which was best, and holds all of them: the
-    best of those that exist is looked for anew each time, for one may be lost while it is saved.
+    The record is WORKDIR/best.json: {"metric", "mode", "values": {step: mean}}. It lies outside
+    the checkpoints, so that a damaged one cannot hide which was best. It holds the value of every
+    checkpoint, and the best one that exists is looked up each time, since a save may fail.
     """
 
     def __init__(self, workdir: str, metric: str, mode: str) -> None:
@@ -36,12 +36,17 @@ class KeepBest:
         self._means = self._recall()
 
     def add(self, metrics: Mapping[str, np.ndarray]) -> None:
-        """Takes the metrics of one step; those of a phase without this metric are ignored."""
+        """Takes the metrics of one step; a step without this metric is ignored."""
         if self._metric in metrics:
             self._values.append(float(metrics[self._metric]))
 
     def offer(self, step: int, *, write: bool) -> None:
-        """Notes the mean since the last offer; call it before the checkpoint is saved."""
+        """Records the mean since the last offer; call it before the checkpoint is saved.
+
+        Args:
+          step: of the checkpoint.
+          write: whether this process writes the record to disk.
+        """
         values, self._values = self._values, []
         if not values or not np.isfinite(value := float(np.mean(values))):
             return
@@ -77,7 +82,7 @@ class KeepBest:
 
 
 def make_policies(config: ConfigDict, workdir: str) -> tuple[list[Any], KeepBest | None]:
-    """The policies of `config.checkpoint`, and the one among them that wants the metrics.
+    """The policies that `config.checkpoint` asks for, and the one that needs metrics, if any.
 
     Raises:
       UserError: keep below 1, or an unknown mode.

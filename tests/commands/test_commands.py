@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.prepare import prepare_synthetic
-from fields_jax.workdir import store
+from fields_jax.workdir.inference import read_networks
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -125,7 +125,7 @@ def test_stage_2_is_interrupted_resumed_evaluated_and_reported(place, stage1):
     last = rows(workdir)[-1]
     assert last["phase"] == "B" and np.isfinite(last["cycle_loss"])
     assert not any(name.startswith("gradient_norm/pose") for name in last)
-    before, after = (store.read_networks(str(folder))[0] for folder in (stage1[0], workdir))
+    before, after = (read_networks(str(folder))[0] for folder in (stage1[0], workdir))
     for kind in ("params", "batch_stats"):
         stayed = {
             name

@@ -17,7 +17,8 @@ from fields_jax import export
 from fields_jax.flame.io import save_flame
 from fields_jax.models.fields import init_variables
 from fields_jax.workdir import store
-from fields_jax.workdir.store import load_inference
+from fields_jax.workdir.config import claim_workdir, require_config
+from fields_jax.workdir.inference import load_inference
 from tests.support.heads import random_head
 from tests.support.tiny_training import tiny_config, tiny_parts
 
@@ -34,7 +35,7 @@ def place(tmp_path_factory):
     with store.open_manager(str(folder / "run")) as manager:
         meta = dict(trained=sorted(state.params), step=0, head=export._identity(head), data="d")
         store.save(manager, state.replace(ema=mean), seed=0, meta=meta)
-    store.claim_workdir(str(folder / "run"), config)
+    claim_workdir(str(folder / "run"), config)
     (folder / ".out.new" / "checkpoints" / "9").mkdir(parents=True)  # what a killed run leaves
     (folder / "out").mkdir()  # empty, and so free
     options = dict(ema=True, platforms=["cpu", "cuda", "tpu"])
@@ -71,7 +72,7 @@ def test_only_what_was_checked_is_left(place):
 
 def test_the_export_has_no_mean_and_its_config_says_so(place):
     folder, _, _ = place
-    before, after = (store.require_config(str(folder / name)) for name in ("run", "out"))
+    before, after = (require_config(str(folder / name)) for name in ("run", "out"))
     assert before.ema == 0.9 and after.ema == 0
     before.ema = 0
     assert after == before

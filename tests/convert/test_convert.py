@@ -1,37 +1,26 @@
-"""The converters: right arrays from foreign files, nothing run, damage named."""
+"""Heads and arrays out of foreign files: the right ones, nothing run, damage named."""
 
 from __future__ import annotations
 
-import functools
 import os
 import pickle
-import re
 
-import jax
 import numpy as np
 import pytest
 import scipy.sparse
-from flax import traverse_util
 
-from configs import stage2
-from fields_jax.convert import flame, networks, torch_files
-from fields_jax.convert.pickles import Damaged, entries, read_pickle
+from fields_jax.convert import flame, torch_files
+from fields_jax.convert.descriptions import Damaged, entries
+from fields_jax.convert.pickles import read_pickle
 from fields_jax.convert.stored_arrays import FLAME, StoredArray, stored_array
 from fields_jax.errors import UserError
 from fields_jax.flame.io import load_flame, read_arrays
-from fields_jax.models.fields import build_model, variable_shapes
-from fields_jax.models.resnet import ResNet50Features
-from fields_jax.training import setup
-from fields_jax.workdir import store
-from tests.support.heads import random_head
 from tests.support.published_files import (
     embedding_folder,
     flame_pickle,
-    pretended,
     torch_sequence,
     torch_zip,
 )
-from tests.support.tiny_training import tiny_config
 
 TENSORS = {
     "encoder.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -196,220 +185,3 @@ def test_version_comes_from_the_name_or_the_user(tmp_path):
 def test_absent_tables_are_named(head, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no landmark_embedding.npy"):
         flame.convert_embeddings(str(tmp_path), head[1])
-
-
-# Where the reference's modules are lists: our name, and the key it has there.
-LISTS = {
-    r"blocks_(\d)_(\d)": r"blocks.\1.\2",
-    r"(pose_cam|shape|expression)_layers_0": r"\1_layers.0",
-    r"token_layers_(\d)_0": r"token_layers.\1.0",
-    r"mlp_shared_0": r"mlp_shared.0",
-    r"resnet_blocks_(\d)": r"resnet_blocks.\1",
-    r"conv_block_(\d)": r"conv_block.\1",
-    r"decoder_(\d)_(\d)": r"decoder_\1.\2",
-}
-
-
-def torch_key(system: str, path: tuple[str, ...]) -> str:
-    """The reference's key of one of our leaves, by the table above and not by the converter."""
-    network, *modules, leaf = path[1:]
-    generator = network == "synthesizer"
-    prefix = f"{system}_generator" if generator else f"{system}_encoder.{network}"
-    if generator and system == "smirk" and re.match(r"encoder|decoder|bottleneck", modules[0]):
-        short = {"e": "enc", "d": "dec"}.get(modules[0][0], "") + modules[0][-1]
-        modules[1] = (short if modules[0] != "bottleneck" else modules[0]) + modules[1]
-    for ours, theirs in LISTS.items():
-        modules = [re.sub(rf"^{ours}$", theirs, module) for module in modules]
-    return ".".join([prefix, *modules, LEAVES.get(leaf, leaf)])
-
-
-LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-State = dict[str, np.ndarray]
-
-
-def foreign_state(flat: dict, key_of) -> tuple[State, dict[tuple[str, ...], np.ndarray]]:
-    """A state dict of torch's shapes and keys, and the arrays of ours it must become."""
-    state, expected = {}, {}
-    for path, leaf in flat.items():
-        array = np.zeros(leaf.shape, np.float32)
-        array.reshape(-1)[:: max(array.size // 7, 1)] = len(state) + 1
-        expected[path] = array
-        if array.ndim == 4:
-            array = array.transpose((2, 3, 0, 1) if "upconv" in path[-2] else (3, 2, 0, 1))
-        state[key_of(path)] = np.ascontiguousarray(array.T if array.ndim == 2 else array)
-        if path[-1] == "var":
-            counter = key_of(path).replace("running_var", "num_batches_tracked")
-            state[counter] = np.array([3], np.int64).reshape(())
-    return state, expected
-
-
-@functools.cache
-def published(system: str) -> tuple[State, dict[tuple[str, ...], np.ndarray]]:
-    """TEASER's or SMIRK's checkpoint with other numbers."""
-    config = stage2.get_config("full")
-    config.model.synthesizer = system
-    flat = traverse_util.flatten_dict(variable_shapes(build_model(config)))
-    flat = {path: leaf for path, leaf in flat.items() if path[1] != "emotion_head"}
-    return foreign_state(flat, functools.partial(torch_key, system))
-
-
-# Keys of the published files, one of each kind.
-KEYS = {
-    "teaser": (
-        "teaser_encoder.shape_encoder.encoder.blocks.3.1.conv_dw.weight",
-        "teaser_encoder.token_encoder.token_layers.2.0.bias",
-        "teaser_generator.encoder1.adain2.mlp_shared.0.weight",
-        "teaser_generator.resnet_blocks.4.conv_block.6.running_mean",
-        "teaser_generator.token_decoder.decoder_1.0.weight",
-        "teaser_generator.token_decoder.decoder_4.4.bias",
-        "teaser_generator.token_zero_conv_2.weight",
-        "teaser_generator.upconv3.bias",
-    ),
-    "smirk": (
-        "smirk_encoder.pose_encoder.pose_cam_layers.0.weight",
-        "smirk_encoder.expression_encoder.encoder.blocks.6.0.bn1.running_var",
-        "smirk_generator.encoder1.enc1conv1.weight",
-        "smirk_generator.encoder4.enc4norm2.num_batches_tracked",
-        "smirk_generator.bottleneck.bottleneckconv2.weight",
-        "smirk_generator.bottleneck.bottlenecknorm1.running_mean",
-        "smirk_generator.resnet_blocks.0.conv_block.5.weight",
-        "smirk_generator.decoder2.dec2norm1.bias",
-        "smirk_generator.upconv4.weight",
-        "smirk_generator.conv.bias",
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("system", "entries", "norms"), [("teaser", 1300, 192), ("smirk", 940, 154)]
-)
-def test_published_checkpoints_are_converted_and_read_back(system, entries, norms, tmp_path):
-    state, expected = published(system)
-    assert len(state) == entries and sum("num_batches" in key for key in state) == norms
-    assert set(KEYS[system]) <= state.keys()
-    path = tmp_path / "published.pt"
-    path.write_bytes(torch_zip(state))
-    convert = getattr(networks, f"convert_{system}")
-    assert convert(str(path), str(tmp_path / "out")) == entries - norms
-    found, meta = store.read_networks(str(tmp_path / "out"))
-    assert meta["source"]["name"] == system.upper() and "emotion_head" not in found["params"]
-    flat = traverse_util.flatten_dict(found)
-    assert flat.keys() == expected.keys()
-    for place, array in expected.items():
-        np.testing.assert_array_equal(flat[place], array, err_msg="/".join(place))
-    with pytest.raises(UserError, match="exists already"):
-        convert(str(path), str(tmp_path / "out"))
-
-
-def bias(size: int, value: float = 0.0) -> dict[str, np.ndarray]:
-    return {"smirk_generator.conv.bias": np.full(size, value, np.float32)}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: s.pop("smirk_generator.conv.bias"), "lacks 1 of 786 arrays, first that of"),
-        (lambda s: s.update(other=np.zeros(3, np.float32)), "has an entry 'other'"),
-        (
-            lambda s: s.update(bias(4)),
-            r"'smirk_generator.conv.bias' of shape \(4,\) does not give .*synthesizer/conv/bias",
-        ),
-        (
-            lambda s: s.update(bias(3, np.nan)),
-            "'smirk_generator.conv.bias' holds values that are not finite",
-        ),
-        # Another block's name before the layer's, TEASER's names, a counter of no norm, ours.
-        *(
-            (lambda s, key=key, old=old: s.update({key: s[old]}), message)
-            for key, old, message in (
-                (
-                    "smirk_generator.encoder1.enc2norm1.bias",
-                    "smirk_generator.encoder1.enc1norm1.bias",
-                    "has an entry 'smirk_generator.encoder1.enc2norm1.bias'",
-                ),
-                (
-                    "smirk_generator.decoder1.norm1.bias",
-                    "smirk_generator.decoder1.dec1norm1.bias",
-                    "has an entry 'smirk_generator.decoder1.norm1.bias'",
-                ),
-                (
-                    "smirk_generator.conv.num_batches_tracked",
-                    "smirk_generator.encoder1.enc1norm1.num_batches_tracked",
-                    "has an entry 'smirk_generator.conv.num_batches_tracked'",
-                ),
-                (
-                    "smirk_generator.resnet_blocks_0.conv_block_2.bias",
-                    "smirk_generator.resnet_blocks.0.conv_block.2.bias",
-                    "has a second entry for params/synthesizer/resnet_blocks_0/conv_block_2/bias",
-                ),
-            )
-        ),
-    ],
-)
-def test_a_wrong_entry_is_named_and_nothing_written(tmp_path, monkeypatch, change, message):
-    state = dict(published("smirk")[0])
-    change(state)
-    stored = {k: StoredArray(a.dtype, a.shape, lambda a=a: a) for k, a in state.items()}
-    monkeypatch.setattr(networks, "read_torch", lambda *_: stored)
-    with pytest.raises(UserError, match=message):
-        networks.convert_smirk("SMIRK.pt", str(tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
-
-
-def test_emocas_network_is_read_out_of_a_lightning_checkpoint(tmp_path):
-    network = ResNet50Features()
-    shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
-
-    def key_of(path):
-        modules = [re.sub(r"_(\d)$", r".\1", module) for module in path[1:-1]]
-        return ".".join(["backbone", *modules, LEAVES.get(path[-1], path[-1])])
-
-    state, expected = foreign_state(traverse_util.flatten_dict(shapes), key_of)
-    # torchvision's ResNet-50 without its last layer: 53 convolutions and norms.
-    assert len(state) == 53 * 6 and "backbone.layer3.5.conv2.weight" in state
-    assert "backbone.layer4.0.downsample.1.running_var" in state
-    state["linear.weight"] = np.zeros((10, 2048), np.float32)
-    path = tmp_path / "emotion.ckpt"
-    with pretended("pytorch_lightning.callbacks.ModelCheckpoint", "omegaconf.DictConfig") as kinds:
-        made = kinds[1]()
-        made.content = {"lr": 1}
-        path.write_bytes(torch_zip(state, under="state_dict", callbacks={kinds[0]: made}))
-    target = str(tmp_path / "emotion")
-    assert networks.convert_emotion_resnet50(str(path), target) == 53 * 5
-    found = store.read_frozen(target, "ResNet-50", ("params", "batch_stats"))
-    flat = traverse_util.flatten_dict(found)
-    assert flat.keys() == expected.keys()
-    for place, array in expected.items():
-        np.testing.assert_array_equal(flat[place], array, err_msg="/".join(place))
-
-    config = tiny_config()
-    config.losses.emotion_feature_weights = target
-    plan = setup.plan(config, random_head())
-    assert plan.phases[1].weights["emotion_feature"] == 1
-    assert plan.recipe.emotion_features is not None and plan.recipe.perceptual is None
-    np.testing.assert_array_equal(
-        plan.assets.emotion_features["batch_stats"]["bn1"]["var"], state["backbone.bn1.running_var"]
-    )
-
-    with pytest.raises(UserError, match="holds ResNet-50, not VGG16"):
-        store.read_frozen(target, "VGG16")
-    with pytest.raises(UserError, match=r"none holds no checkpoint; it should hold VGG16"):
-        store.read_frozen(str(tmp_path / "none"), "VGG16")
-    with pytest.raises(UserError, match=r"names omegaconf\.DictConfig, pytorch_l"):
-        networks.convert_smirk(str(path), str(tmp_path / "smirk"))
-
-
-def test_vgg16_of_torchvision_serves_the_perceptual_loss(tmp_path):
-    widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
-    places = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
-    rng = np.random.default_rng(0)
-    state = {"classifier.0.weight": np.zeros((2, 2), np.float32)}
-    for place, inputs, outputs in zip(places, widths[:-1], widths[1:], strict=True):
-        state[f"features.{place}.weight"] = rng.random((outputs, inputs, 3, 3), np.float32)
-        state[f"features.{place}.bias"] = rng.random(outputs, np.float32)
-    path = tmp_path / "vgg16.pth"
-    path.write_bytes(torch_sequence(state))
-    assert networks.convert_vgg16(str(path), str(tmp_path / "vgg")) == 20
-    found = store.read_frozen(str(tmp_path / "vgg"), "VGG16")
-    kernel = found["params"]["features_21"]["kernel"]
-    np.testing.assert_array_equal(kernel, state["features.21.weight"].transpose(2, 3, 1, 0))

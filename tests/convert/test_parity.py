@@ -12,7 +12,7 @@ import pytest
 from fields_jax.convert import networks
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.models.resnet import ResNet50Features
-from fields_jax.workdir import store
+from fields_jax.workdir.inference import load_inference, read_frozen
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install -e .[parity]")
 
@@ -73,7 +73,7 @@ def test_published_networks_at_reference_size(system, tmp_path):
     source = saved(reference.published_state(), tmp_path / "published.pt")
     target = str(tmp_path / "converted")
     getattr(networks, f"convert_{system}")(source, target)
-    inference = store.load_inference(target)
+    inference = load_inference(target)
 
     @jax.jit
     def run(variables, image, geometry, masked):
@@ -95,7 +95,7 @@ def test_perceptual_features(size, tmp_path):
     reference = features.randomize(features.VGG16(), to_torch(image))
     state = reference.state_dict() | {"classifier.6.bias": torch.zeros(1000)}
     networks.convert_vgg16(saved(state, tmp_path / "vgg16.pth"), str(tmp_path / "vgg16"))
-    variables = store.read_frozen(str(tmp_path / "vgg16"), "VGG16")
+    variables = read_frozen(str(tmp_path / "vgg16"), "VGG16")
     found = jax.jit(VGG16Features().apply)(variables, image)
     for k, (ours, theirs) in enumerate(zip(found, reference(to_torch(image)), strict=True)):
         close(ours, theirs.permute(0, 2, 3, 1), f"tap {k}")
@@ -111,7 +111,7 @@ def test_emotion_features(size, tmp_path):
     lightning = {"epoch": 1, "state_dict": state}
     target = str(tmp_path / "emotion")
     networks.convert_emotion_resnet50(saved(lightning, tmp_path / "emotion.ckpt"), target)
-    variables = store.read_frozen(target, "ResNet-50", ("params", "batch_stats"))
+    variables = read_frozen(target, "ResNet-50", ("params", "batch_stats"))
     found = jax.jit(ResNet50Features().apply)(variables, image)
     # Random weights magnify rounding: torch in float32 is as far from torch in float64, 3e-4.
     expected = reference.double()(to_torch(image).double())

@@ -17,7 +17,8 @@ import pytest
 import scipy.sparse
 
 from fields_jax.convert import pickles
-from fields_jax.convert.pickles import Damaged, Entries, Made, Name, entries, read_pickle
+from fields_jax.convert.descriptions import Damaged, Entries, Made, Name, entries
+from fields_jax.convert.pickles import read_pickle
 from fields_jax.convert.stored_arrays import CHUMPY, FLAME, stored_array
 from fields_jax.convert.torch_files import NAMES as TORCH
 from fields_jax.errors import UserError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from configs.common import base_config
+from configs import stage2
 from fields_jax.models.emotion import EmotionHead
 from fields_jax.models.encoders import (
     ExpressionEncoder,
@@ -24,7 +24,7 @@ from tests.support.networks import KEY, normal, quick_jit, shapes
 
 
 def tiny_config():
-    config = base_config("synthetic")
+    config = stage2.get_config("synthetic")
     config.image_size = 32
     config.model.update(
         n_shape=7,

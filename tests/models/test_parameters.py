@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs.common import base_config
+from configs import stage2
 from fields_jax.models import mobilenet
 from fields_jax.models.encoders import (
     ExpressionEncoder,
@@ -131,7 +131,7 @@ def test_resnet_has_the_parameters_and_features_of_the_reference():
 
 def test_names_and_shapes_are_the_reference_split_at_dots():
     """A converter only splits names, swaps leaves and transposes; a few keys of each kind."""
-    model = build_model(base_config("full"))
+    model = build_model(stage2.get_config("full"))
     image = jnp.zeros((1, 224, 224, 3))
     found = jax.eval_shape(lambda key: model.init(key, image, method="run_all"), KEY)["params"]
     for name, shape in {

@@ -18,15 +18,15 @@ import time
 import numpy as np
 import scipy.sparse
 
-from fields_jax.convert.pickles import (
+from fields_jax.convert.descriptions import (
     Damaged,
     Entries,
     Made,
     Name,
     Persistent,
     entries,
-    read_pickle,
 )
+from fields_jax.convert.pickles import read_pickle
 from fields_jax.convert.stored_arrays import FLAME, sole_object
 from fields_jax.convert.torch_files import NAMES as TORCH
 from fields_jax.convert.torch_files import array_with_tensors

@@ -9,7 +9,8 @@ import numpy as np
 
 from fields_jax.flame.io import save_flame
 from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
-from fields_jax.workdir import store
+from fields_jax.workdir.config import claim_workdir
+from fields_jax.workdir.store import write_networks
 from tests.support.heads import random_head
 from tests.support.tiny_training import tiny_config
 
@@ -37,6 +38,6 @@ def write_workdir(
     if source:
         config.head = ""
         meta = {"trained": list(trained), "source": {"name": source, "sha256": "2" * 64}}
-    store.write_networks(str(folder / "run"), variables, meta)
-    store.claim_workdir(str(folder / "run"), config)
+    write_networks(str(folder / "run"), variables, meta)
+    claim_workdir(str(folder / "run"), config)
     return folder / "run", folder / "head.npz"
