@@ -26,7 +26,7 @@ _BINS = ("subtle", "middle", "strong")
 
 
 class Theme(NamedTuple):
-    """Colours of a plot; those of the page, in report/template.py, are the same."""
+    """Colours of a plot; those of the page, in templates/style.css, are the same."""
 
     paper: str
     ink: str
