@@ -15,7 +15,8 @@ from etils import epath
 from fields_jax import pages
 from fields_jax.errors import first_line, printable
 from fields_jax.files import write_whole
-from fields_jax.outputs.bundle import Result, write_bundle
+from fields_jax.outputs.bundle import Bundle, Result
+from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import WHOLE_IMAGE, Face
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.names import unique_name
@@ -25,6 +26,7 @@ COLUMNS = (
     *("face", "status", "image", "found", "residual"),
     *("emotion", "probability", "valence", "arousal", "reason"),
 )
+_ON_THE_PAGE = ("overlay.png", "geometry.png", "emotion.json")  # the other files are linked
 
 
 class Gallery:
@@ -43,7 +45,7 @@ class Gallery:
           out: the folder.
           model: the head of all faces.
           size: side in pixels of the crops that the cameras belong to.
-          meta: of `write_bundle`.
+          meta: of `outputs.bundle.Bundle`.
         """
         self._out = epath.Path(out)
         self._out.mkdir(parents=True, exist_ok=True)
@@ -67,7 +69,8 @@ class Gallery:
         face = dataclasses.replace(face, name=name)
         folder = self._out / name
         try:
-            write_bundle(folder, face, self._model, result, size=self._size, meta=self._meta)
+            bundle = Bundle(face, self._model, result, self._size, self._meta)
+            written = write_bundle(folder, bundle)
         except OSError as error:
             reason = f"{folder} cannot be written: {error.strerror or first_line(error)}"
             self.refuse(Unusable(epath.Path(face.path), reason))
@@ -89,7 +92,8 @@ class Gallery:
             notes.append(f"read as {emotion} ({100 * probability:.0f} %), {said}")
         self._rows.append(row)
         link = urllib.parse.quote(name)
-        self._cards.append({"name": name, "link": link, "notes": notes})
+        files = [file for file in written if file not in _ON_THE_PAGE]
+        self._cards.append({"name": name, "link": link, "notes": notes, "files": files})
 
     def refuse(self, unusable: Unusable) -> None:
         """Notes a file or face that nothing can be made of."""
