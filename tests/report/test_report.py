@@ -6,6 +6,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,6 +194,15 @@ def test_plots_come_in_both_themes(loaded):
     )
     assert light.shape == dark.shape
     assert light[2, 2].min() > 250 and dark[2, 2].max() < 60  # the page shows through
+
+
+def test_plots_have_the_colours_of_the_page():
+    style = Path(figures.__file__).with_name("templates") / "style.css"
+    light, dark = style.read_text().split("prefers-color-scheme: dark")
+    for theme, declared in ((figures.LIGHT, light), (figures.DARK, dark)):
+        for name in ("paper", "ink", "muted", "line"):
+            assert f"--{name}:{getattr(theme, name)};" in declared
+        assert f"--accent:{theme.stages[1]};" in declared
 
 
 def test_phases_are_marked_where_they_begin(loaded):
