@@ -49,6 +49,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["fields_jax*", "data_pipelines*", "configs*", "benchmarks*"]),
+    package_data={"": ["templates/*"]},  # the pages' HTML and CSS
     install_requires=CORE,
     extras_require=EXTRAS,
 )

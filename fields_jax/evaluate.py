@@ -28,7 +28,15 @@ from fields_jax.cli import run
 from fields_jax.disk import writing
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
-from fields_jax.evaluation import geometry, summary
+from fields_jax.evaluation import (
+    EXAMPLES,
+    FORMAT,
+    PREDICTIONS,
+    SCORES,
+    geometry,
+    registry,
+    summary,
+)
 from fields_jax.evaluation.predict import predict, reconstruct, spread
 from fields_jax.files import write_npz, write_whole
 from fields_jax.flame.io import resolve_head
@@ -36,23 +44,6 @@ from fields_jax.render import make_masking
 from fields_jax.types import FieldsOutput, FlameModel
 from fields_jax.workdir.inference import Inference, check_head, load_inference
 
-FORMAT = 1  # of evaluation.json
-MISSING = "n/a"  # no such labels, or too few for such a score
-PREDICTIONS = "predictions.npz"  # beside evaluation.json
-EXAMPLES = 4  # of each source, whole, for pictures
-
-_TABLE = {
-    "n": lambda part: part["n"],
-    "error mm": lambda part: part["expression_error_mm"],
-    "zero mm": lambda part: part["zero_expression_error_mm"],
-    "slope": lambda part: part["expression"]["calibration"]["slope"],
-    "rank": lambda part: part["expression"]["calibration"]["spearman"],
-    "ordered": lambda part: part["levels"]["ordered_share"],
-    "V CCC": lambda part: part["valence_ccc"],
-    "A CCC": lambda part: part["arousal_ccc"],
-    "accuracy": lambda part: part["accuracy"],
-    "eye": lambda part: part["landmarks"]["landmarks_105"]["interocular"],
-}
 _LEGEND = """error mm: distance of predicted from true expression; zero mm: of no expression at all
 slope, rank: predicted against true intensity; ordered: pairs of graded intensity in order
 eye: error of the 105 landmarks as a share of the inter-ocular distance
@@ -78,7 +69,7 @@ def main(argv: list[str]) -> None:
     if not chosen.workdir:
         raise UserError("--workdir is missing: name the folder of a training run")
     logging.set_verbosity(logging.WARNING)  # tensorflow_datasets reports every file it opens
-    out = chosen.out or str(epath.Path(chosen.workdir) / "evaluation.json")
+    out = chosen.out or str(epath.Path(chosen.workdir) / SCORES)
     scores, arrays = score_workdir(
         chosen.workdir,
         split=chosen.split,
@@ -89,7 +80,7 @@ def main(argv: list[str]) -> None:
     )
     print(table(scores), flush=True)  # first: the folder may take no files
     write_scores(out, scores, arrays)
-    print(f"written: {out} and predictions.npz beside it")
+    print(f"written: {out} and {PREDICTIONS} beside it")
 
 
 def score_workdir(
@@ -213,9 +204,10 @@ def source_names(config: ConfigDict, mixture: Any, split: str) -> list[str]:
 
 def table(scores: dict[str, Any]) -> str:
     """The headline numbers, one line per source, for a terminal."""
-    rows = [("", *_TABLE)]
+    shown = {"n": "n"} | {each.shown_as: each.path for each in registry.METRICS if each.shown_as}
+    rows = [("", *shown)]
     for name, part in [*scores["sources"].items(), ("all", scores)]:
-        values = (read(part) for read in _TABLE.values())
+        values = (registry.value_at(part, path) for path in shown.values())
         rows.append((name, *(_number(value) for value in values)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -286,7 +278,7 @@ def _examples(
 
 def _number(value: float | None) -> str:
     if value is None:
-        return MISSING
+        return registry.MISSING
     return str(value) if isinstance(value, int) else f"{round(value, 3) + 0.0:.3f}"
 
 

@@ -326,10 +326,15 @@ def whole_folder(path: epath.PathLike) -> Iterator[epath.Path]:
 
 def write_npz(path: epath.PathLike, arrays: Mapping[str, Any], *, compressed: bool = True) -> None:
     """Writes named arrays as one .npz, which appears whole or not at all."""
+    write_whole(path, npz_bytes(arrays, compressed=compressed))
+
+
+def npz_bytes(arrays: Mapping[str, Any], *, compressed: bool = True) -> bytes:
+    """Named arrays as the content of an .npz."""
     stored = io.BytesIO()
     write: Callable[..., None] = np.savez_compressed if compressed else np.savez
     write(stored, **arrays)
-    write_whole(path, stored.getvalue())
+    return stored.getvalue()
 
 
 def _text_code(start: bytes) -> tuple[str, int]:

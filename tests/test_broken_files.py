@@ -26,10 +26,10 @@ from fields_jax.report import numbers, remarks, runs, stored
 from fields_jax.training.writers import Writers
 from fields_jax.workdir import retention
 from fields_jax.workdir.config import check_workdir, require_config
-from tests.report import test_report
 from tests.support import raw_sets
 from tests.support.broken import arrays, chosen, drawn, fields, outcomes
 from tests.support.heads import random_head
+from tests.support.scored_runs import write_run
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
 
@@ -103,7 +103,7 @@ def test_log_of_a_run_that_goes_on(tmp_path):
 def scored(tmp_path_factory):
     sets = {"synthetic/wild2d": 24, "synthetic/levels": 24}
     folder = tmp_path_factory.mktemp("scored") / "run"
-    test_report.write_run(folder, 2, random_head(), skill=0.8, sets=sets)
+    write_run(folder, 2, random_head(), skill=0.8, sets=sets)
     with np.load(folder / "predictions.npz") as held:
         rows = {"example_row": np.array([0, 10, 30, 47])}
         np.savez(folder / "predictions.npz", **dict(held) | rows)

@@ -8,7 +8,6 @@ import json
 import sys
 from typing import Any
 
-import jinja2
 import matplotlib.figure
 import numpy as np
 import tensorflow_datasets as tfds
@@ -18,7 +17,7 @@ from PIL import Image
 
 from data_pipelines.building.photo_builder import PhotographBuilder
 from data_pipelines.building.summary import INTENSITY_BINS, Summary
-from fields_jax import batch
+from fields_jax import batch, pages
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError, printable, quoted
 from fields_jax.files import read_json, write_whole
@@ -28,31 +27,6 @@ JSON, HTML, REJECTS = "prepare_report.json", "prepare_report.html", "prepare_rej
 _SAMPLES = 32
 _COLORS = {"landmarks_68": (255, 255, 0), "landmarks_105": GREEN, "landmarks_203": (0, 200, 255)}
 _TILE = 128  # pixels of a sample crop on the page
-
-_PAGE = """<!doctype html>
-<meta charset="utf-8"><title>{{ title }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; margin: 0 2rem 1rem 0; display: inline-table;
-  vertical-align: top }
-th, td { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right }
-th:first-child, td:first-child { text-align: left }
-figure { display: inline-block; margin: 0 } img { max-width: 100% }
-.samples figure { width: {{ tile }}px; margin: 0 .2rem .6rem; font-size: 11px;
-  overflow-wrap: anywhere; vertical-align: top }
-</style>
-<h1>{{ title }}</h1>
-<p>{{ source }} &middot; {{ options }}</p>
-<table><tr><th></th>{% for split in splits %}<th>{{ split }}</th>{% endfor %}</tr>
-{% for name, cells in rows %}<tr><td>{{ name }}</td>
-{% for cell in cells %}<td>{{ "{:,}".format(cell) }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-<p>{% for plot in plots %}<img src="{{ plot }}" alt="">{% endfor %}</p>
-<h2>Some crops with their landmarks</h2>
-<p class="samples">{% for picture, caption in samples %}
-<figure><img src="{{ picture }}" width="{{ tile }}" height="{{ tile }}" alt="">
-<figcaption>{{ caption }}</figcaption></figure>{% endfor %}</p>
-"""
 
 
 def say(summaries: dict[str, Summary], named: int) -> None:
@@ -130,8 +104,9 @@ def _page(builder: PhotographBuilder) -> str:
     reasons = dict.fromkeys(reason for s in splits.values() for reason in s.reasons())
     out = [(f"left out: {r}", [s.reasons().get(r, 0) for s in splits.values()]) for r in reasons]
     plots = [_valence_arousal(splits), _intensities(splits)]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(_PAGE).render(
+    return pages.render(
+        "data_pipelines.building",
+        "prepare.html",
         title=builder.info.full_name,
         source=builder.info.description.strip(),
         options=printable(", ".join(f"{k} {v}" for k, v in builder.options.items() if v)),

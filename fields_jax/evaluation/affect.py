@@ -98,6 +98,11 @@ def unweighted_accuracy(counts: NDArray) -> float:
     return float(np.nanmean(recall(counts)))
 
 
+def hit_rate(label: ArrayLike, prediction: ArrayLike) -> float:
+    """Share of the class ids [N] that are right: the accuracy, without a confusion matrix."""
+    return float(np.mean(np.asarray(label) == np.asarray(prediction)))
+
+
 def weighted_accuracy(counts: NDArray) -> float:
     """WA, the share of examples put into their class."""
     return float(np.trace(counts) / counts.sum())

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fields_jax.evaluation import affect, geometry
+from fields_jax.evaluation import affect, geometry, registry
 from fields_jax.types import FieldsOutput, FlameModel
 
 Columns = dict[str, NDArray]
@@ -160,28 +160,20 @@ def _landmarks(data: Columns, name: str) -> dict:
 
 
 def _intervals(data: Columns, samples: int) -> dict[str, list[float] | None]:
-    """95 % bootstrap intervals of the headline numbers."""
-    chosen = {
-        "expression_error_mm": (np.mean, "has_expression", ("error",)),
-        "valence_ccc": (affect.ccc, "has_va", ("valence", "predicted_valence")),
-        "arousal_ccc": (affect.ccc, "has_va", ("arousal", "predicted_arousal")),
-        "accuracy": (_hits, "has_emotion", ("emotion", "predicted_emotion")),
-    }
-    intervals = {}
-    for name, (metric, flag, names) in chosen.items():
-        rows = data[flag]
-        if not rows.any():
-            intervals[name] = None
-            continue
-        values = (data[column][rows] for column in names)
-        found = affect.bootstrap(metric, *values, groups=data["group"][rows], samples=samples)
-        ends = [affect.defined(found.low), affect.defined(found.high)]
-        intervals[name] = None if None in ends else ends
-    return intervals
+    """95 % bootstrap intervals of the metrics that have one, by their keys."""
+    chosen = (metric.interval for metric in registry.METRICS if metric.interval)
+    return {each.key: _interval(data, each, samples) for each in chosen}
 
 
-def _hits(label: NDArray, prediction: NDArray) -> float:
-    return float(np.mean(label == prediction))
+def _interval(data: Columns, chosen: registry.Resampled, samples: int) -> list[float] | None:
+    rows = data[chosen.rows]
+    if not rows.any():
+        return None
+    values = (data[column][rows] for column in chosen.columns)
+    groups = data["group"][rows]
+    found = affect.bootstrap(chosen.statistic, *values, groups=groups, samples=samples)
+    ends = [affect.defined(found.low), affect.defined(found.high)]
+    return None if None in ends else ends
 
 
 def _check_finite(name: str, values: NDArray) -> None:

@@ -1,1 +1,1 @@
-"""What a person takes away: arrays, meshes, pictures and pages of faces."""
+"""What a person takes away of a face: arrays, meshes and pictures, by a table of writers."""

@@ -1,9 +1,8 @@
-"""What is written of one face: arrays, meshes, pictures and the reading of its emotion."""
+"""What is known of one face, and its params.npz: what is in it and how it is read back."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,16 +12,13 @@ from etils import epath
 from jaxtyping import Float
 
 from fields_jax.errors import UserError, printable
-from fields_jax.files import parse_json, read_npz, write_npz, write_whole
+from fields_jax.files import parse_json, read_npz
 from fields_jax.flame import flame
-from fields_jax.outputs import meshes
-from fields_jax.outputs.overlays import paste_face, to_photograph
 from fields_jax.photos.faces import Face
 from fields_jax.render import geometry_map, project
-from fields_jax.render.draw import grid, save_png, to_uint8
 from fields_jax.types import FlameCoefficients, FlameModel
 
-_PICTURE = 320  # pixels of the crop and of its geometry map in geometry.png
+PICTURE = 320  # pixels of the crop and of its geometry map in geometry.png
 _COEFFICIENTS = tuple(field.name for field in dataclasses.fields(FlameCoefficients))
 
 CONVENTIONS = {
@@ -82,6 +78,49 @@ class Result:
         return all(np.isfinite(array).all() for array in arrays)
 
 
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """All that the files of one face are made of.
+
+    Attributes:
+      face: of the photograph.
+      model: the head.
+      result: what was found of the face.
+      size: side in pixels of the crop that the result's camera belongs to.
+      meta: JSON: "version" of fields_jax, "head", and "weights" where networks were used.
+    """
+
+    face: Face
+    model: FlameModel
+    result: Result
+    size: int
+    meta: Mapping[str, Any]
+
+    @property
+    def matrix(self) -> Float[np.ndarray, "3 3"]:
+        """From pixels of the photograph to pixels of the crop."""
+        return self.face.matrix(self.size)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """JSON: `meta`, the photograph, and how the face was found in it."""
+        known = {"image": self.face.path, "face": self.face.name, "found": self.face.origin}
+        return dict(self.meta) | {key: printable(value) for key, value in known.items()}
+
+    @property
+    def comment(self) -> str:
+        """One line about the mesh and where it comes from, for files that hold little else."""
+        head, weights = self.meta["head"], self.meta.get("weights")
+        by = (
+            f"weights {weights['workdir']} step {weights['step']}"
+            if weights
+            else "fitted to landmarks"
+        )
+        origin = f"head {head['name']} {head['version']} sha256 {head['sha256'][:12]}; {by}"
+        version = self.meta["version"]
+        return f"FLAME mesh in metres by fields_jax {version}; {printable(origin)}"
+
+
 def pose_heads(model: FlameModel, coefficients: FlameCoefficients, batch_size: int) -> list[Result]:
     """Poses and draws at most `batch_size` heads; fewer are filled up, so that one program is
     compiled.
@@ -99,67 +138,9 @@ def pose_heads(model: FlameModel, coefficients: FlameCoefficients, batch_size: i
 def _pose_heads(model: FlameModel, coefficients: FlameCoefficients) -> tuple[jax.Array, ...]:
     output = flame(model, coefficients)
     camera = coefficients.camera
-    geometry, _ = geometry_map(model, output.vertices, camera, _PICTURE)
+    geometry, _ = geometry_map(model, output.vertices, camera, PICTURE)
     projected = (project(points, camera) for points in (output.vertices, output.landmarks_68))
     return output.vertices, output.landmarks_68, *projected, geometry
-
-
-def write_bundle(
-    folder: epath.PathLike,
-    face: Face,
-    model: FlameModel,
-    result: Result,
-    *,
-    size: int,
-    meta: Mapping[str, Any],
-) -> None:
-    """Writes the folder of one face.
-
-    params.npz, mesh.obj, mesh.ply, overlay.png, geometry.png and, with a reading, emotion.json;
-    each appears whole or not at all.
-
-    Args:
-      folder: made where it is absent.
-      face: of the photograph.
-      model: the head.
-      result: what was found of the face.
-      size: side in pixels of the crop that the result's camera belongs to.
-      meta: JSON: "version" of fields_jax, "head", and "weights" where networks were used.
-
-    Raises:
-      OSError: a file cannot be written.
-    """
-    folder, matrix = epath.Path(folder), face.matrix(size)
-    known = {"image": face.path, "face": face.name, "found": face.origin}
-    about = dict(meta) | {key: printable(value) for key, value in known.items()}
-    arrays = result.coefficients | {
-        "crop_matrix": matrix,
-        "crop_size": np.int32(size),
-        "image_size": np.array(face.image.shape[:2], np.int32),
-        "box": face.box,
-        "vertices": result.vertices,
-        "vertices_image": to_photograph(result.vertices_ndc, matrix, size),
-        "landmarks_68": result.landmarks_68,
-        "landmarks_68_image": to_photograph(result.landmarks_ndc, matrix, size),
-    }
-    if face.points is not None:
-        arrays["points"] = face.points
-    if result.residual is not None:
-        arrays["residual"] = np.float32(result.residual)
-    _write_arrays(folder / "params.npz", arrays, about)
-
-    comment = f"FLAME mesh in metres by fields_jax {meta['version']}; {_origin(about)}"
-    faces = np.asarray(model.faces)
-    uv, uv_faces = np.asarray(model.uv), np.asarray(model.uv_faces)
-    write_whole(folder / "mesh.obj", meshes.obj(result.vertices, faces, uv, uv_faces, comment))
-    write_whole(folder / "mesh.ply", meshes.ply(result.vertices, faces, comment))
-    camera = result.coefficients["camera"]
-    pasted = paste_face(face.image, model, result.vertices, camera, matrix, size)
-    save_png(folder / "overlay.png", pasted)
-    crop, shade = to_uint8(face.crop(_PICTURE)), to_uint8(result.geometry)
-    save_png(folder / "geometry.png", grid([crop[None], shade[None]]))
-    if result.emotion is not None:
-        write_whole(folder / "emotion.json", json.dumps(result.emotion, indent=1) + "\n")
 
 
 def load_params(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -174,17 +155,3 @@ def load_params(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
         raise UserError(f"{path} is no params.npz of this program: no {min(missing)} in it")
     del arrays["conventions"]
     return arrays, parse_json(str(arrays.pop("meta")), f"{path}: meta")
-
-
-def _write_arrays(file: epath.Path, arrays: dict[str, Any], meta: Mapping[str, Any]) -> None:
-    said = {name: CONVENTIONS[name] for name in (*arrays, "meta")}
-    write_npz(file, arrays | {"meta": json.dumps(meta), "conventions": json.dumps(said)})
-
-
-def _origin(about: Mapping[str, Any]) -> str:
-    head = about["head"]
-    weights = about.get("weights")
-    by = (
-        f"weights {weights['workdir']} step {weights['step']}" if weights else "fitted to landmarks"
-    )
-    return printable(f"head {head['name']} {head['version']} sha256 {head['sha256'][:12]}; {by}")

@@ -216,7 +216,7 @@ def _is_within(real: str, folder: str) -> bool:
 
 
 def _was_written(path: epath.Path) -> bool:
-    """Whether it is a picture of results; see `report.bundle.write_bundle`."""
+    """Whether it is a picture of results; see `outputs.writers`."""
     return path.name in OF_A_FACE and path.with_name(OF_A_FACE[0]).exists()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
-# What commands write for each face and for all of them: no folder may be called so.
+# What commands write for each face (outputs/writers.py) and for all of them: no folder may be
+# called so, and no such picture is taken for a photograph.
 OF_A_FACE = (
     *("params.npz", "mesh.obj", "mesh.ply"),
     *("overlay.png", "geometry.png", "emotion.json"),

@@ -104,6 +104,15 @@ def save_png(path: epath.PathLike, image: np.ndarray) -> None:
     Raises:
       ValueError: an array that is not an image.
     """
+    write_whole(path, png_bytes(image))
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """An image [H, W, 3] or [H, W], uint8 or floats in [0, 1], as the content of a PNG.
+
+    Raises:
+      ValueError: an array that is not an image.
+    """
     pixels = to_uint8(image)
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
@@ -111,4 +120,4 @@ def save_png(path: epath.PathLike, image: np.ndarray) -> None:
         raise ValueError(f"cannot write an array of shape {np.shape(image)} as an image")
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
-    write_whole(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -1,1 +1,1 @@
-"""One self-contained HTML page about one or two training runs."""
+"""Pages of one HTML file each: the report of training runs, and the gallery of faces."""

@@ -18,6 +18,7 @@ from etils import epath
 from fields_jax.cli import run
 from fields_jax.disk import writing
 from fields_jax.errors import UserError
+from fields_jax.evaluation import SCORES
 from fields_jax.files import write_whole
 from fields_jax.flame.io import resolve_head
 from fields_jax.report.html import render
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
     workdirs = {name: chosen[name].value for name in ("stage1", "stage2") if chosen[name].value}
     if not workdirs:
         raise UserError("name a workdir: --stage1=DIR, --stage2=DIR or both")
-    scores = chosen.evaluation_out or str(epath.Path(chosen.out).parent / "evaluation.json")
+    scores = chosen.evaluation_out or str(epath.Path(chosen.out).parent / SCORES)
     size = write_report(workdirs, chosen.out, scores, head=chosen.head)
     print(f"written: {chosen.out} ({size / 2**20:.1f} MiB) and {scores}")
 

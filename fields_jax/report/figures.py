@@ -16,17 +16,18 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
+from fields_jax.evaluation.geometry import BINS
+from fields_jax.evaluation.registry import MISSING
 from fields_jax.report.runs import Run
 
 _DPI = 150
 _COLORS = 96  # of the palette a plot is stored in: a quarter of the bytes, no visible loss
 _MOST_TERMS = 8  # curves that can still be told apart
 _DOTS = dict(s=7, alpha=0.45, linewidths=0)
-_BINS = ("subtle", "middle", "strong")
 
 
 class Theme(NamedTuple):
-    """Colours of a plot; those of the page, in report/template.py, are the same."""
+    """Colours of a plot; those of the page, in templates/style.css, are the same."""
 
     paper: str
     ink: str
@@ -152,8 +153,8 @@ def bin_errors(runs: list[Run]) -> Plot:
     def draw(figure: Figure, theme: Theme) -> None:
         axes = figure.add_subplot()
         width = 0.8 / (len(runs) + 1)
-        place = np.arange(len(_BINS))
-        bins = [[run.scores["expression"]["bins"][name] for name in _BINS] for run in runs]
+        place = np.arange(len(BINS))
+        bins = [[run.scores["expression"]["bins"][name] for name in BINS] for run in runs]
         series = [("no expression", "zero_expression_error_mm", bins[0], theme.line)]
         series += [
             (run.name, "expression_error_mm", values, color)
@@ -212,7 +213,7 @@ def valence_arousal(run: Run) -> Plot:
             axes.plot([-1, 1], [-1, 1], color=theme.muted, linewidth=1, linestyle="--")
             axes.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04), aspect="equal")
             concordance = run.scores[name]["ccc"]
-            told = "n/a" if concordance is None else f"{concordance:.2f}"
+            told = MISSING if concordance is None else f"{concordance:.2f}"
             axes.set_title(f"{name}: CCC {told}")
             axes.set_xlabel("label")
         panels[0].set_ylabel("prediction")

@@ -10,83 +10,23 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
 from etils import epath
-from markupsafe import Markup
 
+from fields_jax import pages
 from fields_jax.errors import first_line, printable
 from fields_jax.files import write_whole
-from fields_jax.outputs.bundle import Result, write_bundle
+from fields_jax.outputs.bundle import Bundle, Result
+from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import WHOLE_IMAGE, Face
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.names import unique_name
-from fields_jax.report.template import STYLE
 from fields_jax.types import FlameModel
 
 COLUMNS = (
     *("face", "status", "image", "found", "residual"),
     *("emotion", "probability", "valence", "arousal", "reason"),
 )
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>{{ style }}
-.gallery { display:grid; grid-template-columns:repeat(auto-fill,minmax(260px,1fr)); gap:12px; }
-.gallery .card { padding:12px; }
-.gallery img { width:100%; height:auto; display:block; border-radius:5px; background:var(--line); }
-.gallery img + img, .gallery a + a img { margin-top:6px; }
-.gallery h3 { margin:10px 0 2px; overflow-wrap:anywhere; }
-.gallery p a { color:var(--accent); margin-right:8px; }
-.gallery p { margin:0; color:var(--muted); font-size:12.5px; overflow-wrap:anywhere; }
-</style>
-</head>
-<body>
-<main>
-<header>
-<h1>{{ title }}</h1>
-<p class="lead">{{ lead }}</p>
-<dl class="facts card">
-{%- for name, value in facts %}
-<div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>
-{%- endfor %}
-</dl>
-</header>
-<h2>Faces</h2>
-<div class="gallery">
-{%- for face in faces %}
-<div class="card">
-<a href="{{ face.link }}/overlay.png"><img loading="lazy" src="{{ face.link }}/overlay.png"
-alt="The face laid over {{ face.name }}"></a>
-<a href="{{ face.link }}/geometry.png"><img loading="lazy" src="{{ face.link }}/geometry.png"
-alt="Crop and geometry map of {{ face.name }}"></a>
-<h3>{{ face.name }}</h3>
-{%- for note in face.notes %}
-<p>{{ note }}</p>
-{%- endfor %}
-<p>{% for file in ("params.npz", "mesh.obj", "mesh.ply") -%}
-<a href="{{ face.link }}/{{ file }}">{{ file }}</a> {% endfor %}</p>
-</div>
-{%- endfor %}
-</div>
-{%- if unusable %}
-<h2>Not used</h2>
-<div class="card scroll"><table>
-<tr><th>file</th><th>reason</th></tr>
-{%- for path, reason in unusable %}
-<tr><td>{{ path }}</td><td>{{ reason }}</td></tr>
-{%- endfor %}
-</table></div>
-{%- endif %}
-<footer>fields_jax {{ version }}, {{ date }}. The same in <a href="summary.csv">summary.csv</a>.
-</footer>
-</main>
-</body>
-</html>
-"""
+_ON_THE_PAGE = ("overlay.png", "geometry.png", "emotion.json")  # the other files are linked
 
 
 class Gallery:
@@ -105,7 +45,7 @@ class Gallery:
           out: the folder.
           model: the head of all faces.
           size: side in pixels of the crops that the cameras belong to.
-          meta: of `write_bundle`.
+          meta: of `outputs.bundle.Bundle`.
         """
         self._out = epath.Path(out)
         self._out.mkdir(parents=True, exist_ok=True)
@@ -129,7 +69,8 @@ class Gallery:
         face = dataclasses.replace(face, name=name)
         folder = self._out / name
         try:
-            write_bundle(folder, face, self._model, result, size=self._size, meta=self._meta)
+            bundle = Bundle(face, self._model, result, self._size, self._meta)
+            written = write_bundle(folder, bundle)
         except OSError as error:
             reason = f"{folder} cannot be written: {error.strerror or first_line(error)}"
             self.refuse(Unusable(epath.Path(face.path), reason))
@@ -151,7 +92,8 @@ class Gallery:
             notes.append(f"read as {emotion} ({100 * probability:.0f} %), {said}")
         self._rows.append(row)
         link = urllib.parse.quote(name)
-        self._cards.append({"name": name, "link": link, "notes": notes})
+        files = [file for file in written if file not in _ON_THE_PAGE]
+        self._cards.append({"name": name, "link": link, "notes": notes, "files": files})
 
     def refuse(self, unusable: Unusable) -> None:
         """Notes a file or face that nothing can be made of."""
@@ -166,10 +108,10 @@ class Gallery:
         writer.writeheader()
         writer.writerows(self._rows)
         write_whole(self._out / "summary.csv", text.getvalue())
-        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-        page = environment.from_string(_PAGE).render(
+        page = pages.render(
+            "fields_jax.report",
+            "gallery.html",
             title=title,
-            style=Markup(STYLE),
             lead=lead,
             facts=_facts(self._meta),
             faces=self._cards,

@@ -6,14 +6,10 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
-from fields_jax import __version__
+from fields_jax import __version__, pages
 from fields_jax.report import figures, numbers, remarks
 from fields_jax.report.examples import draw_examples
 from fields_jax.report.runs import Run
-from fields_jax.report.template import PAGE, STYLE
 from fields_jax.types import FlameModel
 
 TITLE = "FIELDS: emotion-faithful 3D faces from one image"
@@ -26,13 +22,13 @@ def render(runs: Sequence[Run], head: FlameModel) -> str:
       runs: in order of training; the last one is the result that the report is about.
       head: the head they were trained with.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     columns, examples = draw_examples(runs, head)
     last = runs[-1]
     titles, source_rows = numbers.source_rows(runs)
-    return environment.from_string(PAGE).render(
+    return pages.render(
+        "fields_jax.report",
+        "report.html",
         title=TITLE,
-        style=Markup(STYLE),
         lead=remarks.lead(runs),
         facts=facts(runs),
         runs=runs,

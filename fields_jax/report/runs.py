@@ -11,6 +11,7 @@ from etils import epath
 from numpy.typing import NDArray
 
 from fields_jax.errors import UserError
+from fields_jax.evaluation import PREDICTIONS, SCORES
 from fields_jax.files import read_json, read_npz
 from fields_jax.report import stored
 from fields_jax.types import FlameCoefficients
@@ -82,9 +83,9 @@ def load_run(name: str, workdir: str) -> Run:
         raise UserError(f"{workdir} does not exist; name the folder of a training run")
     remedy = f"run `python -m fields_jax.evaluate --workdir={workdir}` first"
     config = _read(read_json, folder / "config.json", "train the run again", _check_config)
-    scores = _read(read_json, folder / "evaluation.json", remedy, stored.check_scores)
+    scores = _read(read_json, folder / SCORES, remedy, stored.check_scores)
     check = partial(_check_arrays, scores)
-    arrays = _read(read_npz, folder / "predictions.npz", remedy, check)
+    arrays = _read(read_npz, folder / PREDICTIONS, remedy, check)
     return Run(name, workdir, config, scores, arrays, stored.read_log(folder / "metrics.jsonl"))
 
 
@@ -131,5 +132,5 @@ def _check_config(config: dict[str, Any], file: epath.Path) -> None:
 
 def _check_arrays(scores: dict[str, Any], arrays: dict[str, NDArray], file: epath.Path) -> None:
     if len(arrays.get("source", ())) != scores["n"]:
-        raise UserError(f"evaluation.json and predictions.npz of {file.parent} do not match")
+        raise UserError(f"{SCORES} and {PREDICTIONS} of {file.parent} do not match")
     stored.check_arrays(arrays, scores, file)

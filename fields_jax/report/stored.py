@@ -11,6 +11,7 @@ from etils import epath
 from numpy.typing import NDArray
 
 from fields_jax.errors import UserError, printable, quoted
+from fields_jax.evaluation import registry
 from fields_jax.files import parse_json, read_lines
 
 _CLASSES = 8
@@ -51,36 +52,19 @@ _NUMBER = Kind("a number", _is_number)
 _SCORE = _or_null(_NUMBER)
 _ENDS = _or_null(_list_of(_NUMBER, 2))
 
-# The parts of evaluation.json that are shown, of a set and of all together. A tuple (group, None)
-# may also be null.
-_AFFECT = dict.fromkeys(("rmse", "pcc", "ccc", "sagr"), _SCORE)
-_BIN = dict.fromkeys(("expression_error_mm", "zero_expression_error_mm"), _SCORE)
-_PART = {
+# What evaluation.json must hold of a set and of all together, by path: besides the metrics of the
+# registry, with their intervals, what sentences and plots are made of.
+_BESIDES_METRICS = {
     "n": _COUNT,
-    **dict.fromkeys(("expression_error_mm", "zero_expression_error_mm"), _SCORE),
     **dict.fromkeys(("valence_ccc", "arousal_ccc", "accuracy"), _SCORE),
-    "intervals": dict.fromkeys(
-        ("expression_error_mm", "valence_ccc", "arousal_ccc", "accuracy"), _ENDS
-    ),
-    "expression": {
-        "calibration": dict.fromkeys(("slope", "intercept_mm", "pearson", "spearman"), _SCORE),
-        "edges_mm": _ENDS,
-        "bins": (dict.fromkeys(("subtle", "middle", "strong"), _BIN), None),
-    },
-    "levels": {"ordered_share": _SCORE},
-    "valence": (_AFFECT, None),
-    "arousal": (_AFFECT, None),
-    "classes": (
-        {
-            **dict.fromkeys(("accuracy", "unweighted_accuracy", "macro_f1"), _SCORE),
-            "recall": _list_of(_SCORE, _CLASSES),
-            "confusion": _list_of(_list_of(_COUNT, _CLASSES), _CLASSES),
-        },
-        None,
-    ),
-    "landmarks": {f"landmarks_{n}": {"interocular": _SCORE} for n in (68, 105, 203)},
+    "expression.calibration.intercept_mm": _SCORE,
+    "expression.edges_mm": _ENDS,
+    "classes.recall": _list_of(_SCORE, _CLASSES),
+    "classes.confusion": _list_of(_list_of(_COUNT, _CLASSES), _CLASSES),
 }
-_SCORES = _PART | {
+_NULLABLE = ("expression.bins", "valence", "arousal", "classes")  # groups, for want of labels
+# And of all together alone.
+_WHOLE = {
     "stage": _COUNT,
     "step": _COUNT,
     "split": _TEXT,
@@ -122,14 +106,40 @@ def check_scores(scores: Mapping[str, Any], source: epath.Path) -> None:
     Raises:
       UserError: naming the file and the first field that is missing or of another kind.
     """
-    _check(scores, _SCORES, source, "")
+    part_spec = _spec_of_a_part()
+    _check(scores, part_spec | _WHOLE, source, "")
     if not isinstance(sets := scores.get("sources"), dict) or not sets:
         raise UserError(f"{source}: sources must hold the scores of each set")
     for name, part in sets.items():
-        _check(part, _PART, source, f"sources.{printable(name)}.")
+        _check(part, part_spec, source, f"sources.{printable(name)}.")
     _check_nulls(scores, source, "")
     for name, part in sets.items():
         _check_nulls(part, source, f"sources.{printable(name)}.")
+
+
+def _spec_of_a_part() -> dict[str, Any]:
+    """What `_check` expects of a set, nested as evaluation.json is."""
+    kinds = dict(_BESIDES_METRICS)
+    for metric in registry.METRICS:
+        kinds |= {path: _SCORE for path in (metric.path, metric.zero) if path}
+        if metric.interval:
+            kinds[f"intervals.{metric.interval.key}"] = _ENDS
+    spec: dict[str, Any] = {}
+    for path, kind in kinds.items():
+        group, name = _group_of(path, spec)
+        group[name] = kind
+    for path in _NULLABLE:
+        group, name = _group_of(path, spec)
+        group[name] = (group[name], None)
+    return spec
+
+
+def _group_of(path: str, spec: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The dictionary that a dotted path ends in, made where it is absent, and the last key."""
+    *groups, name = path.split(".")
+    for group in groups:
+        spec = spec.setdefault(group, {})
+    return spec, name
 
 
 def _check_nulls(part: Mapping[str, Any], source: epath.Path, path: str) -> None:

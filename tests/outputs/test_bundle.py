@@ -1,8 +1,7 @@
-"""What reconstruct and fit write: meshes, overlays, the folder of a face, the page of all."""
+"""What reconstruct and fit write of a face: meshes, overlays, its folder."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 
@@ -15,19 +14,14 @@ from fields_jax.errors import UserError
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.outputs import meshes
-from fields_jax.outputs.bundle import load_params, pose_heads, write_bundle
+from fields_jax.outputs.bundle import Bundle, load_params, pose_heads
 from fields_jax.outputs.overlays import paste_face, to_photograph
+from fields_jax.outputs.writers import WRITERS, write_bundle
 from fields_jax.photos import names
-from fields_jax.photos.faces import Face
-from fields_jax.photos.files import Unusable
 from fields_jax.photos.finding import find_photographs
 from fields_jax.render import project
 from fields_jax.render.camera import reframe
-from fields_jax.report.gallery import COLUMNS, Gallery
-from tests.support.portraits import CAMERA, coefficients
-
-META = {"version": "0", "head": {"name": "procedural", "version": "1", "sha256": "ab" * 32}}
-SIZE = 48  # of the crops
+from tests.support.portraits import CAMERA, META, SIZE, coefficients, photograph
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +32,6 @@ def head():
 @pytest.fixture(scope="module")
 def results(head):
     return pose_heads(head, coefficients(2, yaw=0.3), 4)
-
-
-def photograph(height=150, width=210, box=(60, 40, 140, 130), scale=1.4):
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (height, width, 3), np.uint8)
-    marks = rng.uniform(60, 120, (478, 2)).astype(np.float32)
-    box = np.array(box, np.float32)
-    return Face("photos/a b.png", "a b", image, marks, box, scale, "landmark file a b.npy")
 
 
 def read_obj(text):
@@ -148,7 +134,8 @@ def test_bundle_of_a_face(head, results, tmp_path):
     face = photograph()
     meta = META | {"weights": {"workdir": "runs/x", "step": 7}}
     result = dataclasses.replace(results[1], emotion={"emotion": "happy"}, residual=0.25)
-    write_bundle(tmp_path / "f", face, head, result, size=SIZE, meta=meta)
+    written = write_bundle(tmp_path / "f", Bundle(face, head, result, SIZE, meta))
+    assert written == list(WRITERS)
     assert {path.name for path in (tmp_path / "f").iterdir()} == set(names.OF_A_FACE)
     assert find_photographs([str(tmp_path)])[0] == []  # results are no photographs
     assert Image.open(tmp_path / "f/overlay.png").size == (210, 150)
@@ -184,73 +171,22 @@ def test_bundle_of_a_face(head, results, tmp_path):
     assert f"comment {comment[2:]}" in lines
 
 
-def test_gallery_lists_faces_and_what_was_not_used(head, results, tmp_path):
-    gallery = Gallery(tmp_path, head, SIZE, META)
-    bad = dataclasses.replace(results[0], coefficients={"camera": np.full(3, np.nan)})
-    emotion = {"emotion": "sad", "probabilities": {"sad": 0.5}, "valence": -0.25, "arousal": 0.125}
-    gallery.add(photograph(), dataclasses.replace(results[0], emotion=emotion))
-    gallery.add(photograph(), results[1])
-    gallery.add(photograph(), bad)
-    gallery.add(photograph(), dataclasses.replace(results[0], residual=float("nan")))
-    gallery.refuse(Unusable(tmp_path / "x<y.png", "not a readable picture"))
-    gallery.close("Faces", "A lead.")
-    assert gallery.faces == ["a b", "a b-2"]
-    with (tmp_path / "summary.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
-    assert [row["status"] for row in rows] == ["ok", "ok", "unusable", "unusable", "unusable"]
-    assert (rows[0]["emotion"], rows[0]["valence"]) == ("sad", "-0.250")
-    assert rows[2]["reason"] == rows[3]["reason"] == "a b: the result is not finite"
-    page = (tmp_path / "index.html").read_text()
-    assert 'src="a%20b/overlay.png"' in page and 'src="a%20b-2/geometry.png"' in page
-    assert "x&lt;y.png" in page and "read as sad (50 %), valence -0.25, arousal +0.12" in page
-    assert "http" not in page.replace("http-equiv", "")
+def test_a_format_is_added_by_one_writer(head, results, tmp_path, monkeypatch):
+    bundle = Bundle(photograph(), head, results[0], SIZE, META)
+    before = write_bundle(tmp_path / "before", bundle)
+    assert before == [name for name in WRITERS if name != "emotion.json"]
+    monkeypatch.setitem(WRITERS, "mesh.csv", lambda b: f"{len(b.result.vertices)} \u00e9\n")
+    monkeypatch.setitem(WRITERS, "never.txt", lambda b: None)
+    assert write_bundle(tmp_path / "after", bundle) == [*before, "mesh.csv"]
+    files = {path.name: path.read_bytes() for path in (tmp_path / "after").iterdir()}
+    assert files.pop("mesh.csv") == f"{len(head.template)} \u00e9\n".encode()
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "before").iterdir()}
 
 
-NAMED = (
-    *("a", "a", "A", "a/b", "a/overlay.png", "a/overlay", "params.npz", "index.html"),
-    *("summary.csv/x", "..", "../../up", "dot.", "dot", "x_0", "a\x1b\n\udce9", "." * 300),
-)
-
-
-def test_every_face_has_a_folder_of_its_own_whatever_it_is_called(
-    head, results, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(meshes, "obj", lambda *_: "")  # only where they go is looked at
-    monkeypatch.setattr(meshes, "ply", lambda *_: b"")
-    out = tmp_path / "x/y/out"
-    gallery = Gallery(out, head, SIZE, META)
-    face = photograph(30, 40, (10, 5, 30, 25))
-    for number, name in enumerate(NAMED):
-        named = dataclasses.replace(face, name=name, path=f"{number}\x1b\udce9.png")
-        gallery.add(named, results[number % 2])
-    gallery.close("Faces", "A lead.")
-    assert len({name.casefold() for name in gallery.faces}) == len(NAMED)
-    for number, name in enumerate(gallery.faces):
-        _, meta = load_params(out / name / "params.npz")
-        assert meta["image"] == rf"{number}\x1b\udce9.png" and meta["face"] == name
-        files = {path.name for path in (out / name).iterdir() if path.is_file()}
-        assert files == set(names.OF_A_FACE) - {"emotion.json"}
-    assert {path.name for path in out.iterdir() if path.is_file()} == set(names.OF_A_RUN)
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
-    assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]
-    with (out / "summary.csv").open() as file:
-        assert [row["face"] for row in csv.DictReader(file)] == gallery.faces
-    assert "\x1b" not in (out / "summary.csv").read_text() + (out / "index.html").read_text()
-
-
-def test_a_folder_that_cannot_be_written_costs_only_its_face(head, results, tmp_path, monkeypatch):
-    """Permissions do not bind root: a file stands where the folder should be."""
-    (tmp_path / "a b").write_text("in the way")
-    gallery = Gallery(tmp_path, head, SIZE, META)
-    for name in ("a b", "c"):
-        gallery.add(dataclasses.replace(photograph(), name=name), results[0])
-    gallery.close("Faces", "A lead.")
-    assert gallery.faces == ["c"] and (tmp_path / "c/overlay.png").exists()
-    (unusable,) = gallery.unusable
-    assert unusable.reason == f"{tmp_path / 'a b'} cannot be written: File exists"
-    assert "a b cannot be written" in (tmp_path / "summary.csv").read_text()
-    assert (tmp_path / "a b").read_text() == "in the way"
+def test_every_file_of_a_face_has_its_name_reserved():
+    """No folder may be called so, and its pictures are no photographs."""
+    assert set(WRITERS) == set(names.OF_A_FACE)
+    assert names.OF_A_FACE[0] == "params.npz"
 
 
 def test_results_that_are_none_are_named(tmp_path):

@@ -6,127 +6,23 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from configs import stage1, stage2
 from fields_jax.errors import UserError
-from fields_jax.evaluation import geometry, summary
+from fields_jax.evaluation import registry
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.report import __main__ as command
 from fields_jax.report import examples, figures, numbers, remarks, runs, stored
-
-EMOTIONS = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
-SETS = {"synthetic/wild2d": 240, "synthetic/levels": 90}
-NASTY = "<script>alert('x')</script>&\"face\""
-KEPT = 2  # examples of each set
+from tests.support.scored_runs import NASTY, write_run
 
 
 @pytest.fixture(scope="session")
 def head():
     return procedural_head()
-
-
-def make_columns(rng, n, *, skill, graded):
-    """Columns of one set; `skill` 0..1 is how much of the truth is recovered."""
-    intensity = rng.gamma(2.0, 0.8, n)
-    emotion = np.arange(n) % 8
-    valence, arousal = rng.uniform(-0.9, 0.9, (2, n))
-    lost = rng.uniform(size=n) > skill
-    landmark = {
-        f"{name}.{unit}": rng.gamma(9, scale / 9, n) * (2 - skill)
-        for name in geometry.LANDMARK_SETS
-        for unit, scale in (("ndc", 0.02), ("interocular", 0.05))
-    }
-    return {
-        "emotion": emotion,
-        "valence": valence,
-        "arousal": arousal,
-        "has_emotion": np.ones(n, bool),
-        "has_va": np.full(n, not graded),
-        "subject": np.arange(n) // 12,
-        "level": np.arange(n) // 8 % 3 if graded else np.full(n, -1),
-        "predicted_emotion": np.where(lost, rng.integers(0, 8, n), emotion),
-        "predicted_valence": skill * valence + rng.normal(0, 0.2, n),
-        "predicted_arousal": skill * arousal + rng.normal(0, 0.2, n),
-        "has_expression": np.ones(n, bool),
-        "error": intensity * (1.1 - skill) + rng.gamma(2, 0.1, n),
-        "intensity": intensity,
-        "predicted_intensity": np.abs(skill * intensity + rng.normal(0.2, 0.25, n)),
-        "group": np.arange(n) // 12,
-        **landmark,
-    }
-
-
-def make_examples(rng, count, *, size=32, reconstruct):
-    face = np.linspace(40, 220, size)[:, None, None] * np.ones((1, size, 3))
-    image = (face + rng.normal(0, 12, (count, size, size, 3))).clip(0, 255).astype(np.uint8)
-    zeros = {"jaw": 3, "eyelid": 2, "pose": 3}
-    arrays = {
-        "id": np.array([NASTY, *(f"face {i}" for i in range(1, count))]),
-        "row": np.array([0, 100, 250, 300])[:count],
-        "source": np.arange(count) // KEPT,
-        "image": image,
-        "landmarks_105": rng.uniform(-0.5, 0.5, (count, 105, 2)),
-        "has_landmarks_105": np.arange(count) > 0,
-        "has_truth": np.arange(count) != 1,
-        "predicted_camera": np.tile([7.0, 0, 0], (count, 1)),
-        "predicted_shape": rng.normal(0, 0.5, (count, 300)),
-        "predicted_expression": rng.normal(0, 1, (count, 50)),
-        "true_expression": rng.normal(0, 1, (count, 50)),
-        "true_jaw": np.tile([0.2, 0, 0], (count, 1)),
-        "true_eyelid": np.zeros((count, 2)),
-        **{f"predicted_{name}": np.zeros((count, width)) for name, width in zeros.items()},
-    }
-    if reconstruct:
-        arrays["reconstruction"] = 255 - image
-    return {
-        f"example_{key}": value.astype(np.float32) if value.dtype == float else value
-        for key, value in arrays.items()
-    }
-
-
-def write_run(folder, stage, head, *, skill, sets=SETS):
-    """A workdir as training and evaluation leave it."""
-    rng = np.random.default_rng(5)
-    parts = [make_columns(rng, n, skill=skill, graded="levels" in s) for s, n in sets.items()]
-    pooled = summary.pool(parts)
-    edges = summary.intensity_edges(parts)
-    trained = ["shape_encoder", *(["emotion_head", "synthesizer"] if stage == 2 else [])]
-    scores = {
-        "format": 1,
-        "workdir": str(folder),
-        "stage": stage,
-        "step": 600 * stage,
-        "trained": trained,
-        "split": "test",
-        "emotions": EMOTIONS,
-        "head": {key: getattr(head, key) for key in ("name", "version", "sha256")},
-        **summary.summarize(pooled, edges, samples=50),
-        "sources": {
-            name: summary.summarize(part, edges, samples=50)
-            for name, part in zip(sets, parts, strict=True)
-        },
-    }
-    folder.mkdir()
-    (folder / "evaluation.json").write_text(json.dumps(scores, allow_nan=False))
-    source = np.repeat(np.arange(len(sets)), list(sets.values()))
-    shown = make_examples(rng, KEPT * len(sets), reconstruct=stage == 2)
-    np.savez(folder / "predictions.npz", **pooled, source=source, **shown)
-    config = {1: stage1, 2: stage2}[stage].get_config()
-    (folder / "config.json").write_text(config.to_json())
-    with (folder / "metrics.jsonl").open("w") as file:
-        for step in range(20, 601 * stage, 20):
-            row = {"step": step, "phase": "A" if stage == 2 and step > 600 else "pretrain"}
-            row["loss"] = 3 * np.exp(-step / 200) + rng.uniform(0.2, 0.3)
-            for share, name in enumerate(("landmark_105", "landmark_203", "gt_expression"), 1):
-                row[f"loss/{name}"] = row["loss"] / 100
-                row[f"weighted/{name}"] = row["loss"] * share / 6
-            row["images_per_second"] = 64.0 if step != 40 else None
-            file.write(json.dumps(row) + "\n")
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +109,15 @@ def test_one_stage_is_enough(workdirs, tmp_path, monkeypatch):
     assert "lowers the error" not in text and "Stage 1" not in text
 
 
+def test_a_metric_that_is_added_is_in_the_page(workdirs, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "_DPI", 40)
+    added = registry.Metric("classes.recall_sd_across_classes", "Emotion", "spread of the recalls")
+    monkeypatch.setattr(registry, "METRICS", (*registry.METRICS, added))
+    out = tmp_path / "report.html"
+    command.write_report({"stage2": workdirs["stage2"]}, str(out), str(tmp_path / "e.json"))
+    assert "spread of the recalls" in Page(out.read_text()).text
+
+
 def test_a_stage_without_emotion_head_shows_no_emotion_scores(loaded):
     rows = {row.name: row for row in numbers.number_rows(loaded)}
     assert rows["accuracy"].cells[0].text == numbers.MISSING
@@ -289,6 +194,15 @@ def test_plots_come_in_both_themes(loaded):
     )
     assert light.shape == dark.shape
     assert light[2, 2].min() > 250 and dark[2, 2].max() < 60  # the page shows through
+
+
+def test_plots_have_the_colours_of_the_page():
+    style = Path(figures.__file__).with_name("templates") / "style.css"
+    light, dark = style.read_text().split("prefers-color-scheme: dark")
+    for theme, declared in ((figures.LIGHT, light), (figures.DARK, dark)):
+        for name in ("paper", "ink", "muted", "line"):
+            assert f"--{name}:{getattr(theme, name)};" in declared
+        assert f"--accent:{theme.stages[1]};" in declared
 
 
 def test_phases_are_marked_where_they_begin(loaded):

@@ -12,11 +12,14 @@ from PIL import Image
 
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
+from fields_jax.photos.faces import Face
 from fields_jax.photos.points import MEDIAPIPE_105, N_MEDIAPIPE
 from fields_jax.render import geometry_map, project
 from fields_jax.types import FlameCoefficients
 
 CAMERA = (6.0, 0.0, 0.02)
+META = {"version": "0", "head": {"name": "procedural", "version": "1", "sha256": "ab" * 32}}
+SIZE = 48  # of the crops
 
 
 def coefficients(count: int = 1, yaw: float = 0.0) -> FlameCoefficients:
@@ -74,3 +77,12 @@ def write_photograph(
     if marked:
         np.save(path.with_suffix(".npy"), moved[0] if len(moved) == 1 else moved)
     return moved
+
+
+def photograph(height=150, width=210, box=(60, 40, 140, 130), scale=1.4):
+    """A face found in noise, its box and the scale of its crop given."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    marks = rng.uniform(60, 120, (478, 2)).astype(np.float32)
+    box = np.array(box, np.float32)
+    return Face("photos/a b.png", "a b", image, marks, box, scale, "landmark file a b.npy")

@@ -1,0 +1,245 @@
+"""The scores that are shown, each once: where it is stored, what it is called, what is good.
+
+`summary.summarize` computes the scores and resamples those with an interval; the table in the
+terminal and the report show METRICS in this order. To add one, compute it there and add an entry
+here: it has a row in the report's table of numbers, and by `shown_as`, `column` or `headline` also
+a place in the terminal's table, the report's table of sets or its headline numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from fields_jax.emotions import N_EMOTIONS
+from fields_jax.evaluation import affect, geometry
+
+MISSING = "n/a"  # no such labels, or too few for such a score
+
+
+class Resampled(NamedTuple):
+    """How the 95 % interval of a score is computed: by resampling subjects.
+
+    Attributes:
+      key: name of the interval in evaluation.json, under "intervals".
+      statistic: of the columns, the score itself.
+      columns: names in `summary.columns`, in the order that `statistic` takes them.
+      rows: the column of flags that says which examples count.
+    """
+
+    key: str
+    statistic: Callable[..., float]
+    columns: tuple[str, ...]
+    rows: str
+
+
+class Column(NamedTuple):
+    """A column of the report's table of sets; they stand in the order of their places."""
+
+    place: int
+    title: str
+
+
+class Headline(NamedTuple):
+    """A headline number of the report; they stand in the order of their places.
+
+    Attributes:
+      place: in the order.
+      title: above the number.
+      unit: behind it; "%" for shares.
+      note: below it; {} is what knowing nothing gives.
+    """
+
+    place: int
+    title: str
+    unit: str
+    note: str
+
+
+class Metric(NamedTuple):
+    """One score of an evaluation.
+
+    Attributes:
+      path: keys in evaluation.json, joined by dots; of a set as of all together.
+      group: heading it stands under in the report's table of numbers.
+      name: its row there.
+      style: "share" (of 1, shown in percent) or "number".
+      best: which value is the better one, "low", "high" or "one"; "" for none.
+      chance: what knowing nothing gives, as text.
+      zero: path of what predicting no expression gives, instead. A metric at that path has no row
+        of its own.
+      network: without which, trained, the score means nothing: an entry of "trained".
+      interval: how its interval is computed, if it has one.
+      shown_as: title in the terminal's table; "" for none.
+      column: in the report's table of sets, if any.
+      headline: among the report's headline numbers, if any.
+    """
+
+    path: str
+    group: str
+    name: str
+    style: Literal["share", "number"] = "number"
+    best: Literal["low", "high", "one", ""] = ""
+    chance: str = ""
+    zero: str = ""
+    network: str = ""
+    interval: Resampled | None = None
+    shown_as: str = ""
+    column: Column | None = None
+    headline: Headline | None = None
+
+
+def _expression_metrics() -> tuple[Metric, ...]:
+    error, zero = "expression_error_mm", "zero_expression_error_mm"
+    return (
+        Metric(
+            error,
+            "Expression",
+            "error, mm",
+            best="low",
+            zero=zero,
+            interval=Resampled(error, np.mean, ("error",), "has_expression"),
+            shown_as="error mm",
+            column=Column(1, "error, mm"),
+            headline=Headline(1, "Expression error", "mm", "no expression: {}"),
+        ),
+        Metric(
+            zero,
+            "Expression",
+            "error of no expression, mm",
+            shown_as="zero mm",
+            column=Column(2, "no expr., mm"),
+        ),
+        *(
+            Metric(
+                f"expression.bins.{name}.{error}",
+                "Expression",
+                f"error of {name} examples, mm",
+                best="low",
+                zero=f"expression.bins.{name}.{zero}",
+            )
+            for name in geometry.BINS
+        ),
+        Metric(
+            "expression.calibration.slope",
+            "Expression",
+            "intensity slope",
+            best="one",
+            chance="0",
+            shown_as="slope",
+            column=Column(3, "slope"),
+            headline=Headline(2, "Intensity slope", "", "faithful: 1"),
+        ),
+        Metric(
+            "expression.calibration.pearson",
+            "Expression",
+            "intensity correlation",
+            best="high",
+            chance="0",
+        ),
+        Metric(
+            "expression.calibration.spearman",
+            "Expression",
+            "intensity rank correlation",
+            best="high",
+            chance="0",
+            shown_as="rank",
+            column=Column(4, "rank corr."),
+        ),
+        Metric(
+            "levels.ordered_share",
+            "Expression",
+            "graded pairs in order",
+            style="share",
+            best="high",
+            chance="50 %",
+            shown_as="ordered",
+            headline=Headline(3, "Levels in order", "%", "chance: {}"),
+        ),
+    )
+
+
+def _affect_metrics(axis: str, place: int) -> tuple[Metric, ...]:
+    """Scores of valence or arousal; `place` among the report's columns and tiles."""
+    letter = axis[0].upper()
+    columns = (axis, f"predicted_{axis}")
+    entry = dict(group="Emotion", network="emotion_head")
+    return (
+        Metric(f"{axis}.rmse", name=f"{axis} RMSE", best="low", **entry),
+        Metric(f"{axis}.pcc", name=f"{axis} PCC", best="high", chance="0", **entry),
+        Metric(
+            f"{axis}.ccc",
+            name=f"{axis} CCC",
+            best="high",
+            chance="0",
+            interval=Resampled(f"{axis}_ccc", affect.ccc, columns, "has_va"),
+            shown_as=f"{letter} CCC",
+            column=Column(place, f"{letter} CCC"),
+            headline=Headline(place, f"{axis.capitalize()} CCC", "", "a constant: {}"),
+            **entry,
+        ),
+        Metric(f"{axis}.sagr", name=f"{axis} SAGR", best="high", **entry),
+    )
+
+
+def _class_metrics() -> tuple[Metric, ...]:
+    chance = f"{100 / N_EMOTIONS:g} %"
+    columns = ("emotion", "predicted_emotion")
+    entry = dict(group="Emotion", style="share", best="high", network="emotion_head")
+    return (
+        Metric(
+            "classes.accuracy",
+            name="accuracy",
+            chance=chance,
+            interval=Resampled("accuracy", affect.hit_rate, columns, "has_emotion"),
+            shown_as="accuracy",
+            column=Column(8, "accuracy"),
+            headline=Headline(4, "Class accuracy", "%", "chance: {}"),
+            **entry,
+        ),
+        Metric(
+            "classes.unweighted_accuracy",
+            name="mean recall of the classes",
+            chance=chance,
+            **entry,
+        ),
+        Metric("classes.macro_f1", name="macro F1", **entry),
+    )
+
+
+def _landmark_metric(points: str, **shown: Any) -> Metric:
+    return Metric(
+        f"landmarks.{points}.interocular",
+        "Landmarks",
+        f"{points.removeprefix('landmarks_')} points, share of inter-ocular distance",
+        style="share",
+        best="low",
+        **shown,
+    )
+
+
+METRICS = (
+    *_expression_metrics(),
+    *_affect_metrics("valence", 6),
+    *_affect_metrics("arousal", 7),
+    *_class_metrics(),
+    _landmark_metric("landmarks_68"),
+    _landmark_metric("landmarks_105", shown_as="eye", column=Column(5, "105 points")),
+    _landmark_metric("landmarks_203"),
+)
+
+
+def value_at(scores: Mapping[str, Any], path: str) -> Any:
+    """What evaluation.json, or a part of it, holds at a dotted path; None where a part is None.
+
+    Raises:
+      KeyError: there is no such place.
+    """
+    value: Any = scores
+    for key in path.split("."):
+        if value is None:  # no such labels
+            return None
+        value = value[key]
+    return value

@@ -1,0 +1,115 @@
+"""The files of one face: WRITERS says which there are, and a function of each what is in it."""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol
+
+import numpy as np
+from etils import epath
+
+from fields_jax.files import npz_bytes, write_whole
+from fields_jax.outputs import meshes
+from fields_jax.outputs.bundle import CONVENTIONS, PICTURE, Bundle
+from fields_jax.outputs.overlays import paste_face, to_photograph
+from fields_jax.render.draw import grid, png_bytes, to_uint8
+
+
+class OutputWriter(Protocol):
+    """Makes the content of one file from what is known of a face.
+
+    It reads the bundle, changes nothing and writes nothing itself. Text is stored as UTF-8; None
+    says that there is nothing to write of this face, and the file is left out.
+    """
+
+    def __call__(self, bundle: Bundle) -> bytes | str | None: ...
+
+
+def write_bundle(folder: epath.PathLike, bundle: Bundle) -> list[str]:
+    """Writes the folder of one face; each file appears whole or not at all.
+
+    Args:
+      folder: made where it is absent.
+      bundle: what is known of the face.
+
+    Returns:
+      Names of the files written, in the order of WRITERS.
+
+    Raises:
+      OSError: a file cannot be written; those before it are there.
+    """
+    written = []
+    for name, write in WRITERS.items():
+        content = write(bundle)
+        if content is not None:
+            write_whole(epath.Path(folder) / name, content)
+            written.append(name)
+    return written
+
+
+def params(bundle: Bundle) -> bytes:
+    """Every number about the face, with the CONVENTIONS it is stored by; see `load_params`."""
+    face, result, matrix, size = bundle.face, bundle.result, bundle.matrix, bundle.size
+    arrays = result.coefficients | {
+        "crop_matrix": matrix,
+        "crop_size": np.int32(size),
+        "image_size": np.array(face.image.shape[:2], np.int32),
+        "box": face.box,
+        "vertices": result.vertices,
+        "vertices_image": to_photograph(result.vertices_ndc, matrix, size),
+        "landmarks_68": result.landmarks_68,
+        "landmarks_68_image": to_photograph(result.landmarks_ndc, matrix, size),
+    }
+    if face.points is not None:
+        arrays["points"] = face.points
+    if result.residual is not None:
+        arrays["residual"] = np.float32(result.residual)
+    said = {name: CONVENTIONS[name] for name in (*arrays, "meta")}
+    texts = {"meta": json.dumps(bundle.about), "conventions": json.dumps(said)}
+    return npz_bytes(arrays | texts)
+
+
+def obj(bundle: Bundle) -> str:
+    """The posed mesh with texture coordinates."""
+    model = bundle.model
+    faces, uv, uv_faces = (np.asarray(a) for a in (model.faces, model.uv, model.uv_faces))
+    return meshes.obj(bundle.result.vertices, faces, uv, uv_faces, bundle.comment)
+
+
+def ply(bundle: Bundle) -> bytes:
+    """The posed mesh."""
+    return meshes.ply(bundle.result.vertices, np.asarray(bundle.model.faces), bundle.comment)
+
+
+def overlay(bundle: Bundle) -> bytes:
+    """The photograph with the shaded face over it."""
+    result = bundle.result
+    camera = result.coefficients["camera"]
+    pasted = paste_face(
+        bundle.face.image, bundle.model, result.vertices, camera, bundle.matrix, bundle.size
+    )
+    return png_bytes(pasted)
+
+
+def geometry(bundle: Bundle) -> bytes:
+    """The crop and the geometry map of the whole head beside each other."""
+    crop, shade = to_uint8(bundle.face.crop(PICTURE)), to_uint8(bundle.result.geometry)
+    return png_bytes(grid([crop[None], shade[None]]))
+
+
+def emotion(bundle: Bundle) -> str | None:
+    """The reading of the emotion, where there is one."""
+    if bundle.result.emotion is None:
+        return None
+    return json.dumps(bundle.result.emotion, indent=1) + "\n"
+
+
+# By file name, in the order they are written; photos/names.py reserves the names.
+WRITERS: dict[str, OutputWriter] = {
+    "params.npz": params,
+    "mesh.obj": obj,
+    "mesh.ply": ply,
+    "overlay.png": overlay,
+    "geometry.png": geometry,
+    "emotion.json": emotion,
+}
