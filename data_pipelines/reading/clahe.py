@@ -1,4 +1,8 @@
-"""Contrast-limited adaptive histogram equalisation in tensorflow ops."""
+"""Contrast-limited adaptive histogram equalisation (CLAHE) in tensorflow ops.
+
+SMIRK uses it for a quarter of its pictures. It is off by default; `config.data.augment.p_clahe`
+switches it on.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,9 @@ _LEVELS = 256
 def equalise(image: tf.Tensor, clip_limit: tf.Tensor) -> tf.Tensor:
     """Equalises brightness tile by tile; colour differences stay.
 
-    OpenCV's method on luma in the place of Lab's lightness: each tile's histogram is cut at
-    clip_limit x pixels / 256 (at least 1), what is cut off is spread evenly over all levels, and a
-    pixel is looked up in the four nearest tiles and blended.
+    This is OpenCV's method, on luma in the place of Lab's lightness. Each tile's histogram is cut
+    at clip_limit x pixels / 256 (at least 1), and what is cut off is spread evenly over all levels.
+    A pixel is looked up in the four nearest tiles, and the four results are blended.
 
     Args:
       image: [S, S, 3] floats in 0..255, S a multiple of 8.

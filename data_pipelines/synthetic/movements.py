@@ -30,6 +30,7 @@ class Prototype(NamedTuple):
     lids: float = 0.0
 
 
+NOTHING = Prototype({})
 PROTOTYPES: dict[str, tuple[Prototype, Prototype]] = {
     "neutral": (
         Prototype({}),
