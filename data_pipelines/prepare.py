@@ -104,7 +104,7 @@ def prepare(
       out: TFDS data directory; the set goes to OUT/SET[/CONFIG]/VERSION.
       source: folder of the raw data, for sets that have any.
       dry_run: only say what would be made and what left out.
-      beam_runner: let Apache Beam make the parts by this engine, see `cluster.make_parts`.
+      beam_runner: let Apache Beam make the shards by this engine, see `cluster.make_shards`.
       beam_options: of its pipeline, "project=NAME".
       **options: handed to the builder.
 
@@ -140,7 +140,7 @@ def prepare(
             _say(f"{builder.data_path} is there already; remove it to make it anew")
         else:
             if beam_runner:
-                _make_parts(construct, source, beam_runner, beam_options)
+                _make_shards(construct, source, beam_runner, beam_options)
             _make(builder, source)
     return folders
 
@@ -156,7 +156,7 @@ def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[A
     return [module.config_of(epath.Path(source))] if source else list(made.configs)
 
 
-def _make_parts(construct: Any, source: str, runner: str, options: Sequence[str]) -> None:
+def _make_shards(construct: Any, source: str, runner: str, options: Sequence[str]) -> None:
     try:
         from data_pipelines.building import cluster
     except ModuleNotFoundError as error:
@@ -166,7 +166,7 @@ def _make_parts(construct: Any, source: str, runner: str, options: Sequence[str]
             "--beam_runner needs Apache Beam: pip install -e '.[data,beam]'"
         ) from error
     started = time.monotonic()
-    count = cluster.make_parts(construct, source, runner, options)
+    count = cluster.make_shards(construct, source, runner, options)
     _say(f"{count} parts made by Beam in {time.monotonic() - started:.0f} s")
 
 
