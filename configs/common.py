@@ -69,7 +69,8 @@ def _model(full: bool) -> dict:
         dtype="float32",  # or "bfloat16"; parameters stay float32
         n_shape=300,
         n_expression=50,
-        encoder_width=1.0 if full else 0.5,  # channel multiplier of the MobileNetV3 backbones
+        backbone="mobilenet_v3",  # of the encoders; a name of models/backbones.BACKBONES
+        encoder_width=1.0 if full else 0.5,  # channel multiplier of the backbones
         encoder_depth=1.0 if full else 0.5,  # multiplier of the repeated blocks of a stage
         synthesizer="teaser",  # or "smirk": no tokens, skin pixels pasted into the masked image
         synthesizer_width=32 if full else 8,  # channels of its first block
