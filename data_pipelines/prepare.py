@@ -9,8 +9,8 @@
     python -m data_pipelines.prepare affectnet --source=gs://B/AFFECTNET --out=gs://B/data
         --beam_runner=dataflow --beam_options=project=P,region=R,temp_location=gs://B/tmp
 
-What a folder must hold: --help of a set's builder, or the README. Interrupted, the same command
-goes on where it was. Beside the shards lie prepare_report.html, prepare_report.json and
+What a folder must hold: --help of a set's builder, or docs/data_sets.md. Interrupted, the same
+command goes on where it was. Beside the shards lie prepare_report.html, prepare_report.json and
 prepare_rejects.tsv, which names every photograph that was left out and why.
 """
 
@@ -42,11 +42,20 @@ _OF_PHOTOGRAPHS = ("limit", "threads", "stored_size")  # flags of every set of p
 
 
 class PreparedSet(NamedTuple):
-    """A set this command can make."""
+    """A set this command can make; docs/extending.md says how to add one.
 
-    module: str  # holds a class `Builder`; imported only when wanted
-    configs: tuple[str, ...]  # names of its builder configs; () for none
-    flags: tuple[str, ...]  # of this command that its builder takes
+    Attributes:
+      module: holds a class `Builder`, derived from `PhotographBuilder` if the set is one of
+        photographs; imported only when wanted.
+      configs: names of its builder configs; () for none. With some, the module also has a function
+        `config_of`, which says what config a folder of raw data is of.
+      flags: of this command that its builder takes.
+      needs_source: whether there are raw data.
+    """
+
+    module: str
+    configs: tuple[str, ...]
+    flags: tuple[str, ...]
     needs_source: bool = True
 
 
