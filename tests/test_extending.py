@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import types
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from flax import linen as nn
 
 from fields_jax.emotions import EMOTIONS
+from fields_jax.errors import UserError
 from fields_jax.losses import registry
 from fields_jax.models import backbones
 from fields_jax.models.fields import build_model, init_variables
@@ -21,7 +23,7 @@ from fields_jax.render import backends, patches, rasterize
 from fields_jax.training import setup
 from fields_jax.training.loop import map_iteration
 from fields_jax.training.state import create_state
-from fields_jax.workdir import schema
+from fields_jax.workdir import schema, store
 from tests.support.heads import random_head
 from tests.support.meshes import soup
 from tests.support.tiny_training import tiny_batch, tiny_config
@@ -78,13 +80,15 @@ def test_a_backbone(monkeypatch):
     monkeypatch.setitem(backbones.BACKBONES, "strided", Strided)
     config = tiny_config()
     config.model.backbone = "strided"
+    config.phases.A.losses = dict(reg_expression=1.0)
+    config.phases.A.train = ("expression_encoder",)
     before = init_variables(build_model(config), jax.random.key(0))["params"]
     state, metrics = train_a_step(config)
     for encoder in ("pose_encoder", "shape_encoder", "expression_encoder", "token_encoder"):
         assert "Conv_4" in before[encoder]["encoder"]
     assert int(state.step) == 1 and np.isfinite(metrics["loss"])
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, jax.device_get(state.params))
-    assert any(jax.tree.leaves(moved["shape_encoder"]["encoder"]))
+    assert any(jax.tree.leaves(moved["expression_encoder"]["encoder"]))
     assert not any(jax.tree.leaves(moved["pose_encoder"]))
 
 
@@ -94,6 +98,19 @@ def test_a_config_without_a_backbone_means_mobilenet():
     named = build_model(config)
     del config.model.backbone
     assert build_model(config) == named
+
+
+def test_a_run_that_began_before_backbones_had_names_goes_on(tmp_path):
+    config = tiny_config()
+    store.claim_workdir(str(tmp_path), config)
+    (tmp_path / "checkpoints/1").mkdir(parents=True)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["model"]["backbone"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert store.check_workdir(str(tmp_path), config) == []
+    config.model.backbone = "another"
+    with pytest.raises(UserError, match=r"backbone was 'mobilenet_v3', now 'another'"):
+        store.check_workdir(str(tmp_path), config)
 
 
 def test_a_rasteriser_backend(monkeypatch):

@@ -53,6 +53,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Name the folder of the raw data by --source."
 
     def __init__(
         self,
