@@ -134,7 +134,7 @@ def write_failures(folder: epath.Path, sequences: dict[str, str]) -> dict[str, i
 
 
 def _reasons(file: epath.Path) -> list[tuple[int | str, str]]:
-    """(frame, reason) of a sequence's frames that have no usable fit."""
+    """(frame, reason) of the frames without a usable fit."""
     try:
         arrays = read_npz(file)
         frames, reasons = numbers_of(arrays, "frame", file), arrays.get("reason")

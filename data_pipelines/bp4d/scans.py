@@ -1,4 +1,4 @@
-"""BP4D's scans of a sequence, each with the landmarks that the release or a detector has for it."""
+"""Reads BP4D's scans, each with its landmarks from the release or from a detector."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from fields_jax.errors import UserError
 
 @dataclasses.dataclass
 class Catalogue:
-    """What a folder of raw data holds, found without opening a photograph.
+    """The photographs of a folder of raw data, found without opening one.
 
     Attributes:
       splits: the photographs of each split.
@@ -41,12 +41,14 @@ class Catalogue:
     rejects: dict[str, list[tuple[str, str]]] = dataclasses.field(default_factory=dict)
 
     def reject(self, split: str, reason: str, detail: str) -> None:
-        """Leaves something out."""
+        """Counts something as left out."""
         self.rejects.setdefault(split, []).append((reason, detail))
 
 
 class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
     """Crops photographs about their faces; finished shards survive an interruption.
+
+    A set derives from this and writes `_info` and `catalogue`; see docs/extending.md.
 
     Attributes:
       summaries: per split what became of its photographs; filled while preparing.
@@ -140,7 +142,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         own.rmtree()
 
     def remove_leftovers(self) -> None:
-        """Removes what interrupted runs have left of a set that is complete now."""
+        """Removes what interrupted runs left behind; the set is complete now."""
         for folder in (
             self.unfinished,
             *self.data_path.parent.glob(f"incomplete.*_{self.version}"),

@@ -65,7 +65,7 @@ class Progress:
 
 @dataclasses.dataclass
 class Shard:
-    """Some photographs of a split; calling it yields (key, record), as tfds wants its shards.
+    """Some photographs of a split; calling it yields (key, record), as tfds wants it.
 
     Attributes:
       items: the photographs.
@@ -84,7 +84,7 @@ class Shard:
     progress: Progress | None = None
 
     def __call__(self) -> Iterator[tuple[str, Any]]:
-        """Yields the records; of a shard that is whole only as many Nones, for counting."""
+        """Yields the records; for a shard that is whole already, as many Nones, to be counted."""
         if note := read_note(self.path):
             if self.progress:
                 self.progress.skip(len(self.items))
@@ -152,7 +152,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
         self._unfinished, self._place = unfinished, place
 
     def write(self, path: epath.PathLike, examples: Iterable[tuple[str, bytes]]) -> None:
-        """Writes a shard and its note; of a shard that is whole no example is looked at."""
+        """Writes a shard and its note, unless the shard is whole already."""
         path = epath.Path(path)
         kept = self._unfinished / path.name
         then = "the same command then goes on where it was"

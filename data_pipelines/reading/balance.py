@@ -19,7 +19,7 @@ _HEADER, _FOOTER = 12, 4  # bytes about a record: its length and a checksum; a c
 
 
 class LabelledRecords(NamedTuple):
-    """Where the records of a split lie that have an emotion.
+    """Where the records with an emotion lie in the shards of a split.
 
     Attributes:
       shard: [N] number of the shard.

@@ -38,7 +38,7 @@ _as_written = tf.autograph.experimental.do_not_convert
 
 
 class Process(NamedTuple):
-    """Which of the processes that share every batch: its number, and how many there are."""
+    """One of the processes that share every batch: its number, and how many there are."""
 
     index: int = 0
     count: int = 1

@@ -1,4 +1,4 @@
-"""The three parts of the embedded data: which subjects, what they show, which labels are told.
+"""What each part of the embedded data holds: subjects, expressions and labels.
 
     spont4d  weak spontaneous expressions in the laboratory; exact FLAME coefficients, no emotion
     wild2d   emotions in the wild; class, valence and arousal with annotation noise, no coefficients

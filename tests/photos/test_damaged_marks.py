@@ -23,13 +23,9 @@ def npy(array: np.ndarray, **options) -> bytes:
 
 
 SOUND = npy(mesh())
-
-
 HUGE = SOUND.replace(b"(478, 3), }", b"(478, 3" + b"0" * 9 + b"), }").replace(
     b" " * 9 + b"\n", b"\n"
 )
-
-
 # What files called NAME.npy may hold; how it ends is for the test to find out, but not in a crash.
 DAMAGED_NPY = [
     b"",
@@ -58,8 +54,6 @@ DAMAGED_NPY = [
     npy(np.asfortranarray(mesh())),
     npy(mesh().astype(">f8")),
 ]
-
-
 DAMAGED_TEXT = [
     b"",
     b"\xff\xfe",

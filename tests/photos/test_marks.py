@@ -12,14 +12,8 @@ from fields_jax.photos import beside, files, mark_text, points
 from tests.photos.test_photos import detector, face_68, find, mesh
 
 MARKS = face_68().round(2)
-
-
 ROWS = [f"{x:.2f} {y:.2f}" for x, y in MARKS]
-
-
 TEXT = "\n".join(ROWS)
-
-
 PTS = f"version: 1\nn_points: 68\n{{\n{TEXT}\n}}\n"
 
 
