@@ -1,5 +1,5 @@
 # docker build -t fields_jax .                              CPU
-# docker build -t fields_jax --build-arg EXTRAS=data,tpu .  TPU (GKE: see the README), or data,cuda
+# docker build -t fields_jax --build-arg EXTRAS=data,tpu .  TPU (GKE: see docs/clusters.md), or data,cuda
 # docker run -v $PWD/runs:/fields_jax/runs fields_jax --config=configs/stage2.py
 FROM python:3.11-slim
 ARG EXTRAS=data

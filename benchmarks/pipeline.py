@@ -43,7 +43,7 @@ _PARTS = {
 
 def mixed(data: ConfigDict, size: int, images: int) -> float:
     """Images a second of the training mixture."""
-    return timed(mixture.mixture(data, image_size=size, batch_size=_BATCH, seed=0), images)
+    return timed(mixture.training_batches(data, image_size=size, batch_size=_BATCH, seed=0), images)
 
 
 def timed(batches, images: int) -> float:
@@ -84,7 +84,9 @@ def main(_: list[str]) -> None:
     data.threads = threads
     with tempfile.TemporaryDirectory() as folder:
         data.root = _ROOT.value or folder
-        data.mixture = _MIXTURE.value if _ROOT.value else baseline.generated(epath.Path(folder))
+        data.mixture = (
+            _MIXTURE.value if _ROOT.value else baseline.write_pictures(epath.Path(folder))
+        )
         measured = variants(data, config.image_size, threads, _IMAGES.value)
         rates: dict[str, list[float]] = {name: [] for name in measured}
         for _ in range(_ROUNDS.value):

@@ -31,7 +31,8 @@ REFERENCE = {
     "model.dtype": "float32",  # both; or "bfloat16": parameters stay float32
     "model.n_shape": 300,  # both
     "model.n_expression": 50,  # both
-    "model.encoder_width": 1.0,  # both; channel multiplier of the MobileNetV3 backbones
+    "model.backbone": "mobilenet_v3",  # both; of the encoders: models/backbones.BACKBONES
+    "model.encoder_width": 1.0,  # both; channel multiplier of the backbones
     "model.encoder_depth": 1.0,  # both; multiplier of the repeated blocks of a stage
     "model.synthesizer": "teaser",  # or "smirk": no tokens, skin pixels in the masked image
     "model.synthesizer_width": 32,  # both; channels of its first block

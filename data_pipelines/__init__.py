@@ -1,8 +1,9 @@
 """Everything that makes and reads training data; the only package that imports tensorflow.
 
-`spec`, `detector` and the command `landmarks` do without it. `records` says what shards hold, `ops`
-and `mixture` turn shards into batches, and each sub-package is one TFDS builder; `prepare` is their
-command.
+The command `landmarks` does without it. `records` says what shards hold, `reading` turns shards
+into batches, and `building` holds what the TFDS builders of photographs share. `synthetic`,
+`affectnet`, `bp4d` and `faces` are one builder each. `prepare` is their command, and its table
+`SETS` is where a new set is registered (docs/extending.md).
 """
 
 import os

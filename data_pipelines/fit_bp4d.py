@@ -154,17 +154,15 @@ class Run:
         if not files:
             raise ValueError(f"{sequence.folder}: no meshes such as 0000.obj")
         shape = self._identity(sequence.subject)
-        numbers = [number for number, _ in files]
         read, unreadable = self._read(sequence, files)
         fit = self._fitter.fit(list(read.values()), shape) if read else None
-        fit_files.write_sequence(
-            self._file(sequence), self.head, shape, numbers, fit, list(read), unreadable
-        )
-        self._frames += len(numbers)
+        file = self._file(sequence)
+        fit_files.write_sequence(file, self.head, shape, fit, list(read), unreadable)
+        self._frames += len(files)
         if fit is not None:
             self._accepted += int(fit.accepted.sum())
             self._draw(sequence, list(read.values()), fit)
-        return len(numbers)
+        return len(files)
 
     def _read(
         self, sequence: layout.Sequence, files: list[tuple[int, epath.Path]]
@@ -174,9 +172,7 @@ class Run:
         read, unreadable = {}, {}
         for number, file in files:
             try:
-                read[number] = scans.read_scan(
-                    self.source, sequence, number, file, known, self._mean, self.unit
-                )
+                read[number] = scans.read_scan(known, number, file, self._mean, self.unit)
             except (ValueError, OSError) as error:
                 unreadable[number] = " ".join([str(error), *known.problems])
         return read, unreadable

@@ -9,8 +9,8 @@
     python -m data_pipelines.prepare affectnet --source=gs://B/AFFECTNET --out=gs://B/data
         --beam_runner=dataflow --beam_options=project=P,region=R,temp_location=gs://B/tmp
 
-What a folder must hold: --help of a set's builder, or the README. Interrupted, the same command
-goes on where it was. Beside the shards lie prepare_report.html, prepare_report.json and
+What a folder must hold: --help of a set's builder, or docs/data_sets.md. Interrupted, the same
+command goes on where it was. Beside the shards lie prepare_report.html, prepare_report.json and
 prepare_rejects.tsv, which names every photograph that was left out and why.
 """
 
@@ -42,11 +42,20 @@ _OF_PHOTOGRAPHS = ("limit", "threads", "stored_size")  # flags of every set of p
 
 
 class PreparedSet(NamedTuple):
-    """A set this command can make."""
+    """A set this command can make; docs/extending.md says how to add one.
 
-    module: str  # holds a class `Builder`; imported only when wanted
-    configs: tuple[str, ...]  # names of its builder configs; () for none
-    flags: tuple[str, ...]  # of this command that its builder takes
+    Attributes:
+      module: holds a class `Builder`, derived from `PhotographBuilder` if the set is one of
+        photographs; imported only when wanted.
+      configs: names of its builder configs; () for none. With some, the module also has a function
+        `config_of`, which says what config a folder of raw data is of.
+      flags: of this command that its builder takes.
+      needs_source: whether there are raw data.
+    """
+
+    module: str
+    configs: tuple[str, ...]
+    flags: tuple[str, ...]
     needs_source: bool = True
 
 
@@ -104,7 +113,7 @@ def prepare(
       out: TFDS data directory; the set goes to OUT/SET[/CONFIG]/VERSION.
       source: folder of the raw data, for sets that have any.
       dry_run: only say what would be made and what left out.
-      beam_runner: let Apache Beam make the parts by this engine, see `cluster.make_parts`.
+      beam_runner: let Apache Beam make the shards by this engine, see `cluster.make_shards`.
       beam_options: of its pipeline, "project=NAME".
       **options: handed to the builder.
 
@@ -140,7 +149,7 @@ def prepare(
             _say(f"{builder.data_path} is there already; remove it to make it anew")
         else:
             if beam_runner:
-                _make_parts(construct, source, beam_runner, beam_options)
+                _make_shards(construct, source, beam_runner, beam_options)
             _make(builder, source)
     return folders
 
@@ -156,7 +165,7 @@ def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[A
     return [module.config_of(epath.Path(source))] if source else list(made.configs)
 
 
-def _make_parts(construct: Any, source: str, runner: str, options: Sequence[str]) -> None:
+def _make_shards(construct: Any, source: str, runner: str, options: Sequence[str]) -> None:
     try:
         from data_pipelines.building import cluster
     except ModuleNotFoundError as error:
@@ -166,7 +175,7 @@ def _make_parts(construct: Any, source: str, runner: str, options: Sequence[str]
             "--beam_runner needs Apache Beam: pip install -e '.[data,beam]'"
         ) from error
     started = time.monotonic()
-    count = cluster.make_parts(construct, source, runner, options)
+    count = cluster.make_shards(construct, source, runner, options)
     _say(f"{count} parts made by Beam in {time.monotonic() - started:.0f} s")
 
 

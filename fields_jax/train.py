@@ -129,14 +129,13 @@ def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[
     """This process's share of every global batch from `start_step` on, checked."""
     from fields_jax.batch import training_arrays, validate_batch
 
-    for batch in pipeline.mixture(
+    for batch in pipeline.training_batches(
         config.data,
         image_size=config.image_size,
         batch_size=config.batch_size,
         seed=config.seed,
         start_step=start_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process=pipeline.Process(jax.process_index(), jax.process_count()),
     ):
         validate_batch(batch, config.image_size)
         yield training_arrays(batch) | {"id": batch["id"]}

@@ -57,7 +57,7 @@ def _tracked(points: np.ndarray | None) -> np.ndarray | None:
 
 
 def read_coded_frames(file: epath.Path) -> set[int]:
-    """Numbers of the frames whose usual action units are all coded.
+    """Numbers of the frames in which all usual action units are coded.
 
     The first row names the units, the first column the frames; 9 or nothing stands for not coded.
     Cells stand between commas or else blanks.
@@ -84,7 +84,7 @@ def read_coded_frames(file: epath.Path) -> set[int]:
 
 
 def _number_rows(file: epath.Path) -> Iterator[tuple[int, list[int | None]]]:
-    """(line, numbers) of each line that is not empty; a unit may be written as AU06."""
+    """(line, numbers) of each line, empty ones left out; a unit may be written as AU06."""
     for line, text in enumerate(read_lines(file), start=1):
         if not text.strip(" ,\t"):
             continue
@@ -99,7 +99,7 @@ def _number_rows(file: epath.Path) -> Iterator[tuple[int, list[int | None]]]:
 
 
 def fitted_head(arrays: Mapping[str, np.ndarray], file: epath.Path) -> tuple[str, str]:
-    """Name and SHA-256 of the head that the arrays of a fit's file belong to.
+    """Name and SHA-256 of the head that a file of fits was made with.
 
     Raises:
       UserError: they do not say; the file is named.
@@ -125,7 +125,7 @@ def refuse_other_head(file: epath.Path, fitted: tuple[str, str], head: str, reme
 
 
 def read_fit(file: epath.Path, head: str) -> dict[int, dict[str, np.ndarray]]:
-    """FLAME coefficients of the frames of a sequence that passed the fit's checks.
+    """FLAME coefficients of a sequence, for the frames that passed the fit's checks.
 
     Args:
       file: .npz with the arrays of a sequence and a JSON text `meta`, whose `head` holds `name` and
@@ -164,7 +164,7 @@ def read_fit(file: epath.Path, head: str) -> dict[int, dict[str, np.ndarray]]:
 
 
 def numbers_of(arrays: Mapping[str, np.ndarray], key: str, file: epath.Path) -> np.ndarray:
-    """An array of a file as float64, which also fits into float32.
+    """An array of a file as float64; its values also fit into float32.
 
     Raises:
       UserError: there is none of that name, or it is no finite numbers.

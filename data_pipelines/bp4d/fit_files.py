@@ -31,22 +31,23 @@ def write_sequence(
     file: epath.Path,
     head: FlameModel,
     shape: Float[np.ndarray, " S"],
-    numbers: list[int],
     fits: SequenceFit | None,
     fitted: list[int],
     unreadable: dict[int, str],
 ) -> None:
     """Writes a sequence as `annotations.read_fit` takes it, at once or not at all.
 
+    Its frames are the fitted and the unreadable ones, in the order of their numbers.
+
     Args:
       file: to write.
       head: that was fitted.
       shape: the subject's identity.
-      numbers: of all frames.
       fits: of the frames that could be read; None where there is none.
-      fitted: numbers of those.
-      unreadable: why, of the others.
+      fitted: numbers of those frames.
+      unreadable: why each other frame could not be read, by its number.
     """
+    numbers = sorted({*fitted, *unreadable})
     rows = np.searchsorted(numbers, fitted)
     reasons = np.array([unreadable.get(number, "") for number in numbers], dtype=object)
     arrays = {
@@ -133,7 +134,7 @@ def write_failures(folder: epath.Path, sequences: dict[str, str]) -> dict[str, i
 
 
 def _reasons(file: epath.Path) -> list[tuple[int | str, str]]:
-    """(frame, reason) of a sequence's frames that have no usable fit."""
+    """(frame, reason) of the frames without a usable fit."""
     try:
         arrays = read_npz(file)
         frames, reasons = numbers_of(arrays, "frame", file), arrays.get("reason")

@@ -87,6 +87,6 @@ def _tasks(
 
 
 def find_beside(folder: epath.Path, *names: str) -> epath.Path | None:
-    """The first of some paths that exists in the folder or in its RawData."""
+    """The first path that exists, in the folder or in its RawData."""
     candidates = (folder / base / name for base in (".", "RawData") for name in names)
     return next((path for path in candidates if path.exists()), None)

@@ -1,4 +1,4 @@
-"""BP4D's scans of a sequence, each with the landmarks that the release or a detector has for it."""
+"""Reads BP4D's scans, each with its landmarks from the release or from a detector."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ _TRACKED = np.delete(np.arange(51), [43, 47])
 
 @dataclasses.dataclass(frozen=True)
 class Tracks:
-    """Landmarks that are stored for a whole sequence, by the number of the frame.
+    """Landmarks that a release stores for a whole sequence, by the number of the frame.
 
     Attributes:
+      folder: of the release.
+      sequence: whose landmarks they are.
       points_83: metres or mm, as the meshes.
       tracked: [49, 2] pixels of the texture, None where lost.
       problems: files that could not be read, each with the reason.
     """
 
+    folder: epath.Path
+    sequence: layout.Sequence
     points_83: dict[int, np.ndarray]
     tracked: dict[int, np.ndarray | None]
     problems: tuple[str, ...]
@@ -43,7 +47,7 @@ def meshes(sequence: layout.Sequence) -> list[tuple[int, epath.Path]]:
 
 
 def tracks(folder: epath.Path, sequence: layout.Sequence) -> Tracks:
-    """What the files of features have for a sequence."""
+    """Reads what the files of features have for a sequence."""
     found, problems = [], []
     for name, read in (
         ("3DFeatures", points_83.read_sequence),
@@ -55,29 +59,25 @@ def tracks(folder: epath.Path, sequence: layout.Sequence) -> Tracks:
         except ValueError as error:
             found.append({})
             problems.append(str(error))
-    return Tracks(*found, tuple(problems))
+    return Tracks(folder, sequence, *found, tuple(problems))
 
 
 def read_scan(
-    folder: epath.Path,
-    sequence: layout.Sequence,
+    known: Tracks,
     number: int,
     file: epath.Path,
-    known: Tracks,
     mean: Float[np.ndarray, "51 3"],
     unit: float = 1e-3,
 ) -> Scan:
-    """A frame's points and normals, thinned, and its landmarks, in metres.
+    """Reads a frame's points and normals, thinned, and its landmarks, in metres.
 
     The 51 landmarks are the release's 83 points (beside the mesh or below 3DFeatures) or else the
     tracked 49, lifted by the texture; the 105 are mediapipe's points beside the picture, lifted.
 
     Args:
-      folder: of the release.
-      sequence: of the frame.
+      known: the sequence and what is stored for all of it.
       number: of the frame.
       file: its mesh.
-      known: landmarks of the whole sequence.
       mean: the 51 points of the mean head, metres.
       unit: of the meshes, metres.
 
@@ -86,7 +86,7 @@ def read_scan(
     """
     mesh = read_mesh(file)
     mesh = dataclasses.replace(mesh, vertices=unit * mesh.vertices)
-    inner, complaint = _inner(folder, sequence, number, file, known, mesh, mean, unit)
+    inner, complaint = _inner(known, number, file, mesh, mean, unit)
     detected, fault = _detected(file, mesh)
     if inner is None and detected is None:
         raise ValueError(f"{file}: {fault or complaint}")
@@ -106,12 +106,17 @@ def read_scan(
 
 
 def _inner(
-    folder, sequence, number, file, known, mesh, mean, unit
+    known: Tracks,
+    number: int,
+    file: epath.Path,
+    mesh: Mesh,
+    mean: Float[np.ndarray, "51 3"],
+    unit: float,
 ) -> tuple[Float[np.ndarray, "51 3"] | None, str]:
     """The 51 landmarks, or why there are none."""
     complaint = "no landmarks"
     found = known.points_83.get(number)
-    place = _point_file(folder, sequence, file)
+    place = _point_file(known.folder, known.sequence, file)
     try:
         if place is not None:
             found = points_83.read_points(place)
@@ -128,7 +133,7 @@ def _inner(
     if found is None and complaint == "no landmarks":
         complaint = (
             f"no landmarks: neither {file.stem}.bndplus or .bnd beside it or in 3DFeatures, nor "
-            f"{sequence.name}.mat in 3DFeatures or 2DFeatures, nor {file.stem}.npy beside it"
+            f"{known.sequence.name}.mat in 3DFeatures or 2DFeatures, nor {file.stem}.npy beside it"
         )
     return None, complaint
 

@@ -1,6 +1,6 @@
-"""Parts of a set made by Apache Beam, on this machine or a cluster; needs the extra `beam`.
+"""Apache Beam makes the shards of a set, here or on a cluster; needs the extra `beam`.
 
-Only the names of parts travel: each worker reads the catalogue itself. Raw data and the set must
+Only the names of shards travel: each worker reads the catalogue itself. Raw data and the set must
 lie where every worker sees them, on a shared file system or in a bucket. What an interrupted
 pipeline has finished stays, as it does without Beam.
 """
@@ -15,7 +15,7 @@ from etils import epath
 
 from data_pipelines.building.photo_builder import PhotographBuilder
 
-Job = tuple[str, int]  # split and number of a part
+Job = tuple[str, int]  # split and number of a shard
 
 # Short names of engines; any other name is handed to Beam as it is.
 RUNNERS = {
@@ -26,10 +26,10 @@ RUNNERS = {
 }
 
 
-def make_parts(
+def make_shards(
     construct: Callable[[], PhotographBuilder], source: str, runner: str, options: Sequence[str]
 ) -> int:
-    """Makes every part that is not whole yet; the builder assembles them afterwards.
+    """Makes every shard that is not whole yet; the builder assembles them afterwards.
 
     Args:
       construct: makes the builder; sent to the workers by pickle.
@@ -38,7 +38,7 @@ def make_parts(
       options: of the pipeline, without dashes: "project=NAME".
 
     Returns:
-      How many parts were made.
+      How many shards were made.
 
     Raises:
       ValueError, FileNotFoundError: the source does not hold such a set.
@@ -46,9 +46,9 @@ def make_parts(
     plan = construct().plan(epath.Path(source), resume=True)
     jobs = [
         (split, index)
-        for split, parts in plan.items()
-        for index, part in enumerate(parts)
-        if not part.whole()
+        for split, shards in plan.items()
+        for index, shard in enumerate(shards)
+        if not shard.whole()
     ]
     if jobs:
         chosen = PipelineOptions([f"--{option}" for option in options])
@@ -56,15 +56,15 @@ def make_parts(
         with beam.Pipeline(runner=RUNNERS.get(runner, runner), options=chosen) as pipeline:
             _ = (
                 pipeline
-                | "parts" >> beam.Create(jobs)
+                | "shards" >> beam.Create(jobs)
                 | "spread" >> beam.Reshuffle()  # else one worker would get them all
-                | "make" >> beam.ParDo(_MakePart(construct, source))
+                | "make" >> beam.ParDo(_MakeShard(construct, source))
             )
     return len(jobs)
 
 
-class _MakePart(beam.DoFn):
-    """Makes one part; reads the catalogue once for all parts of a worker."""
+class _MakeShard(beam.DoFn):
+    """Makes one shard; reads the catalogue once for all shards of a worker."""
 
     def __init__(self, construct: Callable[[], PhotographBuilder], source: str):
         self._construct, self._source = construct, source
@@ -75,5 +75,5 @@ class _MakePart(beam.DoFn):
 
     def process(self, job: Job) -> Iterator[Job]:
         split, index = job
-        self._builder.write_part(self._plan[split][index])
+        self._builder.write_shard(self._plan[split][index])
         yield job

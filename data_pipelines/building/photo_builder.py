@@ -16,12 +16,12 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from data_pipelines import records
 from data_pipelines.building.shards import (
-    PART_SIZE,
+    SHARD_SIZE,
     Item,
     KeepingWriter,
-    Part,
     Progress,
-    move_part,
+    Shard,
+    move_shard,
     read_note,
 )
 from data_pipelines.building.summary import Summary, total
@@ -30,7 +30,7 @@ from fields_jax.errors import UserError
 
 @dataclasses.dataclass
 class Catalogue:
-    """What a folder of raw data holds, found without opening a photograph.
+    """The photographs of a folder of raw data, found without opening one.
 
     Attributes:
       splits: the photographs of each split.
@@ -41,18 +41,21 @@ class Catalogue:
     rejects: dict[str, list[tuple[str, str]]] = dataclasses.field(default_factory=dict)
 
     def reject(self, split: str, reason: str, detail: str) -> None:
-        """Leaves something out."""
+        """Counts something as left out."""
         self.rejects.setdefault(split, []).append((reason, detail))
 
 
 class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
-    """Crops photographs about their faces, in parts that survive an interruption.
+    """Crops photographs about their faces; finished shards survive an interruption.
+
+    A set derives from this and writes `_info` and `catalogue`; see docs/extending.md.
 
     Attributes:
       summaries: per split what became of its photographs; filled while preparing.
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Name the folder of the raw data by --source."
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         stored_scale: float = 2.0,
         limit: int = 0,
         threads: int = 0,
-        part_size: int = PART_SIZE,
+        shard_size: int = SHARD_SIZE,
         **kwargs: Any,
     ):
         """Takes the arguments of `tfds.core.DatasetBuilder` and these.
@@ -72,12 +75,12 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             (SMIRK), so 2 leaves room to move.
           limit: at most so many photographs of each split, chosen by hash; 0: all.
           threads: photographs read at once; 0: one per core.
-          part_size: photographs to a shard.
+          shard_size: photographs to a shard.
           **kwargs: see `tfds.core.DatasetBuilder`.
         """
         super().__init__(**kwargs)
         self._stored_size, self._stored_scale = stored_size, stored_scale
-        self._limit, self._part_size = limit, part_size
+        self._limit, self._shard_size = limit, shard_size
         self._threads = threads or os.cpu_count() or 1
         self.summaries: dict[str, Summary] = {}
 
@@ -98,48 +101,48 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     @property
     def unfinished(self) -> epath.Path:
-        """Folder of the parts of a set that is not complete yet."""
+        """Folder of the finished shards while the set is not complete yet."""
         return self.data_path.parent / f"unfinished_{self.version}"
 
     def examine(self, folder: epath.Path) -> dict[str, Summary]:
         """Does all that preparing does, writing nothing."""
         found, summaries = self._found(folder), {}
-        for split, parts in self._parts(found, self._progress(found)).items():
+        for split, shards in self._shards(found, self._progress(found)).items():
             summary = summaries[split] = Summary(rejects=list(found.rejects.get(split, ())))
-            for part in parts:
-                for _ in part.records(summary):
+            for shard in shards:
+                for _ in shard.records(summary):
                     pass
         _check(summaries, folder)
         return summaries
 
-    def plan(self, folder: epath.Path, *, resume: bool = False) -> dict[str, list[Part]]:
-        """The parts of each split, in order.
+    def plan(self, folder: epath.Path, *, resume: bool = False) -> dict[str, list[Shard]]:
+        """The shards of each split, in order.
 
         Args:
           folder: of the raw data.
-          resume: remove what is there of parts that are not whole; by one process only.
+          resume: remove what is there of shards that are not whole; by one process only.
         """
-        splits = self._parts(self._found(folder))
+        splits = self._shards(self._found(folder))
         if resume:
             _resume(splits)
         return splits
 
-    def write_part(self, part: Part) -> None:
-        """Makes one part by itself; also right where two processes make the same one at once."""
+    def write_shard(self, shard: Shard) -> None:
+        """Makes one shard by itself; also right where two processes make the same one at once."""
         own = self.unfinished / f"attempt-{uuid.uuid4().hex}"
         own.mkdir(parents=True)
-        made = dataclasses.replace(part, shard=own / part.shard.name)
+        made = dataclasses.replace(shard, path=own / shard.path.name)
         writer = tfds.core.writer.ShardWriter(
             self.info.features,
             ExampleSerializer(self.info.features.get_serialized_info()),
             KeepingWriter(own, self.info.file_format, place=False),
         )
-        writer.write(path=made.shard, examples=made())
-        move_part(made.shard, part.shard)
+        writer.write(path=made.path, examples=made())
+        move_shard(made.path, shard.path)
         own.rmtree()
 
     def remove_leftovers(self) -> None:
-        """Removes what interrupted runs have left of a set that is complete now."""
+        """Removes what interrupted runs left behind; the set is complete now."""
         for folder in (
             self.unfinished,
             *self.data_path.parent.glob(f"incomplete.*_{self.version}"),
@@ -152,11 +155,11 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
-    ) -> Mapping[str, list[Part]]:
+    ) -> Mapping[str, list[Shard]]:
         folder = epath.Path(dl_manager.manual_dir)
         found = self._found(folder)
         self.unfinished.mkdir(parents=True, exist_ok=True)
-        splits = self._parts(found, self._progress(found))
+        splits = self._shards(found, self._progress(found))
         _resume(splits)
         self._planned = folder, found, splits
         return splits
@@ -164,8 +167,8 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         super()._download_and_prepare(*args, **kwargs)
         folder, found, splits = self._planned
-        for split, parts in splits.items():
-            made = [Summary(**read_note(part.shard)["summary"]) for part in parts]
+        for split, shards in splits.items():
+            made = [Summary(**read_note(shard.path)["summary"]) for shard in shards]
             self.summaries[split] = total([Summary(rejects=found.rejects.get(split, [])), *made])
         _check(self.summaries, folder)
 
@@ -194,19 +197,21 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
     def _progress(self, found: Catalogue) -> Progress:
         return Progress(self.info.full_name, sum(map(len, found.splits.values())))
 
-    def _parts(self, found: Catalogue, progress: Progress | None = None) -> dict[str, list[Part]]:
+    def _shards(self, found: Catalogue, progress: Progress | None = None) -> dict[str, list[Shard]]:
         return {
-            split: list(self._parts_of(split, items, progress))
+            split: list(self._shards_of(split, items, progress))
             for split, items in found.splits.items()
         }
 
-    def _parts_of(self, split: str, items: list[Item], progress: Progress | None) -> Iterator[Part]:
+    def _shards_of(
+        self, split: str, items: list[Item], progress: Progress | None
+    ) -> Iterator[Shard]:
         template = self._get_filename_template(split_name=split)
-        count = -(-len(items) // self._part_size)
+        count = -(-len(items) // self._shard_size)
         for index in range(count):
             name = template.sharded_filepath(shard_index=index, num_shards=count).name
-            yield Part(
-                items[index * self._part_size : (index + 1) * self._part_size],
+            yield Shard(
+                items[index * self._shard_size : (index + 1) * self._shard_size],
                 self._stored_size,
                 self._stored_scale,
                 self._threads,
@@ -215,9 +220,9 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             )
 
 
-def _resume(splits: Mapping[str, list[Part]]) -> None:
-    for part in (part for parts in splits.values() for part in parts):
-        part.resume()
+def _resume(splits: Mapping[str, list[Shard]]) -> None:
+    for shard in (shard for shards in splits.values() for shard in shards):
+        shard.resume()
 
 
 def _check(summaries: dict[str, Summary], folder: epath.Path) -> None:

@@ -1,4 +1,4 @@
-"""From a photograph, its landmarks and its labels to a record: the same for every real data set."""
+"""Makes a record from a photograph, its landmarks and its labels, alike for all real data sets."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Sample:
     labels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def sample(self) -> Sample:
-        """Itself: an item whose annotation was read with the catalogue."""
+        """Itself: its annotation was read with the catalogue."""
         return self
 
 
@@ -125,7 +125,7 @@ def make_record(sample: Sample, *, size: int, scale: float) -> dict[str, Any]:
 
 
 def find_image(path: epath.Path) -> epath.Path:
-    """The photograph of that name, or the only one that differs from it in the suffix.
+    """The photograph of that name, or the only one with the same name and another suffix.
 
     Raises:
       Rejected: there is none, or there are several.
@@ -204,7 +204,7 @@ def _check(marks: np.ndarray, path: epath.Path, image: np.ndarray) -> None:
 
 
 def _same_face(faces: np.ndarray, marks: np.ndarray, path: epath.Path) -> np.ndarray:
-    """The detected face whose middle is nearest to that of the annotated points.
+    """The detected face nearest to the annotated points, middle to middle.
 
     Raises:
       Rejected: even that lies outside the annotated face.

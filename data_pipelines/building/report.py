@@ -44,7 +44,7 @@ def say(summaries: dict[str, Summary], named: int) -> None:
 
 
 def check_options(builder: tfds.core.DatasetBuilder) -> None:
-    """Refuses to take a set that was made otherwise for the one that is wanted.
+    """Refuses a set that was made with other options.
 
     Raises:
       UserError: naming the first option that differs, or a damaged report.

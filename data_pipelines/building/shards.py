@@ -1,7 +1,7 @@
-"""A set is made in parts, one shard each, that outlive the run that made them.
+"""Shards of a set in the making; finished ones outlive the run that made them.
 
-A part is a shard and beside it a note of its items, its size and what was rejected. The note is
-written last: a shard without a fitting note is not whole and is made again.
+Beside each shard lies a note of its items, its size and what was rejected. The note is written
+last: a shard without a fitting note is not whole and is made again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from data_pipelines.building.summary import Summary, total
 from fields_jax.disk import writing
 from fields_jax.files import read_json, write_whole
 
-PART_SIZE = 2048  # photographs in a part: what an interruption costs at most
+SHARD_SIZE = 2048  # photographs in a shard: what an interruption costs at most
 _IN_FLIGHT = 4  # photographs per thread that are read ahead
 _PROGRESS_SECONDS = 5.0
 
@@ -64,15 +64,15 @@ class Progress:
 
 
 @dataclasses.dataclass
-class Part:
-    """Some photographs of a split; calling it yields (key, record), as tfds wants its shards.
+class Shard:
+    """Some photographs of a split; calling it yields (key, record), as tfds wants it.
 
     Attributes:
       items: the photographs.
       size: side of the stored crop, pixels.
       scale: side of the stored crop relative to the face box.
       threads: photographs read at once.
-      shard: where the finished shard is kept until the whole set is done.
+      path: where the finished shard is kept until the whole set is done.
       progress: told of every photograph, or None.
     """
 
@@ -80,12 +80,12 @@ class Part:
     size: int
     scale: float
     threads: int
-    shard: epath.Path
+    path: epath.Path
     progress: Progress | None = None
 
     def __call__(self) -> Iterator[tuple[str, Any]]:
-        """The records; of a part that is whole only as many Nones, for counting."""
-        if note := read_note(self.shard):
+        """Yields the records; for a shard that is whole already, as many Nones, to be counted."""
+        if note := read_note(self.path):
             if self.progress:
                 self.progress.skip(len(self.items))
             yield from (("", None) for _ in range(note["summary"]["examples"]))
@@ -93,7 +93,7 @@ class Part:
         summary = Summary()
         yield from self.records(summary)
         note = {"items": self.digest(), "summary": summary.to_json()}
-        write_whole(_draft(self.shard), json.dumps(note))
+        write_whole(_draft(self.path), json.dumps(note))
 
     def records(self, summary: Summary) -> Iterator[tuple[str, dict[str, Any]]]:
         """Reads the photographs, counting into `summary` what became of each."""
@@ -128,35 +128,35 @@ class Part:
 
     def whole(self) -> bool:
         """Whether the shard is there, whole and of these items."""
-        note = read_note(self.shard)
+        note = read_note(self.path)
         return (
             note is not None
             and note["items"] == self.digest()
-            and self.shard.exists()
-            and self.shard.stat().length == note["bytes"]
+            and self.path.exists()
+            and self.path.stat().length == note["bytes"]
         )
 
     def resume(self) -> None:
         """Removes what is there unless it is whole."""
         if not self.whole():
-            for leftover in (_note(self.shard), self.shard):
+            for leftover in (_note(self.path), self.path):
                 leftover.unlink(missing_ok=True)
 
 
 class KeepingWriter(tfds.core.ExampleWriter):
-    """Writes each shard into the folder of parts, and from there into the set."""
+    """Writes each shard into the folder of unfinished ones, and from there into the set."""
 
-    def __init__(self, parts: epath.Path, file_format: Any, *, place: bool = True):
-        """Takes the folder of the parts, tfds's file format, and whether the set wants them yet."""
+    def __init__(self, unfinished: epath.Path, file_format: Any, *, place: bool = True):
+        """Takes that folder, tfds's file format, and whether the set wants the shards yet."""
         super().__init__(file_format)
-        self._parts, self._place = parts, place
+        self._unfinished, self._place = unfinished, place
 
     def write(self, path: epath.PathLike, examples: Iterable[tuple[str, bytes]]) -> None:
-        """Writes a shard and its note; of a shard that is whole no example is looked at."""
+        """Writes a shard and its note, unless the shard is whole already."""
         path = epath.Path(path)
-        kept = self._parts / path.name
+        kept = self._unfinished / path.name
         then = "the same command then goes on where it was"
-        with writing(self._parts, instead="another --out", then=then):
+        with writing(self._unfinished, instead="another --out", then=then):
             if not _note(kept).exists():
                 self._make(kept, examples)
             if self._place:
@@ -172,7 +172,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
         _draft(kept).unlink(missing_ok=True)
 
 
-def move_part(source: epath.Path, target: epath.Path) -> None:
+def move_shard(source: epath.Path, target: epath.Path) -> None:
     """Moves a finished shard and its note, the note last."""
     source.rename(target)
     _note(source).rename(_note(target))

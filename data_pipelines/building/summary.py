@@ -1,4 +1,4 @@
-"""What became of the photographs of a set: counts, distributions and rejects, as plain JSON."""
+"""Counts, distributions and rejects of the photographs of a set, as plain JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fields_jax import batch
 from fields_jax.emotions import EMOTIONS
 
 INTENSITY_BINS = 20  # of [0, 1]
-_POINTS = 40  # (valence, arousal, emotion) kept of each part of a set, for the scatter plot
+_POINTS = 40  # (valence, arousal, emotion) kept of each shard, for the scatter plot
 
 
 @dataclasses.dataclass
@@ -64,16 +64,16 @@ class Summary:
         return dict(vars(self))
 
 
-def total(parts: Iterable[Summary]) -> Summary:
-    """The sum of several."""
+def total(summaries: Iterable[Summary]) -> Summary:
+    """The sum of several summaries."""
     result = Summary()
-    for part in parts:
-        result.examples += part.examples
-        result.emotions.update(part.emotions)
-        result.flags.update(part.flags)
-        for name, bins in part.intensity.items():
+    for each in summaries:
+        result.examples += each.examples
+        result.emotions.update(each.emotions)
+        result.flags.update(each.flags)
+        for name, bins in each.intensity.items():
             known = result.intensity.get(name, [0] * INTENSITY_BINS)
             result.intensity[name] = [a + b for a, b in zip(known, bins, strict=True)]
-        result.points += [tuple(point) for point in part.points]
-        result.rejects += [tuple(reject) for reject in part.rejects]
+        result.points += [tuple(point) for point in each.points]
+        result.rejects += [tuple(reject) for reject in each.rejects]
     return result

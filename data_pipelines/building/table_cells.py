@@ -1,4 +1,4 @@
-"""What a cell of somebody's table says: a text, a number, a label, or that nothing is known.
+"""Reads cells of other people's tables: texts, numbers, labels, or nothing.
 
 Tables come from the authors of sets, from spreadsheets and from pandas, which write one thing in
 many ways: 1 as 1.0, and what is unknown as an empty cell, NaN, None, NA or a number out of range.

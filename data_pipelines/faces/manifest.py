@@ -92,7 +92,7 @@ def _because(found: Catalogue) -> str:
 
 
 def _rows(manifest: epath.Path) -> Iterator[tuple[int, dict[str | None, Any] | None]]:
-    """(line, row) of the table, by the names of `_column`; None for a row that does not parse."""
+    """(line, row) of the table, by the names of `_column`; None for rows that do not parse."""
     if not manifest.exists():
         raise FileNotFoundError(f"{manifest}: no such manifest")
     if manifest.suffix not in (".csv", ".jsonl"):
@@ -155,7 +155,7 @@ def _records(
 def _continued(
     line: str, lines: Iterator[tuple[int, str]], ahead: deque[tuple[int, str]], width: int
 ) -> tuple[list[str] | None, int]:
-    """Cells of a line and of those after it that its last, quoted cell goes on in, and how many.
+    """Cells of a row, and how many further lines its last, quoted cell goes on for.
 
     None and 0 where no such lines make a row of this width.
     """

@@ -84,7 +84,7 @@ def _video(name: str) -> str:
 
 
 def _affect(file: epath.Path, left_out: LeftOut) -> dict[int, dict[str, Any]]:
-    """Valence and arousal by the number of the frame, which counts from 1."""
+    """Valence and arousal by the number of the frame, counted from 1."""
     found = {}
     for number, where, row in _frames(file):
         try:

@@ -175,7 +175,7 @@ def _evaluation_window(
 
 
 def _window(matrix: tf.Tensor, shape: tf.Tensor, size: int) -> tf.Tensor:
-    """[4] y, x, height, width of the stored pixels that a crop samples.
+    """The stored pixels that a crop samples: [4] y, x, height, width.
 
     Wider than needed up to a multiple of `_BLOCK`, for nothing is won by decoding less.
     """
@@ -191,7 +191,7 @@ def _window(matrix: tf.Tensor, shape: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _inverse(matrix: tf.Tensor) -> tf.Tensor:
-    """Of a similarity [3, 3]."""
+    """The inverse of a similarity [3, 3]."""
     (a, b, x), (c, d, y) = (tf.unstack(row) for row in tf.unstack(matrix)[:2])
     area = a * d - b * c
     rows = [[d, -b, b * y - d * x], [-c, a, c * x - a * y], [0.0, 0.0, area]]
@@ -201,9 +201,10 @@ def _inverse(matrix: tf.Tensor) -> tf.Tensor:
 def _shrunk(
     image: tf.Tensor, mask: tf.Tensor, matrix: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Both averaged down where a crop shrinks them twofold or more, and [2] to what share (y, x).
+    """Averages both down where a crop shrinks them twofold or more: sampling would skip pixels.
 
-    Bilinear sampling would skip pixels.
+    Returns:
+      Both, and [2] their new height and width as shares of the old.
     """
     factor = tf.cast(1 / tf.norm(matrix[:2, 0]) + 1e-3, tf.int32)
 
@@ -217,7 +218,7 @@ def _shrunk(
 
 
 def _padded(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Both at a multiple of `_BLOCK`, so that XLA compiles few shapes."""
+    """Pads both to a multiple of `_BLOCK`, so that XLA compiles few shapes."""
     short = -tf.shape(image)[:2] % _BLOCK
     padding = [[0, short[0]], [0, short[1]], [0, 0]]
     return tf.cond(
@@ -236,7 +237,7 @@ def _sampled(
     place: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
     size: int,
 ) -> Example:
-    """Image and mask sampled bilinearly at the centres of a crop's pixels, and moved landmarks.
+    """Samples image and mask bilinearly at the centres of a crop's pixels; moves the landmarks.
 
     Compiled, for tensorflow's own op takes three times as long.
 
@@ -288,5 +289,8 @@ def _sampled(
 def _painted(
     image: tf.Tensor, uniform: tf.Tensor, key: tf.Tensor, settings: colours.Augmentation
 ) -> tf.Tensor:
-    """A program of its own: joined with the sampling, both take a fifth longer."""
+    """Changes the colours.
+
+    A program of its own: joined with the sampling, both take a fifth longer.
+    """
     return colours.augment(image, _draws(uniform), key, settings)

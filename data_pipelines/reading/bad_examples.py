@@ -1,4 +1,4 @@
-"""What becomes of examples that cannot be read while training: replaced, counted, named."""
+"""Examples that cannot be read while training are replaced, counted and named."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from absl import logging
 
 from data_pipelines.reading.sources import DataError, Source
 
-BAD = "bad"  # key of a batch of `tolerant` examples
+BAD = "bad"  # key of a batch of `tolerant` examples: [B] bool
 
 _ID = {"id": tf.io.FixedLenFeature([], tf.string, "")}
 
 
 def tolerant(example: Callable[..., dict[str, tf.Tensor]]) -> Callable[..., dict[str, tf.Tensor]]:
-    """An example as the function makes it, or zeros marked as bad where it fails.
+    """Makes a function that marks an example as bad, and fills it with zeros, instead of failing.
 
     Args:
-      example: of (source, draw, serialized).
+      example: makes an example from (source, draw, serialized).
     """
 
     @tf.autograph.experimental.do_not_convert
@@ -46,19 +46,22 @@ def tolerant(example: Callable[..., dict[str, tf.Tensor]]) -> Callable[..., dict
     return made
 
 
-class Repair:
-    """Puts a good example of the same source in the place of each bad one."""
+class BadExamples:
+    """The bad examples that a run has met so far; each is replaced by a good one of its source."""
 
     def __init__(self, sources: list[Source], max_share: float):
         """Takes the sources in order and the share of a source that may be bad."""
         self._sources, self._max_share = sources, max_share
-        self._bad: list[set[str]] = [set() for _ in sources]
+        self._ids: list[set[str]] = [set() for _ in sources]
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch without the mark.
+    def replaced(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Counts the bad examples of a batch and puts good ones of the same batch in their place.
+
+        Args:
+          batch: of `tolerant` examples; its mark is taken out.
 
         Raises:
-          DataError: too many bad ones, or no good one to take instead.
+          DataError: a source has too many bad examples, or no good one in this batch.
         """
         bad = batch.pop(BAD)
         row = np.arange(len(bad))
@@ -73,12 +76,12 @@ class Repair:
         return {key: value[row] for key, value in batch.items()} if bad.any() else batch
 
     def _count(self, number: int, name: str) -> None:
-        source, bad = self._sources[number], self._bad[number]
-        if name not in bad:
-            bad.add(name)
-            logging.warning("%s: example %r cannot be read, number %d", source.name, name, len(bad))
-        if len(bad) > self._max_share * source.size:
+        source, ids = self._sources[number], self._ids[number]
+        if name not in ids:
+            ids.add(name)
+            logging.warning("%s: example %r cannot be read, number %d", source.name, name, len(ids))
+        if len(ids) > self._max_share * source.size:
             raise DataError(
-                f"{source.folder}: {len(bad)} of {source.size} examples cannot be read, more than "
+                f"{source.folder}: {len(ids)} of {source.size} examples cannot be read, more than "
                 f"data.max_bad_share allows; the last is {name!r}; {source.remedy}"
             )

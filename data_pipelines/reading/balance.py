@@ -1,4 +1,4 @@
-"""Draws in which every emotion is equally frequent, from sets of any size.
+"""Draws that give every emotion equally often, from sets of any size.
 
 Records are found by their place in the shards, so that a rare class can be drawn as often as a
 frequent one without reading what lies between.
@@ -18,13 +18,13 @@ from data_pipelines.reading.sources import FOREVER, DataError, Source
 _HEADER, _FOOTER = 12, 4  # bytes about a record: its length and a checksum; a checksum
 
 
-class Index(NamedTuple):
-    """Where the labelled records of a split are.
+class LabelledRecords(NamedTuple):
+    """Where the records with an emotion lie in the shards of a split.
 
     Attributes:
-      shard: [N] which shard.
-      offset: [N] of the content, bytes.
-      length: [N] of the content, bytes.
+      shard: [N] number of the shard.
+      offset: [N] first byte of the content in its shard.
+      length: [N] bytes of the content.
       emotion: [N] class.
     """
 
@@ -34,8 +34,8 @@ class Index(NamedTuple):
     emotion: np.ndarray
 
 
-def read_index(source: Source) -> Index:
-    """Walks through all shards of a split once.
+def find_labelled(source: Source) -> LabelledRecords:
+    """Finds the labelled records by walking through all shards of a split once.
 
     Raises:
       DataError: a shard ends early, or no record has a class.
@@ -56,7 +56,7 @@ def read_index(source: Source) -> Index:
                 offset += _HEADER + length + _FOOTER
     if not rows:
         raise DataError(f"data.balanced: no record of {source.name!r} has an emotion")
-    return Index(*np.array(rows, np.int64).T)
+    return LabelledRecords(*np.array(rows, np.int64).T)
 
 
 def balanced_draws(source: Source, seed: int, index: int, *, start: int) -> tf.data.Dataset:
@@ -72,19 +72,19 @@ def balanced_draws(source: Source, seed: int, index: int, *, start: int) -> tf.d
       start: how many draws to skip.
 
     Raises:
-      DataError: see `read_index`.
+      DataError: see `find_labelled`.
     """
-    places = read_index(source)
+    places = find_labelled(source)
     classes = np.unique(places.emotion)
     round_, done = divmod(start, len(classes))
     streams = [
-        _in_turn(np.flatnonzero(places.emotion == emotion), [seed, index, int(emotion)], round_)
+        _in_turn(np.flatnonzero(places.emotion == emotion), _key(seed, index, int(emotion)), round_)
         for emotion in classes
     ]
 
     @tf.autograph.experimental.do_not_convert
     def shuffled(number: tf.Tensor, *rows: tf.Tensor) -> tf.Tensor:
-        key = tf.random.fold_in(_key([seed, index, -1]), number)
+        key = tf.random.fold_in(_key(seed, index, -1), number)
         return tf.random.experimental.stateless_shuffle(tf.stack(rows), key)
 
     numbers = tf.data.Dataset.range(round_, FOREVER)
@@ -92,23 +92,21 @@ def balanced_draws(source: Source, seed: int, index: int, *, start: int) -> tf.d
     return rows.map(_reader(source, places), num_parallel_calls=2, deterministic=True)
 
 
-def _in_turn(rows: np.ndarray, key: list[int], start: int) -> tf.data.Dataset:
+def _in_turn(rows: np.ndarray, key: tf.Tensor, start: int) -> tf.data.Dataset:
     """The rows of one class for ever, each epoch in an order of its own."""
     known = tf.constant(rows, tf.int64)
     first, done = divmod(start, len(rows))
 
     @tf.autograph.experimental.do_not_convert
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        shuffled = tf.random.experimental.stateless_shuffle(
-            known, tf.random.fold_in(_key(key), number)
-        )
+        shuffled = tf.random.experimental.stateless_shuffle(known, tf.random.fold_in(key, number))
         skipped = tf.where(number == first, tf.cast(done, tf.int64), 0)
         return tf.data.Dataset.from_tensor_slices(shuffled).skip(skipped)
 
     return tf.data.Dataset.range(first, FOREVER).flat_map(epoch)
 
 
-def _reader(source: Source, places: Index):
+def _reader(source: Source, places: LabelledRecords):
     def read(row: np.ndarray) -> bytes:
         with epath.Path(source.shards[places.shard[row]]).open("rb") as file:
             file.seek(places.offset[row])
@@ -121,8 +119,8 @@ def _reader(source: Source, places: Index):
     return serialized
 
 
-def _key(parts: list[int]) -> tf.Tensor:
-    seed, index, kind = parts
+def _key(seed: int, index: int, kind: int) -> tf.Tensor:
+    """Key of a source's shuffles of one kind: an emotion, or -1 for the order of emotions."""
     return tf.random.fold_in([tf.cast(seed, tf.int64), index], kind + 1)
 
 

@@ -1,4 +1,8 @@
-"""What the data pipeline is measured against: generated pictures, and the least work they need."""
+"""What `benchmarks/pipeline.py` measures the data pipeline against; nothing else uses it.
+
+The yardstick is decoding and resizing stored pictures, which no pipeline can do without. It lives
+here because only this package knows tensorflow.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from data_pipelines import records
 from data_pipelines.reading import mixture, sources
 
 
-def generated(folder: epath.Path, count: int = 128, stored: int = 256) -> str:
-    """A set of pictures with the spectrum of photographs; returns its mixture."""
+def write_pictures(folder: epath.Path, count: int = 128, stored: int = 256) -> str:
+    """Writes a set of pictures with the spectrum of photographs; returns its `data.mixture`."""
     rng = np.random.default_rng(0)
     frequency = np.hypot(*np.meshgrid(*[np.fft.fftfreq(stored)] * 2)) + 1 / stored
 
@@ -41,7 +45,7 @@ def generated(folder: epath.Path, count: int = 128, stored: int = 256) -> str:
 def decode_and_resize(
     data: ConfigDict, size: int, batch_size: int, threads: int
 ) -> Iterator[np.ndarray]:
-    """The bare minimum for ever: decode the stored crop, resize it, batch."""
+    """Endless batches [B, size, size, 3] uint8 of stored crops, decoded, resized and no more."""
     names = [name for name, _ in mixture.parse_mixture(data.mixture)]
     shards = [s for name in names for s in sources.open_source(data.root, name, "train").shards]
 

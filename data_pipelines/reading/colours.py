@@ -23,13 +23,13 @@ compiled = tf.function(jit_compile=True, autograph=False)
 
 
 def augment(image: tf.Tensor, draws: Draws, key: tf.Tensor, settings: Augmentation) -> tf.Tensor:
-    """One picture in other colours.
+    """Changes the colours of one picture.
 
     The jitter's four steps keep one order.
 
     Args:
       image: [H, W, 3] uint8, its shape known.
-      draws: in [0, 1), by name; see `ops`.
+      draws: numbers in [0, 1) by name, see `augmentation`.
       key: [2] int64, of the noise.
       settings: strengths and probabilities, see configs/common.py; no CLAHE.
 
@@ -42,9 +42,10 @@ def augment(image: tf.Tensor, draws: Draws, key: tf.Tensor, settings: Augmentati
 def augment_with_clahe(
     image: tf.Tensor, draws: Draws, key: tf.Tensor, settings: Augmentation
 ) -> tf.Tensor:
-    """`augment`, and contrast-limited equalisation after the jitter; no program for XLA.
+    """Does what `augment` does, with contrast-limited equalisation after the jitter.
 
-    XLA cannot count into histograms; the parts before and after are compiled.
+    For settings with `p_clahe` above 0. XLA cannot count into histograms, so this is not compiled
+    as one program; what comes before and after the equalisation is.
     """
     image = _before_clahe(image, draws, settings)
     image = _sometimes("clahe", _clahe, image, draws, settings)

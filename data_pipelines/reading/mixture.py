@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from data_pipelines.reading import augmentation
-from data_pipelines.reading.bad_examples import Repair, tolerant
+from data_pipelines.reading.bad_examples import BadExamples, tolerant
 from data_pipelines.reading.balance import balanced_draws
 from data_pipelines.reading.sources import (
     DataError,
@@ -37,33 +37,41 @@ Batch = dict[str, np.ndarray]
 _as_written = tf.autograph.experimental.do_not_convert
 
 
-def mixture(
+class Process(NamedTuple):
+    """One of the processes that share every batch: its number, and how many there are."""
+
+    index: int = 0
+    count: int = 1
+
+
+ALONE = Process()
+
+
+def training_batches(
     config_data: ConfigDict,
     *,
     image_size: int,
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    process: Process = ALONE,
 ) -> Iterator[Batch]:
-    """Endless augmented training batches, as `spec` defines them.
+    """Endless augmented training batches, as fields_jax/batch.py defines them.
 
     Args:
       config_data: `config.data`; its `mixture` is "NAME=SHARE,NAME=SHARE" with names of prepared
         sets below its `root`.
       image_size: pixels.
-      batch_size: of the global batch; this process yields batch_size / process_count examples.
+      batch_size: of the global batch; this process yields batch_size / process.count examples.
       seed: of shuffles and augmentation.
       start_step: the first batch is that of this step.
-      process_index: which slice of every batch to yield.
-      process_count: processes that share a batch.
+      process: which slice of every batch to yield.
 
     Raises:
       DataError: a set is absent, damaged (also while iterating) or without a place in a batch.
     """
-    if batch_size % process_count:
-        raise DataError(f"batch_size {batch_size} does not divide by {process_count} processes")
+    if batch_size % process.count:
+        raise DataError(f"batch_size {batch_size} does not divide by {process.count} processes")
     shares = parse_mixture(config_data.mixture)
     counts = draws_per_batch(shares, batch_size)
     sources = [open_source(config_data.root, name, "train") for name, _ in shares]
@@ -92,8 +100,8 @@ def mixture(
         )
         return {**made, "source": tf.cast(source, tf.int32)}
 
-    local = batch_size // process_count
-    mine = np.arange(batch_size).reshape(process_count, local)[process_index]
+    local = batch_size // process.count
+    mine = np.arange(batch_size).reshape(process.count, local)[process.index]
     threads = _threads(config_data)
 
     def batches_from(step: int, make: Callable[..., Any]) -> Iterator[Batch]:
@@ -115,7 +123,7 @@ def evaluation_batches(
     image_size: int,
     batch_size: int,
 ) -> Iterator[Batch]:
-    """A split once, in file order and not augmented; the last batch may be smaller.
+    """Batches of a split, once, in file order and not augmented; the last one may be smaller.
 
     Raises:
       DataError: the set is absent or damaged; also while iterating.
@@ -232,7 +240,7 @@ def _batches(
     step: int,
     max_bad_share: float,
 ) -> Iterator[Batch]:
-    """Batches from a step on. After the first example that cannot be read, bad ones are replaced.
+    """Yields batches from a step on; replaces bad examples once the first one has been met.
 
     Looking out for them halves the speed, so it starts when there is one.
     """
@@ -243,13 +251,13 @@ def _batches(
             step += 1
     except failure:
         logging.warning("An example of step %d cannot be read; looking for it.", step)
-    repaired = Repair(sources, max_bad_share)
+    bad_examples = BadExamples(sources, max_bad_share)
     for batch in _named(batches_from(step, tolerant(example)), sources):
-        yield repaired(batch)
+        yield bad_examples.replaced(batch)
 
 
 def _named(batches: Iterator[Batch], sources: list[Source]) -> Iterator[Batch]:
-    """Batches; where reading fails the error names the damaged record."""
+    """Passes batches on; where reading fails, the error names the damaged record."""
     failure = tf.errors.OpError
     try:
         yield from batches

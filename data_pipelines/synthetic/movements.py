@@ -30,6 +30,7 @@ class Prototype(NamedTuple):
     lids: float = 0.0
 
 
+NOTHING = Prototype({})
 PROTOTYPES: dict[str, tuple[Prototype, Prototype]] = {
     "neutral": (
         Prototype({}),
@@ -196,14 +197,14 @@ JAW_ONSET = 0.2  # intensity below which the jaw stays closed
 
 
 def growth(movement: str, strength: float) -> float:
-    """Share of its full strength that a movement has at an intensity in [0, 1]."""
+    """How strong a movement is at an intensity in [0, 1], as a share of its full strength."""
     if movement.startswith(_UPPER_FACE):
         return float(strength**UPPER_GROWTH)
     return _smooth_step(strength)
 
 
 def jaw_growth(strength: float) -> float:
-    """Share of its full opening that the jaw has."""
+    """How far the jaw opens at an intensity in [0, 1], as a share of its full opening."""
     return _smooth_step(max(0.0, (strength - JAW_ONSET) / (1 - JAW_ONSET)))
 
 
@@ -238,7 +239,7 @@ def _sided(movement: str, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def mirror(names: tuple[str, ...], size: int) -> np.ndarray:
-    """Permutation of the components that swaps the sides of every named movement."""
+    """Order of the components with the two sides of every named movement swapped."""
     order = np.arange(size)
     for index, name in enumerate(names[:size]):
         stem, _, side = name.rpartition("_")

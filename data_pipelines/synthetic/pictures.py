@@ -91,7 +91,7 @@ def _record(sample: Sample, picture: Picture, size: int) -> dict[str, Any]:
 
 
 def _rim(points: np.ndarray) -> np.ndarray:
-    """The first and last pixel of each row that has points: the hull's corners are among them."""
+    """First and last pixel of each row that has points; the corners of the hull are among them."""
     columns, rows = np.floor(points).astype(np.int64).T
     top = rows.min()
     height = rows.max() - top + 1

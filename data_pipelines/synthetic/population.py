@@ -56,6 +56,24 @@ class Performance(NamedTuple):
     eyelid: Float[np.ndarray, "2"]
 
 
+class Acting(NamedTuple):
+    """What a person shows on purpose.
+
+    Attributes:
+      prototype: the expression at full strength.
+      strength: intensity in [0, 1]; each movement grows with it in its own way.
+      swapped: exchange left and right.
+      nuance: movements, jaw and lids that are added whatever the strength.
+      blink: further closure of both lids in [0, 1].
+    """
+
+    prototype: Prototype
+    strength: float
+    swapped: bool = False
+    nuance: Prototype = movements.NOTHING
+    blink: float = 0.0
+
+
 class Noise(NamedTuple):
     """Movement that means nothing: added to a performance, and correlated between frames."""
 
@@ -96,37 +114,24 @@ def next_noise(rng: np.random.Generator, previous: Noise, names: tuple[str, ...]
     )
 
 
-def perform(
-    names: tuple[str, ...],
-    who: Person,
-    prototype: Prototype,
-    strength: float,
-    extra: Noise,
-    *,
-    swapped: bool = False,
-    nuance: tuple[dict[str, float], float, float] = ({}, 0.0, 0.0),
-    blink: float = 0.0,
-) -> Performance:
-    """The face of a person showing a prototype at a strength in [0, 1].
+def perform(names: tuple[str, ...], who: Person, acting: Acting, extra: Noise) -> Performance:
+    """The face of a person who shows something.
 
     Args:
       names: names of the head's leading expression components.
       who: the person.
-      prototype: the expression at full strength.
-      strength: intensity; each movement grows with it in its own way.
+      acting: what is shown.
       extra: meaningless movement on top.
-      swapped: exchange left and right.
-      nuance: movements, jaw (radians) and lids added whatever the strength.
-      blink: further closure of both lids in [0, 1].
     """
+    prototype, strength, swapped, nuance, blink = acting
     grown = {m: s * movements.growth(m, strength) for m, s in prototype.movements.items()}
     shown = movements.components(names, grown, N_EXPRESSION)
     if swapped:
         shown = shown[movements.mirror(names, N_EXPRESSION)]
-    shown = shown + movements.components(names, nuance[0], N_EXPRESSION)
+    shown = shown + movements.components(names, nuance.movements, N_EXPRESSION)
     jaw = extra.jaw.copy()
-    jaw[0] += prototype.jaw * movements.jaw_growth(strength) + nuance[1]
-    lids = prototype.lids * strength + nuance[2] + extra.lids
+    jaw[0] += prototype.jaw * movements.jaw_growth(strength) + nuance.jaw
+    lids = prototype.lids * strength + nuance.lids + extra.lids
     lids = lids + blink * (1 - lids)
     return Performance(
         expression=(who.rest + who.gain * shown + extra.expression).astype(np.float32),
@@ -135,8 +140,8 @@ def perform(
     )
 
 
-def nuance(emotion: int, va: Float[np.ndarray, "2"]) -> tuple[dict[str, float], float, float]:
-    """How valence and arousal within a class show: movements, jaw (radians) and lids."""
+def nuance(emotion: int, va: Float[np.ndarray, "2"]) -> Prototype:
+    """How valence and arousal within a class show."""
     valence, arousal = np.tanh((va - labels.VA_MEAN[emotion]) / labels.VA_SD[emotion])
     shown: dict[str, float] = {}
     for amount, tables in (
@@ -147,7 +152,7 @@ def nuance(emotion: int, va: Float[np.ndarray, "2"]) -> tuple[dict[str, float], 
             shown[movement] = shown.get(movement, 0.0) + abs(amount) * strength
     jaw = movements.AROUSAL_JAW * max(arousal, 0.0)
     lids = movements.AROUSAL_LIDS * max(-arousal, 0.0)
-    return shown, jaw, lids
+    return Prototype(shown, jaw, lids)
 
 
 def emotional(
@@ -158,16 +163,16 @@ def emotional(
     va: Float[np.ndarray, "2"],
 ) -> Performance:
     """A face in the wild: a class, its valence and arousal, and everything else at random."""
-    return perform(
-        names,
-        who,
-        movements.PROTOTYPES[EMOTIONS[emotion]][rng.integers(2)],
+    prototype = movements.PROTOTYPES[EMOTIONS[emotion]][rng.integers(2)]
+    extra = noise(rng, names)
+    acting = Acting(
+        prototype,
         float(labels.intensity(va)),
-        noise(rng, names),
         swapped=rng.random() < 0.5,
         nuance=nuance(emotion, va),
         blink=rng.uniform(0.3, 1) if rng.random() < 0.03 else 0.0,
     )
+    return perform(names, who, acting, extra)
 
 
 def graded(
@@ -182,7 +187,7 @@ def graded(
     swapped = rng.random() < 0.5
     base = noise(rng, names)
     return [
-        perform(names, who, prototype, strength, next_noise(rng, base, names), swapped=swapped)
+        perform(names, who, Acting(prototype, strength, swapped), next_noise(rng, base, names))
         for strength in strengths
     ]
 
@@ -201,10 +206,8 @@ def spontaneous(
     extra = noise(rng, names)
     shown = []
     for strength, blink in zip(strengths, blinks, strict=True):
-        prototype = movements.TASKS[task]
-        shown.append(
-            perform(names, who, prototype, strength, extra, swapped=swapped, blink=float(blink))
-        )
+        acting = Acting(movements.TASKS[task], strength, swapped, blink=float(blink))
+        shown.append(perform(names, who, acting, extra))
         extra = next_noise(rng, extra, names)
     return shown
 

@@ -1,4 +1,4 @@
-"""The three parts of the embedded data: which subjects, what they show, which labels are told.
+"""What each part of the embedded data holds: subjects, expressions and labels.
 
     spont4d  weak spontaneous expressions in the laboratory; exact FLAME coefficients, no emotion
     wild2d   emotions in the wild; class, valence and arousal with annotation noise, no coefficients
@@ -20,7 +20,7 @@ from data_pipelines.synthetic import labels, population, views
 from data_pipelines.synthetic.appearance import Appearance, appearance
 from data_pipelines.synthetic.movements import TASKS
 from data_pipelines.synthetic.population import Performance, Person
-from data_pipelines.synthetic.surface import Surface
+from data_pipelines.synthetic.studio import Studio
 from fields_jax.emotions import EMOTIONS, N_EMOTIONS
 
 PARTS = ("spont4d", "wild2d", "levels")
@@ -76,8 +76,8 @@ class Sample(NamedTuple):
     rng: np.random.Generator
 
 
-class Cast(NamedTuple):
-    """One subject of a part.
+class Subject(NamedTuple):
+    """One subject of a part, and the generators of what it shows.
 
     Attributes:
       number: counted from 0 in its part; test subjects follow those of train.
@@ -98,9 +98,9 @@ class Cast(NamedTuple):
 
 
 def samples(
-    part: str, split: str, size: Size, first: int, seed: int, surface: Surface, names: tuple
+    part: str, split: str, size: Size, first: int, seed: int, studio: Studio
 ) -> Iterator[Sample]:
-    """All samples of a split, subject by subject.
+    """Draws all samples of a split, subject by subject.
 
     Args:
       part: one of `PARTS`.
@@ -108,24 +108,23 @@ def samples(
       size: of the split.
       first: number of its first subject.
       seed: of the whole set.
-      surface: of the head.
-      names: of the head's expression components.
+      studio: where they will be rendered; its head says which expressions there are.
     """
     make = {"spont4d": _spontaneous, "wild2d": _wild, "levels": _levels}[part]
     index = PARTS.index(part)
     for number in range(first, first + size.subjects):
         rng = np.random.default_rng((seed, index, number, 0))
-        subject = Cast(
+        subject = Subject(
             number=number,
             label=index * _SUBJECTS_PER_PART + number,
             person=population.person(rng),
-            look=appearance(rng, surface),
+            look=appearance(rng, studio.surface),
             seed=(seed, index, number),
         )
-        yield from make(subject, split, size.images, names)
+        yield from make(subject, split, size.images, studio.names)
 
 
-def _spontaneous(who: Cast, split: str, images: int, names: tuple) -> Iterator[Sample]:
+def _spontaneous(who: Subject, split: str, images: int, names: tuple) -> Iterator[Sample]:
     frames = images // len(TASKS)
     for task in range(len(TASKS)):
         rng = who.rng(task)
@@ -150,7 +149,7 @@ def _spontaneous(who: Cast, split: str, images: int, names: tuple) -> Iterator[S
             )
 
 
-def _wild(who: Cast, split: str, images: int, names: tuple) -> Iterator[Sample]:
+def _wild(who: Subject, split: str, images: int, names: tuple) -> Iterator[Sample]:
     for index in range(images):
         rng = who.rng(index)
         if split == "train":
@@ -181,7 +180,7 @@ def _wild(who: Cast, split: str, images: int, names: tuple) -> Iterator[Sample]:
         )
 
 
-def _levels(who: Cast, split: str, images: int, names: tuple) -> Iterator[Sample]:
+def _levels(who: Subject, split: str, images: int, names: tuple) -> Iterator[Sample]:
     emotions = images // len(STRENGTHS)
     for index in range(emotions):
         rng = who.rng(index)

@@ -15,10 +15,12 @@ _FINENESS = 1.25  # pixels rendered per pixel stored, along each axis
 
 
 class Studio(NamedTuple):
-    """Attributes:
-    names: of the head's leading expression components.
-    surface: what is where on the head.
-    render: see `rendering.make_renderer`.
+    """A head that is ready to be rendered.
+
+    Attributes:
+      names: of the head's leading expression components.
+      surface: what is where on the head.
+      render: see `rendering.make_renderer`.
     """
 
     names: tuple[str, ...]

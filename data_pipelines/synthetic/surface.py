@@ -71,7 +71,7 @@ class Surface(NamedTuple):
 
 
 def describe(model: FlameModel, teeth: Int[np.ndarray, " T"]) -> Surface:
-    """Computes the static facts of a head whose vertices `teeth` are teeth."""
+    """Computes what is fixed about a head; `teeth` are the vertices of its teeth."""
     points = np.asarray(model.template, np.float64)
     regions = {name: np.asarray(index) for name, index in model.regions.items()} | {"teeth": teeth}
     openness = sky_openness(model)

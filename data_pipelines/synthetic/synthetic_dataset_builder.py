@@ -87,8 +87,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             self.sizes[split],
             first,
             self._seed,
-            studio.surface,
-            studio.names,
+            studio,
         )
         for example in pictures.records(drawn, studio.render, self._image_size):
             yield example["id"], example

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from fields_jax.models.backbones import BACKBONES
 from fields_jax.models.layers import at_least_float32, average_pool, linear, torch_uniform
-from fields_jax.models.mobilenet import MobileNetV3
 
 CAMERA_SCALE = 7.0  # at the start: a face fills most of its crop (SMIRK)
 JAW_SWAY = 0.2  # largest jaw rotation about y and about z, radians (SMIRK)
@@ -30,10 +30,11 @@ class Encoder(nn.Module):
     """What the encoders share.
 
     Attributes:
-      width, depth: multipliers of the backbone, see `MobileNetV3`.
+      width, depth: multipliers of the backbone, see `backbones.Backbone`.
       dtype: of the backbone's computation.
       axis_name: mapped axis over which training synchronises batch statistics.
       remat: compute the backbone's blocks again in the gradient instead of keeping them.
+      backbone: a name of `BACKBONES`.
     """
 
     width: float = 1.0
@@ -41,11 +42,12 @@ class Encoder(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     remat: bool = False
+    backbone: str = "mobilenet_v3"
 
     def features(self, variant: str, image: Array, train: bool) -> list[Array]:
         """The five features of the backbone; called once, from the compact method."""
         settings = (self.width, self.depth, self.dtype, self.axis_name, self.remat)
-        backbone = MobileNetV3(variant, *settings, name="encoder")
+        backbone = BACKBONES[self.backbone](variant, *settings, name="encoder")
         return [at_least_float32(x) for x in backbone(image, train)]
 
     def pooled(self, variant: str, image: Array, train: bool) -> Array:

@@ -14,6 +14,7 @@ from jax.extend.random import define_prng_impl
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
+from fields_jax.models.backbones import BACKBONES
 from fields_jax.models.emotion import EmotionHead
 from fields_jax.models.encoders import ExpressionEncoder, PoseEncoder, ShapeEncoder, TokenEncoder
 from fields_jax.models.synthesizer import Synthesizer
@@ -56,10 +57,13 @@ class FieldsModel(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     remat: bool = False
+    backbone: str = "mobilenet_v3"
 
     def setup(self) -> None:
         common = dict(dtype=self.dtype, axis_name=self.axis_name, remat=self.remat)
-        encoder = dict(width=self.encoder_width, depth=self.encoder_depth, **common)
+        encoder = dict(
+            width=self.encoder_width, depth=self.encoder_depth, backbone=self.backbone, **common
+        )
         self.pose_encoder = PoseEncoder(**encoder)
         self.shape_encoder = ShapeEncoder(n_shape=self.n_shape, **encoder)
         self.expression_encoder = ExpressionEncoder(n_expression=self.n_expression, **encoder)
@@ -149,7 +153,8 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
       axis_name: mapped axis over which training synchronises batch statistics.
 
     Raises:
-      ValueError: an image size that is no multiple of 32, an unknown dtype, synthesiser or key.
+      ValueError: an image size that is no multiple of 32, an unknown dtype, backbone, synthesiser
+        or key.
     """
     size, options = config.image_size, dict(config.model)
     if size < 32 or size % 32:
@@ -162,6 +167,11 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
     dtype = options.pop("dtype")
     if dtype not in DTYPES:
         raise ValueError(f"unknown config.model.dtype {dtype!r}; known: {', '.join(DTYPES)}")
+    backbone = options.setdefault("backbone", FieldsModel.backbone)  # older configs lack it
+    if backbone not in BACKBONES:
+        raise ValueError(
+            f"unknown config.model.backbone {backbone!r}; known: {', '.join(BACKBONES)}"
+        )
     unknown = sorted(options.keys() - FieldsModel.__dataclass_fields__.keys())
     if unknown:
         raise ValueError(f"unknown key config.model.{unknown[0]}: remove it")

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fields_jax.render import patches, tiles
+from fields_jax.render import patches
+from fields_jax.render.backends import BACKENDS
 from fields_jax.render.camera import at_least_single, image_shape, to_pixels
 from fields_jax.render.interpolate import map_images, surface
 from fields_jax.render.triangles import (
@@ -31,8 +32,6 @@ from fields_jax.types import Fragments
 
 _CHUNK_SAMPLES = 2**18  # per chunk of images on a CPU: what fits its cache
 _MOST_JOBS = 2**30  # per group of faces; with a pass more it still fits an int32
-_DRAWERS = {"scatter": patches, "sorted": tiles}
-_BACKENDS = ("auto", *_DRAWERS, "reference")
 
 
 def rasterize(
@@ -70,7 +69,7 @@ def rasterize(
         camera before projecting: the division by z turns those behind it over.
       backend: "scatter", patches of triangles by scatter-mins; "sorted", triangles sorted by tile,
         for TPUs; "reference", which is slow and obvious; "auto", "sorted" on TPUs and
-        "scatter" elsewhere.
+        "scatter" elsewhere; or another name of `backends.BACKENDS`.
       jobs: patches or tiles drawn per pass and image, a matter of speed and memory only; the
         default is `default_jobs`. "reference" does not read it.
 
@@ -89,8 +88,8 @@ def rasterize(
     if not jnp.issubdtype(vertices.dtype, jnp.floating):
         raise ValueError(f"vertices of type {vertices.dtype}: expected floats")
     check_faces(faces, vertices.shape[1])
-    if backend not in _BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}; known: {', '.join(_BACKENDS)}")
+    if backend not in (known := ("auto", *BACKENDS, "reference")):
+        raise ValueError(f"unknown backend {backend!r}; known: {', '.join(known)}")
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs is {jobs}: at least 1 is needed")
     size = image_shape(image_size)
@@ -151,7 +150,7 @@ def _rasterize(points, faces, near, size, cull, backend, jobs):
     def find_all(backend):
         find = partial(_reference, faces=faces, near=near, size=size, cull=cull)
         if backend != "reference":
-            find = partial(_draw, **find.keywords, drawer=_DRAWERS[backend], jobs=jobs)
+            find = partial(_draw, **find.keywords, drawer=BACKENDS[backend], jobs=jobs)
         samples = jobs * patches.PATCH[0] * patches.PATCH[1]
         return partial(map_images, find, _CHUNK_SAMPLES // samples)
 

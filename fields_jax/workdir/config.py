@@ -42,6 +42,8 @@ FREE_KEYS = (
     "guard",
     "profile",
 )
+# Keys that configs of earlier versions lack, and what those versions did.
+LATER_KEYS = {"model.backbone": "mobilenet_v3"}
 
 
 def absolute(workdir: str) -> epath.Path:
@@ -171,7 +173,7 @@ def _differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:
         path = f"{prefix}{key}"
         if path in FREE_KEYS:
             continue
-        old, new = before.get(key), now.get(key)
+        old, new = before.get(key, LATER_KEYS.get(path)), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             rows += _differences(old, new, f"{path}.")
         elif old != new:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from fields_jax.errors import UserError, printable
+from fields_jax.models.backbones import BACKBONES
 from fields_jax.models.fields import DTYPES, NETWORKS, SYNTHESIZERS
 
 _MOST_STEPS = 2**31 - 2  # they are counted in 32 bits
@@ -105,6 +106,7 @@ _MODEL = dict(
     dtype=Choice(DTYPES),
     n_shape=whole(1),
     n_expression=whole(1),
+    backbone=Choice(BACKBONES),
     encoder_width=_POSITIVE,
     encoder_depth=_POSITIVE,
     synthesizer=Choice(SYNTHESIZERS),

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from data_pipelines import prepare
 from data_pipelines.building import shards
-from tests.data_pipelines.test_faces_builder import split_sizes, write_photographs
+from tests.support.photograph_sets import split_sizes, write_photographs
 
 beam = pytest.importorskip("apache_beam")
 
@@ -40,7 +40,7 @@ def test_beam_makes_the_same_set(tmp_path, workers):
     write_photographs(source, 7)
     (source / "broken.png").write_bytes(b"no picture")
     (source / "broken.npy").write_bytes((source / "day0/0.npy").read_bytes())
-    options = dict(source=str(source), part_size=3, threads=1)
+    options = dict(source=str(source), shard_size=3, threads=1)
     (alone,) = prepare.prepare("faces", tmp_path / "alone", **options)
     (folder,) = prepare.prepare(
         "faces", tmp_path / "beam", **options, beam_runner="direct", beam_options=workers
@@ -59,9 +59,9 @@ def test_beam_makes_only_what_is_missing(tmp_path, monkeypatch):
 
     source = tmp_path / "photographs"
     write_photographs(source, 6)
-    builder = Builder(data_dir=str(tmp_path / "data"), part_size=2, threads=1)
+    builder = Builder(data_dir=str(tmp_path / "data"), shard_size=2, threads=1)
     first = builder.plan(source, resume=True)["train"][0]
-    builder.write_part(first)
+    builder.write_shard(first)
     assert first.whole()
 
     made = []
@@ -74,10 +74,10 @@ def test_beam_makes_only_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster.beam, "Pipeline", Pipeline)
 
     def construct():
-        return Builder(data_dir=str(tmp_path / "data"), part_size=2, threads=1)
+        return Builder(data_dir=str(tmp_path / "data"), shard_size=2, threads=1)
 
-    assert cluster.make_parts(construct, str(source), "direct", ()) == 2
-    assert cluster.make_parts(construct, str(source), "direct", ()) == 0
+    assert cluster.make_shards(construct, str(source), "direct", ()) == 2
+    assert cluster.make_shards(construct, str(source), "direct", ()) == 0
     assert made == ["DirectRunner"]
-    assert all(part.whole() for part in builder.plan(source)["train"])
-    assert len(list(builder.unfinished.glob("*.json"))) == 3 and shards.read_note(first.shard)
+    assert all(shard.whole() for shard in builder.plan(source)["train"])
+    assert len(list(builder.unfinished.glob("*.json"))) == 3 and shards.read_note(first.path)

@@ -71,9 +71,9 @@ def outcome(builder, folder: Path) -> tuple[set[str], list[tuple[str, str]]]:
     summaries = builder.examine(folder).values()
     kept = [
         key
-        for parts in builder.plan(folder).values()
-        for part in parts
-        for key, _ in part.records(Summary())
+        for shards in builder.plan(folder).values()
+        for shard in shards
+        for key, _ in shard.records(Summary())
     ]
     assert sum(summary.examples for summary in summaries) == len(kept) == len(set(kept))
     return set(kept), [reject for summary in summaries for reject in summary.rejects]

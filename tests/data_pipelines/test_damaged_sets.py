@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from data_pipelines.reading import mixture, sources
+from fields_jax.batch import validate_batch
 from tests.support.broken import chosen, drawn, fields, outcomes
 from tests.support.dot_sets import assert_same, make_config, take
 
@@ -99,7 +100,7 @@ def test_unreadable_examples_are_replaced_counted_and_named(damaged, monkeypatch
     (bad,) = spoil(folder, [2])
     batches = take(config, 4, batch_size=5)
     for batch, other in zip(batches, clean, strict=True):
-        batch.validate_batch(batch, 32)
+        validate_batch(batch, 32)
         assert bad not in batch["id"]
         good = other["id"] != bad
         for key in batch:

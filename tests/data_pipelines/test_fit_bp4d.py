@@ -279,9 +279,9 @@ def test_landmarks_are_lifted_by_the_texture(tmp_path, known):
     np.save(folder / "0000.npy", dense.astype(np.float32))
     inner = np.delete(pixels(truth.landmarks[0, :51]), [43, 47], axis=0)
     sequence = layout.Sequence("F001", "T1", epath.Path(folder))
-    stored = scans.Tracks({}, {0: inner}, ())
+    stored = scans.Tracks(epath.Path(tmp_path), sequence, {}, {0: inner}, ())
     file = epath.Path(folder / "0000.obj")
-    scan = scans.read_scan(epath.Path(tmp_path), sequence, 0, file, stored, np.zeros((51, 3)))
+    scan = scans.read_scan(stored, 0, file, np.zeros((51, 3)))
     off = np.linalg.norm(scan.landmarks_51 - truth.landmarks[0, :51], axis=1)
     assert np.isnan(off).sum() == 2 and np.nanmedian(off) < 2e-3
     off = np.linalg.norm(scan.landmarks_105 - truth.landmarks[0, 51:], axis=1)
@@ -290,9 +290,9 @@ def test_landmarks_are_lifted_by_the_texture(tmp_path, known):
     assert np.mean(scan.normals[:, 2] > 0) > 0.9
 
     def complaint():
-        nothing = scans.Tracks({}, {}, ())
+        nothing = scans.Tracks(epath.Path(tmp_path), sequence, {}, {}, ())
         with pytest.raises(ValueError, match=r"0000\.obj: ") as caught:
-            scans.read_scan(epath.Path(tmp_path), sequence, 0, file, nothing, np.zeros((51, 3)))
+            scans.read_scan(nothing, 0, file, np.zeros((51, 3)))
         return str(caught.value)
 
     np.save(folder / "0000.npy", dense.astype(np.float32) / 500)
@@ -332,8 +332,9 @@ def test_damaged_files_cost_their_frame_at_most(tree, tmp_path, seed):
         (tmp_path / name).write_bytes(corrupt(data, rng) if name == spoiled else data)
     try:
         scan = scans.read_scan(
-            *(epath.Path(tmp_path), sequence, 0, epath.Path(tmp_path / "0000.obj")),
-            scans.Tracks({}, {}, ()),
+            scans.Tracks(epath.Path(tmp_path), sequence, {}, {}, ()),
+            0,
+            epath.Path(tmp_path / "0000.obj"),
             fit_bp4d._mean_51(procedural_head()),
         )
     except ValueError as error:

@@ -86,7 +86,7 @@ def test_both_stages_train_on_the_real_layouts(place, last):
 def test_a_batch_holds_every_kind_of_label(place):
     config = shrunk(stage2.get_config("full"), place)
     kinds = {"flame": 1, "shape": 1, "emotion": 0, "va": 0, "landmarks_68": 0, "landmarks_105": 2}
-    batches = mixture.mixture(config.data, image_size=32, batch_size=64, seed=0)
+    batches = mixture.training_batches(config.data, image_size=32, batch_size=64, seed=0)
     batch = next(batches)
     assert np.bincount(batch["source"]).tolist() == [32, 16, 16]
     for kind, source in kinds.items():

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from data_pipelines.reading import mixture, sources
+from fields_jax.batch import validate_batch
 from tests.support.dot_sets import SIZES, assert_same, make_config, take
 
 
 def test_batches_follow_the_spec_and_the_shares(root):
     batch = take(make_config(root), 1)[0]
-    batch.validate_batch(batch, 32)
+    validate_batch(batch, 32)
     assert np.bincount(batch["source"]).tolist() == [3, 2, 1]
     names = np.array(["a", "b", "c"])[batch["source"]]
     assert [name[0] for name in batch["id"]] == names.tolist()
@@ -46,12 +47,12 @@ def test_the_same_example_looks_different_next_time(root):
 def test_processes_share_a_batch(root):
     config = make_config(root)
     whole = take(config, 2)
-    parts = [take(config, 2, process_index=i, process_count=3) for i in range(3)]
+    parts = [take(config, 2, process=mixture.Process(i, 3)) for i in range(3)]
     for step, batch in enumerate(whole):
         joined = {key: np.concatenate([part[step][key] for part in parts]) for key in batch}
         assert_same(batch, joined)
     with pytest.raises(sources.DataError, match="batch_size 6 does not divide by 4 processes"):
-        take(config, 1, process_count=4)
+        take(config, 1, process=mixture.Process(0, 4))
 
 
 def test_counts_follow_the_rule_of_the_reference():

@@ -50,7 +50,7 @@ def rendered(stage, drawn):
 
 def draw(stage, part, split="train", *, subjects=2, images=8, first=0, seed=0):
     size = samples.Size(subjects, images)
-    return samples.samples(part, split, size, first, seed, stage.surface, stage.names)
+    return samples.samples(part, split, size, first, seed, stage)
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +145,8 @@ def plain_person():
 
 def test_performance_by_hand(stage):
     prototype = movements.Prototype({"brow_down_left": 2.0}, jaw=0.4, lids=0.5)
-    shown = population.perform(
-        stage.names, plain_person(), prototype, 1.0, quiet(), swapped=True, blink=0.5
-    )
+    acting = population.Acting(prototype, 1.0, swapped=True, blink=0.5)
+    shown = population.perform(stage.names, plain_person(), acting, quiet())
     expected = np.zeros(50)
     expected[stage.names.index("brow_down_right")] = 2
     np.testing.assert_allclose(shown.expression, expected)
@@ -165,8 +164,8 @@ def test_valence_and_arousal_show_within_a_class(stage, dv, da, rises):
     vector = movements.components(stage.names, shown, 50)
     assert vector[stage.names.index(rises)] > 0.5
     assert (jaw > 0) == (da > 0) and lids == 0
-    assert not any(population.nuance(2, labels.VA_MEAN[2])[0].values())
-    assert population.nuance(2, labels.VA_MEAN[2] - labels.VA_SD[2])[2] > 0.1  # tired lids
+    assert not any(population.nuance(2, labels.VA_MEAN[2]).movements.values())
+    assert population.nuance(2, labels.VA_MEAN[2] - labels.VA_SD[2]).lids > 0.1  # tired lids
 
 
 def test_spontaneous_sequences_are_weak_and_smooth(stage):

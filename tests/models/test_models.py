@@ -309,6 +309,7 @@ def test_vgg_normalises_like_the_reference():
         (dict(image_size=48), "image_size=48 is not a multiple of 32"),
         (dict(synthesizer="gan"), "unknown config.model.synthesizer 'gan'; known: teaser, smirk"),
         (dict(dtype="float16"), "unknown config.model.dtype 'float16'"),
+        (dict(backbone="vit"), "unknown config.model.backbone 'vit'; known: mobilenet_v3"),
         (dict(wdith=1), "unknown key config.model.wdith"),
     ],
 )

@@ -98,7 +98,7 @@ def make_config(root, mix="dots/a=3,dots/b=2,dots/c=1", augment=(), **changes):
 
 
 def take(config, count, batch_size=6, seed=3, image_size=32, **kwargs):
-    batches = mixture.mixture(
+    batches = mixture.training_batches(
         config, image_size=image_size, batch_size=batch_size, seed=seed, **kwargs
     )
     return list(itertools.islice(batches, count))

@@ -1,0 +1,44 @@
+"""The backbones of the encoders by name, and what each must be able to do."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from flax import linen as nn
+
+from fields_jax.models.mobilenet import MobileNetV3
+
+
+class Backbone(Protocol):
+    """Makes a module that maps (image [B, H, W, 3], train) to five features, NHWC.
+
+    Their strides are 2, 4, 8, 16 and 32; any channel counts will do. The coefficients are read from
+    the means of the last one, the tokens from the last four.
+    """
+
+    def __call__(
+        self,
+        variant: str,
+        width: float,
+        depth: float,
+        dtype: Any,
+        axis_name: str | None,
+        remat: bool,
+        *,
+        name: str,
+    ) -> nn.Module:
+        """Makes the module.
+
+        Args:
+          variant: "small" for the encoders of pose and tokens, "large" for shape and expression.
+          width, depth: `config.model.encoder_width` and `encoder_depth`, multipliers of a size that
+            the backbone decides on.
+          dtype: of the computation; parameters are float32.
+          axis_name: mapped axis over which training synchronises batch statistics, or None.
+          remat: compute blocks again in the gradient, see `layers.rematerialized`.
+          name: of the submodule; the learning rates of backbones are found by it.
+        """
+
+
+# Names that config.model.backbone may have.
+BACKBONES: dict[str, Backbone] = {"mobilenet_v3": MobileNetV3}

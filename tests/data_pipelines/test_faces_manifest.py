@@ -1,0 +1,105 @@
+"""Manifests: rows, labels and splits of the builder of faces."""
+
+import json
+
+import numpy as np
+import pytest
+from etils import epath
+
+from data_pipelines import prepare
+from data_pipelines.faces import manifest
+from tests.support.photograph_sets import write_photographs
+from tests.support.raw_sets import face_68
+
+MANIFEST = """\ufeffimage,split,emotion,valence,arousal,subject,level,landmarks_68,pixel_aspect,id
+a.png,train,happy,0.5,0.1,anna,2,,,
+b.png,test,4,,,bert,,,1.5,second
+c.png,,,,,,,,,
+d.png,train,9,,,,,,,
+e.png,train,,0.5,,,,,,
+f.png,train,,2,0,,,,,
+g.png,train,,,,,,1;2;3,,
+h.png,valid,,,,,,,,
+,train,,,,,,,,
+"stray,train
+k.png,train,,x,0,,,,,
+"""
+
+
+def test_rows_of_a_manifest(tmp_path):
+    table = epath.Path(tmp_path / "table.csv")
+    table.write_text(MANIFEST)
+    found = manifest.catalogue(table, epath.Path("/photographs"), 0.0)
+    first, third, fifth = found.splits["train"]
+    assert (first.key, first.image) == ("a.png", "/photographs/a.png")
+    assert first.labels == dict(emotion=1, valence=0.5, arousal=0.1, level=2, subject=0)
+    assert third.labels == fifth.labels == {}  # one of valence and arousal alone says nothing
+    (second,) = found.splits["test"]
+    assert (second.key, second.labels, second.pixel_aspect) == (
+        "second",
+        dict(emotion=4, subject=1),
+        1.5,
+    )
+    assert [
+        (reason, detail.split(", line ")[1][:2].rstrip(":"))
+        for reason, detail in found.rejects["train"]
+    ] == [
+        *(("labels unreadable", str(line)) for line in (5, 7, 8)),
+        *(("row unreadable", str(line)) for line in (9, 10, 11)),
+        ("labels unreadable", "12"),
+    ]
+
+
+def test_manifest_as_jsonl(tmp_path):
+    table = epath.Path(tmp_path / "table.jsonl")
+    lines = [
+        {"image": "a.png", "landmarks_68": face_68().tolist(), "landmarks_203": "a.203.npy"},
+        {"image": "b.png", "landmarks": "points/b.npy", "subject": 7},
+    ]
+    table.write_text("".join(json.dumps(line) + "\n" for line in lines) + "{broken\n[1]\n")
+    found = manifest.catalogue(table, epath.Path("/p"), 0.0)
+    first, second = found.splits["train"]
+    np.testing.assert_allclose(first.marks, face_68())
+    assert (first.points_203, second.points) == ("/p/a.203.npy", "/p/points/b.npy")
+    assert [reason for reason, _ in found.rejects["train"]] == ["row unreadable"] * 2
+
+
+def test_subjects_stay_in_one_split(tmp_path):
+    table = epath.Path(tmp_path / "table.jsonl")
+    rows = [{"image": f"{i}.png", "subject": f"s{i % 20}"} for i in range(200)]
+    table.write_text("\n".join(json.dumps(row) for row in rows))
+    found = manifest.catalogue(table, epath.Path("/p"), 0.3)
+    train, test = ({item.labels["subject"] for item in found.splits[s]} for s in manifest.SPLITS)
+    assert train and test
+    assert not train & test
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.csv", "path,emotion\n", "names no column `image`"),
+        ("a.csv", "image,colour\n", "unknown column 'colour'; known: image, id"),
+        ("a.jsonl", '{"image": "a", "colour": 1}\n', "line 1: unknown column 'colour'"),
+        ("a.txt", "", r"a manifest is a .csv or a .jsonl file"),
+    ],
+)
+def test_manifests_that_are_none(tmp_path, name, content, line):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=line):
+        manifest.catalogue(epath.Path(tmp_path / name), epath.Path("/p"), 0.0)
+
+
+def test_share_of_the_test_split():
+    names = [f"{i}.jpg" for i in range(4000)]
+    assert np.mean([manifest.in_test(name, 0.2) for name in names]) == pytest.approx(0.2, abs=0.02)
+    assert not any(manifest.in_test(name, 0.0) for name in names)
+    assert all(manifest.in_test(name, 1.0) for name in names)
+
+
+def test_what_a_split_without_photographs_leaves_out_is_counted(tmp_path, capsys):
+    write_photographs(tmp_path, 1)
+    table = tmp_path / "table.csv"
+    table.write_text("image,split,emotion\nday0/0.png,test,1\nday0/0.png,train,99\n")
+    options = dict(source=str(tmp_path), manifest=str(table), dry_run=True)
+    prepare.prepare("faces", tmp_path / "data", **options)
+    assert "test: 1 kept, 1 left out (labels unreadable: 1)" in capsys.readouterr().err

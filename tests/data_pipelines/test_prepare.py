@@ -1,0 +1,204 @@
+"""The command that makes all sets: mistakes, resuming, dry runs and reports."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+from absl import logging
+from etils import epath
+from ml_collections import ConfigDict
+
+from data_pipelines import prepare
+from data_pipelines.building import photographs, shards
+from data_pipelines.reading import mixture
+from fields_jax.photos import kinds
+from tests.support.photograph_sets import split_sizes, write_photograph, write_photographs
+from tests.support.raw_sets import face_68
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "name one set to prepare: synthetic, affectnet, bp4d, faces"),
+        (
+            ["portraits", "--out=x"],
+            "unknown set 'portraits'; known: synthetic, affectnet, bp4d, faces",
+        ),
+        (["faces"], "--out=DIR is required"),
+        (["faces", "--out=x"], "faces needs --source=DIR"),
+        (["faces", "--out=x", "--source=absent"], "--source=absent: no such folder"),
+        (["faces", "--out=x", "--source=."], r"\.: no photographs"),
+        (["faces", "--out=x", "--source=.", "--fits=y"], "--fits is not for faces; it is for bp4d"),
+        (["bp4d", "--out=x", "--source=."], r"\.: no sequences such as 2D\+3D/F001/T1/0000.jpg"),
+        (["affectnet/nine", "--out=x", "--source=."], "unknown config 'nine'; known: full"),
+        (["synthetic", "--dry_run=1"], "synthetic has no raw data"),
+        (["synthetic", "--out=x", "--beam_runner=direct"], "--beam_runner is for making sets of"),
+        (
+            ["faces", "--out=x", "--source=.", "--dry_run=1", "--beam_runner=direct"],
+            "--beam_runner is for making sets of",
+        ),
+    ],
+)
+def test_mistakes_are_named_in_one_line(arguments, line, tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("no photograph")
+    monkeypatch.chdir(tmp_path)
+    values = dict(out="", source="", name="", dry_run=False) | prepare._DEFAULTS
+    values |= dict(beam_runner="", beam_options=())
+    for argument in arguments[1:]:
+        key, value = argument.removeprefix("--").split("=")
+        values[key] = type(values[key])(value)
+    monkeypatch.setattr(prepare.flags, "FLAGS", ConfigDict(values))
+    with pytest.raises((ValueError, FileNotFoundError), match=f"^{line}") as caught:
+        prepare.main(["prepare", *arguments[:1]])
+    assert "\n" not in str(caught.value)
+
+
+def test_command_prints_its_line_and_status(tmp_path):
+    command = [sys.executable, "-m", "data_pipelines.prepare", "faces"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.strip().startswith("error: --out=DIR is required")
+    assert "Traceback" not in ended.stderr
+
+
+def test_command_makes_a_set_from_flags(tmp_path):
+    write_photographs(epath.Path(tmp_path / "photographs"))
+    command = [sys.executable, "-m", "data_pipelines.prepare", "faces", "--name=mine"]
+    command += [f"--source={tmp_path / 'photographs'}", f"--out={tmp_path}", "--limit=3"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines()[-1] == f"{tmp_path}/faces/mine/1.2.0: train 3"
+    assert split_sizes(tmp_path / "faces/mine/1.2.0") == {"train": 3}
+
+
+def test_remedy_fits_the_set():
+    assert prepare.remedy("synthetic/wild2d", "data") == (
+        "make it with `python -m data_pipelines.prepare synthetic --out=data`"
+    )
+    assert "prepare faces --source=DIR --out=gs://b" in prepare.remedy("faces", "gs://b")
+    assert "prepare faces --source=DIR --name=raf_db --out=d" in prepare.remedy("faces/raf_db", "d")
+    assert "prepare affectnet/full --source=DIR" in prepare.remedy("affectnet/full", "d")
+
+
+def test_interrupted_preparation_finishes_what_is_missing(tmp_path, monkeypatch):
+    source = tmp_path / "photographs"
+    write_photographs(source, 10)
+    options = dict(source=str(source), shard_size=2, threads=1)
+    read, seen = photographs.make_record, []
+
+    def dying(sample, **size):
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        seen.append(sample.key)
+        return read(sample, **size)
+
+    monkeypatch.setattr(photographs, "make_record", dying)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare("faces", tmp_path / "data", **options)
+    root = tmp_path / "data/faces"
+    assert not (root / "1.2.0").exists()
+    notes = sorted((root / "unfinished_1.2.0").glob("*.json"))
+    assert 1 <= len(notes) <= 3
+    # What lies about of a shard without a note, or with a wrong one, counts for nothing.
+    shard = notes[0].with_suffix("")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    kept = {key for note in notes[1:] for key in keys_of(note)}
+
+    monkeypatch.setattr(
+        photographs, "make_record", lambda s, **o: seen.append(s.key) or read(s, **o)
+    )
+    seen.clear()
+    (folder,) = prepare.prepare("faces", tmp_path / "data", **options)
+    assert len(seen) == 10 - 2 * len(notes[1:])
+    assert not kept & set(seen)
+    assert split_sizes(folder) == {"train": 10}
+    config = ConfigDict({"root": str(tmp_path / "data"), "eval_crop_scale": 1.4, "threads": 1})
+    batches = mixture.evaluation_batches(config, "faces", "train", image_size=16, batch_size=10)
+    assert len(set(next(batches)["id"])) == 10
+    assert not list(root.glob("unfinished*")) + list(root.glob("incomplete*"))
+
+
+def keys_of(note):
+    """Ids of the records in the shard beside a note."""
+    return [
+        tf.train.Example.FromString(record).features.feature["id"].bytes_list.value[0].decode()
+        for record in tf.data.TFRecordDataset(str(note.with_suffix(""))).as_numpy_iterator()
+    ]
+
+
+def test_changed_items_are_made_again(tmp_path):
+    items = [photographs.Sample(f"{i}", f"{i}.png") for i in range(3)]
+    path = epath.Path(tmp_path / "train-0-of-1")
+    shard = shards.Shard(items, 64, 2.0, 1, path)
+    path.write_bytes(b"12345")
+    note = {"items": shard.digest(), "bytes": 5, "summary": {"examples": 3}}
+    (tmp_path / "train-0-of-1.json").write_text(json.dumps(note))
+    shard.resume()
+    assert shard.whole()
+    assert len(list(shard())) == 3
+    marked = photographs.Sample("0", "0.png", face_68())
+    changed = shards.Shard([marked, *items[1:]], 64, 2.0, 1, path)
+    assert not changed.whole()
+    changed.resume()
+    assert not path.exists()
+    assert not shard.whole()
+
+
+def test_dry_run_counts_and_writes_nothing(tmp_path, capsys):
+    source = tmp_path / "photographs"
+    write_photographs(source)
+    write_photograph(epath.Path(source), "lonely.png").with_suffix(".npy").unlink()
+    prepare.prepare("faces", tmp_path / "data", source=str(source), dry_run=True)
+    assert "train: 4 kept, 1 left out (no landmarks: 1)" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_was_passed_over_is_reported(tmp_path, capsys, monkeypatch):
+    """In the dry run, in the log, and in every part of the report."""
+    source, said = tmp_path / "photographs", []
+    write_photographs(source)
+    write_photograph(source, "gif.gif")
+    for name in ("a.CR2", "b.nef", "c.mov", "d.heic", "notes.txt", ".hidden.jpg"):
+        (source / name).write_bytes(b"")
+    (source / "day0/back").symlink_to("..")
+    monkeypatch.setattr(kinds, "reads_heic", lambda: False)
+    monkeypatch.setattr(logging, "warning", lambda text, *values: said.append(text % values))
+    prepare.prepare("faces", tmp_path / "data", source=str(source), dry_run=True, test_share=0.5)
+    lines = capsys.readouterr().err
+    assert sum(int(count) for count in re.findall(r"(\d+) kept", lines)) == 5
+    assert sum(int(count) for count in re.findall(r"(\d+) left out", lines)) == 4
+    assert "camera raw is not read: " in lines and len(said) == 4
+    # Nothing is lost where all photographs are in one split.
+    (folder,) = prepare.prepare("faces", tmp_path / "data", source=str(source), test_share=1.0)
+    assert split_sizes(folder) == {"test": 5}
+    rejects = json.loads((folder / "prepare_report.json").read_text())["splits"]["test"]["rejects"]
+    assert rejects["camera raw is not read"] == 2 and sum(rejects.values()) == 4
+    assert "left out: HEIC needs pillow-heif" in (folder / "prepare_report.html").read_text()
+    table = (folder / "prepare_rejects.tsv").read_text()
+    assert f"{source}/c.mov: videos are not read by this version; name pictures of it\n" in table
+
+
+def test_limit_and_the_report(tmp_path):
+    source = tmp_path / "photographs"
+    write_photographs(source, 6)
+    table = tmp_path / "table.csv"
+    rows = [f"day{i % 2}/{i}.{('png', 'jpg')[i // 2 % 2]},{i},{i / 10 - 0.2},0.5" for i in range(6)]
+    table.write_text("\n".join(["image,emotion,valence,arousal", *rows]))
+    options = dict(source=str(source), manifest=str(table))
+    (folder,) = prepare.prepare("faces/mine", tmp_path / "data", limit=5, **options)
+    assert folder == epath.Path(tmp_path / "data/faces/mine/1.2.0")
+    assert split_sizes(folder) == {"train": 5}
+    said = json.loads((folder / "prepare_report.json").read_text())
+    train = said["splits"]["train"]
+    assert train["examples"] == sum(train["emotions"].values()) == 5
+    assert sum(sum(bins) for bins in train["intensity"].values()) == 5
+    marks = {"has_landmarks_68": 5, "has_landmarks_105": 5}
+    assert train["labels"] == marks | {"has_va": 5, "has_emotion": 5}
+    page = (folder / "prepare_report.html").read_text()
+    assert page.count("<figure>") == 5
+    assert page.count("data:image/png") == 2
+    with pytest.raises(ValueError, match="was made with --limit=5, not 0; remove it"):
+        prepare.prepare("faces/mine", tmp_path / "data", **options)
