@@ -8,10 +8,8 @@ import types
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
@@ -29,6 +27,7 @@ from fields_jax.workdir import schema
 from fields_jax.workdir.config import check_workdir, claim_workdir
 from tests.support.heads import random_head
 from tests.support.meshes import soup
+from tests.support.strided_backbone import Strided
 from tests.support.tiny_training import tiny_batch, tiny_config
 
 
@@ -57,32 +56,10 @@ def test_a_loss(monkeypatch):
     assert metrics["loss"] == pytest.approx(2 * metrics["loss/open_mouth"]) and metrics["loss"] > 0
 
 
-class Strided(nn.Module):
-    """Five convolutions, each of stride 2."""
-
-    variant: str
-    width: float
-    depth: float
-    dtype: Any
-    axis_name: str | None
-    remat: bool
-
-    @nn.compact
-    def __call__(self, image, train=False):
-        features = [image]
-        for _ in range(5):
-            wide = nn.Conv(8, (3, 3), (2, 2), dtype=self.dtype)(features[-1])
-            features.append(nn.relu(wide))
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (8,))
-        if train and not self.is_initializing():
-            mean.value = features[-1].mean((0, 1, 2)).astype(jnp.float32)
-        return features[1:]
-
-
 def test_a_backbone(monkeypatch):
-    monkeypatch.setitem(backbones.BACKBONES, "strided", Strided)
+    monkeypatch.setitem(backbones.BACKBONES, "plain", Strided)
     config = tiny_config()
-    config.model.backbone = "strided"
+    config.model.backbone = "plain"
     config.phases.A.losses = dict(reg_expression=1.0)
     config.phases.A.train = ("expression_encoder",)
     before = init_variables(build_model(config), jax.random.key(0))["params"]
