@@ -30,7 +30,7 @@ from etils import epath
 from data_pipelines.bp4d import fit_files, fit_pictures, layout, scans
 from fields_jax import batch
 from fields_jax.cli import progress, run
-from fields_jax.errors import UserError
+from fields_jax.errors import MissingFile, UserError
 from fields_jax.fitting.scan import ScanFitter
 from fields_jax.fitting.scan_types import Scan, SequenceFit
 from fields_jax.flame.io import resolve_head
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
         raise UserError("--source=DIR and --out=DIR are required; see --help")
     source, out = epath.Path(chosen.source), epath.Path(chosen.out)
     if not source.is_dir():
-        raise FileNotFoundError(f"--source={source}: no such folder")
+        raise MissingFile(f"--source={source}: no such folder")
     found, _ = layout.sequences(source, _TASKS)
     known = {sequence.subject for sequence in found}
     if missing := set(chosen.subjects) - known:
@@ -139,7 +139,7 @@ class Run:
         for sequence in sequences:
             try:
                 count = self._sequence(sequence)
-            except ValueError as error:
+            except UserError as error:
                 self._failed[sequence.name] = str(error)
                 count = len(scans.meshes(sequence))
             yield from range(count)
@@ -148,11 +148,11 @@ class Run:
         """Fits a sequence and writes its files; returns how many scans it has.
 
         Raises:
-          ValueError: there is nothing to fit.
+          UserError: there is nothing to fit.
         """
         files = scans.meshes(sequence)
         if not files:
-            raise ValueError(f"{sequence.folder}: no meshes such as 0000.obj")
+            raise UserError(f"{sequence.folder}: no meshes such as 0000.obj")
         shape = self._identity(sequence.subject)
         numbers = [number for number, _ in files]
         read, unreadable = self._read(sequence, files)
@@ -177,7 +177,7 @@ class Run:
                 read[number] = scans.read_scan(
                     self.source, sequence, number, file, known, self._mean, self.unit
                 )
-            except (ValueError, OSError) as error:
+            except UserError as error:
                 unreadable[number] = " ".join([str(error), *known.problems])
         return read, unreadable
 
@@ -185,7 +185,7 @@ class Run:
         """The shape of a subject: known, stored, or found from frames of all its sequences.
 
         Raises:
-          ValueError: no frame can be fitted.
+          UserError: no frame can be fitted.
         """
         if subject in self._identities:
             return self._identities[subject]
@@ -201,7 +201,7 @@ class Run:
                 read, _ = self._read(sequence, [files[row] for row in rows if files])
                 chosen += read.values()
             if not chosen:
-                raise ValueError(f"{subject}: no frame with a readable mesh and landmarks")
+                raise UserError(f"{subject}: no frame with a readable mesh and landmarks")
             shape = self._fitter.identity(chosen)
             fit_files.write_identity(file, self.head, shape)
         self._identities[subject] = shape

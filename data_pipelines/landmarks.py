@@ -103,7 +103,7 @@ def detect(detector: Detector, path: epath.Path) -> tuple[list[Detection], list[
     """The faces of a photograph, and what is wrong with it or with others in it."""
     try:
         image = read_photograph(path)
-    except (ValueError, OSError) as error:
+    except UserError as error:
         return [], [str(error).removeprefix(f"{path}: ")]
     found, faults = [], []
     for index, face in enumerate(detector.detect(image)):

@@ -33,7 +33,7 @@ from etils import epath
 from data_pipelines.building import report
 from data_pipelines.building.photo_builder import PhotographBuilder
 from fields_jax.cli import run
-from fields_jax.errors import UserError, printable
+from fields_jax.errors import MissingFile, UserError, printable
 
 _PROGRESS_SECONDS = 5.0
 _NAMED = 5  # rejects of each reason that the log names; the table beside the set names all
@@ -112,21 +112,21 @@ def prepare(
       One folder per builder config.
 
     Raises:
-      ValueError, FileNotFoundError: unknown set, a source that is not there or unusable, or a set
+      UserError: unknown set, a source that is not there or unusable, or a set
         that was made with other options.
     """
     kind, _, config = name.partition("/")
     if kind not in SETS:
-        raise ValueError(f"unknown set {name!r}; known: {', '.join(SETS)}")
+        raise UserError(f"unknown set {name!r}; known: {', '.join(SETS)}")
     made = SETS[kind]
     if made.needs_source and not source:
-        raise ValueError(f"{kind} needs --source=DIR, the folder of its raw data")
+        raise UserError(f"{kind} needs --source=DIR, the folder of its raw data")
     if source and not (epath.Path(source).is_dir() and any(epath.Path(source).iterdir())):
-        raise FileNotFoundError(f"--source={source}: no such folder, or an empty one")
+        raise MissingFile(f"--source={source}: no such folder, or an empty one")
     if dry_run and not made.needs_source:
-        raise ValueError(f"{kind} has no raw data that a dry run could look at")
+        raise UserError(f"{kind} has no raw data that a dry run could look at")
     if beam_runner and (dry_run or not made.needs_source):
-        raise ValueError("--beam_runner is for making sets of photographs")
+        raise UserError("--beam_runner is for making sets of photographs")
     module = importlib.import_module(made.module)
     folders = []
     for chosen in _configs(made, module, config, source):
@@ -151,7 +151,7 @@ def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[A
         return [tfds.core.BuilderConfig(name=config) if config else None]
     if config:
         if config not in made.configs:
-            raise ValueError(f"unknown config {config!r}; known: {', '.join(made.configs)}")
+            raise UserError(f"unknown config {config!r}; known: {', '.join(made.configs)}")
         return [config]
     return [module.config_of(epath.Path(source))] if source else list(made.configs)
 
@@ -162,9 +162,7 @@ def _make_parts(construct: Any, source: str, runner: str, options: Sequence[str]
     except ModuleNotFoundError as error:
         if error.name != "apache_beam":
             raise
-        raise ValueError(
-            "--beam_runner needs Apache Beam: pip install -e '.[data,beam]'"
-        ) from error
+        raise UserError("--beam_runner needs Apache Beam: pip install -e '.[data,beam]'") from error
     started = time.monotonic()
     count = cluster.make_parts(construct, source, runner, options)
     _say(f"{count} parts made by Beam in {time.monotonic() - started:.0f} s")

@@ -135,7 +135,7 @@ def heads(paths: list[str]) -> Iterator[Check]:
     for path in paths:
         try:
             head = load_flame(path)
-        except (ValueError, OSError) as error:
+        except UserError as error:
             yield Check("heads", path, False, str(error), "convert it again")
             continue
         converted |= head.name != "procedural"
@@ -155,7 +155,7 @@ def workdirs(paths: list[str]) -> Iterator[Check]:
     for path in paths:
         try:
             meta, step = store.read_meta(path)
-        except (ValueError, OSError) as error:
+        except UserError as error:
             yield Check("weights", path, False, str(error))
             continue
         source = meta.get("source")

@@ -18,6 +18,10 @@ class UserError(ValueError):
         super().__init__(printable(message))
 
 
+class MissingFile(UserError, FileNotFoundError):
+    """A file or folder that the user named, or that belongs to one, is not there."""
+
+
 class Preemption(BaseException):
     """The process was asked to go (SIGTERM) and what it had done is saved."""
 

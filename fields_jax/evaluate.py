@@ -116,7 +116,7 @@ def score_workdir(
 
     Raises:
       UserError: no checkpoint, data or tensorflow; or another head than in training.
-      ValueError: the model predicts something that is not finite.
+      UserError: the model predicts something that is not finite.
     """
     inference = load_inference(workdir, ema=ema)
     if sources:
@@ -160,7 +160,7 @@ def evaluate(
 
     Raises:
       UserError: tensorflow or a set is absent.
-      ValueError: the model predicts something that is not finite.
+      UserError: the model predicts something that is not finite.
     """
     config = inference.config
     mixture = _import_mixture()

@@ -46,7 +46,7 @@ def read_arguments(argv: list[str], box: str = "") -> Named:
 
     Raises:
       UserError: nothing was named, or --out is missing.
-      ValueError: --box is no box.
+      UserError: --box is no box.
     """
     chosen = flags.FLAGS
     if not chosen.out:

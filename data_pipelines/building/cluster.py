@@ -41,7 +41,7 @@ def make_parts(
       How many parts were made.
 
     Raises:
-      ValueError, FileNotFoundError: the source does not hold such a set.
+      UserError: the source does not hold such a set.
     """
     plan = construct().plan(epath.Path(source), resume=True)
     jobs = [

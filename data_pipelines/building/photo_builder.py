@@ -93,7 +93,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         """Finds the photographs below a folder.
 
         Raises:
-          ValueError, FileNotFoundError: the folder does not hold such a set.
+          UserError: the folder does not hold such a set.
         """
 
     @property

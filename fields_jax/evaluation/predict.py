@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
+from fields_jax.errors import UserError
 from fields_jax.flame import flame
 from fields_jax.render import Masking, sample_keys, synthesizer_input
 from fields_jax.render.draw import to_uint8
@@ -57,14 +58,14 @@ def predict(
       The predictions, and every label but the pictures; both as [N, ...] numpy arrays.
 
     Raises:
-      ValueError: there are no examples.
+      UserError: there are no examples.
     """
     predictions, labels = [], []
     for batch in batches:
         predictions.append(_call_padded(apply, batch["image"], batch_size))
         labels.append({key: value for key, value in batch.items() if key not in PICTURES})
     if not predictions:
-        raise ValueError("nothing to evaluate: the data hold no examples")
+        raise UserError("nothing to evaluate: the data hold no examples")
     return _concatenate(predictions), _concatenate(labels)
 
 

@@ -14,6 +14,7 @@ from jax.extend.random import define_prng_impl
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
+from fields_jax.errors import UserError
 from fields_jax.models.emotion import EmotionHead
 from fields_jax.models.encoders import ExpressionEncoder, PoseEncoder, ShapeEncoder, TokenEncoder
 from fields_jax.models.synthesizer import Synthesizer
@@ -149,22 +150,22 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
       axis_name: mapped axis over which training synchronises batch statistics.
 
     Raises:
-      ValueError: an image size that is no multiple of 32, an unknown dtype, synthesiser or key.
+      UserError: an image size that is no multiple of 32, an unknown dtype, synthesiser or key.
     """
     size, options = config.image_size, dict(config.model)
     if size < 32 or size % 32:
-        raise ValueError(f"config.image_size={size} is not a multiple of 32: set it to 64 or 224")
+        raise UserError(f"config.image_size={size} is not a multiple of 32: set it to 64 or 224")
     synthesizer = options.pop("synthesizer")
     if synthesizer not in SYNTHESIZERS:
-        raise ValueError(
+        raise UserError(
             f"unknown config.model.synthesizer {synthesizer!r}; known: {', '.join(SYNTHESIZERS)}"
         )
     dtype = options.pop("dtype")
     if dtype not in DTYPES:
-        raise ValueError(f"unknown config.model.dtype {dtype!r}; known: {', '.join(DTYPES)}")
+        raise UserError(f"unknown config.model.dtype {dtype!r}; known: {', '.join(DTYPES)}")
     unknown = sorted(options.keys() - FieldsModel.__dataclass_fields__.keys())
     if unknown:
-        raise ValueError(f"unknown key config.model.{unknown[0]}: remove it")
+        raise UserError(f"unknown key config.model.{unknown[0]}: remove it")
     options["emotion_hidden"] = tuple(options["emotion_hidden"])
     return FieldsModel(
         image_size=size,
