@@ -17,6 +17,7 @@ that the same command goes on where it was. At the end a JSON summary is printed
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -29,12 +30,14 @@ from etils import epath
 
 from data_pipelines.bp4d import fit_files, fit_pictures, layout, scans
 from fields_jax import batch
-from fields_jax.cli import progress, run
+from fields_jax.cli import run
+from fields_jax.disk import DiskError, writing
 from fields_jax.errors import MissingFile, UserError
 from fields_jax.fitting.scan import ScanFitter
 from fields_jax.fitting.scan_types import Scan, SequenceFit
 from fields_jax.flame.io import resolve_head
 from fields_jax.flame.landmarks import embed
+from fields_jax.progress import progress
 from fields_jax.render.draw import save_png
 from fields_jax.types import FlameModel
 
@@ -115,7 +118,8 @@ class Run:
         for _ in progress(self._scans(open_), count, "scans"):
             pass
         seconds = time.perf_counter() - started
-        reasons = fit_files.write_failures(self.out, self._failed)
+        with self._writing():
+            reasons = fit_files.write_failures(self.out, self._failed)
         return {
             "sequences_fitted": len(open_) - len(self._failed),
             "sequences_skipped": len(wanted) - len(open_),
@@ -139,6 +143,8 @@ class Run:
         for sequence in sequences:
             try:
                 count = self._sequence(sequence)
+            except DiskError:
+                raise
             except UserError as error:
                 self._failed[sequence.name] = str(error)
                 count = len(scans.meshes(sequence))
@@ -157,9 +163,10 @@ class Run:
         numbers = [number for number, _ in files]
         read, unreadable = self._read(sequence, files)
         fit = self._fitter.fit(list(read.values()), shape) if read else None
-        fit_files.write_sequence(
-            self._file(sequence), self.head, shape, numbers, fit, list(read), unreadable
-        )
+        with self._writing():
+            fit_files.write_sequence(
+                self._file(sequence), self.head, shape, numbers, fit, list(read), unreadable
+            )
         self._frames += len(numbers)
         if fit is not None:
             self._accepted += int(fit.accepted.sum())
@@ -203,14 +210,20 @@ class Run:
             if not chosen:
                 raise UserError(f"{subject}: no frame with a readable mesh and landmarks")
             shape = self._fitter.identity(chosen)
-            fit_files.write_identity(file, self.head, shape)
+            with self._writing():
+                fit_files.write_identity(file, self.head, shape)
         self._identities[subject] = shape
         return shape
 
     def _draw(self, sequence: layout.Sequence, read: list[Scan], fit: SequenceFit) -> None:
         if self.sheets:
             sheet = fit_pictures.picture(self.head, read, fit, self.sheets)
-            save_png(self.out / "pictures" / f"{sequence.name}.png", sheet)
+            with self._writing():
+                save_png(self.out / "pictures" / f"{sequence.name}.png", sheet)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        then = "the same command then goes on where it was"
+        return writing(self.out, instead="another --out", then=then)
 
 
 def _mean_51(head: FlameModel) -> np.ndarray:

@@ -23,7 +23,7 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
@@ -33,9 +33,9 @@ from etils import epath
 from data_pipelines.building import report
 from data_pipelines.building.photo_builder import PhotographBuilder
 from fields_jax.cli import run
+from fields_jax.disk import check_folder, writing
 from fields_jax.errors import MissingFile, UserError, printable
 
-_PROGRESS_SECONDS = 5.0
 _NAMED = 5  # rejects of each reason that the log names; the table beside the set names all
 
 _OF_PHOTOGRAPHS = ("limit", "threads", "stored_size")  # flags of every set of photographs
@@ -127,6 +127,7 @@ def prepare(
         raise UserError(f"{kind} has no raw data that a dry run could look at")
     if beam_runner and (dry_run or not made.needs_source):
         raise UserError("--beam_runner is for making sets of photographs")
+    check_folder(out, "another --out")
     module = importlib.import_module(made.module)
     folders = []
     for chosen in _configs(made, module, config, source):
@@ -171,17 +172,15 @@ def _make_parts(construct: Any, source: str, runner: str, options: Sequence[str]
 def _make(builder: tfds.core.DatasetBuilder, source: str) -> None:
     """Writes the shards of one set, and the report of a set of photographs."""
     photographs = isinstance(builder, PhotographBuilder)
-    if not photographs:
-        _report_progress(builder)
-    # Our lines say what tfds's bars cannot: how much is left.
-    tfds.disable_progress_bar()
+    tfds.disable_progress_bar()  # the builders say how much is left
     download = tfds.download.DownloadConfig(manual_dir=source or None, try_download_gcs=False)
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_config=download)
     sizes = ", ".join(f"{n} {info.num_examples}" for n, info in builder.info.splits.items())
     if photographs:
         report.say(builder.summaries, _NAMED)
-        report.write(builder)
+        with writing(builder.data_path, instead="another --out"):
+            report.write(builder)
         builder.remove_leftovers()
     _say(f"{builder.data_path}: {sizes}")
 
@@ -189,36 +188,6 @@ def _make(builder: tfds.core.DatasetBuilder, source: str) -> None:
 def prepare_synthetic(out: epath.PathLike, *, size: str = "demo") -> list[epath.Path]:
     """Makes the embedded faces where they are absent."""
     return prepare("synthetic", out, size=size)
-
-
-def _report_progress(builder: tfds.core.DatasetBuilder) -> None:
-    """Makes the builder's splits print a progress line while they are generated."""
-    split_generators = builder._split_generators
-
-    @functools.wraps(split_generators)
-    def counted(*args: Any, **kwargs: Any) -> dict[str, Iterator]:
-        splits = split_generators(*args, **kwargs)
-        totals = getattr(builder, "expected_examples", {})
-        return {
-            split: _counted(examples, f"{builder.info.full_name} {split}", totals.get(split))
-            for split, examples in splits.items()
-        }
-
-    builder._split_generators = counted
-
-
-def _counted(examples: Iterable, label: str, total: int | None) -> Iterator:
-    """Passes examples on; says done/total, rate and time left, at a terminal and in a log alike."""
-    started = said = time.monotonic()
-    for done, example in enumerate(examples):
-        yield example
-        now = time.monotonic()
-        if done == 0:
-            started = said = now  # the first one also waits for imports and compilation
-        elif now - said >= _PROGRESS_SECONDS:
-            said, rate = now, done / (now - started)
-            left = f", {(total - done - 1) / rate:.0f} s left" if total else ""
-            _say(f"{label}: {done + 1}/{total or '?'}, {rate:.1f}/s{left}")
 
 
 def _say(line: str) -> None:

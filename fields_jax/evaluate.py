@@ -11,8 +11,6 @@ The sets are those the model was trained on, or `config.evaluation.sources` ("NA
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -32,6 +30,7 @@ from fields_jax.evaluation import geometry, summary
 from fields_jax.evaluation.predict import predict, reconstruct, spread
 from fields_jax.files import write_npz, write_whole
 from fields_jax.flame.io import resolve_head
+from fields_jax.progress import Progress
 from fields_jax.render import make_masking
 from fields_jax.types import FieldsOutput, FlameModel
 from fields_jax.workdir.store import Inference, check_head, load_inference
@@ -173,7 +172,7 @@ def evaluate(
         batches = mixture.evaluation_batches(
             config.data, name, split, image_size=config.image_size, batch_size=size
         )
-        batches, examples = spread(_progress(batches, name, total), total, EXAMPLES)
+        batches, examples = spread(_counted(batches, name, total), total, EXAMPLES)
         prediction, labels = predict(apply, batches, size)
         parts.append(summary.columns(head, prediction, labels, batch_size=size))
         predictions.append(prediction)
@@ -199,7 +198,11 @@ def evaluate(
 
 
 def source_names(config: ConfigDict, mixture: Any, split: str) -> list[str]:
-    """Sets to score: `config.evaluation.sources`, or those trained on that have such a split."""
+    """Sets to score: `config.evaluation.sources`, or those trained on that have such a split.
+
+    Raises:
+      UserError: none of them has one.
+    """
     chosen = config.evaluation.sources
     if chosen:
         return [name.strip() for name in chosen.split(",")]
@@ -208,6 +211,8 @@ def source_names(config: ConfigDict, mixture: Any, split: str) -> list[str]:
     scored = [name for name in names if split in mixture.split_names(config.data, name)]
     for name in sorted(set(names) - set(scored)):
         print(f"{name} has no split {split!r}: not scored")
+    if not scored:
+        raise UserError(f"no set has a split {split!r}; name another with --split or --sources")
     return scored
 
 
@@ -243,16 +248,12 @@ def _import_mixture() -> Any:
     return mixture
 
 
-def _progress(batches: Iterable[dict], name: str, total: int) -> Iterator[dict]:
-    """Passes batches on and keeps one line on stderr up to date."""
-    done, start = 0, time.monotonic()
+def _counted(batches: Iterable[dict], name: str, total: int) -> Iterator[dict]:
+    """Passes batches on and says how many images of the set are done."""
+    line = Progress(total, "images", of=name)
     for batch in batches:
         yield batch
-        done += len(batch["image"])
-        rate = done / (time.monotonic() - start)
-        line = f"{name}: {done}/{total} images, {rate:.0f}/s, {(total - done) / rate:.0f} s left"
-        print(f"\r{line:70}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        line.step(len(batch["image"]))
 
 
 def _examples(

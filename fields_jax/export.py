@@ -34,6 +34,7 @@ from etils import epath
 from jax import export
 
 from fields_jax.cli import run
+from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.files import read_bytes, whole_folder, write_whole
 from fields_jax.flame import flame
@@ -116,7 +117,7 @@ def export_workdir(
     config = inference.config.copy_and_resolve_references()
     config.ema = 0  # whichever parameters were taken, no mean is beside them
     platforms = list(dict.fromkeys([CHECKED_ON, *platforms]))
-    with whole_folder(target) as beside:
+    with writing(target, instead="another --out"), whole_folder(target) as beside:
         store.write_networks(str(beside), inference.variables, meta)
         store.claim_workdir(str(beside), config)
         write_whole(beside / PROGRAM, make_program(inference, model, platforms))
@@ -195,7 +196,7 @@ def _make_way(target: epath.Path) -> None:
         return
     try:
         target.rmdir()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(
             f"{target} cannot be made anew ({error}); name another folder with --out"
         ) from error

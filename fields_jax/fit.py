@@ -37,7 +37,6 @@ from fields_jax.photos.points import (
     seen,
     select_105,
 )
-from fields_jax.report.gallery import Gallery
 from fields_jax.types import FlameModel
 
 _SCALE, _SIZE = 1.4, 224  # of the crops that cameras belong to: as in TEASER's demos
@@ -57,7 +56,7 @@ def main(argv: list[str]) -> int:
     chosen = flags.FLAGS
     named = photo_commands.read_arguments(argv)
     model = resolve_head(chosen.head)
-    gallery = Gallery(chosen.out, model, _SIZE, photo_commands.describe(model))
+    gallery = photo_commands.open_gallery(model, _SIZE, photo_commands.describe(model))
     for batch in photo_commands.batches(named, gallery, _SCALE):
         faces = []
         for face in batch:
@@ -71,8 +70,7 @@ def main(argv: list[str]) -> int:
         results = pose_heads(model, fit.coefficients, chosen.batch_size)
         for face, result, residual in zip(faces, results, fit.residual, strict=True):
             gallery.add(face, dataclasses.replace(result, residual=float(residual)))
-    gallery.close("Fitted faces", _LEAD)
-    return photo_commands.conclude(gallery, chosen.out)
+    return photo_commands.conclude(gallery, "Fitted faces", _LEAD)
 
 
 def fit_faces(model: FlameModel, faces: Sequence[Face]) -> Fit:

@@ -31,7 +31,6 @@ from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 from fields_jax.flame.io import resolve_head
 from fields_jax.outputs.bundle import Result, pose_heads
-from fields_jax.report.gallery import Gallery
 from fields_jax.types import FieldsOutput, FlameModel
 from fields_jax.workdir.store import Inference, check_head, load_inference
 
@@ -73,7 +72,7 @@ def main(argv: list[str]) -> int:
             "--head=HEAD.npz"
         )
     meta = photo_commands.describe(model) | {"weights": describe_weights(inference, chosen.workdir)}
-    gallery = Gallery(chosen.out, model, config.image_size, meta)
+    gallery = photo_commands.open_gallery(model, config.image_size, meta)
     read = "emotion_head" in inference.meta["trained"]
     predict = partial(jax.jit(partial(_predict, inference.model)), inference.variables)
     for faces in photo_commands.batches(named, gallery, config.data.eval_crop_scale):
@@ -85,8 +84,7 @@ def main(argv: list[str]) -> int:
             gallery.add(face, dataclasses.replace(result, emotion=emotion))
     if not read:
         print(f"{chosen.workdir} has no trained emotion head: no emotion.json is written")
-    gallery.close("Reconstructed faces", _LEAD)
-    return photo_commands.conclude(gallery, chosen.out)
+    return photo_commands.conclude(gallery, "Reconstructed faces", _LEAD)
 
 
 def reconstruct(

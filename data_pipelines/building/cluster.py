@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from etils import epath
 
 from data_pipelines.building.photo_builder import PhotographBuilder
+from fields_jax.errors import UserError, first_line
 
 Job = tuple[str, int]  # split and number of a part
 
@@ -53,7 +54,11 @@ def make_parts(
     if jobs:
         chosen = PipelineOptions([f"--{option}" for option in options])
         chosen.view_as(SetupOptions).save_main_session = False
-        with beam.Pipeline(runner=RUNNERS.get(runner, runner), options=chosen) as pipeline:
+        try:
+            opened = beam.Pipeline(runner=RUNNERS.get(runner, runner), options=chosen)
+        except ValueError as error:  # how Beam refuses names and options
+            raise UserError(f"--beam_runner={runner}: {first_line(error)}") from error
+        with opened as pipeline:
             _ = (
                 pipeline
                 | "parts" >> beam.Create(jobs)

@@ -20,12 +20,12 @@ from data_pipelines.building.shards import (
     Item,
     KeepingWriter,
     Part,
-    Progress,
     move_part,
     read_note,
 )
 from data_pipelines.building.summary import Summary, total
 from fields_jax.errors import UserError
+from fields_jax.progress import Progress
 
 
 @dataclasses.dataclass
@@ -192,7 +192,8 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         return found
 
     def _progress(self, found: Catalogue) -> Progress:
-        return Progress(self.info.full_name, sum(map(len, found.splits.values())))
+        total = sum(map(len, found.splits.values()))
+        return Progress(total, "photographs", of=self.info.full_name)
 
     def _parts(self, found: Catalogue, progress: Progress | None = None) -> dict[str, list[Part]]:
         return {

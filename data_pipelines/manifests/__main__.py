@@ -21,6 +21,7 @@ from etils import epath
 from data_pipelines.manifests import afew_va, aff_wild2, mead, raf_db
 from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.cli import run
+from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
 from fields_jax.files import write_whole
 
@@ -59,7 +60,8 @@ def write(
             f"{source}: not one photograph with a label{f' ({reasons})' if reasons else ''}; "
             f"expected {WRITERS[kind].EXPECTED}"
         )
-    write_whole(out, table.getvalue())
+    with writing(out, instead="another --out"):
+        write_whole(out, table.getvalue())
     return count, left_out
 
 

@@ -16,6 +16,7 @@ from fields_jax.convert.pickles import Damaged, entries, read_pickle
 from fields_jax.convert.stored_arrays import CHUMPY, FLAME, sole_object
 from fields_jax.convert.torch_files import NAMES as TORCH
 from fields_jax.convert.torch_files import array_with_tensors, other_format, zip_without
+from fields_jax.disk import writing
 from fields_jax.errors import MissingFile, UserError, quoted
 from fields_jax.files import damage_named, npy_header, read_bytes, read_npy, read_npz, read_text
 from fields_jax.flame.io import LARGEST, check_arrays, read_arrays, write_arrays
@@ -64,7 +65,8 @@ def convert_model(source: str, target: str, version: str = "") -> str:
     )
     arrays = _model_arrays(content, source)
     del content  # as large as all the rest
-    write_arrays(target, arrays, meta)
+    with writing(target, instead="another target"):
+        write_arrays(target, arrays, meta)
     return version
 
 
@@ -105,7 +107,8 @@ def convert_embeddings(folder: str, target: str) -> list[str]:
     take(lambda path: _masks(path, arrays["faces"]), "FLAME_masks.pkl")
     take(lambda path: _texture(path, arrays["faces"]), "head_template.obj")
     check_arrays(target, arrays, meta)
-    write_arrays(target, arrays, meta)
+    with writing(target, instead="another target"):
+        write_arrays(target, arrays, meta)
     return files
 
 
