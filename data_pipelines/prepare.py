@@ -245,7 +245,7 @@ _DEFAULTS = dict(
 )
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
     """Only when run as a command: `--out` and the like mean other things in other commands."""
     default = _DEFAULTS
     flags.DEFINE_string("source", "", "Folder of the raw data.")
@@ -278,5 +278,5 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
+    define_flags()
     run(main)

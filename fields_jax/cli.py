@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 from fields_jax import __version__, cpu_tuning, disk
 from fields_jax.errors import Preemption, UserError, causes, first_line, printable
@@ -82,9 +81,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     """
     try:
         rest = flags.FLAGS(argv)
-        for name in flags.FLAGS:
-            if config_flags.is_config_flag(flags.FLAGS[name]):
-                getattr(flags.FLAGS[name].value, "lock", None)  # tells of a file it could not read
+        for name in flags.FLAGS:  # a config file that cannot be read tells so when it is asked
+            getattr(flags.FLAGS[name].value, "lock", None)
         return rest
     except Exception as error:
         sys.exit(_ended(error, _said_of_flags(error)))

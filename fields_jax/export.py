@@ -196,7 +196,7 @@ def _make_way(target: epath.Path) -> None:
         return
     try:
         target.rmdir()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # epath's for one that is not empty
         raise UserError(
             f"{target} cannot be made anew ({error}); name another folder with --out"
         ) from error

@@ -30,7 +30,7 @@ class Progress:
           of: what is being made of them, to begin the line with.
         """
         self._total, self._what = total, what
-        self._label = printable(f"{of}: ") if of else ""
+        self._label = f"{printable(of)}: " if of else ""
         self._done = self._made = 0
         self._started = self._said = time.monotonic()
         self._line = ""

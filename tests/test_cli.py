@@ -65,6 +65,7 @@ def parsed(monkeypatch, capsys):
         values = flags.FlagValues()
         config_flags.DEFINE_config_file("config", None, "", flag_values=values)
         flags.DEFINE_integer("count", 1, "", 1, flag_values=values)
+        monkeypatch.delitem(sys.modules, "config_config", raising=False)  # of the config before
         monkeypatch.setattr(cli.flags, "FLAGS", values)
         monkeypatch.setattr(sys, "argv", ["train", *arguments])
         try:
@@ -103,7 +104,7 @@ def test_what_a_config_file_raises_is_one_line(tmp_path, parsed, content, line):
     ("arguments", "line"),
     [
         (["--cuont=2"], "Unknown command line flag 'cuont'"),
-        (["--count=0"], "flag --count=0: integer below"),
+        (["--count=0"], "flag --count=0: 0 is not a positive integer"),
         (["--count=x"], "flag --count=x: invalid literal"),
         (["--config=/none/odd.py"], "/none/odd.py"),
         (["--config="], "empty string"),

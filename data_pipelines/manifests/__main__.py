@@ -65,6 +65,13 @@ def write(
     return count, left_out
 
 
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("source", "", "Folder of the set.")
+    flags.DEFINE_string("out", "", "The .jsonl to write.")
+    flags.DEFINE_integer("every", 1, "Take each n-th frame of a folder of frames.", 1)
+
+
 def main(argv: list[str]) -> None:
     """Entry point; see the module's docstring."""
     values = flags.FLAGS
@@ -81,7 +88,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("source", "", "Folder of the set.")
-    flags.DEFINE_string("out", "", "The .jsonl to write.")
-    flags.DEFINE_integer("every", 1, "Take each n-th frame of a folder of frames.", 1)
+    define_flags()
     run(main)
