@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 from etils import epath
@@ -27,9 +26,10 @@ from fields_jax.disk import writing
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 from fields_jax.evaluation import geometry, summary
-from fields_jax.evaluation.predict import predict, reconstruct, spread
+from fields_jax.evaluation.predict import predict_set, spread, synthesize_set
 from fields_jax.files import write_npz, write_whole
 from fields_jax.flame.io import resolve_head
+from fields_jax.models.fields import predict
 from fields_jax.progress import Progress
 from fields_jax.render import make_masking
 from fields_jax.types import FieldsOutput, FlameModel
@@ -124,9 +124,9 @@ def score_workdir(
         inference.config.data.root = data_root
     if cache := inference.config.get("compilation_cache"):
         jax.config.update("jax_compilation_cache_dir", cache)
-    model = resolve_head(head or inference.config.head)
-    check_head(inference.meta, model)
-    scores, arrays = evaluate(inference, model, split)
+    chosen = resolve_head(head or inference.config.head)
+    check_head(inference.meta, chosen)
+    scores, arrays = evaluate(inference, chosen, split)
     return {"format": FORMAT, "workdir": str(workdir)} | scores, arrays
 
 
@@ -149,7 +149,7 @@ def evaluate(
 
     Args:
       inference: the model.
-      head: the FLAME model it was trained with.
+      head: the model of the face it was trained with.
       split: part of the sets.
 
     Returns:
@@ -164,7 +164,7 @@ def evaluate(
     config = inference.config
     mixture = _import_mixture()
     names = source_names(config, mixture, split)
-    apply = partial(jax.jit(partial(_apply, inference.model)), inference.variables)
+    networks = partial(predict, inference.model, inference.variables)
     size = config.evaluation.batch_size
     parts, predictions, kept, start = [], [], [], 0
     for index, name in enumerate(names):
@@ -173,7 +173,7 @@ def evaluate(
             config.data, name, split, image_size=config.image_size, batch_size=size
         )
         batches, examples = spread(_counted(batches, name, total), total, EXAMPLES)
-        prediction, labels = predict(apply, batches, size)
+        prediction, labels = predict_set(networks, batches, size)
         parts.append(summary.columns(head, prediction, labels, batch_size=size))
         predictions.append(prediction)
         kept += [example | {"row": example["row"] + start, "source": index} for example in examples]
@@ -232,10 +232,6 @@ def table(scores: dict[str, Any]) -> str:
     return "\n".join([title, *lines, _LEGEND])
 
 
-def _apply(model: Any, variables: Any, image: jax.Array) -> FieldsOutput:
-    return model.apply(variables, image.astype(jnp.float32) / 255)
-
-
 def _import_mixture() -> Any:
     """data_pipelines.reading.mixture, which needs tensorflow."""
     try:
@@ -272,7 +268,7 @@ def _examples(
     for name in ("expression", "jaw", "eyelid"):
         stored[f"example_true_{name}"] = getattr(truth, name)
     if "synthesizer" in inference.meta["trained"]:
-        stored["example_reconstruction"] = reconstruct(
+        stored["example_reconstruction"] = synthesize_set(
             inference.model,
             inference.variables,
             head,

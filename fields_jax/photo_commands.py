@@ -87,11 +87,11 @@ def open_finder(named: Named) -> Iterator[Finder | None]:
             yield detector.finder
 
 
-def open_gallery(model: FlameModel, size: int, meta: Mapping[str, Any]) -> Gallery:
+def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Gallery:
     """The folder --out, for faces of a head.
 
     Args:
-      model: the head of all faces.
+      head: of all faces.
       size: side in pixels of the crops that the cameras belong to.
       meta: what every output says of the program; see `describe`.
 
@@ -99,13 +99,13 @@ def open_gallery(model: FlameModel, size: int, meta: Mapping[str, Any]) -> Galle
       DiskError: it cannot be made.
     """
     with _writing():
-        return Gallery(flags.FLAGS.out, model, size, meta)
+        return Gallery(flags.FLAGS.out, head, size, meta)
 
 
-def describe(model: FlameModel) -> dict[str, Any]:
+def describe(head: FlameModel) -> dict[str, Any]:
     """What every output says of the program and the head that made it."""
-    head = {key: getattr(model, key) for key in ("name", "version", "sha256")}
-    return {"version": __version__, "head": head}
+    known = {key: getattr(head, key) for key in ("name", "version", "sha256")}
+    return {"version": __version__, "head": known}
 
 
 def conclude(gallery: Gallery, title: str, lead: str) -> int:

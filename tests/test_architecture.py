@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 BARE = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.training")
 # What knows nothing of ours but each other, and everything else may import.
 FOUNDATION = (*("errors", "types", "batch", "emotions", "files", "disk", "cpu_tuning", "progress"),)
-MODEL = ("geometry", "flame", "render", "models")
+MODEL = ("geometry", "flame", "render", "models", "synthesis")
 # What each module or package of ours may import of fields_jax besides the foundation. The longest
 # matching name decides. Of data_pipelines only TRAINS_ON_SHARDS may import, and late.
 ALLOWED = {
@@ -25,6 +25,7 @@ ALLOWED = {
     "fields_jax.flame": ("geometry",),
     "fields_jax.render": ("geometry",),
     "fields_jax.models": (),
+    "fields_jax.synthesis": ("flame", "render"),
     "fields_jax.losses": (),
     "fields_jax.photos": (),
     "fields_jax.workdir": ("models",),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.extend.random import define_prng_impl
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from fields_jax.errors import UserError
@@ -175,6 +175,15 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
         remat=bool(config.get("remat", False)),  # absent from the configs of converted networks
         **options,
     )
+
+
+@partial(jax.jit, static_argnums=0)
+def predict(model: FieldsModel, variables: dict, image: UInt8[Array, "B H W 3"]) -> FieldsOutput:
+    """What the encoders and the emotion head say of pictures as files hold them, in eval mode.
+
+    One program for each model and number of pictures.
+    """
+    return model.apply(variables, image.astype(jnp.float32) / 255)
 
 
 def init_variables(model: FieldsModel, rng: jax.Array) -> dict:

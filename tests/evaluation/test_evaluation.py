@@ -13,7 +13,7 @@ from scipy import stats
 from fields_jax import evaluate
 from fields_jax.errors import UserError
 from fields_jax.evaluation import geometry, summary
-from fields_jax.evaluation.predict import map_batches, predict, reconstruct, spread
+from fields_jax.evaluation.predict import map_batches, predict_set, spread, synthesize_set
 from fields_jax.flame.model import flame
 from fields_jax.render import Masking
 from fields_jax.render.skin import SkinSettings
@@ -223,13 +223,13 @@ def test_batches_are_padded_and_put_together():
     np.testing.assert_array_equal(found["b"], 2 * np.arange(7.0))
     assert sizes == [3, 3, 3]
     batches = [{"image": np.full((n, 2), n), "id": np.full(n, str(n))} for n in (3, 2)]
-    prediction, labels = predict(lambda image: image[:, 0], iter(batches), 3)
+    prediction, labels = predict_set(lambda image: image[:, 0], iter(batches), 3)
     np.testing.assert_array_equal(prediction, [3, 3, 3, 2, 2])
     assert list(labels) == ["id"] and list(labels["id"]) == ["3", "3", "3", "2", "2"]
     with pytest.raises(ValueError, match="no examples"):
-        predict(lambda image: image, iter([]), 3)
+        predict_set(lambda image: image, iter([]), 3)
     with pytest.raises(ValueError, match="larger than 2"):
-        predict(lambda image: image, iter(batches), 2)
+        predict_set(lambda image: image, iter(batches), 2)
 
 
 def test_examples_are_kept_by_place_alone():
@@ -329,7 +329,7 @@ def test_smirks_pictures_depend_on_the_place_of_an_example_alone():
 
     def painted(rows, skin):
         mask, masking = np.ones((2, 16, 16), np.uint8), Masking(0.0, skin)
-        return reconstruct(
+        return synthesize_set(
             model, {}, random_head(), output, image, mask, np.array(rows), masking=masking
         )
 
