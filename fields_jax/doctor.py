@@ -135,7 +135,7 @@ def heads(paths: list[str]) -> Iterator[Check]:
     for path in paths:
         try:
             head = load_flame(path)
-        except UserError as error:
+        except (UserError, OSError) as error:
             yield Check("heads", path, False, str(error), "convert it again")
             continue
         converted |= head.name != "procedural"
@@ -155,7 +155,7 @@ def workdirs(paths: list[str]) -> Iterator[Check]:
     for path in paths:
         try:
             meta, step = store.read_meta(path)
-        except UserError as error:
+        except (UserError, OSError) as error:
             yield Check("weights", path, False, str(error))
             continue
         source = meta.get("source")
