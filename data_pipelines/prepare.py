@@ -34,7 +34,7 @@ from data_pipelines.building import report
 from data_pipelines.building.photo_builder import PhotographBuilder
 from fields_jax.cli import run
 from fields_jax.disk import check_folder, writing
-from fields_jax.errors import MissingFile, UserError, printable
+from fields_jax.errors import MissingFile, UserError, first_line, printable
 
 _NAMED = 5  # rejects of each reason that the log names; the table beside the set names all
 
@@ -132,7 +132,7 @@ def prepare(
     folders = []
     for chosen in _configs(made, module, config, source):
         construct = functools.partial(module.Builder, data_dir=str(out), config=chosen, **options)
-        builder = construct()
+        builder = _opened(construct)
         folders.append(epath.Path(builder.data_path))
         if dry_run:
             report.say(builder.examine(epath.Path(source)), _NAMED)
@@ -155,6 +155,27 @@ def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[A
             raise UserError(f"unknown config {config!r}; known: {', '.join(made.configs)}")
         return [config]
     return [module.config_of(epath.Path(source))] if source else list(made.configs)
+
+
+def _opened(construct: functools.partial) -> tfds.core.DatasetBuilder:
+    """The builder, which reads what is there of its set.
+
+    Raises:
+      UserError: that is damaged, or the builder refuses its options.
+    """
+    try:
+        return construct()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged description makes tfds raise
+        made, config = construct.func, construct.keywords["config"]
+        name = getattr(config, "name", config) or ""
+        folder = epath.Path(construct.keywords["data_dir"]) / made.name / name / str(made.VERSION)
+        if not (folder / "dataset_info.json").exists():
+            raise
+        raise UserError(
+            f"{folder}: unreadable description ({first_line(error)}); remove it to make it anew"
+        ) from error
 
 
 def _make_parts(construct: Any, source: str, runner: str, options: Sequence[str]) -> None:

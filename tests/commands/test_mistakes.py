@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from absl import flags
 
+from data_pipelines.faces.faces_dataset_builder import Builder
 from fields_jax import cli
 from tests.support.workdirs import write_workdir
 
 ROOT = Path(__file__).parents[2]
-# {run}, {head}: sound ones; {text}: a file of text; {folder}: an empty folder; {none}: nothing.
+# {run}, {head}: sound ones; {stray}: a workdir and a set that are none; {empty}: a workdir without
+# anything in its checkpoint; {text}: a file of text; {folder}: an empty folder; {none}: nothing.
 CASES = {
     "fields_jax.train": [
         "",
@@ -48,6 +51,8 @@ CASES = {
         "--workdir={run} --head={folder}",
         "--workdir={run} --head={long}",
         "--workdir={run} --ema",
+        "--workdir={stray}",
+        "--workdir={empty}",
         "--workdir={run} --sources=nothing --data_root={folder}",
         "--workdir={run} --sources=, --data_root={text}",
         "--ema=maybe",
@@ -129,6 +134,7 @@ CASES = {
         "faces --out={folder}/out --source={notes} --manifest={text}",
         "faces --out={folder}/out --source={notes} --name=../up",
         "faces --out={folder}/out --source={notes} --test_share=2",
+        "faces --out={stray} --source={photographs}",
         "affectnet --out={folder}/out --source={notes}",
         "affectnet/full --out={folder}/out --source={notes}",
         "affectnet/eight_class --out={folder}/out --source={notes}",
@@ -171,8 +177,17 @@ def places(tmp_path_factory):
     (folder / "text.txt").write_text("nothing of any use\n")
     (folder / "notes" / "notes.txt").write_text("nothing of any use\n")
     (folder / "photographs" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (stray := folder / "stray" / "faces" / str(Builder.VERSION)).mkdir(parents=True)
+    (stray / "dataset_info.json").write_text("{")
+    shutil.copy(run / "config.json", folder / "stray")
+    (folder / "stray" / "checkpoints").write_text("no folder")
+    (folder / "empty" / "checkpoints" / "7").mkdir(parents=True)
+    shutil.copy(run / "config.json", folder / "empty")
     return dict(
         run=run,
+        stray=folder / "stray",
+        empty=folder / "empty",
+        photographs=folder / "photographs",
         head=head,
         text=folder / "text.txt",
         notes=folder / "notes",
