@@ -114,8 +114,8 @@ def score_workdir(
       What evaluation.json holds, and predictions.npz.
 
     Raises:
-      UserError: no checkpoint, data or tensorflow; or another head than in training.
-      UserError: the model predicts something that is not finite.
+      UserError: no checkpoint, data or tensorflow, another head than in training, or predictions
+        that are not finite.
     """
     inference = load_inference(workdir, ema=ema)
     if sources:
@@ -158,8 +158,7 @@ def evaluate(
       `example_row` of the examples kept whole, `example_*` their pictures, labels and predictions.
 
     Raises:
-      UserError: tensorflow or a set is absent.
-      UserError: the model predicts something that is not finite.
+      UserError: tensorflow or a set is absent, or predictions are not finite.
     """
     config = inference.config
     mixture = _import_mixture()

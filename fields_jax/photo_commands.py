@@ -46,8 +46,7 @@ def read_arguments(argv: list[str], box: str = "") -> Named:
     """The photographs of a command line; `box` is the value of --box.
 
     Raises:
-      UserError: nothing was named, or --out is missing.
-      UserError: --box is no box.
+      UserError: nothing was named, --out is missing, or --box is no box.
     """
     chosen = flags.FLAGS
     if not chosen.out:

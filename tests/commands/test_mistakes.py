@@ -6,12 +6,15 @@ import importlib
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from absl import flags
+from ml_collections import ConfigDict
 
 from data_pipelines.faces.faces_dataset_builder import Builder
-from fields_jax import cli
+from fields_jax import cli, evaluate
+from fields_jax.errors import UserError
 from tests.support.workdirs import write_workdir
 
 ROOT = Path(__file__).parents[2]
@@ -229,3 +232,13 @@ def test_a_mistake_is_one_line_and_status_2(places, command, tmp_path, capsys, n
     said = capsys.readouterr().err
     assert status == 2, said
     assert said.startswith("error: ") and said.count("\n") == 1 and len(said) > len("error: \n")
+
+
+def test_a_split_that_no_set_has_is_a_mistake(capsys):
+    config = ConfigDict(dict(evaluation=dict(sources=""), data=dict(mixture="faces=1")))
+    mixture = SimpleNamespace(
+        parse_mixture=lambda _: [("faces", 1.0)], split_names=lambda *_: ["train"]
+    )
+    with pytest.raises(UserError, match="no set has a split 'test'; name another with --split"):
+        evaluate.source_names(config, mixture, "test")
+    assert evaluate.source_names(config, mixture, "train") == ["faces"]
