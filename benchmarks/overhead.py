@@ -18,10 +18,10 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 from absl import flags
-from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks.batches import random_batch
+from benchmarks.results import save
 from fields_jax.cli import run
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import init_variables
@@ -46,8 +46,7 @@ def main(_: list[str]) -> None:
         head = resolve_head(chosen.config.head)
         report = measure(chosen.config, head, f"{folder}/run", chosen.steps, chosen.rounds)
     print(json.dumps(report, indent=1))
-    if chosen.json:
-        epath.Path(chosen.json).write_text(json.dumps(report, indent=1) + "\n")
+    save(chosen.json, report, indent=1)
 
 
 def measure(

@@ -7,7 +7,6 @@ crop and resizing it, in the same process and in turns; each augmentation is als
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import tempfile
 import time
@@ -18,6 +17,7 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
+from benchmarks.results import save
 from configs import stage2
 from data_pipelines.reading import baseline, mixture
 from fields_jax import cli
@@ -104,10 +104,7 @@ def main(_: list[str]) -> None:
     }
     for name, rate in median.items():
         print(f"{name:32} {rate:8.1f} images/s  {rate / floor:5.2f} of decode and resize")
-    if _JSON.value:
-        path = epath.Path(_JSON.value)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n")
+    save(_JSON.value, report)
 
 
 if __name__ == "__main__":

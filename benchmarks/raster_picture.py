@@ -11,6 +11,7 @@ from absl import flags
 
 from benchmarks.heads import posed
 from fields_jax import cli
+from fields_jax.disk import writing
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.render import antialias, interpolate, rasterize, vertex_normals
 from fields_jax.render.draw import grid, save_png
@@ -53,7 +54,9 @@ def panels(size: int) -> list[np.ndarray]:
 
 
 def main(_: list[str]) -> None:
-    save_png(_OUT.value, grid(panels(_SIZE.value)))
+    picture = grid(panels(_SIZE.value))
+    with writing(_OUT.value, instead="another --out"):
+        save_png(_OUT.value, picture)
 
 
 if __name__ == "__main__":

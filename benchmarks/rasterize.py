@@ -8,7 +8,6 @@ them: compare inside one batch size only. A variant's time is the median over th
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import time
@@ -20,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from etils import epath
 
 from benchmarks.heads import posed
 from benchmarks.native import triangle_loop
+from benchmarks.results import save
 from fields_jax import cli
 from fields_jax.flame.io import resolve_head
 from fields_jax.render import antialias, interpolate, rasterize
@@ -185,10 +184,7 @@ def main(_: list[str]) -> None:
             print(f"  {name:28} {shown}")
         for name, value in report["batches"][batch]["ratios"].items():
             print(f"  {name}: {value:.3g}")
-    if _JSON.value:
-        path = epath.Path(_JSON.value)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n")
+    save(_JSON.value, report)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ out where it is not installed.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 import statistics
@@ -25,9 +24,9 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from etils import epath
 from ml_collections import ConfigDict
 
+from benchmarks.results import save
 from configs import stage2
 from fields_jax.cli import run
 from fields_jax.flame import flame
@@ -58,10 +57,7 @@ def main(_: list[str]) -> None:
         for name, rate in rates.items():
             print(f"  {name:36} {rate:8.2f} images/s")
     print(f"torch: {report['torch']}; load {report['load_before']} to {report['load_after']}")
-    if chosen.json:
-        path = epath.Path(chosen.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n")
+    save(chosen.json, report)
 
 
 def measure(config: ConfigDict, head: FlameModel, batches: list[int], rounds: int) -> dict:

@@ -6,7 +6,6 @@ docs/scaling.md. It is a model, whose assumptions are the constants below.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from absl import flags
 
 from benchmarks.step import iteration_total
 from fields_jax.cli import run
+from fields_jax.disk import writing
+from fields_jax.files import read_json, write_whole
 
 FOLDER = Path(__file__).parents[1] / "docs"
 CHIPS = (1, 8, 64, 256)
@@ -38,8 +39,9 @@ def define_flags() -> None:
 def main(_: list[str]) -> None:
     """The command."""
     chosen = flags.FLAGS
-    reports = json.loads(Path(chosen.figures).read_text())
-    Path(chosen.out).write_text(page(reports))
+    reports = read_json(chosen.figures, kind=list)
+    with writing(chosen.out, instead="another --out"):
+        write_whole(chosen.out, page(reports))
 
 
 def estimate(report: dict[str, Any], chips: int) -> dict[str, float]:

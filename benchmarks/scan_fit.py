@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from etils import epath
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from benchmarks.results import save
 from benchmarks.scans import Faults, Known, movement, scanned
 from fields_jax.cli import run
 from fields_jax.fitting.scan import ScanFitter
@@ -52,12 +52,8 @@ def main(_: list[str]) -> None:
     report = measure(
         resolve_head(chosen.head), fitter, chosen.subjects, chosen.frames, chosen.spoiled, faults
     )
-    text = json.dumps(report, indent=2)
-    print(text)
-    if chosen.json:
-        path = epath.Path(chosen.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
+    print(json.dumps(report, indent=2))
+    save(chosen.json, report)
 
 
 def measure(

@@ -17,10 +17,10 @@ from typing import Any
 
 import jax
 from absl import flags
-from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks.batches import random_batch
+from benchmarks.results import save
 from fields_jax.cli import run
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import init_variables
@@ -61,8 +61,7 @@ def main(_: list[str]) -> None:
                 found |= rates(found)
             report.append(found)
             print(json.dumps(found, indent=1), flush=True)
-            if chosen.json:
-                epath.Path(chosen.json).write_text(json.dumps(report, indent=1) + "\n")
+            save(chosen.json, report, indent=1)
 
 
 def measure(config: ConfigDict, head: FlameModel, steps: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ that the same command goes on where it was. At the end a JSON summary is printed
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -29,12 +30,14 @@ from etils import epath
 
 from data_pipelines.bp4d import fit_files, fit_pictures, layout, scans
 from fields_jax import batch
-from fields_jax.cli import progress, run
-from fields_jax.errors import UserError
+from fields_jax.cli import run
+from fields_jax.disk import DiskError, writing
+from fields_jax.errors import MissingFile, UserError
 from fields_jax.fitting.scan import ScanFitter
 from fields_jax.fitting.scan_types import Scan, SequenceFit
 from fields_jax.flame.io import resolve_head
 from fields_jax.flame.landmarks import embed
+from fields_jax.progress import progress
 from fields_jax.render.draw import save_png
 from fields_jax.types import FlameModel
 
@@ -64,7 +67,7 @@ def main(argv: list[str]) -> int:
         raise UserError("--source=DIR and --out=DIR are required; see --help")
     source, out = epath.Path(chosen.source), epath.Path(chosen.out)
     if not source.is_dir():
-        raise FileNotFoundError(f"--source={source}: no such folder")
+        raise MissingFile(f"--source={source}: no such folder")
     found, _ = layout.sequences(source, _TASKS)
     known = {sequence.subject for sequence in found}
     if missing := set(chosen.subjects) - known:
@@ -115,7 +118,8 @@ class Run:
         for _ in progress(self._scans(open_), count, "scans"):
             pass
         seconds = time.perf_counter() - started
-        reasons = fit_files.write_failures(self.out, self._failed)
+        with self._writing():
+            reasons = fit_files.write_failures(self.out, self._failed)
         return {
             "sequences_fitted": len(open_) - len(self._failed),
             "sequences_skipped": len(wanted) - len(open_),
@@ -139,7 +143,9 @@ class Run:
         for sequence in sequences:
             try:
                 count = self._sequence(sequence)
-            except ValueError as error:
+            except DiskError:
+                raise
+            except UserError as error:
                 self._failed[sequence.name] = str(error)
                 count = len(scans.meshes(sequence))
             yield from range(count)
@@ -148,16 +154,17 @@ class Run:
         """Fits a sequence and writes its files; returns how many scans it has.
 
         Raises:
-          ValueError: there is nothing to fit.
+          UserError: there is nothing to fit.
         """
         files = scans.meshes(sequence)
         if not files:
-            raise ValueError(f"{sequence.folder}: no meshes such as 0000.obj")
+            raise UserError(f"{sequence.folder}: no meshes such as 0000.obj")
         shape = self._identity(sequence.subject)
         read, unreadable = self._read(sequence, files)
         fit = self._fitter.fit(list(read.values()), shape) if read else None
-        file = self._file(sequence)
-        fit_files.write_sequence(file, self.head, shape, fit, list(read), unreadable)
+        with self._writing():
+            file = self._file(sequence)
+            fit_files.write_sequence(file, self.head, shape, fit, list(read), unreadable)
         self._frames += len(files)
         if fit is not None:
             self._accepted += int(fit.accepted.sum())
@@ -173,7 +180,7 @@ class Run:
         for number, file in files:
             try:
                 read[number] = scans.read_scan(known, number, file, self._mean, self.unit)
-            except (ValueError, OSError) as error:
+            except UserError as error:
                 unreadable[number] = " ".join([str(error), *known.problems])
         return read, unreadable
 
@@ -181,7 +188,7 @@ class Run:
         """The shape of a subject: known, stored, or found from frames of all its sequences.
 
         Raises:
-          ValueError: no frame can be fitted.
+          UserError: no frame can be fitted.
         """
         if subject in self._identities:
             return self._identities[subject]
@@ -197,16 +204,22 @@ class Run:
                 read, _ = self._read(sequence, [files[row] for row in rows if files])
                 chosen += read.values()
             if not chosen:
-                raise ValueError(f"{subject}: no frame with a readable mesh and landmarks")
+                raise UserError(f"{subject}: no frame with a readable mesh and landmarks")
             shape = self._fitter.identity(chosen)
-            fit_files.write_identity(file, self.head, shape)
+            with self._writing():
+                fit_files.write_identity(file, self.head, shape)
         self._identities[subject] = shape
         return shape
 
     def _draw(self, sequence: layout.Sequence, read: list[Scan], fit: SequenceFit) -> None:
         if self.sheets:
             sheet = fit_pictures.picture(self.head, read, fit, self.sheets)
-            save_png(self.out / "pictures" / f"{sequence.name}.png", sheet)
+            with self._writing():
+                save_png(self.out / "pictures" / f"{sequence.name}.png", sheet)
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        then = "the same command then goes on where it was"
+        return writing(self.out, instead="another --out", then=then)
 
 
 def _mean_51(head: FlameModel) -> np.ndarray:

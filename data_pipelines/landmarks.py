@@ -25,7 +25,7 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from fields_jax.cli import progress, run
+from fields_jax.cli import run
 from fields_jax.errors import UserError, first_line, printable
 from fields_jax.files import is_remote, write_whole
 from fields_jax.photos import points
@@ -35,6 +35,7 @@ from fields_jax.photos.faces import Detection
 from fields_jax.photos.files import Unusable, read_photograph
 from fields_jax.photos.finding import find_photographs
 from fields_jax.photos.listing import ABOUT
+from fields_jax.progress import progress
 
 
 def define_flags() -> None:
@@ -103,7 +104,7 @@ def detect(detector: Detector, path: epath.Path) -> tuple[list[Detection], list[
     """The faces of a photograph, and what is wrong with it or with others in it."""
     try:
         image = read_photograph(path)
-    except (ValueError, OSError) as error:
+    except UserError as error:
         return [], [str(error).removeprefix(f"{path}: ")]
     found, faults = [], []
     for index, face in enumerate(detector.detect(image)):

@@ -23,7 +23,7 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
@@ -33,9 +33,9 @@ from etils import epath
 from data_pipelines.building import report
 from data_pipelines.building.photo_builder import PhotographBuilder
 from fields_jax.cli import run
-from fields_jax.errors import UserError, printable
+from fields_jax.disk import check_folder, writing
+from fields_jax.errors import MissingFile, UserError, first_line, printable
 
-_PROGRESS_SECONDS = 5.0
 _NAMED = 5  # rejects of each reason that the log names; the table beside the set names all
 
 _OF_PHOTOGRAPHS = ("limit", "threads", "stored_size")  # flags of every set of photographs
@@ -121,26 +121,27 @@ def prepare(
       One folder per builder config.
 
     Raises:
-      ValueError, FileNotFoundError: unknown set, a source that is not there or unusable, or a set
+      UserError: unknown set, a source that is not there or unusable, or a set
         that was made with other options.
     """
     kind, _, config = name.partition("/")
     if kind not in SETS:
-        raise ValueError(f"unknown set {name!r}; known: {', '.join(SETS)}")
+        raise UserError(f"unknown set {name!r}; known: {', '.join(SETS)}")
     made = SETS[kind]
     if made.needs_source and not source:
-        raise ValueError(f"{kind} needs --source=DIR, the folder of its raw data")
+        raise UserError(f"{kind} needs --source=DIR, the folder of its raw data")
     if source and not (epath.Path(source).is_dir() and any(epath.Path(source).iterdir())):
-        raise FileNotFoundError(f"--source={source}: no such folder, or an empty one")
+        raise MissingFile(f"--source={source}: no such folder, or an empty one")
     if dry_run and not made.needs_source:
-        raise ValueError(f"{kind} has no raw data that a dry run could look at")
+        raise UserError(f"{kind} has no raw data that a dry run could look at")
     if beam_runner and (dry_run or not made.needs_source):
-        raise ValueError("--beam_runner is for making sets of photographs")
+        raise UserError("--beam_runner is for making sets of photographs")
+    check_folder(out, "another --out")
     module = importlib.import_module(made.module)
     folders = []
     for chosen in _configs(made, module, config, source):
         construct = functools.partial(module.Builder, data_dir=str(out), config=chosen, **options)
-        builder = construct()
+        builder = _opened(construct)
         folders.append(epath.Path(builder.data_path))
         if dry_run:
             report.say(builder.examine(epath.Path(source)), _NAMED)
@@ -160,9 +161,30 @@ def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[A
         return [tfds.core.BuilderConfig(name=config) if config else None]
     if config:
         if config not in made.configs:
-            raise ValueError(f"unknown config {config!r}; known: {', '.join(made.configs)}")
+            raise UserError(f"unknown config {config!r}; known: {', '.join(made.configs)}")
         return [config]
     return [module.config_of(epath.Path(source))] if source else list(made.configs)
+
+
+def _opened(construct: functools.partial) -> tfds.core.DatasetBuilder:
+    """The builder, which reads what is there of its set.
+
+    Raises:
+      UserError: that is damaged, or the builder refuses its options.
+    """
+    try:
+        return construct()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged description makes tfds raise
+        made, config = construct.func, construct.keywords["config"]
+        name = getattr(config, "name", config) or ""
+        folder = epath.Path(construct.keywords["data_dir"]) / made.name / name / str(made.VERSION)
+        if not (folder / "dataset_info.json").exists():
+            raise
+        raise UserError(
+            f"{folder}: unreadable description ({first_line(error)}); remove it to make it anew"
+        ) from error
 
 
 def _make_shards(construct: Any, source: str, runner: str, options: Sequence[str]) -> None:
@@ -171,9 +193,7 @@ def _make_shards(construct: Any, source: str, runner: str, options: Sequence[str
     except ModuleNotFoundError as error:
         if error.name != "apache_beam":
             raise
-        raise ValueError(
-            "--beam_runner needs Apache Beam: pip install -e '.[data,beam]'"
-        ) from error
+        raise UserError("--beam_runner needs Apache Beam: pip install -e '.[data,beam]'") from error
     started = time.monotonic()
     count = cluster.make_shards(construct, source, runner, options)
     _say(f"{count} parts made by Beam in {time.monotonic() - started:.0f} s")
@@ -182,17 +202,15 @@ def _make_shards(construct: Any, source: str, runner: str, options: Sequence[str
 def _make(builder: tfds.core.DatasetBuilder, source: str) -> None:
     """Writes the shards of one set, and the report of a set of photographs."""
     photographs = isinstance(builder, PhotographBuilder)
-    if not photographs:
-        _report_progress(builder)
-    # Our lines say what tfds's bars cannot: how much is left.
-    tfds.disable_progress_bar()
+    tfds.disable_progress_bar()  # the builders say how much is left
     download = tfds.download.DownloadConfig(manual_dir=source or None, try_download_gcs=False)
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_config=download)
     sizes = ", ".join(f"{n} {info.num_examples}" for n, info in builder.info.splits.items())
     if photographs:
         report.say(builder.summaries, _NAMED)
-        report.write(builder)
+        with writing(builder.data_path, instead="another --out"):
+            report.write(builder)
         builder.remove_leftovers()
     _say(f"{builder.data_path}: {sizes}")
 
@@ -200,36 +218,6 @@ def _make(builder: tfds.core.DatasetBuilder, source: str) -> None:
 def prepare_synthetic(out: epath.PathLike, *, size: str = "demo") -> list[epath.Path]:
     """Makes the embedded faces where they are absent."""
     return prepare("synthetic", out, size=size)
-
-
-def _report_progress(builder: tfds.core.DatasetBuilder) -> None:
-    """Makes the builder's splits print a progress line while they are generated."""
-    split_generators = builder._split_generators
-
-    @functools.wraps(split_generators)
-    def counted(*args: Any, **kwargs: Any) -> dict[str, Iterator]:
-        splits = split_generators(*args, **kwargs)
-        totals = getattr(builder, "expected_examples", {})
-        return {
-            split: _counted(examples, f"{builder.info.full_name} {split}", totals.get(split))
-            for split, examples in splits.items()
-        }
-
-    builder._split_generators = counted
-
-
-def _counted(examples: Iterable, label: str, total: int | None) -> Iterator:
-    """Passes examples on; says done/total, rate and time left, at a terminal and in a log alike."""
-    started = said = time.monotonic()
-    for done, example in enumerate(examples):
-        yield example
-        now = time.monotonic()
-        if done == 0:
-            started = said = now  # the first one also waits for imports and compilation
-        elif now - said >= _PROGRESS_SECONDS:
-            said, rate = now, done / (now - started)
-            left = f", {(total - done - 1) / rate:.0f} s left" if total else ""
-            _say(f"{label}: {done + 1}/{total or '?'}, {rate:.1f}/s{left}")
 
 
 def _say(line: str) -> None:
@@ -287,7 +275,7 @@ _DEFAULTS = dict(
 )
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
     """Only when run as a command: `--out` and the like mean other things in other commands."""
     default = _DEFAULTS
     flags.DEFINE_string("source", "", "Folder of the raw data.")
@@ -320,5 +308,5 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
+    define_flags()
     run(main)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fields_jax import batch
 from fields_jax.emotions import EMOTIONS
+from fields_jax.errors import UserError
 
 _DIMENSIONS = {"n_expression": batch.N_EXPRESSION, "n_shape": batch.N_SHAPE}
 
@@ -73,8 +74,9 @@ def record(
       **labels: any keys of `LABELS`, landmarks in pixels of `image`; None means absent.
 
     Raises:
-      ValueError: an unknown key, a wrong shape, a value that is not finite or out of range, or a
-        part of labels that share a flag (such as valence without arousal).
+      UserError: labels of a wrong shape, not finite, out of range, or a part of those that share a
+        flag (such as valence without arousal), or a box that is none.
+      ValueError: pictures of a wrong shape, or an unknown key.
     """
     labels = {key: value for key, value in labels.items() if value is not None}
     if unknown := sorted(set(labels) - set(LABELS)):
@@ -126,7 +128,7 @@ def _checked_picture(
         )
     box = np.asarray(face_box, np.float32)
     if box.shape != (4,) or not np.isfinite(box).all() or not (box[2:] > box[:2]).all():
-        raise ValueError(f"record {id!r}: face_box must be x0 < x1, y0 < y1, found {face_box}")
+        raise UserError(f"record {id!r}: face_box must be x0 < x1, y0 < y1, found {face_box}")
     return image, face_mask, box
 
 
@@ -136,20 +138,20 @@ def _checked_label(key: str, value: Any, id: str) -> np.ndarray:
         return np.full(shape, batch.ABSENT.get(key, 0), dtype)
     array = np.asarray(value, dtype)
     if array.shape != shape:
-        raise ValueError(f"record {id!r}: {key} must have shape {shape}, found {array.shape}")
+        raise UserError(f"record {id!r}: {key} must have shape {shape}, found {array.shape}")
     if not np.isfinite(array).all():
-        raise ValueError(f"record {id!r}: {key} is not finite")
+        raise UserError(f"record {id!r}: {key} is not finite")
     if key == "emotion" and not 0 <= array < len(EMOTIONS):
-        raise ValueError(f"record {id!r}: emotion must be 0..{len(EMOTIONS) - 1} or None")
+        raise UserError(f"record {id!r}: emotion must be 0..{len(EMOTIONS) - 1} or None")
     if key in ("valence", "arousal") and not -1 <= array <= 1:
-        raise ValueError(f"record {id!r}: {key} must be in [-1, 1], found {array}")
+        raise UserError(f"record {id!r}: {key} must be in [-1, 1], found {array}")
     return array
 
 
 def _has(flag: str, labels: dict[str, Any], id: str) -> bool:
     given = [key in labels for key in batch.FLAGS[flag]]
     if any(given) and not all(given):
-        raise ValueError(
+        raise UserError(
             f"record {id!r}: {', '.join(batch.FLAGS[flag])} come together or not at all"
         )
     return all(given)

@@ -1,22 +1,27 @@
-"""What every command shares: a mistake or a full disk is one clear line and exit status 2."""
+"""What every command shares: a mistake or a full disk is one clear line and exit status 2.
+
+Whatever else is raised is a mistake of ours: a traceback, a line that asks to be told, status 1.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+import traceback
+from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
 
-from fields_jax import cpu_tuning, disk
-from fields_jax.errors import Preemption, printable
+from fields_jax import __version__, cpu_tuning, disk
+from fields_jax.errors import Preemption, UserError, causes, first_line, printable
 
-Item = TypeVar("Item")
-_LOG_SECONDS = 5.0  # between the lines where stderr is no terminal
+BUG, MISTAKE = 1, 2  # exit statuses
+INTERRUPTED = 130  # as shells have it
 PREEMPTED = 42  # exit status: run the same command again
+
+# The modules that execute a config file, how they call it, and what ours import.
+_CONFIG_FLAGS, _CONFIG_FILE, _CONFIGS = "ml_collections.config_flags", "_config", "configs."
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
@@ -40,9 +45,10 @@ def leave(status: int) -> int:
 
 
 def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int]:
-    """The command with exit statuses: 2 for a mistake or a full disk, 42 for SIGTERM, 130 for ^C.
+    """The command with exit statuses.
 
-    After 42 the same command, run again, goes on or starts anew.
+    2 for a mistake of the user's or a disk that takes no more, 1 for one of ours, 130 for ^C and 42
+    for SIGTERM. After 42 the same command, run again, goes on or starts anew.
     """
 
     def command(argv: list[str]) -> int:
@@ -54,14 +60,12 @@ def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], in
             return main(argv) or 0
         except Exception as error:
             line = disk.told(error)
-            # Libraries raise these for a user's mistakes too; all others are bugs.
-            if line is None and not isinstance(error, (ValueError, OSError)):
-                raise
-            print(f"error: {printable(error if line is None else line)}", file=sys.stderr)
-            return 2
+            if line is None and isinstance(error, UserError):
+                line = str(error)
+            return _ended(error, line)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            return 130
+            return INTERRUPTED
         except Preemption:
             print("preempted; run the same command again", file=sys.stderr)
             return PREEMPTED
@@ -72,48 +76,77 @@ def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], in
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses absl flags; an unknown or malformed one is a user's mistake, not a traceback.
 
-    Config files are executed while flags are parsed, so their ValueErrors arrive here too.
+    Config files are executed while flags are parsed: what they raise arrives here too, and is the
+    user's to mend as well.
     """
     try:
-        return flags.FLAGS(argv)
-    except (AttributeError, KeyError) as error:  # how ml_collections names a key it does not have
-        message = f"unknown config key: {error.args[0] if error.args else error}"
-    except SyntaxError as error:
-        message = f"{error.filename}, line {error.lineno} is no Python: {error.msg}"
-    except (flags.Error, ValueError, OSError) as error:
-        message = _of_config(str(error))
-    print(f"error: {printable(message)}", file=sys.stderr)
-    sys.exit(2)
+        rest = flags.FLAGS(argv)
+        for name in flags.FLAGS:  # a config file that cannot be read tells so when it is asked
+            getattr(flags.FLAGS[name].value, "lock", None)
+        return rest
+    except Exception as error:
+        sys.exit(_ended(error, _said_of_flags(error)))
 
 
-def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Passes items on and says on stderr how many are done, how fast, and how long is left.
+def _ended(error: Exception, mistake: str | None) -> int:
+    """Says in one line what mistake ended the command, or all about what is none of the user's."""
+    if mistake is not None:
+        print(f"error: {printable(mistake)}", file=sys.stderr)
+        return MISTAKE
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        text = line.lstrip(" ")
+        print(" " * (len(line) - len(text)) + printable(text), file=sys.stderr)
+    print(
+        f"this is a bug of fields_jax {__version__} ({_command()}): please report it with the "
+        "lines above",
+        file=sys.stderr,
+    )
+    return BUG
 
-    An item counts when the next one is asked for. At a terminal one line is kept up to date;
-    elsewhere a line is written every few seconds, and at the end.
-    """
-    started = said = time.monotonic()
-    for done, item in enumerate(items, start=1):
-        yield item
-        now = time.monotonic()
-        last = done == total
-        if not (last or sys.stderr.isatty() or now - said >= _LOG_SECONDS):
-            continue
-        said, rate = now, done / max(now - started, 1e-9)
-        line = f"{done}/{total} {what}, {rate:.1f}/s, {(total - done) / rate:.0f} s left"
-        if sys.stderr.isatty():
-            print(f"\r{line:70}", end="\n" if last else "", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
+
+def _command() -> str:
+    """The command without its arguments, which may name people."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = spec.name.removesuffix(".__main__") if spec else os.path.basename(sys.argv[0])
+    return f"python -m {name}" if spec else name
+
+
+def _said_of_flags(error: Exception) -> str | None:
+    """The line about flags or a config file that cannot be used; None for any other error."""
+    for link in causes(error):
+        if place := _place_in_config(link):
+            if isinstance(link, ValueError):  # as config files refuse an argument
+                return str(link)
+            return f"{place}: {type(link).__name__}: {first_line(link)}"
+    executes = any(name.startswith(_CONFIG_FLAGS) for name, _, _ in _frames(error))
+    if executes and isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno} is no Python: {error.msg}"
+    if executes and getattr(error, "name", None) == "get_config":
+        return "the config file has no function get_config"
+    if executes and isinstance(error, (AttributeError, KeyError)):
+        return f"unknown config key: {error.args[0] if error.args else error}"
+    if executes or isinstance(error, flags.Error):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        quotes = any(line.startswith("Traceback (most recent call last)") for line in lines)
+        return lines[-1] if quotes else " ".join(lines)
+    return None
+
+
+def _place_in_config(error: BaseException) -> str | None:
+    """The last line of a config file that the error passed on its way."""
+    executes, place = False, None
+    for name, file, line in _frames(error):
+        executes |= name.startswith(_CONFIG_FLAGS)
+        if executes and (name.endswith(_CONFIG_FILE) or name.startswith(_CONFIGS)):
+            place = f"{file}, line {line}"
+    return place
+
+
+def _frames(error: BaseException) -> Iterator[tuple[str, str, int]]:
+    """(module, file, line) of each frame that the error passed, the outermost first."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        yield frame.f_globals.get("__name__", ""), frame.f_code.co_filename, line
 
 
 def _preempt(*_: object) -> None:
     raise Preemption
-
-
-def _of_config(message: str) -> str:
-    """What a config file's own error said, where ml_collections quotes its traceback."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if any(line.startswith("Traceback (most recent call last)") for line in lines):
-        return lines[-1].removeprefix("ValueError: ")
-    return message

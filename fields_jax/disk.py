@@ -17,7 +17,7 @@ from typing import Any
 from absl import logging as absl_logging
 from etils import epath
 
-from fields_jax.errors import UserError, first_line
+from fields_jax.errors import UserError, causes, first_line
 
 # What the system calls it, by number and in the texts of libraries, and what helps.
 _REFUSALS = {
@@ -29,6 +29,17 @@ _REFUSALS = {
     errno.EPERM: ("Operation not permitted", "make it writable"),
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # said of writing only
+# What the system says of a place, to reading and to writing alike, and what helps. That nothing is
+# there is not among them: whoever looks for a file says which, and what it is for.
+_OF_PLACES = {
+    errno.EACCES: "see to its permissions or name another place",
+    errno.EPERM: "see to its permissions or name another place",
+    errno.EIO: "the disk may be failing",
+    errno.ESTALE: "mount it anew",
+    errno.ENAMETOOLONG: "name another place",
+    errno.ELOOP: "name another place",
+}
+_TAKEN = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class DiskError(UserError):
@@ -37,7 +48,7 @@ class DiskError(UserError):
 
 def refusal(error: BaseException | None) -> int | None:
     """The number of what a disk has said somewhere in the chain of an exception, if it has."""
-    for link in _chain(error):
+    for link in causes(error):
         if isinstance(link, OSError) and link.errno in _REFUSALS:
             return link.errno
         for number, (words, _) in _REFUSALS.items():
@@ -47,22 +58,25 @@ def refusal(error: BaseException | None) -> int | None:
 
 
 def told(error: BaseException) -> str | None:
-    """The line of an exception that comes from a disk that cannot be written, or None.
-
-    A refused permission may come from reading as well, and is none here.
-    """
-    for link in _chain(error):
+    """The line of an exception that comes from what a disk refuses, or None."""
+    for link in causes(error):
         if isinstance(link, DiskError):
             return str(link)
     number = refusal(error)
     if number not in _FULL:
-        return None
+        return _of_place(error)
     words, cure = _REFUSALS[number]
-    for link in _chain(error):
+    for link in causes(error):
         if place := getattr(link, "filename", None):
             return f"{place} cannot be written: {words}; {cure} or name another place"
-    said = next((first_line(link) for link in _chain(error) if words in str(link)), words)
+    said = next((first_line(link) for link in causes(error) if words in str(link)), words)
     return f"a file cannot be written ({said}); {cure} or name another place"
+
+
+def _of_place(error: BaseException) -> str | None:
+    if not isinstance(error, OSError) or error.errno not in _OF_PLACES or error.filename is None:
+        return None
+    return f"{error.filename}: {error.strerror}; {_OF_PLACES[error.errno]}"
 
 
 @contextlib.contextmanager
@@ -75,17 +89,39 @@ def writing(path: epath.PathLike, *, instead: str, then: str = "") -> Iterator[N
       then: what to do after that.
 
     Raises:
-      DiskError: it, or anything else inside the block, could not be written.
+      DiskError: it, or anything else inside the block, could not be written. A UserError, which
+        says of something else what is wrong, passes as it is.
     """
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
-        number = None if isinstance(error, DiskError) else refusal(error)
-        if number is None:
+        number = refusal(error)
+        if number is not None:
+            words, cure = _REFUSALS[number]
+            line = f"{path} cannot be written: {words}; {cure} or name {instead}"
+        elif isinstance(error, OSError) and error.errno in _TAKEN:
+            line = f"{path} cannot be written: {error.strerror}; name {instead}"
+        else:
             raise
-        words, cure = _REFUSALS[number]
-        line = f"{path} cannot be written: {words}; {cure} or name {instead}"
         raise DiskError(f"{line}; {then}" if then else line) from error
+
+
+def check_folder(path: epath.PathLike, instead: str) -> None:
+    """Refuses a place that no folder can be made at, because something else is there.
+
+    Args:
+      path: of the folder.
+      instead: how to name another place, such as "another --out".
+
+    Raises:
+      DiskError: it, or what would hold it, is no folder.
+    """
+    place = epath.Path(path)
+    nearest = next((part for part in (place, *place.parents) if part.exists()), None)
+    if nearest is not None and not nearest.is_dir():
+        raise DiskError(f"{path} cannot be written: {nearest} is no folder; name {instead}")
 
 
 def quiet_orbax() -> None:
@@ -108,11 +144,3 @@ def _is_news(record: logging.LogRecord) -> bool:
 def _unless_late(show: Callable[[Any], None], raised: Any) -> None:
     if str(raised.exc_value) != "Event loop is closed":
         show(raised)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__

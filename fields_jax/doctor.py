@@ -136,7 +136,7 @@ def heads(paths: list[str]) -> Iterator[Check]:
     for path in paths:
         try:
             head = load_flame(path)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             yield Check("heads", path, False, str(error), "convert it again")
             continue
         converted |= head.name != "procedural"
@@ -156,7 +156,7 @@ def workdirs(paths: list[str]) -> Iterator[Check]:
     for path in paths:
         try:
             meta, step = read_meta(path)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             yield Check("weights", path, False, str(error))
             continue
         source = meta.get("source")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 _QUOTED = 80  # characters of a foreign text that a message repeats
@@ -16,6 +17,10 @@ class UserError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(printable(message))
+
+
+class MissingFile(UserError, FileNotFoundError):
+    """A file or folder that the user named, or that belongs to one, is not there."""
 
 
 class Preemption(BaseException):
@@ -43,6 +48,15 @@ def first_line(error: BaseException) -> str:
     """What an exception of a library's says first, or its type where it says nothing."""
     said = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return printable(said[:200])
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and so on."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _spelled(sign: str) -> str:

@@ -11,14 +11,11 @@ The sets are those the model was trained on, or `config.evaluation.sources` ("NA
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 from etils import epath
@@ -37,9 +34,11 @@ from fields_jax.evaluation import (
     registry,
     summary,
 )
-from fields_jax.evaluation.predict import predict, reconstruct, spread
+from fields_jax.evaluation.predict import predict_set, spread, synthesize_set
 from fields_jax.files import write_npz, write_whole
 from fields_jax.flame.io import resolve_head
+from fields_jax.models.fields import predict
+from fields_jax.progress import Progress
 from fields_jax.render import make_masking
 from fields_jax.types import FieldsOutput, FlameModel
 from fields_jax.workdir.inference import Inference, check_head, load_inference
@@ -106,8 +105,8 @@ def score_workdir(
       What evaluation.json holds, and predictions.npz.
 
     Raises:
-      UserError: no checkpoint, data or tensorflow; or another head than in training.
-      ValueError: the model predicts something that is not finite.
+      UserError: no checkpoint, data or tensorflow, another head than in training, or predictions
+        that are not finite.
     """
     inference = load_inference(workdir, ema=ema)
     if sources:
@@ -116,9 +115,9 @@ def score_workdir(
         inference.config.data.root = data_root
     if cache := inference.config.get("compilation_cache"):
         jax.config.update("jax_compilation_cache_dir", cache)
-    model = resolve_head(head or inference.config.head)
-    check_head(inference.meta, model)
-    scores, arrays = evaluate(inference, model, split)
+    chosen = resolve_head(head or inference.config.head)
+    check_head(inference.meta, chosen)
+    scores, arrays = evaluate(inference, chosen, split)
     return {"format": FORMAT, "workdir": str(workdir)} | scores, arrays
 
 
@@ -141,7 +140,7 @@ def evaluate(
 
     Args:
       inference: the model.
-      head: the FLAME model it was trained with.
+      head: the model of the face it was trained with.
       split: part of the sets.
 
     Returns:
@@ -150,13 +149,12 @@ def evaluate(
       `example_row` of the examples kept whole, `example_*` their pictures, labels and predictions.
 
     Raises:
-      UserError: tensorflow or a set is absent.
-      ValueError: the model predicts something that is not finite.
+      UserError: tensorflow or a set is absent, or predictions are not finite.
     """
     config = inference.config
     mixture = _import_mixture()
     names = source_names(config, mixture, split)
-    apply = partial(jax.jit(partial(_apply, inference.model)), inference.variables)
+    networks = partial(predict, inference.model, inference.variables)
     size = config.evaluation.batch_size
     parts, predictions, kept, start = [], [], [], 0
     for index, name in enumerate(names):
@@ -164,8 +162,8 @@ def evaluate(
         batches = mixture.evaluation_batches(
             config.data, name, split, image_size=config.image_size, batch_size=size
         )
-        batches, examples = spread(_progress(batches, name, total), total, EXAMPLES)
-        prediction, labels = predict(apply, batches, size)
+        batches, examples = spread(_counted(batches, name, total), total, EXAMPLES)
+        prediction, labels = predict_set(networks, batches, size)
         parts.append(summary.columns(head, prediction, labels, batch_size=size))
         predictions.append(prediction)
         kept += [example | {"row": example["row"] + start, "source": index} for example in examples]
@@ -190,7 +188,11 @@ def evaluate(
 
 
 def source_names(config: ConfigDict, mixture: Any, split: str) -> list[str]:
-    """Sets to score: `config.evaluation.sources`, or those trained on that have such a split."""
+    """Sets to score: `config.evaluation.sources`, or those trained on that have such a split.
+
+    Raises:
+      UserError: none of them has one.
+    """
     chosen = config.evaluation.sources
     if chosen:
         return [name.strip() for name in chosen.split(",")]
@@ -199,6 +201,8 @@ def source_names(config: ConfigDict, mixture: Any, split: str) -> list[str]:
     scored = [name for name in names if split in mixture.split_names(config.data, name)]
     for name in sorted(set(names) - set(scored)):
         print(f"{name} has no split {split!r}: not scored")
+    if not scored:
+        raise UserError(f"no set has a split {split!r}; name another with --split or --sources")
     return scored
 
 
@@ -219,10 +223,6 @@ def table(scores: dict[str, Any]) -> str:
     return "\n".join([title, *lines, _LEGEND])
 
 
-def _apply(model: Any, variables: Any, image: jax.Array) -> FieldsOutput:
-    return model.apply(variables, image.astype(jnp.float32) / 255)
-
-
 def _import_mixture() -> Any:
     """data_pipelines.reading.mixture, which needs tensorflow."""
     try:
@@ -235,16 +235,12 @@ def _import_mixture() -> Any:
     return mixture
 
 
-def _progress(batches: Iterable[dict], name: str, total: int) -> Iterator[dict]:
-    """Passes batches on and keeps one line on stderr up to date."""
-    done, start = 0, time.monotonic()
+def _counted(batches: Iterable[dict], name: str, total: int) -> Iterator[dict]:
+    """Passes batches on and says how many images of the set are done."""
+    line = Progress(total, "images", of=name)
     for batch in batches:
         yield batch
-        done += len(batch["image"])
-        rate = done / (time.monotonic() - start)
-        line = f"{name}: {done}/{total} images, {rate:.0f}/s, {(total - done) / rate:.0f} s left"
-        print(f"\r{line:70}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        line.step(len(batch["image"]))
 
 
 def _examples(
@@ -263,7 +259,7 @@ def _examples(
     for name in ("expression", "jaw", "eyelid"):
         stored[f"example_true_{name}"] = getattr(truth, name)
     if "synthesizer" in inference.meta["trained"]:
-        stored["example_reconstruction"] = reconstruct(
+        stored["example_reconstruction"] = synthesize_set(
             inference.model,
             inference.variables,
             head,

@@ -34,6 +34,7 @@ from etils import epath
 from jax import export
 
 from fields_jax.cli import run
+from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.files import read_bytes, whole_folder, write_whole
 from fields_jax.flame import flame
@@ -109,24 +110,24 @@ def export_workdir(
     _make_way(target)
     inference = load_inference(workdir, ema=ema)
     path = head or inference.config.head
-    model = resolve_head(path)
-    check_head(inference.meta, model)
+    face = resolve_head(path)
+    check_head(inference.meta, face)
     meta = inference.meta | dict(
-        step=0, trained_steps=inference.step, ema=ema, head=_identity(model)
+        step=0, trained_steps=inference.step, ema=ema, head=_identity(face)
     )
     config = inference.config.copy_and_resolve_references()
     config.ema = 0  # whichever parameters were taken, no mean is beside them
     platforms = list(dict.fromkeys([CHECKED_ON, *platforms]))
-    with whole_folder(target) as beside:
+    with writing(target, instead="another --out"), whole_folder(target) as beside:
         store.write_networks(str(beside), inference.variables, meta)
         claim_workdir(str(beside), config)
-        write_whole(beside / PROGRAM, make_program(inference, model, platforms))
+        write_whole(beside / PROGRAM, make_program(inference, face, platforms))
         report = dict(
             step=inference.step,
             ema=ema,
             platforms=platforms,
             checked_on=CHECKED_ON,
-            head=_identity(model),
+            head=_identity(face),
             data=inference.meta.get("data"),
             jax=jax.__version__,
             largest_difference=_check_in_fresh_process(beside, path),
@@ -138,11 +139,11 @@ def export_workdir(
 def predict(model: FieldsModel, head: FlameModel, variables: Any, image: jax.Array) -> dict:
     """Coefficients, vertices and emotion of images [B, S, S, 3] in [0, 1]."""
     output = model.apply(variables, image)
-    face = output.coefficients
+    found = output.coefficients
     names = ("shape", "expression", "jaw", "eyelid", "pose", "camera")
     return dict(
-        coefficients={name: getattr(face, name) for name in names},
-        vertices=flame(head, face).vertices,
+        coefficients={name: getattr(found, name) for name in names},
+        vertices=flame(head, found).vertices,
         logits=output.logits,
         valence=output.valence,
         arousal=output.arousal,
@@ -170,8 +171,8 @@ def check(folder: str, head: str) -> dict[str, float]:
     Returns:
       {output's name: largest difference / largest value}.
     """
-    inference, model = load_inference(folder), resolve_head(head)
-    networks = jax.jit(functools.partial(predict, inference.model, model, inference.variables))
+    inference, face = load_inference(folder), resolve_head(head)
+    networks = jax.jit(functools.partial(predict, inference.model, face, inference.variables))
     stored = read_bytes(epath.Path(folder) / PROGRAM)
     program = jax.jit(export.deserialize(bytearray(stored)).call)
     size, rng = inference.config.image_size, np.random.default_rng(0)
@@ -196,7 +197,7 @@ def _make_way(target: epath.Path) -> None:
         return
     try:
         target.rmdir()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # epath's for one that is not empty
         raise UserError(
             f"{target} cannot be made anew ({error}); name another folder with --out"
         ) from error

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from etils import epath
 
-from fields_jax.errors import UserError, first_line, quoted
+from fields_jax.errors import MissingFile, UserError, first_line, quoted
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ def read_bytes(path: epath.PathLike, *, largest: int = LARGEST_FILE) -> bytes:
     """The content of a file.
 
     Raises:
-      FileNotFoundError: there is no such file.
+      MissingFile: there is no such file.
       UserError: it cannot be opened, or is larger than `largest` bytes.
     """
     file, parts = epath.Path(path), []
@@ -80,7 +80,7 @@ def read_text(path: epath.PathLike) -> str:
     """A text of UTF-8 or, with a byte-order mark, UTF-16; what is neither becomes U+FFFD.
 
     Raises:
-      FileNotFoundError: there is no such file.
+      MissingFile: there is no such file.
       UserError: it cannot be opened, or is larger than LARGEST_TEXT.
     """
     content = read_bytes(path, largest=LARGEST_TEXT)
@@ -92,7 +92,7 @@ def read_lines(path: epath.PathLike) -> Iterator[str]:
     """Lines of a text of any length, one at a time, without their ends; see `read_text`.
 
     Raises:
-      FileNotFoundError: there is no such file.
+      MissingFile: there is no such file.
       UserError: it cannot be opened, or a line is longer than LARGEST_LINE.
     """
     file = epath.Path(path)
@@ -117,7 +117,7 @@ def read_json(path: epath.PathLike, *, kind: type[T] = dict) -> T:
       kind: the type its outermost value must have.
 
     Raises:
-      FileNotFoundError: there is no such file.
+      MissingFile: there is no such file.
       UserError: no JSON, or of another kind.
     """
     return parse_json(read_text(path), str(path), kind=kind)
@@ -224,7 +224,7 @@ def read_npy(path: epath.PathLike) -> np.ndarray:
     """The array of an .npy file.
 
     Raises:
-      FileNotFoundError: there is no such file.
+      MissingFile: there is no such file.
       UserError: another format, damage, or objects instead of numbers.
     """
     return parse_npy(read_bytes(path, largest=LARGEST_ARRAYS), str(path))
@@ -241,7 +241,7 @@ def read_npz(
       largest: bytes of all its arrays together.
 
     Raises:
-      FileNotFoundError: there is no such file.
+      MissingFile: there is no such file.
       UserError: another format, damage, objects instead of numbers, or more than `largest`.
     """
     content = read_bytes(path, largest=largest)
@@ -351,6 +351,6 @@ def _refusals_named(path: epath.PathLike) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
+        raise MissingFile(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error

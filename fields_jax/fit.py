@@ -37,7 +37,6 @@ from fields_jax.photos.points import (
     seen,
     select_105,
 )
-from fields_jax.report.gallery import Gallery
 from fields_jax.types import FlameModel
 
 _SCALE, _SIZE = 1.4, 224  # of the crops that cameras belong to: as in TEASER's demos
@@ -56,8 +55,8 @@ def main(argv: list[str]) -> int:
     """The command; status 2 where no face could be fitted."""
     chosen = flags.FLAGS
     named = photo_commands.read_arguments(argv)
-    model = resolve_head(chosen.head)
-    gallery = Gallery(chosen.out, model, _SIZE, photo_commands.describe(model))
+    head = resolve_head(chosen.head)
+    gallery = photo_commands.open_gallery(head, _SIZE, photo_commands.describe(head))
     for batch in photo_commands.batches(named, gallery, _SCALE):
         faces = []
         for face in batch:
@@ -67,15 +66,14 @@ def main(argv: list[str]) -> int:
                 faces.append(face)
         if not faces:
             continue
-        fit = fit_faces(model, faces)
-        results = pose_heads(model, fit.coefficients, chosen.batch_size)
+        fit = fit_faces(head, faces)
+        results = pose_heads(head, fit.coefficients, chosen.batch_size)
         for face, result, residual in zip(faces, results, fit.residual, strict=True):
             gallery.add(face, dataclasses.replace(result, residual=float(residual)))
-    gallery.close("Fitted faces", _LEAD)
-    return photo_commands.conclude(gallery, chosen.out)
+    return photo_commands.conclude(gallery, "Fitted faces", _LEAD)
 
 
-def fit_faces(model: FlameModel, faces: Sequence[Face]) -> Fit:
+def fit_faces(head: FlameModel, faces: Sequence[Face]) -> Fit:
     """Fits every face of a batch; cameras are those of its crop. Unseen landmarks do not weigh."""
     marks = {68: np.zeros((len(faces), 68, 2)), 105: np.zeros((len(faces), 105, 2))}
     weights = {count: np.zeros(array.shape[:2]) for count, array in marks.items()}
@@ -88,7 +86,7 @@ def fit_faces(model: FlameModel, faces: Sequence[Face]) -> Fit:
         weights_68=weights[68],
         weights_105=weights[105],
     )
-    return fit_landmarks(model, observed)
+    return fit_landmarks(head, observed)
 
 
 def known_landmarks(face: Face) -> tuple[Float[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]:

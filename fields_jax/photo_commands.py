@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from absl import flags
 
 from fields_jax import __version__
-from fields_jax.cli import progress
+from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
 from fields_jax.photos.detector import REMEDY, Detector, find_python
 from fields_jax.photos.faces import Face, Finder, find_faces, parse_box
 from fields_jax.photos.files import Photograph, Unusable
 from fields_jax.photos.finding import find_photographs
 from fields_jax.photos.points import find_file
+from fields_jax.progress import progress
 from fields_jax.report.gallery import Gallery
 from fields_jax.types import FlameModel
 
@@ -45,8 +46,7 @@ def read_arguments(argv: list[str], box: str = "") -> Named:
     """The photographs of a command line; `box` is the value of --box.
 
     Raises:
-      UserError: nothing was named, or --out is missing.
-      ValueError: --box is no box.
+      UserError: nothing was named, --out is missing, or --box is no box.
     """
     chosen = flags.FLAGS
     if not chosen.out:
@@ -86,14 +86,35 @@ def open_finder(named: Named) -> Iterator[Finder | None]:
             yield detector.finder
 
 
-def describe(model: FlameModel) -> dict[str, Any]:
+def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Gallery:
+    """The folder --out, for faces of a head.
+
+    Args:
+      head: of all faces.
+      size: side in pixels of the crops that the cameras belong to.
+      meta: what every output says of the program; see `describe`.
+
+    Raises:
+      DiskError: it cannot be made.
+    """
+    with _writing():
+        return Gallery(flags.FLAGS.out, head, size, meta)
+
+
+def describe(head: FlameModel) -> dict[str, Any]:
     """What every output says of the program and the head that made it."""
-    head = {key: getattr(model, key) for key in ("name", "version", "sha256")}
-    return {"version": __version__, "head": head}
+    known = {key: getattr(head, key) for key in ("name", "version", "sha256")}
+    return {"version": __version__, "head": known}
 
 
-def conclude(gallery: Gallery, out: str) -> int:
-    """Says what was made and what was not; returns the exit status."""
+def conclude(gallery: Gallery, title: str, lead: str) -> int:
+    """Writes the page, says what was made and what was not; returns the exit status.
+
+    Raises:
+      DiskError: the page cannot be written.
+    """
+    with _writing():
+        gallery.close(title, lead)
     for path, reason in gallery.unusable:
         print(f"not used: {printable(path)}: {printable(reason)}")
     if gallery.guessed:
@@ -102,5 +123,9 @@ def conclude(gallery: Gallery, out: str) -> int:
             f"whole picture was taken for the crop; {REMEDY}"
         )
     kept_out = f", {len(gallery.unusable)} not used" if gallery.unusable else ""
-    print(f"written: {printable(out)}/index.html, {len(gallery.faces)} faces{kept_out}")
+    print(f"written: {printable(flags.FLAGS.out)}/index.html, {len(gallery.faces)} faces{kept_out}")
     return 0 if gallery.faces else 2
+
+
+def _writing() -> contextlib.AbstractContextManager[None]:
+    return writing(flags.FLAGS.out, instead="another --out")

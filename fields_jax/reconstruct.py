@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jaxtyping import UInt8
@@ -30,8 +29,8 @@ from fields_jax.cli import run
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 from fields_jax.flame.io import resolve_head
+from fields_jax.models.fields import predict
 from fields_jax.outputs.bundle import Result, pose_heads
-from fields_jax.report.gallery import Gallery
 from fields_jax.types import FieldsOutput, FlameModel
 from fields_jax.workdir.inference import Inference, check_head, load_inference
 
@@ -63,43 +62,42 @@ def main(argv: list[str]) -> int:
     config = inference.config
     if cache := config.get("compilation_cache"):
         jax.config.update("jax_compilation_cache_dir", cache)
-    model = resolve_head(chosen.head or config.head)
-    check_head(inference.meta, model)
+    head = resolve_head(chosen.head or config.head)
+    check_head(inference.meta, head)
     _check_trained(inference, chosen.workdir)
-    if "source" in inference.meta and model.name == "procedural":
+    if "source" in inference.meta and head.name == "procedural":
         print(
             f"{chosen.workdir} was converted from {inference.meta['source']['name']}, which knows "
             "FLAME: on the procedural head its coefficients are other faces; name FLAME with "
             "--head=HEAD.npz"
         )
-    meta = photo_commands.describe(model) | {"weights": describe_weights(inference, chosen.workdir)}
-    gallery = Gallery(chosen.out, model, config.image_size, meta)
+    meta = photo_commands.describe(head) | {"weights": describe_weights(inference, chosen.workdir)}
+    gallery = photo_commands.open_gallery(head, config.image_size, meta)
     read = "emotion_head" in inference.meta["trained"]
-    predict = partial(jax.jit(partial(_predict, inference.model)), inference.variables)
+    networks = partial(predict, inference.model, inference.variables)
     for faces in photo_commands.batches(named, gallery, config.data.eval_crop_scale):
-        results, readings = reconstruct(
-            predict, model, [face.crop(config.image_size) for face in faces], chosen.batch_size
+        results, readings = read_faces(
+            networks, head, [face.crop(config.image_size) for face in faces], chosen.batch_size
         )
         for face, result, reading in zip(faces, results, readings, strict=True):
             emotion = reading | {"weights": meta["weights"]} if read else None
             gallery.add(face, dataclasses.replace(result, emotion=emotion))
     if not read:
         print(f"{chosen.workdir} has no trained emotion head: no emotion.json is written")
-    gallery.close("Reconstructed faces", _LEAD)
-    return photo_commands.conclude(gallery, chosen.out)
+    return photo_commands.conclude(gallery, "Reconstructed faces", _LEAD)
 
 
-def reconstruct(
-    predict: Callable[[np.ndarray], FieldsOutput],
-    model: FlameModel,
+def read_faces(
+    networks: Callable[[np.ndarray], FieldsOutput],
+    head: FlameModel,
     crops: Sequence[UInt8[np.ndarray, "S S 3"]],
     batch_size: int,
 ) -> tuple[list[Result], list[dict[str, Any]]]:
     """Heads and emotions of face crops.
 
     Args:
-      predict: the networks, for images [batch_size, S, S, 3] uint8.
-      model: the head.
+      networks: for images [batch_size, S, S, 3] uint8.
+      head: the model of the face.
       crops: at most `batch_size` crops.
       batch_size: crops are filled up to this number, so that one program is compiled.
 
@@ -108,8 +106,8 @@ def reconstruct(
     """
     count = len(crops)
     filled = np.stack([*crops, *[crops[-1]] * (batch_size - count)])
-    output = jax.tree.map(lambda column: np.asarray(column)[:count], predict(filled))
-    results = pose_heads(model, output.coefficients, batch_size)
+    output = jax.tree.map(lambda column: np.asarray(column)[:count], networks(filled))
+    results = pose_heads(head, output.coefficients, batch_size)
     probabilities = np.asarray(jax.nn.softmax(output.logits, axis=-1), np.float64)
     readings = [
         {
@@ -137,10 +135,6 @@ def _check_trained(inference: Inference, workdir: str) -> None:
         raise UserError(
             f"{workdir} holds no trained {missing[0]}: reconstruction needs {', '.join(_ENCODERS)}"
         )
-
-
-def _predict(network: Any, variables: Any, image: jax.Array) -> FieldsOutput:
-    return network.apply(variables, image.astype(jnp.float32) / 255)
 
 
 if __name__ == "__main__":

@@ -1,68 +1,142 @@
-"""What every command shows while it works."""
+"""How commands end: in one line where the user is at fault, with a traceback where we are."""
 
 from __future__ import annotations
 
-import io
-import re
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from fields_jax import cli
+from fields_jax.errors import MissingFile, UserError
+
+ROOT = Path(__file__).parents[1]
+CONFIG = "from ml_collections import ConfigDict\ndef get_config(arg=''):\n"
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
+def failing(error):
+    def main(_):
+        raise error
 
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Seconds pass only when told to."""
-    now = [100.0]
-    monkeypatch.setattr(cli.time, "monotonic", lambda: now[0])
-    return now
-
-
-def test_progress_at_a_terminal_keeps_one_line(monkeypatch, clock):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    passed = []
-    for item in cli.progress("abcd", 4, "letters"):
-        passed.append(item)
-        clock[0] += 2
-    assert passed == list("abcd")
-    said = sys.stderr.getvalue()
-    assert [line.strip() for line in re.split("[\r\n]+", said)][1:-1] == [
-        "1/4 letters, 0.5/s, 6 s left",
-        "2/4 letters, 0.5/s, 4 s left",
-        "3/4 letters, 0.5/s, 2 s left",
-        "4/4 letters, 0.5/s, 0 s left",
-    ]
-    assert said.count("\n") == 1 and said.endswith("\n")
-
-
-def test_progress_in_a_log_writes_a_line_now_and_then_and_at_the_end(capsys, clock):
-    for _ in cli.progress(range(9), 9, "steps"):
-        clock[0] += 2
-    said = [line.split()[0] for line in capsys.readouterr().err.splitlines()]
-    assert said == ["3/9", "6/9", "9/9"]
+    return main
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (SyntaxError("never closed", ("a.py", 4, 1, "(")), "a.py, line 4 is no Python: never"),
-        (KeyError("no key x"), "unknown config key: no key x"),
-        (ValueError("Traceback (most recent call last):\nValueError: bad\x1b[2J"), r"bad\x1b[2J"),
-    ],
-    ids=lambda value: type(value).__name__,
+    "error", [ValueError("odd\x1b[2J"), KeyError("key"), FileNotFoundError(2, "none", "/none")]
 )
-def test_what_a_config_file_raises_is_one_line(monkeypatch, capsys, error, line):
-    def parsed(argv):
-        raise error
+def test_what_is_no_mistake_of_the_user_is_shown_whole_and_asked_for(capsys, error):
+    assert cli.guarded(failing(error))(["fit", "--out=/home/ann"]) == 1
+    *before, last = capsys.readouterr().err.splitlines()
+    assert before[0] == "Traceback (most recent call last):"
+    assert any("tests/test_cli.py" in line for line in before)
+    assert type(error).__name__ in before[-1]
+    assert last.startswith("this is a bug of fields_jax 0.") and "please report" in last
+    assert "ann" not in last and not any("\x1b" in line for line in before)
 
-    monkeypatch.setattr(cli.flags, "FLAGS", parsed)
-    with pytest.raises(SystemExit, match="2"):
+
+def test_a_mistake_of_the_user_is_one_line(capsys):
+    for error in (UserError("name another"), MissingFile("name another")):
+        assert cli.guarded(failing(error))([]) == 2
+        assert capsys.readouterr().err == "error: name another\n"
+
+
+def test_a_bug_ends_a_real_command_with_status_1():
+    code = (
+        "import sys; from fields_jax import cli, doctor\n"
+        "def main(argv): raise KeyError('ours')\n"
+        "cli.run(main)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert run.returncode == 1 and "KeyError: 'ours'" in run.stderr
+    assert run.stderr.splitlines()[-1].startswith("this is a bug of fields_jax")
+
+
+@pytest.fixture
+def parsed(monkeypatch, capsys):
+    """Parses flags of its own; returns the exit status and what was said."""
+
+    def parse(*arguments):
+        values = flags.FlagValues()
+        config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+        flags.DEFINE_integer("count", 1, "", 1, flag_values=values)
+        monkeypatch.delitem(sys.modules, "config_config", raising=False)  # of the config before
+        monkeypatch.setattr(cli.flags, "FLAGS", values)
+        monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        try:
+            cli.parse_flags(["train", *arguments])
+        except SystemExit as ended:
+            return ended.code, capsys.readouterr().err
+        return 0, ""
+
+    return parse
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (f"{CONFIG}    return ConfigDict(dict(\n", "FILE, line 3 is no Python: '(' was never"),
+        (f"{CONFIG}    return ConfigDict(dict(z=1))", "unknown config key: "),
+        (f"{CONFIG}    raise ValueError('bad\\x1b[2J')", r"bad\x1b[2J"),
+        (f"{CONFIG}    return {{}}['a']", "FILE, line 3: KeyError: 'a'"),
+        (f"{CONFIG}    return ConfigDict().modle", "FILE, line 3: AttributeError: "),
+        (f"{CONFIG}    return 1 + 'a'", "FILE, line 3: TypeError: unsupported"),
+        ("import no_such_module", "FILE, line 1: ModuleNotFoundError: No module named"),
+        (f"{CONFIG}    return 1 / 0", "FILE, line 3: ZeroDivisionError: division by zero"),
+        ("x = 1", "the config file has no function get_config"),
+        ("def get_config():\n    raise AssertionError", "FILE, line 2: AssertionError: Assert"),
+    ],
+)
+def test_what_a_config_file_raises_is_one_line(tmp_path, parsed, content, line):
+    file = tmp_path / "odd.py"
+    file.write_text(content)
+    status, said = parsed(f"--config={file}", "--config.a=1")
+    assert status == 2
+    assert said.startswith(f"error: {line}".replace("FILE", str(file))) and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--cuont=2"], "Unknown command line flag 'cuont'"),
+        (["--count=0"], "flag --count=0: 0 is not a positive integer"),
+        (["--count=x"], "flag --count=x: invalid literal"),
+        (["--config=/none/odd.py"], "/none/odd.py"),
+        (["--config="], "empty string"),
+        (["--config={config}:arg:ument", "--config.a=x"], "config.a"),
+        (["--config={config}", "--config.a.b=1"], "a.b"),
+        (["--config={config}", "--config.t=(1,"], "config.t"),
+    ],
+)
+def test_odd_flags_are_one_line(tmp_path, parsed, arguments, line):
+    file = tmp_path / "config.py"
+    file.write_text(f"{CONFIG}    return ConfigDict(dict(a=1, t=(0, 0)))")
+    status, said = parsed(*(argument.format(config=file) for argument in arguments))
+    assert status == 2 and line in said
+    assert said.startswith("error: ") and said.count("\n") == 1 and "Traceback" not in said
+
+
+def test_a_bug_while_flags_are_parsed_is_shown_whole(monkeypatch, capsys):
+    def broken(argv):
+        raise KeyError("ours")
+
+    monkeypatch.setattr(cli.flags, "FLAGS", broken)
+    with pytest.raises(SystemExit, match="1"):
         cli.parse_flags(["train"])
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {line}") and said.count("\n") == 1
+    assert said.startswith("Traceback") and "please report" in said
+
+
+def test_a_refused_file_of_the_user_is_one_line(tmp_path, capsys):
+    file = tmp_path / "closed.txt"
+    file.write_text("x")
+    file.chmod(0)
+    if os.access(file, os.R_OK):
+        pytest.skip("nothing can be denied to root")
+    assert cli.guarded(lambda _: file.read_text())([]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {file}: Permission denied; see to its perm")

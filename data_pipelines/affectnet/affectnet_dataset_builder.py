@@ -9,6 +9,7 @@ from etils import epath
 
 from data_pipelines.affectnet import eight_class, full
 from data_pipelines.building.photo_builder import Catalogue, PhotographBuilder
+from fields_jax.errors import MissingFile
 
 _DESCRIPTION = """
 Faces found with emotional words on the internet, annotated by people: one of eight expressions,
@@ -75,13 +76,13 @@ def config_of(folder: epath.Path) -> str:
     """Which release a folder holds.
 
     Raises:
-      FileNotFoundError: neither.
+      MissingFile: neither.
     """
     if (folder / eight_class.FOLDERS["train"]).is_dir():
         return "eight_class"
     if (folder / full.FOLDER).is_dir() or (folder / full.TABLES["train"]).exists():
         return "full"
-    raise FileNotFoundError(
+    raise MissingFile(
         f"{folder}: neither {full.FOLDER} nor {eight_class.FOLDERS['train']} is in it; "
         "name the folder that AffectNet was unpacked into"
     )

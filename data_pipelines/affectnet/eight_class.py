@@ -12,7 +12,7 @@ from data_pipelines.affectnet.labels import labels, marks
 from data_pipelines.building import table_cells
 from data_pipelines.building.photo_builder import Catalogue
 from data_pipelines.building.photographs import Rejected, Sample
-from fields_jax.errors import UserError
+from fields_jax.errors import MissingFile, UserError
 from fields_jax.files import read_npy
 from fields_jax.photos.kinds import IMAGE_SUFFIXES
 
@@ -55,14 +55,14 @@ def catalogue(folder: epath.Path) -> Catalogue:
     """The images of train_set and val_set.
 
     Raises:
-      FileNotFoundError: a folder is missing.
+      MissingFile: a folder is missing.
       UserError: there is no image in either.
     """
     found = Catalogue({})
     for split, name in FOLDERS.items():
         images = folder / name / "images"
         if not images.is_dir():
-            raise FileNotFoundError(f"{images}: no such folder; AffectNet's release has it")
+            raise MissingFile(f"{images}: no such folder; AffectNet's release has it")
         found.splits[split] = [
             Annotated(f"{name}/{path.stem}", str(folder / name), path.name)
             for path in sorted(images.iterdir())
@@ -79,7 +79,7 @@ def _cell(file: epath.Path) -> Any:
         found = read_npy(file)
     except FileNotFoundError as error:
         raise Rejected("annotation missing", str(file)) from error
-    except ValueError as error:
+    except UserError as error:
         raise Rejected("annotation unreadable", str(error)) from error
     if found.dtype.kind == "S":
         found = np.char.decode(found, "ascii", "replace")
@@ -89,5 +89,5 @@ def _cell(file: epath.Path) -> Any:
 def _number(cell: Any, file: epath.Path) -> float | None:
     try:
         return table_cells.number(cell)
-    except ValueError as error:
+    except UserError as error:
         raise Rejected("annotation unreadable", f"{file}: {error}") from error

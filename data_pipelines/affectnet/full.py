@@ -10,7 +10,7 @@ from data_pipelines.affectnet.labels import labels, marks
 from data_pipelines.building import table_cells
 from data_pipelines.building.photo_builder import Catalogue
 from data_pipelines.building.photographs import Rejected, Sample
-from fields_jax.errors import UserError, quoted
+from fields_jax.errors import MissingFile, UserError, quoted
 from fields_jax.files import read_lines
 
 FOLDER = "Manually_Annotated"
@@ -23,13 +23,13 @@ def catalogue(folder: epath.Path) -> Catalogue:
     """The manually annotated images below a folder.
 
     Raises:
-      FileNotFoundError: a table or the folder of images is missing.
+      MissingFile: a table or the folder of images is missing.
       UserError: a table without the columns of AffectNet, or without one row that can be used.
     """
     base = next((b for b in (folder / FOLDER, folder) if (b / TABLES["train"]).exists()), folder)
     images = base / _IMAGES
     if not images.is_dir():
-        raise FileNotFoundError(f"{images}: no such folder; it should hold AffectNet's images")
+        raise MissingFile(f"{images}: no such folder; it should hold AffectNet's images")
     found = Catalogue({})
     for split, name in TABLES.items():
         _read_table(base / name, images, split, found)
@@ -43,11 +43,11 @@ def _read_table(table: epath.Path, images: epath.Path, split: str, found: Catalo
     for where, row in _rows(table):
         try:
             if row is None:
-                raise ValueError("another number of cells than the first line has")
+                raise UserError("another number of cells than the first line has")
             found.splits[split].append(_sample(row, images, where))
         except Rejected as error:
             found.reject(split, error.reason, error.detail)
-        except ValueError as error:  # cells that are no numbers
+        except UserError as error:  # cells that are no numbers
             found.reject(split, "row unreadable", f"{where}: {error}")
     if not found.splits[split] and (rejects := found.rejects.get(split)):
         raise UserError(
@@ -63,7 +63,7 @@ def _rows(table: epath.Path) -> Iterator[tuple[str, dict[str, str] | None]]:
     own line only.
     """
     if not table.exists():
-        raise FileNotFoundError(
+        raise MissingFile(
             f"{table}: no such file; ask the authors of AffectNet for the tables of annotations"
         )
     lines = enumerate(read_lines(table), start=1)
@@ -88,7 +88,7 @@ def _cells(line: str) -> list[str]:
 def _sample(row: dict[str, str], images: epath.Path, where: str) -> Sample:
     name = table_cells.path(row["subDirectory_filePath"])
     if not name or name.startswith("/") or ".." in name.split("/"):
-        raise ValueError(f"{quoted(name or '')} is no path below {_IMAGES}")
+        raise UserError(f"{quoted(name or '')} is no path below {_IMAGES}")
     known = labels(
         *(table_cells.number(row[key]) for key in ("expression", "valence", "arousal")),
         f"{where}: {name}",

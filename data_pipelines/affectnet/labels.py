@@ -8,6 +8,7 @@ import numpy as np
 
 from data_pipelines.building import table_cells
 from data_pipelines.building.photographs import Rejected
+from fields_jax.errors import UserError
 
 # Classes beyond the eight expressions.
 _OTHERS = {8: "class 8 (none)", 9: "class 9 (uncertain)", 10: "class 10 (no face)"}
@@ -27,7 +28,7 @@ def labels(
         raise Rejected("unknown class", f"{name}: class {emotion:g}")
     try:
         known = table_cells.affect(valence, arousal)
-    except ValueError as error:
+    except UserError as error:
         raise Rejected("valence or arousal out of range", f"{name}: {error}") from error
     if emotion is None and not known:
         raise Rejected("no label", name)
@@ -42,5 +43,5 @@ def marks(numbers: Any, name: str) -> np.ndarray | None:
     """
     try:
         return table_cells.points_68(numbers)
-    except ValueError as error:
+    except UserError as error:
         raise Rejected("landmarks unusable", f"{name}: {error}") from error

@@ -92,7 +92,7 @@ def _number_rows(file: epath.Path) -> Iterator[tuple[int, list[int | None]]]:
         names = (part.strip(' \t"').casefold().removeprefix("au") for part in parts)
         try:
             yield line, [table_cells.whole(name) for name in names]
-        except ValueError as error:
+        except UserError as error:
             raise UserError(
                 f"{file}: not a table of action units (line {line}: {error})"
             ) from error

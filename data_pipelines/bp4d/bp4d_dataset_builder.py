@@ -10,6 +10,7 @@ from etils import epath
 from data_pipelines.bp4d import annotations, layout
 from data_pipelines.building.photo_builder import Catalogue, PhotographBuilder
 from data_pipelines.building.photographs import Sample
+from fields_jax.errors import UserError
 from fields_jax.flame.io import resolve_head
 
 _DESCRIPTION = """
@@ -88,11 +89,11 @@ class Builder(PhotographBuilder):
           **kwargs: see `PhotographBuilder`.
 
         Raises:
-          ValueError: a fold that there is not.
+          UserError: a fold that there is not.
         """
         super().__init__(**kwargs)
         if not 0 <= test_fold <= len(layout.FOLDS) or every < 1:
-            raise ValueError(
+            raise UserError(
                 f"test_fold must be 1, 2, 3 or 0 for none and every 1 or more, "
                 f"not {test_fold} and {every}"
             )
@@ -159,7 +160,7 @@ class Builder(PhotographBuilder):
                 return read(file, *arguments)
             except annotations.OtherHead:
                 raise
-            except ValueError as error:
+            except UserError as error:
                 found.reject(split, reason, str(error))
                 return {}
 

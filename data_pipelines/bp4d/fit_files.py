@@ -86,7 +86,7 @@ def is_finished(file: epath.Path, head: FlameModel) -> bool:
         return True
     except OtherHead:
         raise
-    except (UserError, OSError):
+    except UserError:
         return False
 
 
@@ -105,7 +105,7 @@ def read_identity(file: epath.Path, head: FlameModel) -> Float[np.ndarray, " S"]
     try:
         arrays = read_npz(file)
         shape, fitted = numbers_of(arrays, "shape", file), fitted_head(arrays, file)
-    except (UserError, OSError):
+    except UserError:
         return None
     remedy = "name that head by --head=HEAD.npz or another --out"
     refuse_other_head(file, fitted, head.sha256, remedy)
@@ -140,7 +140,7 @@ def _reasons(file: epath.Path) -> list[tuple[int | str, str]]:
         frames, reasons = numbers_of(arrays, "frame", file), arrays.get("reason")
         if reasons is None or reasons.dtype.kind != "U" or reasons.shape != (frames.size,):
             raise UserError(f"{file}: reason must be one text for each frame")
-    except (UserError, OSError) as error:
+    except UserError as error:
         return [("", f"not a readable fit ({error})")]
     rows = zip(frames.ravel().tolist(), reasons.tolist(), strict=True)
     return [(f"{frame:g}", printable(reason)) for frame, reason in rows if reason]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
+from fields_jax.errors import MissingFile
 from fields_jax.photos.kinds import IMAGE_SUFFIXES
 
 # The three folds by subject of BP4D-Spontaneous that action-unit papers share (ME-GraphAU's lists).
@@ -55,7 +56,7 @@ def sequences(folder: epath.Path, tasks: int) -> tuple[list[Sequence], list[tupl
       tasks: how many the release has; folders of other tasks are errors of it.
 
     Raises:
-      FileNotFoundError: there are no sequences at all.
+      MissingFile: there are no sequences at all.
     """
     found, rejects = [], []
     for base in (folder / name for name in _FRAMES):
@@ -70,7 +71,7 @@ def sequences(folder: epath.Path, tasks: int) -> tuple[list[Sequence], list[tupl
         if found:
             return found, rejects
     because = f"; {rejects[0][1]}" if rejects else ""
-    raise FileNotFoundError(f"{folder}: no sequences such as 2D+3D/F001/T1/0000.jpg in it{because}")
+    raise MissingFile(f"{folder}: no sequences such as 2D+3D/F001/T1/0000.jpg in it{because}")
 
 
 def _tasks(

@@ -87,16 +87,16 @@ def inner_51(
       mean: the same points of a mean head, metres, which tell the orders and the sides apart.
 
     Raises:
-      ValueError: points that are not finite, or no face in any order.
+      UserError: points that are not finite, or no face in any order.
     """
     if not np.isfinite(points).all():
-        raise ValueError("some of the 83 points are not finite")
+        raise UserError("some of the 83 points are not finite")
     candidates = [
         _in_order(points, order, swapped) for order in _ORDERS for swapped in (False, True)
     ]
     misfits = [_misfit(candidate, mean) for candidate in candidates]
     if not min(misfits) < _MISFIT:
-        raise ValueError(
+        raise UserError(
             f"the 83 points lie {1e3 * min(misfits):.0f} mm from a face's in any known order"
         )
     return candidates[int(np.argmin(misfits))]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_pipelines.bp4d import annotations, layout, points_83
 from data_pipelines.bp4d.meshes import Mesh, read_mesh
+from fields_jax.errors import UserError
 from fields_jax.fitting.scan_types import Scan
 from fields_jax.photos import beside, points
 
@@ -56,7 +57,7 @@ def tracks(folder: epath.Path, sequence: layout.Sequence) -> Tracks:
         file = layout.find_beside(folder, f"{name}/{sequence.name}.mat")
         try:
             found.append(read(file) if file else {})
-        except ValueError as error:
+        except UserError as error:
             found.append({})
             problems.append(str(error))
     return Tracks(folder, sequence, *found, tuple(problems))
@@ -82,14 +83,14 @@ def read_scan(
       unit: of the meshes, metres.
 
     Raises:
-      ValueError: an unreadable mesh, or no landmarks that can be used; the message names the files.
+      UserError: an unreadable mesh, or no landmarks that can be used; the message names the files.
     """
     mesh = read_mesh(file)
     mesh = dataclasses.replace(mesh, vertices=unit * mesh.vertices)
     inner, complaint = _inner(known, number, file, mesh, mean, unit)
     detected, fault = _detected(file, mesh)
     if inner is None and detected is None:
-        raise ValueError(f"{file}: {fault or complaint}")
+        raise UserError(f"{file}: {fault or complaint}")
     marks = np.concatenate([given for given in (inner, detected) if given is not None])
     centre = np.nanmean(marks, axis=0)
     normals = mesh.normals()
@@ -122,7 +123,7 @@ def _inner(
             found = points_83.read_points(place)
         if found is not None:
             return points_83.inner_51(unit * found, mean), ""
-    except (ValueError, OSError) as error:
+    except UserError as error:
         complaint = str(error)
     if known.tracked.get(number) is not None:
         size = _texture_size(file)
@@ -173,7 +174,7 @@ def _detected(file: epath.Path, mesh: Mesh) -> tuple[Float[np.ndarray, "105 3"] 
             return None, f"{stored.name}: {fault}"
         found[~points.seen(found)] = np.nan
         return mesh.lift(points.select_105(found), *size), ""
-    except ValueError as error:  # the other landmarks may do
+    except UserError as error:  # the other landmarks may do
         return None, str(error)
 
 
@@ -181,7 +182,7 @@ def _texture_size(file: epath.Path) -> tuple[int, int] | None:
     """Width and height of the picture beside a mesh."""
     try:
         picture = beside.find_picture(file.with_suffix(".jpg"))
-    except ValueError:  # there are several
+    except UserError:  # there are several
         return None
     return picture and _size(picture)
 

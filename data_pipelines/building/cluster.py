@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from etils import epath
 
 from data_pipelines.building.photo_builder import PhotographBuilder
+from fields_jax.errors import UserError, first_line
 
 Job = tuple[str, int]  # split and number of a shard
 
@@ -41,7 +42,7 @@ def make_shards(
       How many shards were made.
 
     Raises:
-      ValueError, FileNotFoundError: the source does not hold such a set.
+      UserError: the source does not hold such a set.
     """
     plan = construct().plan(epath.Path(source), resume=True)
     jobs = [
@@ -53,7 +54,11 @@ def make_shards(
     if jobs:
         chosen = PipelineOptions([f"--{option}" for option in options])
         chosen.view_as(SetupOptions).save_main_session = False
-        with beam.Pipeline(runner=RUNNERS.get(runner, runner), options=chosen) as pipeline:
+        try:
+            opened = beam.Pipeline(runner=RUNNERS.get(runner, runner), options=chosen)
+        except ValueError as error:  # how Beam refuses names and options
+            raise UserError(f"--beam_runner={runner}: {first_line(error)}") from error
+        with opened as pipeline:
             _ = (
                 pipeline
                 | "shards" >> beam.Create(jobs)

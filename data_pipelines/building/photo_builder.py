@@ -19,13 +19,13 @@ from data_pipelines.building.shards import (
     SHARD_SIZE,
     Item,
     KeepingWriter,
-    Progress,
     Shard,
     move_shard,
     read_note,
 )
 from data_pipelines.building.summary import Summary, total
 from fields_jax.errors import UserError
+from fields_jax.progress import Progress
 
 
 @dataclasses.dataclass
@@ -96,7 +96,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         """Finds the photographs below a folder.
 
         Raises:
-          ValueError, FileNotFoundError: the folder does not hold such a set.
+          UserError: the folder does not hold such a set.
         """
 
     @property
@@ -195,7 +195,8 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         return found
 
     def _progress(self, found: Catalogue) -> Progress:
-        return Progress(self.info.full_name, sum(map(len, found.splits.values())))
+        total = sum(map(len, found.splits.values()))
+        return Progress(total, "photographs", of=self.info.full_name)
 
     def _shards(self, found: Catalogue, progress: Progress | None = None) -> dict[str, list[Shard]]:
         return {

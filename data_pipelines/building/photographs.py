@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from data_pipelines import records
-from fields_jax.errors import printable
+from fields_jax.errors import UserError, printable
 from fields_jax.files import read_npy
 from fields_jax.photos import beside, crops, listing, points
 from fields_jax.photos.files import read_photograph
@@ -90,7 +90,7 @@ def make_record(sample: Sample, *, size: int, scale: float) -> dict[str, Any]:
     faces = _read_faces(sample, path)
     try:
         image = read_photograph(path)
-    except (ValueError, OSError) as error:
+    except UserError as error:
         raise Rejected(BAD_IMAGE, str(error)) from error
     mesh, marks = _landmarks(faces, sample.marks, path, image)
     outline = points.face_outline(marks if mesh is None else mesh)
@@ -120,7 +120,7 @@ def make_record(sample: Sample, *, size: int, scale: float) -> dict[str, Any]:
             landmarks_203=moved(dense),
             **sample.labels,
         )
-    except ValueError as error:
+    except UserError as error:
         raise Rejected(BAD_LABELS, str(error)) from error
 
 
@@ -134,7 +134,7 @@ def find_image(path: epath.Path) -> epath.Path:
         found = beside.find_picture(path)
     except beside.Shared as error:
         raise Rejected(SHARED_IMAGE, str(error)) from error
-    except ValueError as error:
+    except UserError as error:
         raise Rejected(BAD_IMAGE, str(error)) from error
     if found is None:
         raise Rejected(NO_IMAGE, str(path))
@@ -157,7 +157,7 @@ def _read_faces(sample: Sample, path: epath.Path) -> np.ndarray | None:
         raise Rejected(SHARED_LANDMARKS, f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise Rejected(NO_LANDMARKS, str(file)) from error
-    except ValueError as error:
+    except UserError as error:
         raise Rejected(BAD_LANDMARKS, str(error)) from error
     if faces is None and sample.marks is None:
         raise Rejected(NO_LANDMARKS, "; ".join((str(path), *passed_over)))
@@ -241,7 +241,7 @@ def _dense(sample: Sample, path: epath.Path, image: np.ndarray) -> np.ndarray | 
         dense = read_npy(file)
     except beside.Shared as error:
         raise Rejected(SHARED_LANDMARKS, f"{path}: {error}") from error
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         raise Rejected(BAD_LANDMARKS, str(error)) from error
     if dense.shape != (_N_DENSE, 2) or dense.dtype.kind not in "fiu":
         raise Rejected(

@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -26,10 +25,10 @@ from data_pipelines.building import photographs
 from data_pipelines.building.summary import Summary, total
 from fields_jax.disk import writing
 from fields_jax.files import read_json, write_whole
+from fields_jax.progress import Progress
 
 SHARD_SIZE = 2048  # photographs in a shard: what an interruption costs at most
 _IN_FLIGHT = 4  # photographs per thread that are read ahead
-_PROGRESS_SECONDS = 5.0
 
 
 class Item(Protocol):
@@ -39,28 +38,6 @@ class Item(Protocol):
 
     def sample(self) -> photographs.Sample:
         """Reads its annotation; raises `photographs.Rejected`."""
-
-
-class Progress:
-    """Says done/total, rate and time left, at a terminal and in a log alike."""
-
-    def __init__(self, label: str, total: int):
-        self._label, self._total = label, total
-        self._done = self._made = 0
-        self._started = self._said = time.monotonic()
-
-    def skip(self, count: int) -> None:
-        """Counts what an earlier run has made."""
-        self._done += count
-
-    def step(self) -> None:
-        """Counts one photograph."""
-        self._done, self._made, now = self._done + 1, self._made + 1, time.monotonic()
-        if now - self._said >= _PROGRESS_SECONDS:
-            self._said, rate = now, self._made / (now - self._started)
-            left = (self._total - self._done) / rate
-            text = f"{self._label}: {self._done}/{self._total}, {rate:.1f}/s, {left:.0f} s left"
-            print(text, file=sys.stderr, flush=True)
 
 
 @dataclasses.dataclass

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fields_jax.emotions import EMOTIONS
-from fields_jax.errors import quoted
+from fields_jax.errors import UserError, quoted
 
 # What pandas takes for missing, without regard to case, and what it writes for it.
 _UNKNOWN = frozenset(
@@ -42,12 +42,12 @@ def text(cell: Any) -> str | None:
     """A name; 7, 7.0 and "7.0" are the same one, "7".
 
     Raises:
-      ValueError: neither a text nor a number.
+      UserError: neither a text nor a number.
     """
     if is_unknown(cell):
         return None
     if isinstance(cell, bool) or not isinstance(cell, (str, int, float)):
-        raise ValueError(f"{quoted(cell)} is no name")
+        raise UserError(f"{quoted(cell)} is no name")
     name = _storable(str(cell).strip())
     return integral[1] if (integral := _INTEGRAL.fullmatch(name)) else name
 
@@ -56,12 +56,12 @@ def path(cell: Any) -> str | None:
     """A path with slashes, also where another system wrote it.
 
     Raises:
-      ValueError: no text, or one that no file can be called.
+      UserError: no text, or one that no file can be called.
     """
     if is_unknown(cell):
         return None
     if not isinstance(cell, str):
-        raise ValueError(f"{quoted(cell)} is no path")
+        raise UserError(f"{quoted(cell)} is no path")
     return _storable(cell.strip().replace("\\", "/"))
 
 
@@ -69,7 +69,7 @@ def number(cell: Any) -> float | None:
     """A finite number, given as such or as text.
 
     Raises:
-      ValueError: none.
+      UserError: none.
     """
     if is_unknown(cell):
         return None
@@ -79,7 +79,7 @@ def number(cell: Any) -> float | None:
     except (ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{quoted(cell)} is no number")
+        raise UserError(f"{quoted(cell)} is no number")
     return value
 
 
@@ -87,11 +87,11 @@ def whole(cell: Any) -> int | None:
     """A whole number, also one that is written as 1.0.
 
     Raises:
-      ValueError: none.
+      UserError: none.
     """
     value = number(cell)
     if value is not None and not value.is_integer():
-        raise ValueError(f"{quoted(cell)} is no whole number")
+        raise UserError(f"{quoted(cell)} is no whole number")
     return None if value is None else int(value)
 
 
@@ -99,19 +99,19 @@ def emotion(cell: Any) -> int | None:
     """A row of `EMOTIONS` by its name or number.
 
     Raises:
-      ValueError: neither.
+      UserError: neither.
     """
     name = cell.strip().casefold() if isinstance(cell, str) else cell
     if name in EMOTIONS:
         return EMOTIONS.index(name)
     try:
         found = whole(cell)
-    except ValueError:
+    except UserError:
         found = len(EMOTIONS)
     if found is None or found == NO_CLASS:
         return None
     if not 0 <= found < len(EMOTIONS):
-        raise ValueError(f"emotion {quoted(cell)} is no name or number of AffectNet's")
+        raise UserError(f"emotion {quoted(cell)} is no name or number of AffectNet's")
     return found
 
 
@@ -119,13 +119,13 @@ def level(cell: Any) -> int | None:
     """How strong an intended expression is: 0, 1 or 2.
 
     Raises:
-      ValueError: another number, or none.
+      UserError: another number, or none.
     """
     found = whole(cell)
     if found is None or found == NO_CLASS:
         return None
     if found not in (0, 1, 2):
-        raise ValueError(f"level {quoted(cell)} is not 0, 1 or 2")
+        raise UserError(f"level {quoted(cell)} is not 0, 1 or 2")
     return found
 
 
@@ -133,7 +133,7 @@ def affect(valence: Any, arousal: Any) -> dict[str, float]:
     """Valence and arousal as labels; none where one of the two is unknown.
 
     Raises:
-      ValueError: one is no number of [-1, 1].
+      UserError: one is no number of [-1, 1].
     """
     known = {}
     for name, cell in (("valence", valence), ("arousal", arousal)):
@@ -141,7 +141,7 @@ def affect(valence: Any, arousal: Any) -> dict[str, float]:
         if value is None or value in NO_AFFECT:
             continue
         if not -1 <= value <= 1:
-            raise ValueError(f"{name} {quoted(cell)} is not in [-1, 1]")
+            raise UserError(f"{name} {quoted(cell)} is not in [-1, 1]")
         known[name] = value
     return known if len(known) == 2 else {}
 
@@ -150,7 +150,7 @@ def points_68(cell: Any) -> np.ndarray | None:
     """[68, 2] float32 of 136 numbers x1, y1, x2 ..., or of 68 pairs, as text or as a list.
 
     Raises:
-      ValueError: other numbers, or some that are not finite.
+      UserError: other numbers, or some that are not finite.
     """
     if is_unknown(cell):
         return None
@@ -160,16 +160,16 @@ def points_68(cell: Any) -> np.ndarray | None:
         with np.errstate(over="ignore", invalid="ignore"):
             numbers = np.array(cell, np.float64).astype(np.float32)
     except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"{quoted(cell)} are no landmarks") from None
+        raise UserError(f"{quoted(cell)} are no landmarks") from None
     if numbers.shape not in ((2 * _N_POINTS,), (_N_POINTS, 2)):
-        raise ValueError(f"68 landmarks are 136 numbers, found {numbers.size}")
+        raise UserError(f"68 landmarks are 136 numbers, found {numbers.size}")
     if not np.isfinite(numbers).all():
-        raise ValueError("some of the 68 landmarks are not finite")
+        raise UserError("some of the 68 landmarks are not finite")
     return numbers.reshape(_N_POINTS, 2)
 
 
 def _storable(name: str) -> str:
     """A name that files and records can have."""
     if "\0" in name or any("\ud800" <= sign <= "\udfff" for sign in name):
-        raise ValueError(f"{quoted(name)} is no name")
+        raise UserError(f"{quoted(name)} is no name")
     return name

@@ -10,6 +10,7 @@ from etils import epath
 from data_pipelines.building.photo_builder import Catalogue, PhotographBuilder
 from data_pipelines.building.photographs import Sample
 from data_pipelines.faces import manifest
+from fields_jax.errors import MissingFile
 from fields_jax.photos.finding import photographs_below
 from fields_jax.photos.kinds import NAMES
 
@@ -87,7 +88,7 @@ class Builder(PhotographBuilder):
             else:
                 found.splits[split].append(Sample(name, str(path)))
         if not any(found.splits.values()) and not found.rejects:
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"{folder}: no photographs ({NAMES}); "
                 "put them there with their points, NAME.jpg and NAME.npy"
             )

@@ -32,7 +32,7 @@ from data_pipelines.building import table_cells
 from data_pipelines.building.photo_builder import Catalogue
 from data_pipelines.building.photographs import Rejected, Sample
 from data_pipelines.building.summary import Summary
-from fields_jax.errors import UserError, quoted
+from fields_jax.errors import MissingFile, UserError, quoted
 from fields_jax.files import parse_json, read_lines
 
 COLUMNS = (
@@ -60,7 +60,7 @@ def catalogue(manifest: epath.Path, source: epath.Path, test_share: float) -> Ca
       test_share: share of the subjects (or photographs) for `test` where no split is given.
 
     Raises:
-      FileNotFoundError: there is no such file.
+      MissingFile: there is no such file.
       UserError: another kind of file, no column `image`, columns that are unknown, named twice or
         without their partner, or not one row that can be used.
     """
@@ -94,7 +94,7 @@ def _because(found: Catalogue) -> str:
 def _rows(manifest: epath.Path) -> Iterator[tuple[int, dict[str | None, Any] | None]]:
     """(line, row) of the table, by the names of `_column`; None for rows that do not parse."""
     if not manifest.exists():
-        raise FileNotFoundError(f"{manifest}: no such manifest")
+        raise MissingFile(f"{manifest}: no such manifest")
     if manifest.suffix not in (".csv", ".jsonl"):
         raise UserError(f"{manifest}: a manifest is a .csv or a .jsonl file")
     lines = enumerate(read_lines(manifest), start=1)
@@ -208,16 +208,16 @@ def _sample(
             )
         )
         if image is None:
-            raise ValueError("no image")
+            raise UserError("no image")
         subject = None if subject == str(table_cells.NO_CLASS) else subject
         split = _split(row.get("split")) or SPLITS[in_test(subject or image, test_share)]
-    except ValueError as error:
+    except UserError as error:
         raise Rejected("row unreadable", f"{where}: {error}") from error
     try:
         labels, aspect = _labels(row), _aspect(row.get("pixel_aspect"))
         marks = table_cells.points_68(row.get("landmarks_68"))
         files = {key: table_cells.path(row.get(key)) for key in ("landmarks", "landmarks_203")}
-    except ValueError as error:
+    except UserError as error:
         raise Rejected("labels unreadable", f"{where}: {error}") from error
     if subject is not None:
         labels["subject"] = subjects.setdefault(subject, len(subjects))
@@ -236,7 +236,7 @@ def _sample(
 def _split(cell: Any) -> str | None:
     name = table_cells.text(cell)
     if name is not None and name.casefold() not in SPLITS:
-        raise ValueError(f"split {quoted(name)} is neither train nor test")
+        raise UserError(f"split {quoted(name)} is neither train nor test")
     return name and name.casefold()
 
 
@@ -249,5 +249,5 @@ def _labels(row: dict[str, Any]) -> dict[str, Any]:
 def _aspect(cell: Any) -> float:
     aspect = table_cells.number(cell)
     if aspect is not None and not 0.1 <= aspect <= 10:
-        raise ValueError(f"pixel_aspect {aspect:g} is not in [0.1, 10]")
+        raise UserError(f"pixel_aspect {aspect:g} is not in [0.1, 10]")
     return 1.0 if aspect is None else aspect

@@ -21,6 +21,7 @@ from etils import epath
 from data_pipelines.manifests import afew_va, aff_wild2, mead, raf_db
 from data_pipelines.manifests.left_out import LeftOut
 from fields_jax.cli import run
+from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
 from fields_jax.files import write_whole
 
@@ -59,8 +60,16 @@ def write(
             f"{source}: not one photograph with a label{f' ({reasons})' if reasons else ''}; "
             f"expected {WRITERS[kind].EXPECTED}"
         )
-    write_whole(out, table.getvalue())
+    with writing(out, instead="another --out"):
+        write_whole(out, table.getvalue())
     return count, left_out
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("source", "", "Folder of the set.")
+    flags.DEFINE_string("out", "", "The .jsonl to write.")
+    flags.DEFINE_integer("every", 1, "Take each n-th frame of a folder of frames.", 1)
 
 
 def main(argv: list[str]) -> None:
@@ -79,7 +88,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("source", "", "Folder of the set.")
-    flags.DEFINE_string("out", "", "The .jsonl to write.")
-    flags.DEFINE_integer("every", 1, "Take each n-th frame of a folder of frames.", 1)
+    define_flags()
     run(main)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data_pipelines.building import table_cells
 from data_pipelines.manifests.left_out import LeftOut
-from fields_jax.errors import UserError, quoted
+from fields_jax.errors import MissingFile, UserError, quoted
 from fields_jax.files import read_json
 from fields_jax.photos.kinds import IMAGE_SUFFIXES
 
@@ -32,15 +32,15 @@ def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
       left_out: counts what is left out.
 
     Raises:
-      FileNotFoundError: there is no clip.
+      MissingFile: there is no clip.
     """
     clips = list(_clips(source))
     if not clips:
-        raise FileNotFoundError(f"{source}: no clips such as 001/001.json in it")
+        raise MissingFile(f"{source}: no clips such as 001/001.json in it")
     for clip in clips:
         try:
             frames = _frames(clip)
-        except (UserError, OSError) as error:
+        except UserError as error:
             left_out.add("annotation unreadable", error)
             continue
         pictures = (p for p in sorted(clip.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -53,7 +53,7 @@ def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 labels = _labels(known)
-            except ValueError as error:
+            except UserError as error:
                 left_out.add("labels out of range", f"{where}: {error}")
                 continue
             if not labels:
@@ -83,15 +83,15 @@ def _labels(known: Any) -> dict[str, Any]:
     """What is known of a frame: valence and arousal, or the landmarks, or all.
 
     Raises:
-      ValueError: a value that AFEW-VA does not use.
+      UserError: a value that AFEW-VA does not use.
     """
     if not isinstance(known, dict):
-        raise ValueError(f"{quoted(known)} are no labels")
+        raise UserError(f"{quoted(known)} are no labels")
     labels: dict[str, Any] = {}
     for name in ("valence", "arousal"):
         value = table_cells.number(known.get(name))
         if value is not None and not abs(value) <= _SCALE:
-            raise ValueError(f"{name} {value:g} is not in [-{_SCALE}, {_SCALE}]")
+            raise UserError(f"{name} {value:g} is not in [-{_SCALE}, {_SCALE}]")
         if value is not None:
             labels[name] = value / _SCALE
     labels = labels if len(labels) == 2 else {}

@@ -10,6 +10,7 @@ from etils import epath
 
 from data_pipelines.building import table_cells
 from data_pipelines.manifests.left_out import LeftOut
+from fields_jax.errors import MissingFile, UserError
 from fields_jax.files import read_lines
 
 # ABAW's numbers: neutral, anger, disgust, fear, happiness, sadness, surprise; 7 is "other".
@@ -34,10 +35,10 @@ def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
       left_out: counts what is left out.
 
     Raises:
-      FileNotFoundError: frames or annotations are missing.
+      MissingFile: frames or annotations are missing.
     """
     if not (source / _FRAMES).is_dir():
-        raise FileNotFoundError(f"{source / _FRAMES}: no such folder; it should hold the frames")
+        raise MissingFile(f"{source / _FRAMES}: no such folder; it should hold the frames")
     tables: dict[str, dict[str, epath.Path]] = {}
     testing: set[str] = set()
     for kind, split, file in _tables(source):
@@ -45,7 +46,7 @@ def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
         if split == "test":
             testing.add(_video(file.stem))
     if not tables:
-        raise FileNotFoundError(
+        raise MissingFile(
             f"{source}: no annotations such as VA_Estimation_Challenge/Train_Set/VIDEO.txt in it"
         )
     for name, files in sorted(tables.items()):
@@ -87,14 +88,17 @@ def _affect(file: epath.Path, left_out: LeftOut) -> dict[int, dict[str, Any]]:
     """Valence and arousal by the number of the frame, counted from 1."""
     found = {}
     for number, where, row in _frames(file):
+        if len(row) != 2:
+            left_out.add("row unreadable", f"{where}: {len(row)} cells, expected 2")
+            continue
         try:
-            valence, arousal = (table_cells.number(cell) for cell in row)
-        except ValueError as error:
+            valence, arousal = map(table_cells.number, row)
+        except UserError as error:
             left_out.add("row unreadable", f"{where}: {error}")
             continue
         try:
             known = table_cells.affect(valence, arousal)
-        except ValueError as error:
+        except UserError as error:
             left_out.add("valence or arousal out of range", f"{where}: {error}")
             continue
         if known:
@@ -109,7 +113,7 @@ def _emotions(file: epath.Path, left_out: LeftOut) -> dict[int, dict[str, Any]]:
     for number, where, row in _frames(file):
         try:
             label = table_cells.whole(row[0])
-        except ValueError as error:
+        except UserError as error:
             left_out.add("row unreadable", f"{where}: {error}")
             continue
         if label in EMOTIONS:
@@ -136,5 +140,5 @@ def _is_numbers(row: list[str]) -> bool:
     """Whether a first line is that of a frame already, in copies without header."""
     try:
         return None not in [table_cells.number(cell) for cell in row]
-    except ValueError:
+    except UserError:
         return False

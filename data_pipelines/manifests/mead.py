@@ -13,6 +13,7 @@ from typing import Any
 from etils import epath
 
 from data_pipelines.manifests.left_out import LeftOut
+from fields_jax.errors import MissingFile
 from fields_jax.photos.kinds import IMAGE_SUFFIXES
 
 # MEAD's names as numbers of AffectNet's classes.
@@ -42,11 +43,11 @@ def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
       left_out: counts what is left out.
 
     Raises:
-      FileNotFoundError: there is no actor, or no frame of any.
+      MissingFile: there is no actor, or no frame of any.
     """
     actors = [path for path in sorted(source.iterdir()) if _ACTOR.fullmatch(path.name)]
     if not actors:
-        raise FileNotFoundError(f"{source}: no actors such as M003/video/front in it")
+        raise MissingFile(f"{source}: no actors such as M003/video/front in it")
     found = False
     for actor in actors:
         if actor.name in VALIDATION:
@@ -58,7 +59,7 @@ def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
             path = image.relative_to(source).as_posix()
             yield dict(image=path, split=split, subject=actor.name, **labels)
     if not found:
-        raise FileNotFoundError(
+        raise MissingFile(
             f"{source}: no frames; take each NNN.mp4 apart into a folder NNN beside it"
         )
 

@@ -10,6 +10,7 @@ from etils import epath
 
 from data_pipelines.building import table_cells
 from data_pipelines.manifests.left_out import LeftOut
+from fields_jax.errors import MissingFile, UserError
 from fields_jax.files import read_lines
 
 # RAF-DB's numbers: surprise, fear, disgust, happy, sad, anger, neutral.
@@ -32,7 +33,7 @@ def rows(source: epath.Path, left_out: LeftOut) -> Iterator[dict[str, Any]]:
       left_out: counts what is left out.
 
     Raises:
-      FileNotFoundError: the list or the folder of photographs is missing.
+      MissingFile: the list or the folder of photographs is missing.
     """
     table, folder, ending = _places(source)
     there = {path.name.casefold(): path.name for path in (source / folder).iterdir()}
@@ -58,12 +59,12 @@ def _places(source: epath.Path) -> tuple[epath.Path, str, str]:
     lists = [source / f"{base}EmoLabel" / name for name in _LISTS]
     table = next((file for file in lists if file.exists()), None)
     if table is None:
-        raise FileNotFoundError(f"{lists[0]}: no such file; name RAF-DB's folder by --source")
+        raise MissingFile(f"{lists[0]}: no such file; name RAF-DB's folder by --source")
     folders = [(f"{base}Image/{folder}", ending) for folder, ending in _IMAGES]
     for folder, ending in folders:
         if (source / folder).is_dir():
             return table, folder, ending
-    raise FileNotFoundError(f"{source / folders[0][0]}: no such folder; unpack RAF-DB's images")
+    raise MissingFile(f"{source / folders[0][0]}: no such folder; unpack RAF-DB's images")
 
 
 def _name_and_label(line: str) -> tuple[str, int | None]:
@@ -71,5 +72,5 @@ def _name_and_label(line: str) -> tuple[str, int | None]:
     name, label, *_ = (*_BETWEEN_CELLS.split(line.strip().replace('"', "")), "")
     try:
         return name, table_cells.whole(label)
-    except ValueError:
+    except UserError:
         return name, None

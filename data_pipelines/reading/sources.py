@@ -147,7 +147,7 @@ def digest(source: Source) -> str:
     try:
         parts = [source.folder / f"{part}.json" for part in ("dataset_info", "features")]
         return hashlib.sha256(b"".join(read_bytes(part) for part in parts)).hexdigest()
-    except (OSError, UserError) as error:
+    except UserError as error:
         raise DataError(f"{error}; {source.remedy}") from error
 
 

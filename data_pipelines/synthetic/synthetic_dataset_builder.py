@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from data_pipelines.records import features
 from data_pipelines.synthetic import pictures, samples
 from data_pipelines.synthetic.studio import open_studio
+from fields_jax.progress import progress
 
 _DESCRIPTION = """
 Faces rendered from the procedural head, free of any licence. `spont4d` stands for 4D scans of
@@ -76,7 +77,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         del dl_manager  # nothing is downloaded
-        return {split: self._generate_examples(split) for split in self.sizes}
+        return {
+            split: progress(
+                self._generate_examples(split), total, "faces", of=f"{self.info.full_name} {split}"
+            )
+            for split, total in self.expected_examples.items()
+        }
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         studio = open_studio(self._image_size)

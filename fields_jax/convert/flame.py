@@ -17,7 +17,8 @@ from fields_jax.convert.pickles import read_pickle
 from fields_jax.convert.stored_arrays import CHUMPY, FLAME, sole_object
 from fields_jax.convert.torch_files import NAMES as TORCH
 from fields_jax.convert.torch_files import array_with_tensors, other_format, zip_without
-from fields_jax.errors import UserError, quoted
+from fields_jax.disk import writing
+from fields_jax.errors import MissingFile, UserError, quoted
 from fields_jax.files import damage_named, npy_header, read_bytes, read_npy, read_npz, read_text
 from fields_jax.flame.io import LARGEST, check_arrays, read_arrays, write_arrays
 
@@ -45,7 +46,7 @@ def convert_model(source: str, target: str, version: str = "") -> str:
       The version.
 
     Raises:
-      FileNotFoundError: no such file.
+      MissingFile: no such file.
       UserError: the file is not FLAME's, or is damaged; `target` is then untouched.
     """
     content = read_bytes(source)
@@ -65,7 +66,8 @@ def convert_model(source: str, target: str, version: str = "") -> str:
     )
     arrays = _model_arrays(content, source)
     del content  # as large as all the rest
-    write_arrays(target, arrays, meta)
+    with writing(target, instead="another target"):
+        write_arrays(target, arrays, meta)
     return version
 
 
@@ -82,7 +84,7 @@ def convert_embeddings(folder: str, target: str) -> list[str]:
       The files that were read.
 
     Raises:
-      FileNotFoundError: a file is absent, by name.
+      MissingFile: a file is absent, by name.
       UserError: a file is damaged or does not fit the head; `target` is then untouched.
     """
     arrays, meta = read_arrays(target)
@@ -91,7 +93,7 @@ def convert_embeddings(folder: str, target: str) -> list[str]:
     def take(read: Callable[[str], dict[str, np.ndarray]], *names: str) -> None:
         present = [place / name for name in names if (place / name).exists()]
         if not present:
-            raise FileNotFoundError(f"{folder} has no {' or '.join(names)}")
+            raise MissingFile(f"{folder} has no {' or '.join(names)}")
         files.append(str(present[0]))
         arrays.update(read(files[-1]))
 
@@ -106,7 +108,8 @@ def convert_embeddings(folder: str, target: str) -> list[str]:
     take(lambda path: _masks(path, arrays["faces"]), "FLAME_masks.pkl")
     take(lambda path: _texture(path, arrays["faces"]), "head_template.obj")
     check_arrays(target, arrays, meta)
-    write_arrays(target, arrays, meta)
+    with writing(target, instead="another target"):
+        write_arrays(target, arrays, meta)
     return files
 
 

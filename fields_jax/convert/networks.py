@@ -20,6 +20,7 @@ from flax import traverse_util
 from configs import stage2
 from fields_jax.convert.stored_arrays import StoredArray
 from fields_jax.convert.torch_files import LIGHTNING, read_torch
+from fields_jax.disk import writing
 from fields_jax.errors import UserError, quoted
 from fields_jax.files import read_bytes, whole_folder
 from fields_jax.models.fields import build_model, variable_shapes
@@ -123,7 +124,7 @@ def _convert_networks(name: str, source: str, target: str, place: Place) -> int:
     head = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes["params"]["emotion_head"])
     variables["params"]["emotion_head"] = head
     meta = dict(trained=sorted(converted), source=_origin(name, source))
-    with whole_folder(target) as folder:
+    with writing(target, instead="another target"), whole_folder(target) as folder:
         write_networks(str(folder), variables, meta)
         claim_workdir(str(folder), config)
     return len(state)
@@ -138,7 +139,7 @@ def _convert_frozen(
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     leaves = _match(source, state, _flatten(shapes), place)
     meta = dict(trained=[], source=_origin(name, source))
-    with whole_folder(target) as folder:
+    with writing(target, instead="another target"), whole_folder(target) as folder:
         write_networks(str(folder), traverse_util.unflatten_dict(leaves), meta)
     return len(state)
 

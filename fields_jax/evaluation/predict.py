@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from fields_jax.flame import flame
-from fields_jax.render import Masking, sample_keys, synthesizer_input
+from fields_jax.errors import UserError
+from fields_jax.render import Masking
 from fields_jax.render.draw import to_uint8
+from fields_jax.synthesis import synthesize
 from fields_jax.types import FieldsOutput, FlameModel
 
 PyTree = Any
@@ -41,7 +42,7 @@ def map_batches(function: Callable[[PyTree], PyTree], columns: PyTree, batch_siz
     return _concatenate(results)
 
 
-def predict(
+def predict_set(
     apply: Callable[[np.ndarray], PyTree],
     batches: Iterable[Mapping[str, np.ndarray]],
     batch_size: int,
@@ -57,14 +58,14 @@ def predict(
       The predictions, and every label but the pictures; both as [N, ...] numpy arrays.
 
     Raises:
-      ValueError: there are no examples.
+      UserError: there are no examples.
     """
     predictions, labels = [], []
     for batch in batches:
         predictions.append(_call_padded(apply, batch["image"], batch_size))
         labels.append({key: value for key, value in batch.items() if key not in PICTURES})
     if not predictions:
-        raise ValueError("nothing to evaluate: the data hold no examples")
+        raise UserError("nothing to evaluate: the data hold no examples")
     return _concatenate(predictions), _concatenate(labels)
 
 
@@ -93,7 +94,7 @@ def spread(batches: Iterable[Labels], total: int, count: int) -> tuple[Iterator[
     return passing(), kept
 
 
-def reconstruct(
+def synthesize_set(
     model: Any,
     variables: PyTree,
     head: FlameModel,
@@ -109,7 +110,7 @@ def reconstruct(
     Args:
       model: FieldsModel.
       variables: its parameters and statistics.
-      head: the FLAME model.
+      head: the model of the face.
       output: predictions for the images.
       image: [B, H, W, 3].
       face_mask: [B, H, W], 1 outside the hull of the face.
@@ -118,16 +119,12 @@ def reconstruct(
     """
 
     @jax.jit
-    def synthesize(variables, head, output, image, face_mask, row):
-        vertices = flame(head, output.coefficients).vertices
-        camera, keys = output.coefficients.camera, sample_keys(jax.random.key(0), row)
-        geometry, masked = synthesizer_input(
-            masking, head, vertices, camera, image, face_mask, keys
-        )
-        return model.apply(variables, geometry, masked, output.tokens, method="synthesize")
+    def made(variables, head, output, image, face_mask, row):
+        given = variables, head, output, image, face_mask, row
+        return synthesize(model, *given, masking=masking).image
 
     pictures = np.asarray(image, np.float32) / 255, np.asarray(face_mask, np.float32)
-    return to_uint8(synthesize(variables, head, output, *pictures, row))
+    return to_uint8(made(variables, head, output, *pictures, row))
 
 
 def _call_padded(function: Callable[[PyTree], PyTree], part: PyTree, batch_size: int) -> PyTree:

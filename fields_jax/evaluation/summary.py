@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fields_jax.errors import UserError
 from fields_jax.evaluation import affect, geometry, registry
 from fields_jax.types import FieldsOutput, FlameModel
 
@@ -29,7 +30,7 @@ def columns(
     """Every scored quantity of N examples as an [N] array.
 
     Raises:
-      ValueError: a prediction is not finite.
+      UserError: a prediction is not finite.
     """
     for name in ("valence", "arousal", "logits"):
         _check_finite(name, getattr(prediction, name))
@@ -179,7 +180,7 @@ def _interval(data: Columns, chosen: registry.Resampled, samples: int) -> list[f
 def _check_finite(name: str, values: NDArray) -> None:
     bad = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
     if bad:
-        raise ValueError(
+        raise UserError(
             f"the model predicts {name} that is not finite for {bad} of {len(values)} images: "
             "the training diverged; evaluate an earlier checkpoint or train again"
         )

@@ -17,6 +17,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
+from fields_jax.errors import UserError
 from fields_jax.flame.lbs import rodrigues
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
@@ -56,7 +57,7 @@ def point_rig(model: FlameModel, points: LandmarkEmbedding, n_expression: int, n
     """The rig of points in triangles, in numpy.
 
     Raises:
-      ValueError: more components than the head has.
+      UserError: more components than the head has.
     """
     _check_components(model, n_expression, n_shape)
     corners = np.asarray(model.faces)[np.asarray(points.face_index)]  # [*R, N, 3]
@@ -94,7 +95,7 @@ def _check_components(model: FlameModel, n_expression: int, n_shape: int) -> Non
     for name, count in asked.items():
         there = getattr(model, f"{name}_basis").shape[-1]
         if not 0 <= count <= there:
-            raise ValueError(f"n_{name} is {count}: the head has {there} {name} components")
+            raise UserError(f"n_{name} is {count}: the head has {there} {name} components")
 
 
 def pose_points(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from fields_jax.errors import UserError
 from fields_jax.fitting import parameters, scan_gate
 from fields_jax.fitting.correspondence import nearest_vertices
 from fields_jax.fitting.least_squares import Prior
@@ -61,7 +62,7 @@ class ScanFitter:
           settings: of the search and the gate.
 
         Raises:
-          ValueError: more components than the head has.
+          UserError: more components than the head has.
         """
         self.settings, self.layout = settings or ScanSettings(), Layout(n_expression, n_shape)
         surface = face_surface(model, self.layout)
@@ -73,7 +74,8 @@ class ScanFitter:
         """The shape of one subject, of the frames with the least movement.
 
         Raises:
-          ValueError: no frame can be searched, or arrays of the wrong shape.
+          UserError: no frame can be searched.
+          ValueError: arrays of the wrong shape.
         """
         return self._identity(frames)[0]
 
@@ -87,7 +89,8 @@ class ScanFitter:
           shape: [n_shape] the identity where it is known from other frames; else it is fitted.
 
         Raises:
-          ValueError: no frames, no frame from which to fit the identity, arrays of the wrong shape.
+          UserError: no frame from which to fit the identity.
+          ValueError: no frames, arrays of the wrong shape.
         """
         neutral = np.zeros(0, int)
         if shape is None:
@@ -122,7 +125,7 @@ class ScanFitter:
         started = self._started(self._surface.rig, self.layout, frames)
         able = [t for t, frame in enumerate(started) if not frame.fault]
         if not able:
-            raise ValueError(f"no scan can be fitted; the first: {started[0].fault}")
+            raise UserError(f"no scan can be fitted; the first: {started[0].fault}")
         limit, distance = self.settings.gate.landmark_mm, self._distances(started, able)
         # What is no face lies far from where its landmarks put one; it would bend the shape to it.
         usual = np.nanmedian(list(distance.values()))

@@ -53,7 +53,7 @@ def face_surface(model: FlameModel, layout: Layout) -> Surface:
     """Tables of a head's face, in numpy.
 
     Raises:
-      ValueError: more components than the head has.
+      UserError: more components than the head has.
     """
     vertices = _as_points(np.asarray(model.faces), np.asarray(model.face_vertices))
     sets = (vertices, model.static_51, model.landmarks_105)

@@ -77,7 +77,7 @@ def landmark_rigs(model: FlameModel, layout: Layout) -> LandmarkRigs:
     """Tables of a head's landmarks, in numpy.
 
     Raises:
-      ValueError: more components than the head has.
+      UserError: more components than the head has.
     """
     sets = (model.static_51, model.landmarks_105, model.landmarks_203)
     joined = LandmarkEmbedding(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from fields_jax.errors import UserError, quoted
+from fields_jax.errors import MissingFile, UserError, quoted
 from fields_jax.files import parse_json, read_npz, write_npz
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.types import FlameModel, LandmarkEmbedding
@@ -86,12 +86,12 @@ def read_arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and static fields of a head file, which may be incomplete.
 
     Raises:
-      FileNotFoundError: no such file.
+      MissingFile: no such file.
       UserError: not a head file of ours.
     """
     file = epath.Path(path)
     if not file.exists():
-        raise FileNotFoundError(
+        raise MissingFile(
             f"head file {path} does not exist; make it with "
             "`python -m fields_jax.convert flame generic_model.pkl HEAD.npz` "
             "or leave the head empty for the procedural one"
@@ -117,7 +117,7 @@ def load_flame(path: str) -> FlameModel:
     """Reads a head written by `save_flame` or by the converter.
 
     Raises:
-      FileNotFoundError: no such file.
+      MissingFile: no such file.
       UserError: not a head of ours, an array missing, misshapen, not finite or out of range.
     """
     arrays, meta = read_arrays(path)

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fields_jax.errors import UserError
+
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -19,11 +21,11 @@ def blend_shapes(
     """Displacements of the first C components of a basis; the remaining components are zero.
 
     Raises:
-      ValueError: more coefficients than components.
+      UserError: more coefficients than components.
     """
     count = coefficients.shape[-1]
     if count > basis.shape[-1]:
-        raise ValueError(
+        raise UserError(
             f"{count} coefficients for a head with {basis.shape[-1]} components: "
             "lower config.model.n_shape or n_expression"
         )

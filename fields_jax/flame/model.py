@@ -23,7 +23,8 @@ def flame(model: FlameModel, coefficients: FlameCoefficients) -> FlameOutput:
       Vertices, joints and every landmark set, in metres.
 
     Raises:
-      ValueError: more coefficients than the head has components, or batch sizes that differ.
+      UserError: more coefficients than the head has components.
+      ValueError: batch sizes that differ.
     """
     rotations = _joint_rotations(model, coefficients)
     shaped = (

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fields_jax.errors import UserError
 from fields_jax.losses import emotion, terms
 from fields_jax.losses.terms import Total, masked_mean
 from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel, FlameOutput
@@ -318,11 +319,11 @@ def check_names(names: Iterable[str]) -> None:
     """Refuses names that are not in the table.
 
     Raises:
-      ValueError: naming the first unknown loss and the known ones.
+      UserError: naming the first unknown loss and the known ones.
     """
     for name in names:
         if name not in LOSSES:
-            raise ValueError(f"unknown loss {name!r}; known: {', '.join(sorted(LOSSES))}")
+            raise UserError(f"unknown loss {name!r}; known: {', '.join(sorted(LOSSES))}")
 
 
 def evaluate_losses(

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.extend.random import define_prng_impl
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
+from fields_jax.errors import UserError
 from fields_jax.models.backbones import BACKBONES
 from fields_jax.models.emotion import EmotionHead
 from fields_jax.models.encoders import ExpressionEncoder, PoseEncoder, ShapeEncoder, TokenEncoder
@@ -153,28 +154,27 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
       axis_name: mapped axis over which training synchronises batch statistics.
 
     Raises:
-      ValueError: an image size that is no multiple of 32, an unknown dtype, backbone, synthesiser
+      UserError: an image size that is no multiple of 32, an unknown dtype, backbone, synthesiser
         or key.
     """
     size, options = config.image_size, dict(config.model)
     if size < 32 or size % 32:
-        raise ValueError(f"config.image_size={size} is not a multiple of 32: set it to 64 or 224")
+        raise UserError(f"config.image_size={size} is not a multiple of 32: set it to 64 or 224")
     synthesizer = options.pop("synthesizer")
     if synthesizer not in SYNTHESIZERS:
-        raise ValueError(
+        raise UserError(
             f"unknown config.model.synthesizer {synthesizer!r}; known: {', '.join(SYNTHESIZERS)}"
         )
     dtype = options.pop("dtype")
     if dtype not in DTYPES:
-        raise ValueError(f"unknown config.model.dtype {dtype!r}; known: {', '.join(DTYPES)}")
+        raise UserError(f"unknown config.model.dtype {dtype!r}; known: {', '.join(DTYPES)}")
     backbone = options.setdefault("backbone", FieldsModel.backbone)  # older configs lack it
     if backbone not in BACKBONES:
-        raise ValueError(
-            f"unknown config.model.backbone {backbone!r}; known: {', '.join(BACKBONES)}"
-        )
+        known = ", ".join(BACKBONES)
+        raise UserError(f"unknown config.model.backbone {backbone!r}; known: {known}")
     unknown = sorted(options.keys() - FieldsModel.__dataclass_fields__.keys())
     if unknown:
-        raise ValueError(f"unknown key config.model.{unknown[0]}: remove it")
+        raise UserError(f"unknown key config.model.{unknown[0]}: remove it")
     options["emotion_hidden"] = tuple(options["emotion_hidden"])
     return FieldsModel(
         image_size=size,
@@ -184,6 +184,15 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
         remat=bool(config.get("remat", False)),  # absent from the configs of converted networks
         **options,
     )
+
+
+@partial(jax.jit, static_argnums=0)
+def predict(model: FieldsModel, variables: dict, image: UInt8[Array, "B H W 3"]) -> FieldsOutput:
+    """What the encoders and the emotion head say of pictures as files hold them, in eval mode.
+
+    One program for each model and number of pictures.
+    """
+    return model.apply(variables, image.astype(jnp.float32) / 255)
 
 
 def init_variables(model: FieldsModel, rng: jax.Array) -> dict:

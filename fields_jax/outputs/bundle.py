@@ -13,9 +13,9 @@ from jaxtyping import Float
 
 from fields_jax.errors import UserError, printable
 from fields_jax.files import parse_json, read_npz
-from fields_jax.flame import flame
 from fields_jax.photos.faces import Face
-from fields_jax.render import geometry_map, project
+from fields_jax.render import project
+from fields_jax.synthesis import draw_head
 from fields_jax.types import FlameCoefficients, FlameModel
 
 PICTURE = 320  # pixels of the crop and of its geometry map in geometry.png
@@ -136,11 +136,9 @@ def pose_heads(model: FlameModel, coefficients: FlameCoefficients, batch_size: i
 
 @jax.jit
 def _pose_heads(model: FlameModel, coefficients: FlameCoefficients) -> tuple[jax.Array, ...]:
-    output = flame(model, coefficients)
-    camera = coefficients.camera
-    geometry, _ = geometry_map(model, output.vertices, camera, PICTURE)
-    projected = (project(points, camera) for points in (output.vertices, output.landmarks_68))
-    return output.vertices, output.landmarks_68, *projected, geometry
+    face, geometry, _ = draw_head(model, coefficients, PICTURE)
+    points = face.vertices, face.landmarks_68
+    return *points, *(project(each, coefficients.camera) for each in points), geometry
 
 
 def load_params(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

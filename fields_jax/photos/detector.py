@@ -68,13 +68,16 @@ class Detector:
         self._noise = open(Path(self._folder.name) / "noise.txt", "w+")  # noqa: SIM115
         options = [f"--max_faces={max_faces}", f"--min_score={min_score}"]
         options += [f"--task={task}"] if task else []
-        self._child = subprocess.Popen(
-            [str(python), str(script), *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._noise,
-            text=True,
-        )
+        try:
+            self._child = subprocess.Popen(
+                [str(python), str(script), *options],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._noise,
+                text=True,
+            )
+        except OSError as error:
+            raise DetectorError(f"{python} cannot be run: {error.strerror}; {REMEDY}") from error
         try:
             self.name = str(self._answer("name"))
         except BaseException:
@@ -96,7 +99,7 @@ class Detector:
         scores = self._answer("scores")
         try:
             points = read_npy(request["points"])
-        except (UserError, FileNotFoundError) as error:
+        except UserError as error:
             raise DetectorError(f"the detector left no points ({error})") from error
         sound = isinstance(scores, list) and points.shape == (len(scores), N_MEDIAPIPE, 3)
         if not sound or points.dtype.kind != "f":

@@ -98,7 +98,7 @@ def find_faces(
         image = read_photograph(path)
         file, passed_over = (None, ()) if box else beside.landmark_file(path)
         marks = [] if file is None else points.load_faces(file)
-    except (ValueError, OSError) as error:
+    except UserError as error:
         yield Unusable(path, str(error).removeprefix(f"{path}: "))
         return
     remark = f" ({'; '.join(passed_over)})" if passed_over else ""

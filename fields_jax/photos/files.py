@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
-from fields_jax.errors import printable
+from fields_jax.errors import MissingFile, UserError, printable
 from fields_jax.files import is_remote, read_bytes
 from fields_jax.photos.kinds import why_not_read
 from fields_jax.photos.pictures import decode
@@ -46,22 +46,22 @@ def read_photograph(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
     """The RGB picture of a file, upright; see `pictures.decode`.
 
     Raises:
-      ValueError: no such file, one that cannot be read, a kind that is not, or no sound picture; in
+      UserError: no such file, one that cannot be read, a kind that is not, or no sound picture; in
         one line.
     """
     path = epath.Path(path)
     if why := why_not_read(path.suffix):  # in camera raw pillow would find a thumbnail
-        raise ValueError(f"{path}: {why}")
+        raise UserError(f"{path}: {why}")
     if not is_remote(path) and path.exists() and not os.path.isfile(path):  # would wait for ever
-        raise ValueError(f"{path}: no file but a folder, a pipe or a device")
+        raise UserError(f"{path}: no file but a folder, a pipe or a device")
     try:
         return decode(read_bytes(path, largest=_LARGEST), path.suffix)
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {_without(path, error)}") from error
+        raise MissingFile(f"{path}: no such file") from error
+    except UserError as error:
+        raise UserError(f"{path}: {_without(path, error)}") from error
 
 
-def _without(path: epath.Path, error: ValueError) -> str:
+def _without(path: epath.Path, error: UserError) -> str:
     """What an error says of a file, without its name."""
     return str(error).removeprefix(printable(path)).lstrip(": ")

@@ -60,7 +60,7 @@ def decode(content: bytes, suffix: str = "") -> UInt8[np.ndarray, "H W 3"]:
       suffix: of its name; only kinds.BY_SUFFIX_ONLY must have their own.
 
     Raises:
-      ValueError: not a picture, a damaged one, one of more than LARGEST_PIXELS, or one that is far
+      UserError: not a picture, a damaged one, one of more than LARGEST_PIXELS, or one that is far
         larger than its file can be; in one line.
     """
     try:
@@ -70,11 +70,11 @@ def decode(content: bytes, suffix: str = "") -> UInt8[np.ndarray, "H W 3"]:
             picture = _as_rgb(image)
         return np.asarray(picture if turn is None else picture.transpose(turn))
     except UnidentifiedImageError as error:
-        raise ValueError("not a readable picture (of no known format)") from error
+        raise UserError("not a readable picture (of no known format)") from error
     except Image.DecompressionBombError as error:  # beyond twice the bound pillow itself refuses
-        raise ValueError(f"not a readable picture ({_TOO_LARGE})") from error
+        raise UserError(f"not a readable picture ({_TOO_LARGE})") from error
     except Exception as error:  # formats are read by parsers of their own, with errors of their own
-        raise ValueError(f"not a readable picture ({first_line(error)})") from error
+        raise UserError(f"not a readable picture ({first_line(error)})") from error
 
 
 def scaled(values: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
@@ -85,7 +85,7 @@ def scaled(values: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
     [0, 65535].
 
     Raises:
-      ValueError: values below 0, not finite, or in no such range.
+      UserError: values below 0, not finite, or in no such range.
     """
     low, high = float(values.min()), float(values.max())
     is_float = values.dtype.kind == "f"
@@ -93,7 +93,7 @@ def scaled(values: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
     full = next((scale for scale in scales if high <= scale), None)
     if not low >= 0 or full is None or (is_float and 1 < high < _BETWEEN_SCALES):
         expected = "0 to 1, 0 to 255 or 0 to 65535" if is_float else "0 to 2147483647"
-        raise ValueError(f"its values run from {low:g} to {high:g}, expected {expected}")
+        raise UserError(f"its values run from {low:g} to {high:g}, expected {expected}")
     return np.round(values * np.float32(255 / full)).astype(np.uint8)
 
 
@@ -136,15 +136,15 @@ def _check_size(size: tuple[int, int], length: int) -> None:
     """Refuses pictures by their header, before memory is asked for.
 
     Raises:
-      ValueError: no pixels, too many, or far more than `length` bytes can hold.
+      UserError: no pixels, too many, or far more than `length` bytes can hold.
     """
     width, height = size
     if min(size) < 1:
-        raise ValueError("it has no pixels")
+        raise UserError("it has no pixels")
     if width * height > LARGEST_PIXELS:
-        raise ValueError(_TOO_LARGE)
+        raise UserError(_TOO_LARGE)
     if width * height > max(_SURELY_SMALL, _PIXELS_PER_BYTE * length):
-        raise ValueError(f"{width} x {height} pixels in {length} bytes, which is no photograph")
+        raise UserError(f"{width} x {height} pixels in {length} bytes, which is no photograph")
 
 
 def _loaded(image: Image.Image) -> Image.Transpose | None:

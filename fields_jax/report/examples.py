@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
-from fields_jax.flame import flame
-from fields_jax.render import geometry_map, project
+from fields_jax.render import project
 from fields_jax.render.draw import draw_points, overlay, to_uint8
 from fields_jax.report.figures import data_uri
 from fields_jax.report.runs import Run
+from fields_jax.synthesis import draw_head
 from fields_jax.types import FlameCoefficients, FlameModel
 
 _SIZE = 144  # pixels of a picture; renders are made at this size, photographs are resized
@@ -112,9 +112,8 @@ def _render(
     head: FlameModel, coefficients: FlameCoefficients
 ) -> tuple[Float[Array, "B H W 1"], Float[Array, "B H W"], Float[Array, "B 105 2"]]:
     """Geometry map, its mask and the projected 105 landmarks."""
-    output = flame(head, coefficients)
-    geometry, mask = geometry_map(head, output.vertices, coefficients.camera, _SIZE)
-    return geometry, mask, project(output.landmarks_105, coefficients.camera)[..., :2]
+    face, geometry, mask = draw_head(head, coefficients, _SIZE)
+    return geometry, mask, project(face.landmarks_105, coefficients.camera)[..., :2]
 
 
 def _resized(images: np.ndarray) -> np.ndarray:

@@ -25,10 +25,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 
 from fields_jax.batch import batch_spec, training_arrays
-from fields_jax.cli import progress, run
+from fields_jax.cli import run
+from fields_jax.disk import writing
 from fields_jax.errors import UserError, first_line
+from fields_jax.files import write_whole
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import variable_shapes
+from fields_jax.progress import progress
 from fields_jax.tools import hlo
 from fields_jax.training import loop, parallel, setup
 from fields_jax.training.state import create_state
@@ -58,8 +61,8 @@ def main(argv: list[str]) -> None:
     text = json.dumps({"topology": chosen.topology} | report, indent=1)
     print(text)
     if chosen.out:
-        with open(chosen.out, "w") as stream:
-            stream.write(text)
+        with writing(chosen.out, instead="another --out"):
+            write_whole(chosen.out, text)
 
 
 def find_devices(topology: str) -> Sequence[Any]:

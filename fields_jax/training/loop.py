@@ -20,9 +20,10 @@ from ml_collections import ConfigDict
 
 from fields_jax.disk import writing
 from fields_jax.models.fields import init_variables, variable_shapes
+from fields_jax.progress import clock
 from fields_jax.training import optim, parallel, setup
 from fields_jax.training.guard import FiniteGuard, SpikeWatch
-from fields_jax.training.metrics import Trace, Window, clock, memory_gib
+from fields_jax.training.metrics import Trace, Window, memory_gib
 from fields_jax.training.pictures import make_painter
 from fields_jax.training.recipe import Phase, Recipe
 from fields_jax.training.state import create_state

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
+from fields_jax.errors import UserError
+
 PyTree = Any
 
 
@@ -18,7 +20,7 @@ def label_params(params: Mapping[str, PyTree], rules: Mapping[str, Mapping]) -> 
     """The name of the rule that matches each leaf's path ("network/module/.../kernel").
 
     Raises:
-      ValueError: a leaf matched by no rule or by several, naming leaf and rules.
+      UserError: a leaf matched by no rule or by several, naming leaf and rules.
     """
     flat = traverse_util.flatten_dict(dict(params), sep="/")
     labels = {}
@@ -26,7 +28,7 @@ def label_params(params: Mapping[str, PyTree], rules: Mapping[str, Mapping]) -> 
         matches = [name for name, rule in rules.items() if re.fullmatch(rule["match"], path)]
         if len(matches) != 1:
             found = f"rules {', '.join(matches)}" if matches else "no rule"
-            raise ValueError(
+            raise UserError(
                 f"parameter {path} is matched by {found}; config.optim.rules must match each once"
             )
         labels[path] = matches[0]

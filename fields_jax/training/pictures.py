@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from fields_jax.flame import flame
-from fields_jax.render import draw, project, sample_keys, synthesizer_input
+from fields_jax.render import draw, project
+from fields_jax.synthesis import synthesize
 from fields_jax.training.recipe import Assets, Recipe
 from fields_jax.types import TrainState
 
@@ -31,16 +31,12 @@ def make_painter(
     def look(params, batch_stats, image, face_mask, head):
         variables = {"params": params, "batch_stats": batch_stats}
         output = recipe.model.apply(variables, image)
-        camera = output.coefficients.camera
-        face = flame(head, output.coefficients)
-        keys = sample_keys(jax.random.key(0), jnp.arange(len(image)))
-        geometry, masked = synthesizer_input(
-            recipe.masking, head, face.vertices, camera, image, face_mask, keys
+        rows, masking = jnp.arange(len(image)), recipe.masking
+        face, *pictures = synthesize(
+            recipe.model, variables, head, output, image, face_mask, rows, masking=masking
         )
-        reconstruction = recipe.model.apply(
-            variables, geometry, masked, output.tokens, method="synthesize"
-        )
-        return project(face.landmarks_105, camera)[..., :2], geometry, masked, reconstruction
+        points = project(face.landmarks_105, output.coefficients.camera)
+        return points[..., :2], *pictures
 
     def paint(
         state: TrainState, batch: Mapping[str, np.ndarray], assets: Assets, step: int

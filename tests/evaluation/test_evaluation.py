@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from fields_jax import evaluate
 from fields_jax.errors import UserError
 from fields_jax.evaluation import PREDICTIONS
-from fields_jax.evaluation.predict import reconstruct
+from fields_jax.evaluation.predict import synthesize_set
 from fields_jax.render import Masking
 from fields_jax.render.skin import SkinSettings
 from fields_jax.types import FieldsOutput, FlameCoefficients
@@ -111,7 +111,7 @@ def test_smirks_pictures_depend_on_the_place_of_an_example_alone():
 
     def painted(rows, skin):
         mask, masking = np.ones((2, 16, 16), np.uint8), Masking(0.0, skin)
-        return reconstruct(
+        return synthesize_set(
             model, {}, random_head(), output, image, mask, np.array(rows), masking=masking
         )
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fields_jax.evaluation.predict import map_batches, predict, spread
+from fields_jax.evaluation.predict import map_batches, predict_set, spread
 
 
 def test_batches_are_padded_and_put_together():
@@ -17,13 +17,13 @@ def test_batches_are_padded_and_put_together():
     np.testing.assert_array_equal(found["b"], 2 * np.arange(7.0))
     assert sizes == [3, 3, 3]
     batches = [{"image": np.full((n, 2), n), "id": np.full(n, str(n))} for n in (3, 2)]
-    prediction, labels = predict(lambda image: image[:, 0], iter(batches), 3)
+    prediction, labels = predict_set(lambda image: image[:, 0], iter(batches), 3)
     np.testing.assert_array_equal(prediction, [3, 3, 3, 2, 2])
     assert list(labels) == ["id"] and list(labels["id"]) == ["3", "3", "3", "2", "2"]
     with pytest.raises(ValueError, match="no examples"):
-        predict(lambda image: image, iter([]), 3)
+        predict_set(lambda image: image, iter([]), 3)
     with pytest.raises(ValueError, match="larger than 2"):
-        predict(lambda image: image, iter(batches), 2)
+        predict_set(lambda image: image, iter(batches), 2)
 
 
 def test_examples_are_kept_by_place_alone():

@@ -1,0 +1,69 @@
+"""How far long work is: done of all, how fast, and how long is left, in one line on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from fields_jax.errors import printable
+
+Item = TypeVar("Item")
+_LOG_SECONDS = 5.0  # between the lines where stderr is no terminal
+_WIDTH = 70  # of the line at a terminal, so that a shorter one covers the one before
+
+
+class Progress:
+    """Counts what is done, and says it.
+
+    At a terminal one line is kept up to date; elsewhere, as in a file, a line of its own is written
+    every few seconds, and at the end.
+    """
+
+    def __init__(self, total: int, what: str, *, of: str = "") -> None:
+        """Starts the clock.
+
+        Args:
+          total: how many there are.
+          what: they are, such as "photographs".
+          of: what is being made of them, to begin the line with.
+        """
+        self._total, self._what = total, what
+        self._label = f"{printable(of)}: " if of else ""
+        self._done = self._made = 0
+        self._started = self._said = time.monotonic()
+        self._line = ""
+
+    def skip(self, count: int) -> None:
+        """Counts what was done by an earlier run, which says nothing of how fast this one is."""
+        self._done += count
+
+    def step(self, count: int = 1) -> None:
+        """Counts what is done, and says so where it is time to."""
+        self._done, self._made, now = self._done + count, self._made + count, time.monotonic()
+        last = self._done >= self._total
+        if not (last or sys.stderr.isatty() or now - self._said >= _LOG_SECONDS):
+            return
+        self._said, rate = now, self._made / max(now - self._started, 1e-9)
+        left = clock(max(self._total - self._done, 0) / rate)
+        line = f"{self._label}{self._done}/{self._total} {self._what}, {rate:.1f}/s, {left} left"
+        if sys.stderr.isatty():
+            print(f"\r{line:{_WIDTH}}", end="\n" if last else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def progress(items: Iterable[Item], total: int, what: str, *, of: str = "") -> Iterator[Item]:
+    """Passes items on; one counts when the next one is asked for. See `Progress`."""
+    line = Progress(total, what, of=of)
+    for item in items:
+        yield item
+        line.step()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
