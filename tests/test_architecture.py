@@ -36,7 +36,7 @@ ALLOWED = {
     "fields_jax.evaluation": (*MODEL, "workdir"),
     "fields_jax.outputs": (*MODEL, "photos", "workdir"),
     "fields_jax.report": (*MODEL, "photos", "workdir", "evaluation", "outputs"),
-    "fields_jax.report.__main__": ("flame", "report", "cli"),
+    "fields_jax.report.__main__": ("flame", "evaluation", "report", "cli"),
     "fields_jax.training": (*MODEL, "losses", "workdir"),
     "fields_jax.convert": (*MODEL, "workdir", "configs"),
     "fields_jax.convert.__main__": ("flame", "convert", "cli"),
