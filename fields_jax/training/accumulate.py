@@ -1,9 +1,9 @@
 """Gradient accumulation: a device's batch in parts, one after the other, as if it were taken whole.
 
 Every term of the losses is the whole global batch's: a mean over examples divides each part's sum
-by the count of all (`losses.table.Part`), and the moments of valence and arousal are taken over all
-parts, of which one at a time is differentiated. Only batch normalisation differs: while a network
-learns it normalises each part by that part's statistics, over all devices.
+by the count of all (`losses.evidence.Part`), and the moments of valence and arousal are taken over
+all parts, of which one at a time is differentiated. Only batch normalisation differs: while a
+network learns it normalises each part by that part's statistics, over all devices.
 """
 
 from __future__ import annotations
@@ -11,20 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fields_jax.losses import registry
-from fields_jax.losses.registry import Part
+from fields_jax.losses.evidence import Part, count_examples
 from fields_jax.losses.terms import Total
 
 PyTree = Any
-
-
-def total_over(axis_name: str) -> Total:
-    """Sums over the examples of every device of a mapped axis."""
-    return lambda values: jax.lax.psum(jnp.sum(values), axis_name)
 
 
 def over_parts(
@@ -57,6 +52,7 @@ def over_parts(
     """
     if count == 1:
         return of_part(None, *split)
+    chex.assert_is_divisible(batch["image"].shape[0], count)
     parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), (batch, split))
     size = batch["image"].shape[0] // count
     predicted = None
@@ -64,7 +60,7 @@ def over_parts(
         predicted = _joined(jax.lax.map(predict, parts[0]))
     known = dict(
         parts=count,
-        counts=registry.count_examples(batch, total),
+        counts=count_examples(batch, total),
         affect={name: batch[name] for name in ("valence", "arousal", "has_va")},
         predicted=predicted,
     )

@@ -14,6 +14,7 @@ import pytest
 
 from fields_jax.errors import UserError
 from fields_jax.training import loop, optim
+from fields_jax.training.checkpoints import first_state
 from fields_jax.training.state import create_state
 from fields_jax.workdir import retention, store
 from fields_jax.workdir.lock import only_run
@@ -235,7 +236,7 @@ def test_a_run_goes_on_with_its_own_head_and_says_when_its_sets_have_changed(tmp
         with store.open_manager(str(folder)) as manager:
             store.save(manager, state, seed=0, meta=meta)
             manager.wait_until_finished()
-            return loop._start(config, plan, manager, {"data": {"a": "2"}})[-1]
+            return first_state(config, plan, manager, {"data": {"a": "2"}})[-1]
 
     assert "the training sets have changed" in go_on(tmp_path / "own", own)[-1]
     with pytest.raises(ValueError, match=r"trained with head .*; name the right one with --head"):
