@@ -148,10 +148,8 @@ def reconstruction_gradients(
         of_part,
         batch,
         (batch,),
-        total=context.total,
-        trained=trained,
-        stats=state.batch_stats,
-        count=recipe.accumulate,
+        context=context,
+        before=(trained, state.batch_stats),
         predict=predict,
     )
     metrics = {"loss": loss} | {f"loss/{name}": value for name, value in values.items()}
@@ -217,10 +215,8 @@ def cycle_gradients(
         of_part,
         batch,
         (batch, output),
-        total=context.total,
-        trained=trained,
-        stats=state.batch_stats,
-        count=context.recipe.accumulate,
+        context=context,
+        before=(trained, state.batch_stats),
     )
     metrics = {"cycle_loss": loss} | {f"loss/{name}": value for name, value in values.items()}
     return jax.lax.pmean(gradients, context.axis_name), (stats, metrics)

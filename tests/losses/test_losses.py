@@ -231,6 +231,34 @@ def test_unknown_names_are_refused():
         registry.check_names(["l1", "landmark_204"])
 
 
+def test_what_is_no_term_is_refused(tiny_head):
+    with pytest.raises(ValueError, match="unknown need 'mesh' of a loss; known: landmarks, "):
+        registry.Term(lambda e: e.output.valence, needs={"mesh"})
+    e = make_evidence(tiny_head)
+    reduced = registry.Term(lambda e: jnp.mean(e.output.valence))  # over all, whatever the flags
+    with pytest.raises(AssertionError, match="shape"):
+        registry.reduce(reduced, e, total)
+
+
+def test_the_registry_says_what_terms_need():
+    assert registry.needing("base") == {"base_expression", "base_jaw", "base_shape"}
+    assert registry.needing("tokens") == {"token", "cycle_token"}
+    assert registry.needs(["va_mse", "gt_jaw"]) == set()
+    assert registry.needs(["va_ccc", "token"]) == {"moments", "reconstruction", "tokens"}
+    assert registry.needs(registry.TERMS) == registry.NEEDS.keys()
+    shaken = [k for k, term in registry.TERMS.items() if term.over == registry.AFFECT]
+    assert shaken == ["va_mse", "va_pcc", "va_ccc"]
+
+
+def test_a_label_stays_while_any_flag_speaks_for_it():
+    flags = {"has_landmarks_68": [True, False, False], "has_annotated_68": [False, True, False]}
+    batch = {name: jnp.asarray(flag) for name, flag in flags.items()}
+    batch |= {"landmarks_68": jnp.ones((3, 68, 2)), "emotion": jnp.full(3, 5)}
+    cleared = evidence.clear_absent(batch | {"has_emotion": batch["has_annotated_68"]})
+    np.testing.assert_array_equal(cleared["landmarks_68"][:, 0, 0], [1, 1, 0])
+    np.testing.assert_array_equal(cleared["emotion"], [-1, 5, -1])  # batch.ABSENT
+
+
 def perturbed(key, count=16, templates=None):
     coefficients = FlameCoefficients(
         shape=rng_array(0, count, 3),

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fields_jax.training import loop, optim, parallel
-from fields_jax.training.checkpoints import Checkpoints
+from fields_jax.training import checkpoints, loop, optim, parallel
 from fields_jax.training.guard import DivergedError
 from fields_jax.training.programs import map_iteration
 from fields_jax.training.recipe import Phase
@@ -28,10 +27,11 @@ PHASE = Phase("A", 0, STEPS, ("expression_encoder",), False, {"gt_expression": 1
 RULES = dict(all=dict(match=".*", lr=0.1, b1=0.9, b2=0.999))
 
 
-def config_of(tmp_path):
+def small_config():
+    """Of few steps, none of which is read before the next one runs, but the first."""
     config = tiny_config()
     config.optim.rules = RULES
-    config.log.update(every=1, images=0)
+    config.log.update(every=100, images=0)
     return config
 
 
@@ -50,22 +50,28 @@ def linear_parts():
     return plan, jax.device_get(state)
 
 
-def batches(config, bad_step=None):
-    """Batches of which one has a label that is not finite."""
-    for step in range(STEPS + 1):
-        batch = tiny_batch(config, seed=step)
-        if step == bad_step:
-            batch["expression"][3, 1] = np.inf
-        yield batch | {"id": [f"face-{step}-{i}" for i in range(config.batch_size)]}
+def batch_of(config, step, bad_step=None):
+    """A batch; in a bad step one label is not finite."""
+    batch = tiny_batch(config, seed=step)
+    if step == bad_step:
+        batch["expression"][3, 1] = np.inf
+    return batch
+
+
+def batches(config, bad_step):
+    for step in range(STEPS):
+        names = [f"face-{step}-{i}" for i in range(config.batch_size)]
+        yield batch_of(config, step, bad_step) | {"id": names}
 
 
 def run_phase(tmp_path, bad_step=None):
-    config, (plan, state) = config_of(tmp_path), linear_parts()
+    """Runs the phase from its start."""
+    config, (plan, state) = small_config(), linear_parts()
     manager = SimpleNamespace(latest_step=lambda: STEPS, wait_until_finished=lambda: None)
-    checkpoints = Checkpoints(manager, str(tmp_path), 0, {})
+    saved = checkpoints.Checkpoints(manager, str(tmp_path), 0, {})
     writers = Writers(str(tmp_path), active=False)
     state, assets = parallel.replicate((state, plan.assets))
-    run = loop._Run(config, str(tmp_path), plan, assets, checkpoints, writers)
+    run = loop._Run(config, str(tmp_path), plan, assets, saved, writers)
     return run.phase(PHASE, state, lambda _: batches(config, bad_step), StopSwitch())
 
 
@@ -77,7 +83,7 @@ def nothing_to_settle(monkeypatch):
 def test_the_guard_judges_a_step_by_its_own_batch_and_parameters(tmp_path, monkeypatch):
     """By then the step after has run: the run is over, so it has moved nothing."""
     plan, start = linear_parts()
-    config, seen = config_of(tmp_path), []
+    config, seen = small_config(), []
     check = loop.FiniteGuard.check
 
     def watch(guard, step, values, batch, ids, variables):
@@ -85,30 +91,27 @@ def test_the_guard_judges_a_step_by_its_own_batch_and_parameters(tmp_path, monke
         check(guard, step, values, batch, ids, variables)
 
     monkeypatch.setattr(loop.FiniteGuard, "check", watch)
-    config.log.every = 100  # else each step is read before the next one starts
-    monkeypatch.setattr(__name__ + ".config_of", lambda _: config)
     with pytest.raises(DivergedError, match=r"step 2 and 0 before it .*; examples face-2-3\)"):
         run_phase(tmp_path, bad_step=2)
     assert [step for step, *_ in seen] == [0, 1, 2]
     for step, batch, ids, _ in seen:
-        chex.assert_trees_all_equal(dict(batch), tiny_batch_of(config, step))
+        chex.assert_trees_all_equal(dict(batch), batch_of(config, step, bad_step=2))
         assert ids[0] == f"face-{step}-0"
 
     iterate = map_iteration(plan.recipe, PHASE, how="pmap", devices=jax.devices())
     state, rng = parallel.replicate((start, jax.random.key(config.seed + 1)))
     for step in range(2):
-        batch = tiny_batch(config, seed=step)
-        state, _ = iterate(step, state, batch, rng, parallel.replicate(plan.assets))
+        state, _ = iterate(step, state, batch_of(config, step), rng, plan.assets)
     chex.assert_trees_all_equal(seen[-1][-1]["params"], jax.device_get(state.params))
     with pytest.raises(AssertionError):
         chex.assert_trees_all_equal(seen[-1][-1]["params"], start.params)
 
 
-def tiny_batch_of(config, step):
-    batch = tiny_batch(config, seed=step)
-    if step == 2:
-        batch["expression"][3, 1] = np.inf
-    return batch
+def test_a_count_above_the_limit_of_a_resumed_run_does_not_end_it():
+    _, start = linear_parts()
+    for found, kept in ((0, 0), (2, 2), (5, 2)):
+        state = start.replace(bad_steps=np.int32(found))
+        assert int(checkpoints._within(2, state).bad_steps) == kept
 
 
 def test_steps_run_with_the_copies_they_ask_for_and_no_others(tmp_path, monkeypatch):
