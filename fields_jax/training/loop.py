@@ -2,7 +2,8 @@
 
 Order within an iteration, never to be changed: fetch the batch, dispatch the step, read the
 metrics of the step before, write, save. So a step and its batch, on its way to the devices, are in
-their queue while the step before runs. A stop request (Ctrl-C, SIGTERM, a preemption notice) is
+their queue while the step before runs; until its metrics are read, JAX refuses every copy between
+host and devices that nobody asked for. A stop request (Ctrl-C, SIGTERM, a preemption notice) is
 looked at after each step; the state is saved and the run ends.
 """
 
@@ -150,7 +151,7 @@ class _Run:
         self._config, self._plan, self._assets = config, plan, assets
         self._workdir = workdir
         self._checkpoints, self._writers = checkpoints, writers
-        self._rng = parallel.replicate(jax.random.key(config.seed + 1))
+        self._rng = parallel.replicated_key(config.seed + 1)
         self._paint = make_painter(plan.recipe, workdir, count=config.log.images)
         self._guard = FiniteGuard(plan.recipe.model, workdir, limit=config.guard.max_bad_steps)
         self._trace = Trace(workdir, *config.profile)

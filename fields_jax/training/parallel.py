@@ -101,6 +101,13 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def replicated_key(seed: int) -> jax.Array:
+    """The random key of a seed, on every device of all processes."""
+    # By its numbers: a key itself is only ever put on devices of this process.
+    numbers = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    return jax.random.wrap_key_data(replicate(numbers))
+
+
 def replicated_shapes(tree, devices: Sequence[jax.Device] | None = None):
     """The shapes of a tree, on every device: what a checkpoint is restored to."""
     mesh = Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))

@@ -283,7 +283,8 @@ def _advance(
     recipe, phase = context.recipe, context.phase
     factor = schedule_factor(state.step, start=phase.start, length=phase.steps, **recipe.schedule)
     norms = {f"gradient_norm/{prefix}{k}": optax.tree.norm(v) for k, v in gradients.items()}
-    finite = jnp.all(jnp.isfinite(jnp.stack([metrics[f"{prefix}loss"], *norms.values()])))
+    over = jnp.where(state.bad_steps > recipe.max_bad_steps, jnp.nan, 0.0)
+    finite = jnp.all(jnp.isfinite(jnp.stack([metrics[f"{prefix}loss"], *norms.values(), over])))
     if recipe.clip:
         clip = optax.clip_by_global_norm(recipe.clip)
         gradients = clip.update(gradients, clip.init(gradients))[0]
@@ -291,8 +292,7 @@ def _advance(
         recipe.optimizer, gradients, state.params, state.opt_state, factor, phase.rates
     )
     new = state.replace(params=params, opt_state=opt_state, batch_stats=stats)
-    taken = finite & (state.bad_steps <= recipe.max_bad_steps)
-    kept = jax.tree.map(lambda n, o: jnp.where(taken, n, o), new, state)
+    kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
     return kept, metrics | norms | {"schedule_factor": factor, "finite": finite}
 
 
