@@ -26,6 +26,7 @@ from fields_jax.cli import run
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import init_variables
 from fields_jax.training import loop, parallel, setup
+from fields_jax.training.programs import map_iteration
 from fields_jax.training.state import create_state
 from fields_jax.types import FlameModel
 
@@ -106,7 +107,7 @@ def measure(
 def _bare_loop(config: ConfigDict, head: FlameModel, batch: dict[str, np.ndarray]):
     """A function that takes so many steps and nothing else; the step is compiled already."""
     plan = setup.plan(config, head)
-    iterate = loop.map_iteration(plan.recipe, plan.phases[0], how=config.parallel)
+    iterate = map_iteration(plan.recipe, plan.phases[0], how=config.parallel)
     variables = init_variables(plan.recipe.model, jax.random.key(config.seed))
     state = create_state(variables, plan.recipe.optimizer, keep_base=plan.keep_base)
     state, assets = parallel.replicate((state, plan.assets))

@@ -25,7 +25,8 @@ from fields_jax.cli import run
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import init_variables
 from fields_jax.tools.aot_compile import compile_programs, find_devices
-from fields_jax.training import loop, parallel, setup
+from fields_jax.training import parallel, setup
+from fields_jax.training.programs import iteration, map_programs
 from fields_jax.training.state import create_state
 from fields_jax.types import FlameModel
 
@@ -73,8 +74,9 @@ def measure(config: ConfigDict, head: FlameModel, steps: int) -> dict[str, Any]:
     state = create_state(variables, plan.recipe.optimizer, keep_base=plan.keep_base)
     state, assets = parallel.replicate((state, plan.assets))
     batch, key = random_batch(config), jax.random.key(config.seed + 1)
-    programs = loop.map_programs(plan.recipe, phase, how=config.parallel)
-    iterate = loop.iteration(programs)
+    programs = map_programs(plan.recipe, phase, how=config.parallel)
+    iterate = iteration(programs, how=config.parallel)
+    placed = parallel.place(batch, how=config.parallel)
     reconstruct = programs.pop("reconstruction")
     parts: dict[str, float] = {}
 
@@ -86,8 +88,10 @@ def measure(config: ConfigDict, head: FlameModel, steps: int) -> dict[str, Any]:
 
     for _ in range(3):  # the first of them compiles
         for turn, cycle in programs.items():
-            state, metrics, output = timed("reconstruction", reconstruct, state, batch, key, assets)
-            state, _ = timed(turn, cycle, state, batch, output, metrics, key, assets)
+            state, metrics, output = timed(
+                "reconstruction", reconstruct, state, placed, key, assets
+            )
+            state, _ = timed(turn, cycle, state, placed, output, metrics, key, assets)
     started = time.perf_counter()
     for step in range(steps):
         state, metrics = iterate(step, state, batch, key, assets)

@@ -21,7 +21,7 @@ from fields_jax.models.fields import build_model, init_variables
 from fields_jax.outputs import writers
 from fields_jax.render import backends, patches, rasterize
 from fields_jax.training import setup
-from fields_jax.training.loop import map_iteration
+from fields_jax.training.programs import map_iteration
 from fields_jax.training.state import create_state
 from fields_jax.workdir import schema
 from fields_jax.workdir.config import check_workdir, claim_workdir

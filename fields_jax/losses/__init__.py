@@ -1,1 +1,1 @@
-"""Every loss term: element-wise functions in terms, emotion, cycle; one list of names in table."""
+"""Every loss term: element-wise functions in terms, emotion, cycle; their list in registry."""

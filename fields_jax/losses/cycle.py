@@ -63,14 +63,14 @@ def perturb(
     partner = all_expressions[(index + GROUPS * roll) % all_expressions.shape[0]]
     keys = jax.vmap(lambda i: jax.random.fold_in(noise_key, i))(index)
     expression, jaw, eyelid = jax.vmap(
-        lambda k, g, psi, other, jaw, lid: _perturb_one(
-            k, g, psi, other, jaw, lid, templates, settings
-        )
-    )(keys, group, coefficients.expression, partner, coefficients.jaw, coefficients.eyelid)
+        lambda k, g, one, other: _perturb_one(k, g, one, other, templates, settings)
+    )(keys, group, coefficients, partner)
     return coefficients.replace(expression=expression, jaw=jaw, eyelid=eyelid)
 
 
-def _perturb_one(key, group, psi, other, jaw, eyelid, templates, settings):
+def _perturb_one(key, group, coefficients, other, templates, settings):
+    """Expression, jaw and eyelids of one sample; `other` is an expression of its group."""
+    psi, jaw, eyelid = coefficients.expression, coefficients.jaw, coefficients.eyelid
     keys = iter(jax.random.split(key, 12))
     uniform = lambda *shape, low=0.0, high=1.0: jax.random.uniform(  # noqa: E731
         next(keys), shape, minval=low, maxval=high

@@ -1,159 +1,86 @@
-"""The one list of loss names: which prediction meets which target under which mask.
+"""The one list of losses: what each term compares, over which examples, what it needs, its source.
 
-Each entry of `LOSSES` maps the evidence of a step to a scalar over the global batch. Weights are
-not here: they live in the config, `phases.<phase>.losses.<name>`. A term that is absent there, or
-has weight 0, is not traced.
+A term gives one value per example; `reduce` alone turns them into a scalar over the global batch,
+for a batch taken whole or in parts. Weights are not here: they live in the config,
+`phases.<phase>.losses.<name>`. A term that is absent there, or has weight 0, is not traced.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
+import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from fields_jax.errors import UserError
 from fields_jax.losses import emotion, terms
+from fields_jax.losses.evidence import Evidence, LossSettings
 from fields_jax.losses.terms import Total, masked_mean
-from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel, FlameOutput
 
-
-@dataclasses.dataclass(frozen=True)
-class LossSettings:
-    """Choices of `config.losses` that are not weights."""
-
-    gt_metric: str
-    intensity_weighting: float
-    class_weights: tuple[float, ...]
-    va_min_count: int
-    region_growth: tuple[float, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """What a micro-batch knows of this device's whole batch, so that its terms are the whole's.
-
-    Attributes:
-      parts: micro-batches of a batch; the terms of all of them add up to those of the batch.
-      first: place in the batch of its first example.
-      counts: examples of the global batch that carry each flag, and under "" all of them.
-      affect: [D] valence, arousal and has_va of the batch.
-      predicted: [D] valence and arousal that the networks predict for it, or None.
-    """
-
-    parts: int
-    first: Int[Array, ""]
-    counts: Mapping[str, Float[Array, ""]]
-    affect: Mapping[str, Array]
-    predicted: Mapping[str, Array] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Evidence:
-    """All that a term may look at. Fields a step did not compute are None.
-
-    Attributes:
-      batch: the examples (fields_jax/batch.py), images as float in [0, 1].
-      settings: choices that are not weights.
-      head: the FLAME model; gives the 203 subsets.
-      gram: [E, E] metric of the expression components in mm^2 (`expression_gram`).
-      part: where the batch is a part of a larger one, or None.
-      output: what the networks said of the images.
-      landmarks: projected landmarks, normalised device coordinates and depth.
-      reconstruction: [B, H, W, 3] the synthesiser's image.
-      tokens_again: [B, K, D] tokens of the reconstruction.
-      features: perceptual features of (reconstruction, image).
-      emotion_features: [B, 2048] of (reconstruction, image).
-      base: coefficients by the frozen base model.
-      cycle: coefficients read back from the image of `perturbed`.
-      perturbed: what was put in.
-      cycle_tokens: [B, K, D] tokens read back.
-      cycle_tokens_target: [B, K, D] tokens put in.
-    """
-
-    batch: Mapping[str, Array]
-    settings: LossSettings
-    head: FlameModel
-    gram: Float[Array, "E E"]
-    part: Part | None = None
-    output: FieldsOutput | None = None
-    landmarks: FlameOutput | None = None
-    reconstruction: Float[Array, "B H W 3"] | None = None
-    tokens_again: Float[Array, "B K D"] | None = None
-    features: tuple[list, list] | None = None
-    emotion_features: tuple[Float[Array, "B D"], Float[Array, "B D"]] | None = None
-    base: FlameCoefficients | None = None
-    cycle: FlameCoefficients | None = None
-    perturbed: FlameCoefficients | None = None
-    cycle_tokens: Float[Array, "B K D"] | None = None
-    cycle_tokens_target: Float[Array, "B K D"] | None = None
-
-
-_LABELS = {
-    "has_landmarks_68": ("landmarks_68",),
-    "has_landmarks_105": ("landmarks_105",),
-    "has_landmarks_203": ("landmarks_203",),
-    "has_flame": ("expression", "jaw", "eyelid"),
-    "has_shape": ("shape",),
-    "has_va": ("valence", "arousal"),
+# What a step computes, or a run has, for the sake of some terms only.
+NEEDS = {
+    "landmarks": "the projected landmarks of the predicted faces",
+    "reconstruction": "the image that the synthesiser makes of the predicted faces",
+    "tokens": "a token encoder, and what it says of a synthesised image",
+    "features": "the frozen perceptual network",
+    "emotion_features": "the frozen emotion-feature network",
+    "base": "the frozen base model",
+    "cycle": "perturbed faces, synthesised and read back",
+    "moments": "valence and arousal of the whole batch at once",
 }
+# The flag of the terms whose weights `config.losses.va_weights="shake"` draws.
+AFFECT = "has_va"
+
+_COMMON = "SMIRK and TEASER"
+_ABSTRACT = "named in FIELDS' abstract; the form is ours"
+_EMONET = f"{_ABSTRACT} (EmoNet's terms)"
 
 
-def clear_absent(batch: Mapping[str, Array]) -> dict[str, Array]:
-    """The batch with absent labels set to 0.
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A loss with a value per example.
 
-    A mask after the fact keeps a NaN out of a mean, but not out of the mean's gradient.
+    Attributes:
+      values: maps the evidence to [B], unweighted and unmasked.
+      over: flag of the examples that count; "" for all of them.
+      needs: names of `NEEDS`.
+      source: where the term comes from; the config says which weights are published.
     """
-    cleared = dict(batch)
-    for flag, names in _LABELS.items():
-        for name in names:
-            if name in batch:
-                present = batch[flag].astype(bool)
-                shape = (-1,) + (1,) * (batch[name].ndim - 1)
-                cleared[name] = jnp.where(present.reshape(shape), batch[name], 0.0)
-    return cleared
+
+    values: Callable[[Evidence], Float[Array, " B"]]
+    over: str = ""
+    needs: Set[str] = frozenset()
+    source: str = "ours"
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(self.needs - NEEDS.keys()):
+            raise ValueError(f"unknown need {unknown[0]!r} of a loss; known: {', '.join(NEEDS)}")
 
 
-def expression_gram(head: FlameModel, components: int) -> Float[Array, "E E"]:
-    """S^T S / V over the face mask, S in mm: mean squared vertex motion of a unit difference."""
-    basis = 1000.0 * head.expression_basis[head.face_vertices][..., :components]
-    count = basis.shape[0]
-    return jnp.einsum("vke,vkf->ef", basis, basis, precision=jax.lax.Precision.HIGHEST) / count
+@dataclasses.dataclass(frozen=True)
+class BatchTerm(Term):
+    """A loss over valence and arousal of the global batch, such as a correlation.
+
+    `values` maps (prediction [D], label [D], which count [D], total, settings) to a scalar; the
+    term is the mean of valence's and arousal's.
+    """
+
+    values: Callable[[Array, Array, Array, Total, LossSettings], Float[Array, ""]]
 
 
-def count_examples(batch: Mapping[str, Array], total: Total) -> dict[str, Float[Array, ""]]:
-    """Examples of the global batch that carry each flag, and under "" all of them."""
-    everywhere = jnp.ones(batch["image"].shape[0])
-    flags = {name: flag for name, flag in batch.items() if name.startswith("has_")}
-    return {k: total(flag.astype(everywhere.dtype)) for k, flag in flags.items()} | {
-        "": total(everywhere)
-    }
+def _landmark(name: str) -> Callable[[Evidence], Array]:
+    return lambda e: terms.mean_squared(getattr(e.landmarks, name)[..., :2], e.batch[name])
 
 
-def _mean(e: Evidence, values: Float[Array, " B"], flag: str, total: Total) -> Float[Array, ""]:
-    """Mean over the examples of the global batch that carry a flag; "": over all."""
-    valid = e.batch[flag] if flag else jnp.ones_like(values)
-    return masked_mean(values, valid, total, e.part.counts[flag] if e.part else None)
+def _contour(e: Evidence):
+    return terms.contour_error(e.landmarks.landmarks_68[..., :2], e.batch["landmarks_68"])
 
 
-def _landmark(name: str, flag: str = "") -> Callable:
-    def loss(e: Evidence, total: Total):
-        prediction = getattr(e.landmarks, name)[..., :2]
-        values = terms.mean_squared(prediction, e.batch[name])
-        return _mean(e, values, flag or f"has_{name}", total)
-
-    return loss
-
-
-def _contour(e: Evidence, total: Total):
-    values = terms.contour_error(e.landmarks.landmarks_68[..., :2], e.batch["landmarks_68"])
-    return _mean(e, values, "has_annotated_68", total)
-
-
-def _landmark_203(e: Evidence, total: Total):
-    values = terms.pose_dependent_error(
+def _landmark_203(e: Evidence):
+    return terms.pose_dependent_error(
         e.landmarks.landmarks_203[..., :2],
         e.batch["landmarks_203"],
         e.output.coefficients.pose[:, 1],
@@ -161,50 +88,30 @@ def _landmark_203(e: Evidence, total: Total):
         e.head.left_203,
         e.head.right_203,
     )
-    return _mean(e, values, "has_landmarks_203", total)
 
 
-def _l1(e: Evidence, total: Total):
-    return _mean(e, terms.mean_absolute(e.reconstruction, e.batch["image"]), "", total)
+def _l1(e: Evidence):
+    return terms.mean_absolute(e.reconstruction, e.batch["image"])
 
 
-def _region_l1(e: Evidence, total: Total):
+def _region_l1(e: Evidence):
     landmarks, size = e.batch["landmarks_68"], e.batch["image"].shape[1]
     weight = terms.region_weight(landmarks, size, e.settings.region_growth)
-    values = terms.mean_absolute(e.reconstruction * weight, e.batch["image"] * weight)
-    return _mean(e, values, "has_landmarks_68", total)
+    return terms.mean_absolute(e.reconstruction * weight, e.batch["image"] * weight)
 
 
-def _perceptual(e: Evidence, total: Total):
-    return _mean(e, terms.perceptual_distance(*e.features), "", total)
-
-
-def _emotion_feature(e: Evidence, total: Total):
-    return _mean(e, terms.mean_squared(*e.emotion_features), "", total)
-
-
-def _token(e: Evidence, total: Total):
-    return _mean(e, terms.token_error(e.tokens_again, e.output.tokens), "", total)
-
-
-def _gt_expression(e: Evidence, total: Total):
+def _gt_expression(e: Evidence):
     prediction, target = e.output.coefficients.expression, e.batch["expression"]
     if e.settings.gt_metric == "vertex":
-        values = terms.metric_error(prediction, target, e.gram)
-    else:
-        values = terms.mean_squared(prediction, target)
-    return _mean(e, values, "has_flame", total)
+        return terms.metric_error(prediction, target, e.gram)
+    return terms.mean_squared(prediction, target)
 
 
-def _gt(name: str) -> Callable:
-    def loss(e: Evidence, total: Total):
-        values = terms.mean_squared(getattr(e.output.coefficients, name), e.batch[name])
-        return _mean(e, values, "has_flame", total)
-
-    return loss
+def _gt(name: str) -> Callable[[Evidence], Array]:
+    return lambda e: terms.mean_squared(getattr(e.output.coefficients, name), e.batch[name])
 
 
-def _emotion(e: Evidence, total: Total):
+def _emotion(e: Evidence):
     batch, settings = e.batch, e.settings
     strength = emotion.intensity(batch["valence"], batch["arousal"])
     # Without valence and arousal the intensity is unknown; the class label is taken as it stands.
@@ -215,104 +122,96 @@ def _emotion(e: Evidence, total: Total):
     if settings.intensity_weighting > 0:
         floor = settings.intensity_weighting
         values = values * (floor + strength) / (floor + 1)
-    return _mean(e, values, "has_emotion", total)
+    return values
 
 
-def _va_mse(e: Evidence, total: Total):
+def _va_mse(e: Evidence):
     prediction = jnp.stack([e.output.valence, e.output.arousal], axis=-1)
     target = jnp.stack([e.batch["valence"], e.batch["arousal"]], axis=-1)
-    return _mean(e, terms.mean_squared(prediction, target), "has_va", total)
+    return terms.mean_squared(prediction, target)
 
 
-def _va_agreement(which: int) -> Callable:
-    def loss(e: Evidence, total: Total):
-        predicted = {"valence": e.output.valence, "arousal": e.output.arousal}
-        labels = e.batch
-        if e.part:  # moments are those of the whole batch, whose other parts are held
-            labels, held = e.part.affect, e.part.predicted
-            predicted = {
-                k: jax.lax.dynamic_update_slice(held[k], x, (e.part.first,))
-                for k, x in predicted.items()
-            }
-        valid, minimum = labels["has_va"].astype(bool), e.settings.va_min_count
-        losses = [
-            emotion.agreement_losses(x, labels[name], valid, total, minimum)
-            for name, x in predicted.items()
-        ]
-        loss = (losses[0][which] + losses[1][which]) / 2
-        # Of the value each part is one share; its gradient is the whole's.
-        return loss - (1 - 1 / e.part.parts) * jax.lax.stop_gradient(loss) if e.part else loss
+def _disagreement(which: int) -> Callable[..., Array]:
+    """1 - PCC (0) or 1 - CCC (1)."""
 
-    return loss
+    def values(prediction, label, valid, total: Total, settings: LossSettings):
+        least = settings.va_min_count
+        return emotion.agreement_losses(prediction, label, valid, total, least)[which]
+
+    return values
 
 
-def _base(name: str) -> Callable:
-    def loss(e: Evidence, total: Total):
-        values = terms.mean_squared(getattr(e.output.coefficients, name), getattr(e.base, name))
-        return _mean(e, values, "", total)
-
-    return loss
+def _base(name: str) -> Callable[[Evidence], Array]:
+    return lambda e: terms.mean_squared(getattr(e.output.coefficients, name), getattr(e.base, name))
 
 
-def _regularizer(name: str) -> Callable:
-    def loss(e: Evidence, total: Total):
+def _regularizer(name: str) -> Callable[[Evidence], Array]:
+    def values(e: Evidence):
         value = getattr(e.output.coefficients, name)
-        return _mean(e, terms.mean_squared(value, jnp.zeros_like(value)), "", total)
+        return terms.mean_squared(value, jnp.zeros_like(value))
 
-    return loss
-
-
-def _cycle(name: str) -> Callable:
-    def loss(e: Evidence, total: Total):
-        values = terms.mean_squared(getattr(e.cycle, name), getattr(e.perturbed, name))
-        return _mean(e, values, "", total)
-
-    return loss
+    return values
 
 
-def _cycle_token(e: Evidence, total: Total):
+def _cycle(name: str) -> Callable[[Evidence], Array]:
+    return lambda e: terms.mean_squared(getattr(e.cycle, name), getattr(e.perturbed, name))
+
+
+def _cycle_token(e: Evidence):
     # TEASER compares the coarsest token only: the finer ones see the changed expression.
-    values = terms.mean_squared(e.cycle_tokens[:, 0], e.cycle_tokens_target[:, 0])
-    return _mean(e, values, "", total)
+    return terms.mean_squared(e.cycle_tokens[:, 0], e.cycle_tokens_target[:, 0])
 
 
-Loss = Callable[[Evidence, Total], Float[Array, ""]]
-
-LOSSES: dict[str, Loss] = {
-    "landmark_contour": _contour,
-    "landmark_68": _landmark("landmarks_68", "has_annotated_68"),
-    "landmark_105": _landmark("landmarks_105"),
-    "landmark_203": _landmark_203,
-    "l1": _l1,
-    "region_l1": _region_l1,
-    "perceptual": _perceptual,
-    "emotion_feature": _emotion_feature,
-    "token": _token,
-    "gt_expression": _gt_expression,
-    "gt_jaw": _gt("jaw"),
-    "gt_eyelid": _gt("eyelid"),
-    "emotion": _emotion,
-    "va_mse": _va_mse,
-    "va_pcc": _va_agreement(0),
-    "va_ccc": _va_agreement(1),
-    "base_expression": _base("expression"),
-    "base_jaw": _base("jaw"),
-    "base_shape": _base("shape"),
-    "reg_expression": _regularizer("expression"),
-    "reg_jaw": _regularizer("jaw"),
-    "reg_shape": _regularizer("shape"),
-    "cycle_expression": _cycle("expression"),
-    "cycle_jaw": _cycle("jaw"),
-    "cycle_eyelid": _cycle("eyelid"),
-    "cycle_shape": _cycle("shape"),
-    "cycle_token": _cycle_token,
+# The order in which weighted terms are listed; a step adds them in the config's order.
+TERMS: dict[str, Term] = {
+    "landmark_contour": Term(_contour, "has_annotated_68", {"landmarks"}, _COMMON),
+    "landmark_68": Term(
+        _landmark("landmarks_68"),
+        "has_annotated_68",
+        {"landmarks"},
+        "ours: SMIRK's contour term for all 68 points",
+    ),
+    "landmark_105": Term(_landmark("landmarks_105"), "has_landmarks_105", {"landmarks"}, _COMMON),
+    "landmark_203": Term(_landmark_203, "has_landmarks_203", {"landmarks"}, "TEASER"),
+    "l1": Term(_l1, "", {"reconstruction"}, _COMMON),
+    "region_l1": Term(_region_l1, "has_landmarks_68", {"reconstruction"}, "TEASER"),
+    "perceptual": Term(
+        lambda e: terms.perceptual_distance(*e.features),
+        "",
+        {"reconstruction", "features"},
+        _COMMON,
+    ),
+    "emotion_feature": Term(
+        lambda e: terms.mean_squared(*e.emotion_features),
+        "",
+        {"reconstruction", "emotion_features"},
+        "SMIRK, after EMOCA",
+    ),
+    "token": Term(
+        lambda e: terms.token_error(e.tokens_again, e.output.tokens),
+        "",
+        {"reconstruction", "tokens"},
+        "TEASER",
+    ),
+    "gt_expression": Term(_gt_expression, "has_flame", source=_ABSTRACT),
+    "gt_jaw": Term(_gt("jaw"), "has_flame", source=_ABSTRACT),
+    "gt_eyelid": Term(_gt("eyelid"), "has_flame", source=_ABSTRACT),
+    "emotion": Term(_emotion, "has_emotion", source=_ABSTRACT),
+    "va_mse": Term(_va_mse, AFFECT, source=_EMONET),
+    "va_pcc": BatchTerm(_disagreement(0), AFFECT, {"moments"}, _EMONET),
+    "va_ccc": BatchTerm(_disagreement(1), AFFECT, {"moments"}, _EMONET),
+    "base_expression": Term(_base("expression"), "", {"base"}, _ABSTRACT),
+    "base_jaw": Term(_base("jaw"), "", {"base"}, _ABSTRACT),
+    "base_shape": Term(_base("shape"), "", {"base"}, _ABSTRACT),
+    "reg_expression": Term(_regularizer("expression"), source=_COMMON),
+    "reg_jaw": Term(_regularizer("jaw"), source=_COMMON),
+    "reg_shape": Term(_regularizer("shape"), source="ours, in the place of MICA's term"),
+    "cycle_expression": Term(_cycle("expression"), "", {"cycle"}, _COMMON),
+    "cycle_jaw": Term(_cycle("jaw"), "", {"cycle"}, _COMMON),
+    "cycle_eyelid": Term(_cycle("eyelid"), "", {"cycle"}, _COMMON),
+    "cycle_shape": Term(_cycle("shape"), "", {"cycle"}, _COMMON),
+    "cycle_token": Term(_cycle_token, "", {"cycle", "tokens"}, "TEASER"),
 }
-NEED_IMAGE = frozenset({"l1", "region_l1", "perceptual", "emotion_feature", "token"})
-NEED_BASE = frozenset(name for name in LOSSES if name.startswith("base_"))
-NEED_TOKENS = frozenset({"token", "cycle_token"})
-CYCLE = frozenset(name for name in LOSSES if name.startswith("cycle_"))
-NEED_MOMENTS = frozenset({"va_pcc", "va_ccc"})
-VALENCE_AROUSAL = ("va_mse", "va_pcc", "va_ccc")
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -322,14 +221,63 @@ def check_names(names: Iterable[str]) -> None:
       UserError: naming the first unknown loss and the known ones.
     """
     for name in names:
-        if name not in LOSSES:
-            raise UserError(f"unknown loss {name!r}; known: {', '.join(sorted(LOSSES))}")
+        if name not in TERMS:
+            raise UserError(f"unknown loss {name!r}; known: {', '.join(sorted(TERMS))}")
+
+
+def needs(names: Iterable[str]) -> frozenset[str]:
+    """All that the named terms need, names of `NEEDS`."""
+    return frozenset().union(*(TERMS[name].needs for name in names))
+
+
+def needing(need: str) -> frozenset[str]:
+    """The terms that need something of `NEEDS`."""
+    return frozenset(name for name, term in TERMS.items() if need in term.needs)
 
 
 def evaluate_losses(
     weights: Mapping[str, float | Array], evidence: Evidence, total: Total
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Weighted sum of the named terms and each term's unweighted value."""
-    values = {name: LOSSES[name](evidence, total) for name in weights}
+    values = {name: reduce(TERMS[name], evidence, total) for name in weights}
     loss = sum((weights[name] * value for name, value in values.items()), jnp.zeros(()))
     return loss, values
+
+
+def reduce(term: Term, evidence: Evidence, total: Total) -> Float[Array, ""]:
+    """A term over the global batch: the mean over the examples that count, 0 where none does.
+
+    Of a micro-batch it is that part's share: the shares of all parts add up to the whole's value,
+    and their gradients to its gradient.
+
+    Args:
+      term: an entry of `TERMS`.
+      evidence: of this device's examples.
+      total: sums over the examples of every device.
+    """
+    part = evidence.part
+    if isinstance(term, BatchTerm):
+        return _reduce_batch(term, evidence, total)
+    values = term.values(evidence)
+    chex.assert_shape(values, evidence.batch["image"].shape[:1])
+    valid = evidence.batch[term.over] if term.over else jnp.ones_like(values)
+    return masked_mean(values, valid, total, part.counts[term.over] if part else None)
+
+
+def _reduce_batch(term: BatchTerm, e: Evidence, total: Total) -> Float[Array, ""]:
+    predicted = {"valence": e.output.valence, "arousal": e.output.arousal}
+    labels = e.batch
+    if e.part:  # moments are those of the whole batch, whose other parts are held
+        labels, held = e.part.affect, e.part.predicted
+        predicted = {
+            k: jax.lax.dynamic_update_slice(held[k], x, (e.part.first,))
+            for k, x in predicted.items()
+        }
+    valid = labels[term.over].astype(bool)
+    losses = [
+        term.values(x, labels[name], valid, total, e.settings) for name, x in predicted.items()
+    ]
+    loss = (losses[0] + losses[1]) / 2
+    chex.assert_rank(loss, 0)
+    # Of the value each part is one share; its gradient is the whole's.
+    return loss - (1 - 1 / e.part.parts) * jax.lax.stop_gradient(loss) if e.part else loss

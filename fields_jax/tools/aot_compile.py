@@ -33,9 +33,10 @@ from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import variable_shapes
 from fields_jax.progress import progress
 from fields_jax.tools import hlo
-from fields_jax.training import loop, parallel, setup
+from fields_jax.training import parallel, setup
+from fields_jax.training.programs import map_programs
+from fields_jax.training.recipe import Phase
 from fields_jax.training.state import create_state
-from fields_jax.training.step import Phase
 from fields_jax.types import FlameModel
 
 
@@ -109,10 +110,10 @@ def compile_programs(
     for phase in plan.phases:
         if not names or phase.name in names:
             arguments = _arguments(config, plan, phase, devices)
-            programs = loop.map_programs(plan.recipe, phase, how="shard_map", devices=devices)
+            mapped = map_programs(plan.recipe, phase, how="shard_map", devices=devices)
             found |= {
                 f"{phase.name}/{name}": _measure(program, arguments[name])
-                for name, program in progress(programs.items(), len(programs), "programs")
+                for name, program in progress(mapped.items(), len(mapped), "programs")
             }
     return dict(
         devices=len(devices),
@@ -180,7 +181,7 @@ def _arguments(
     assets = everywhere(plan.assets)
     arguments = {"reconstruction": (state, batch, key, assets)}
     if phase.cycle:
-        mapped = loop.map_programs(plan.recipe, phase, how="shard_map", devices=devices)
+        mapped = map_programs(plan.recipe, phase, how="shard_map", devices=devices)
         _, metrics, output = jax.eval_shape(mapped["reconstruction"], state, batch, key, assets)
         metrics = parallel.replicated_shapes(metrics, devices)
         output = jax.tree.map(

@@ -1,9 +1,9 @@
 """Gradient accumulation: a device's batch in parts, one after the other, as if it were taken whole.
 
 Every term of the losses is the whole global batch's: a mean over examples divides each part's sum
-by the count of all (`losses.table.Part`), and the moments of valence and arousal are taken over all
-parts, of which one at a time is differentiated. Only batch normalisation differs: while a network
-learns it normalises each part by that part's statistics, over all devices.
+by the count of all (`losses.evidence.Part`), and the moments of valence and arousal are taken over
+all parts, of which one at a time is differentiated. Only batch normalisation differs: while a
+network learns it normalises each part by that part's statistics, over all devices.
 """
 
 from __future__ import annotations
@@ -11,20 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fields_jax.losses import registry
-from fields_jax.losses.registry import Part
-from fields_jax.losses.terms import Total
+from fields_jax.losses.evidence import Part, count_examples
+from fields_jax.training.recipe import Context
 
 PyTree = Any
-
-
-def total_over(axis_name: str) -> Total:
-    """Sums over the examples of every device of a mapped axis."""
-    return lambda values: jax.lax.psum(jnp.sum(values), axis_name)
 
 
 def over_parts(
@@ -32,10 +27,8 @@ def over_parts(
     batch: Mapping[str, Array],
     split: tuple[PyTree, ...],
     *,
-    total: Total,
-    trained: PyTree,
-    stats: PyTree,
-    count: int,
+    context: Context,
+    before: tuple[PyTree, PyTree],
     predict: Callable[[Mapping[str, Array]], dict[str, Array]] | None = None,
 ) -> tuple[PyTree, tuple[PyTree, PyTree, PyTree]]:
     """Gradients of a device's batch, taken in equal contiguous parts.
@@ -45,18 +38,19 @@ def over_parts(
         statistics, values)); for a single part the `Part` is None.
       batch: this device's examples [D, ...].
       split: trees [D, ...] whose parts `of_part` takes.
-      total: sums over the examples of every device.
-      trained: the parameters whose gradients these are.
-      stats: batch statistics from which each part starts.
-      count: how many parts; it divides D.
+      context: what the step is bound to; `recipe.accumulate`, the number of parts, divides D.
+      before: the parameters whose gradients these are, and the batch statistics from which each
+        part starts.
       predict: valence and arousal of a part [b], where the terms need those of the batch.
 
     Returns:
       What `of_part` gives for the whole: sums of gradients and of values, all outputs [D, ...], and
       the statistics moved by the mean of the parts' moves.
     """
+    count, stats = context.recipe.accumulate, before[1]
     if count == 1:
         return of_part(None, *split)
+    chex.assert_is_divisible(batch["image"].shape[0], count)
     parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), (batch, split))
     size = batch["image"].shape[0] // count
     predicted = None
@@ -64,7 +58,7 @@ def over_parts(
         predicted = _joined(jax.lax.map(predict, parts[0]))
     known = dict(
         parts=count,
-        counts=registry.count_examples(batch, total),
+        counts=count_examples(batch, context.total),
         affect={name: batch[name] for name in ("valence", "arousal", "has_va")},
         predicted=predicted,
     )
@@ -79,7 +73,7 @@ def over_parts(
         return (gradients, moved), (outputs, values)
 
     numbers = jnp.arange(count)
-    start = jax.tree.map(jnp.zeros_like, (trained, stats))
+    start = jax.tree.map(jnp.zeros_like, before)
     (gradients, moved), (outputs, values) = jax.lax.scan(take, start, (numbers, parts[1]))
     after = jax.tree.map(jnp.add, stats, moved)
     values = jax.tree.map(lambda x: x.sum(0), values)

@@ -16,7 +16,7 @@ from etils import epath
 from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.files import write_whole
-from fields_jax.losses.registry import clear_absent
+from fields_jax.losses.evidence import clear_absent
 from fields_jax.models.fields import FieldsModel
 
 Batch = Mapping[str, np.ndarray]
@@ -52,7 +52,8 @@ class FiniteGuard:
           values: its metrics, on the host.
           batch: what this process fed it.
           ids: names of the examples [B], or None.
-          variables: the networks', to find the examples whose outputs are not finite.
+          variables: the networks', as this step left them, to find the examples whose outputs are
+            not finite; looked at only where the run ends here.
 
         Raises:
           DivergedError: more than the allowed number of bad steps in a row.
@@ -106,7 +107,8 @@ class SpikeWatch:
 
 def bad_labels(batch: Batch) -> list[list[str]]:
     """For each example the labels that count and are not finite."""
-    cleared = jax.device_get(clear_absent(batch))
+    with jax.transfer_guard("allow"):  # rare, and the host is where the examples are
+        cleared = jax.device_get(clear_absent(batch))
     fields = {
         name: ~np.isfinite(value).reshape(len(value), -1).all(-1)
         for name, value in cleared.items()
@@ -124,7 +126,8 @@ def finite_outputs(model: FieldsModel, variables: Mapping[str, Any], image: np.n
         leaves = [jnp.isfinite(x).reshape(len(x), -1).all(-1) for x in jax.tree.leaves(output)]
         return jnp.stack(leaves).all(0)
 
-    return np.asarray(look(jax.device_get(variables), image))
+    with jax.transfer_guard("allow"):  # once, and not over the devices of the run
+        return np.asarray(look(jax.device_get(variables), image))
 
 
 def _text(name: Any) -> str:

@@ -2,16 +2,17 @@
 
 Order within an iteration, never to be changed: fetch the batch, dispatch the step, read the
 metrics of the step before, write, save. So a step and its batch, on its way to the devices, are in
-their queue while the step before runs. A stop request (Ctrl-C, SIGTERM, a preemption notice) is
+their queue while the step before runs; until its metrics are read, JAX refuses every copy between
+host and devices that nobody asked for. A stop request (Ctrl-C, SIGTERM, a preemption notice) is
 looked at after each step; the state is saved and the run ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,21 +20,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fields_jax.disk import writing
-from fields_jax.models.fields import init_variables, variable_shapes
 from fields_jax.progress import clock
 from fields_jax.training import optim, parallel, setup
+from fields_jax.training.checkpoints import Checkpoints, first_state
 from fields_jax.training.guard import FiniteGuard, SpikeWatch
 from fields_jax.training.metrics import Trace, Window, memory_gib
 from fields_jax.training.pictures import make_painter
-from fields_jax.training.recipe import Phase, Recipe
-from fields_jax.training.state import create_state
-from fields_jax.training.step import TURNS, cycle_step, reconstruction_step
+from fields_jax.training.programs import map_iteration
+from fields_jax.training.recipe import TURNS, Assets, Phase
+from fields_jax.training.step import Metrics
 from fields_jax.training.stop import StopSwitch
 from fields_jax.training.writers import RESUME, Writers
 from fields_jax.types import TrainState
 from fields_jax.workdir import retention, store
 from fields_jax.workdir.config import claim_workdir, git_hash
-from fields_jax.workdir.inference import check_head, read_networks
 from fields_jax.workdir.lock import only_run
 
 Batches = Iterator[Mapping[str, np.ndarray]]
@@ -73,16 +73,19 @@ def train(
         policies, best = retention.make_policies(config, workdir)
         manager = stack.enter_context(store.open_manager(workdir, policies=policies))
         stop = stack.enter_context(StopSwitch())
-        state, trained, notes = _start(config, plan, manager, meta)
+        state, trained, notes = first_state(config, plan, manager, meta)
         writers = Writers(workdir, active=first, step=int(state.step))
         stack.callback(writers.close)
         for note in filter(None, (claimed, *plan.notes, *notes)):
             writers.text(int(state.step), note)
         state, assets = parallel.replicate((state, plan.assets))
-        run = _Run(config, workdir, plan, assets, manager, writers, dict(meta), trained, best)
+        made_of = dict(meta) | {"config": config.to_json(), "git": git_hash()}
+        made_of["trained"] = trained
+        checkpoints = Checkpoints(manager, workdir, config.seed, made_of, best)
+        run = _Run(config, workdir, plan, assets, checkpoints, writers)
         try:
             for phase in plan.phases:
-                if int(state.step) < phase.start + phase.steps:
+                if int(state.step) < phase.end:
                     state = run.phase(phase, state, make_batches, stop)
             run.save(state)
         finally:
@@ -90,60 +93,67 @@ def train(
     return state
 
 
-def _start(
-    config: ConfigDict, plan: setup.Plan, manager: Any, meta: Mapping[str, Any]
-) -> tuple[TrainState, set[str], list[str]]:
-    """The state to go on from, the networks not at their random start, and what to say of it.
+@dataclasses.dataclass(frozen=True)
+class PendingStep:
+    """A step that was dispatched and whose metrics nobody has read yet, with what judges it.
 
-    That state is the newest intact checkpoint, `config.init_from`, or the random start, in this
-    order.
+    Its parameters are not among it: it gave them away to the step after. Where the guard asks for
+    them, that step has left them as they were (`Recipe.max_bad_steps`).
 
-    Raises:
-      UserError: no intact checkpoint, networks of other shapes, or learnt with another head.
+    Attributes:
+      step: the iteration.
+      metrics: on the devices, perhaps not computed yet.
+      batch: what this process fed it, on the host.
+      ids: names of the examples [B], or None.
+      waited: seconds it waited for the batch.
     """
-    make = functools.partial(
-        create_state,
-        optimizer=plan.recipe.optimizer,
-        keep_base=plan.keep_base,
-        keep_ema=bool(config.ema),
-    )
-    if manager.latest_step() is not None:
-        target = jax.eval_shape(make, variable_shapes(plan.recipe.model))
-        state, before, notes = store.restore(manager, parallel.replicated_shapes(target))
-        check_head(before, plan.assets.head)
-        notes.append(f"resumes at step {int(state.step)}")
-        if before.get("data") != meta.get("data"):
-            notes.append("the training sets have changed since; it goes on with the new ones")
-        return state, set(before["trained"]), notes
-    variables = init_variables(plan.recipe.model, jax.random.key(config.seed))
-    trained: set[str] = set()
-    notes = []
-    if config.init_from:
-        networks, source = read_networks(config.init_from)
-        check_head(source, plan.assets.head)
-        trained = set(networks["params"])
-        for kind, trees in networks.items():
-            for name, tree in trees.items():
-                expected = variables[kind].get(name, {})  # SMIRK's have no token encoder
-                setup.check_same_shapes(expected, tree, f"{config.init_from}: {name}")
-                variables[kind][name] = tree
-        names = ", ".join(sorted(trained))
-        notes = [f"starts from {config.init_from} (step {source['step']}): {names}"]
-    return make(variables), trained, notes
+
+    step: int
+    metrics: Metrics
+    batch: Mapping[str, np.ndarray]
+    ids: np.ndarray | None
+    waited: float
+
+
+@dataclasses.dataclass
+class _Pace:
+    """What is measured of a phase under way, and since when.
+
+    Attributes:
+      phase: which.
+      window: metrics since the last report.
+      spikes: watches its loss.
+      first: the iteration from which on `began` counts.
+      compiling: iterations from `first` on until every program is compiled; 0 afterwards.
+      began: seconds, of `time.monotonic`.
+      pending: the newest step, or None.
+    """
+
+    phase: Phase
+    window: Window
+    spikes: SpikeWatch
+    first: int
+    compiling: int
+    began: float = dataclasses.field(default_factory=time.monotonic)
+    pending: PendingStep | None = None
 
 
 class _Run:
     """What the iterations of a run share."""
 
     def __init__(
-        self, config, workdir, plan, assets, manager, writers, meta, trained, best
+        self,
+        config: ConfigDict,
+        workdir: str,
+        plan: setup.Plan,
+        assets: Assets,
+        checkpoints: Checkpoints,
+        writers: Writers,
     ) -> None:
         self._config, self._plan, self._assets = config, plan, assets
         self._workdir = workdir
-        self._manager, self._writers, self._best = manager, writers, best
-        self._meta = meta | {"config": config.to_json(), "git": git_hash()}
-        self._trained: set[str] = trained
-        self._rng = jax.random.key(config.seed + 1)
+        self._checkpoints, self._writers = checkpoints, writers
+        self._rng = parallel.replicated_key(config.seed + 1)
         self._paint = make_painter(plan.recipe, workdir, count=config.log.images)
         self._guard = FiniteGuard(plan.recipe.model, workdir, limit=config.guard.max_bad_steps)
         self._trace = Trace(workdir, *config.profile)
@@ -158,95 +168,85 @@ class _Run:
         stop: StopSwitch,
     ) -> TrainState:
         """Runs the iterations of one phase that are not done yet."""
-        config, writers = self._config, self._writers
-        step, end = int(state.step), phase.start + phase.steps
-        self._trained |= set(phase.train)
-        rules = config.optim.rules
-        labels = optim.label_params(state.params, rules)
-        self._rates = optim.rates(labels, rules, phase.train, phase.rates)
-        writers.text(step, setup.describe(phase))
+        config, step = self._config, int(state.step)
+        self._announce(phase, state)
         iterate = map_iteration(self._plan.recipe, phase, how=config.parallel)
-        programs = len(TURNS) if phase.cycle else 1
         batches = make_batches(step)
         window, spikes = Window(config.batch_size), SpikeWatch(config.guard.spike)
-        began, pending, first = time.monotonic(), None, step
+        pace = _Pace(phase, window, spikes, step, len(TURNS) if phase.cycle else 1)
 
-        def collect() -> None:
-            """Reads the newest step, so that no bad state is ever written."""
-            nonlocal pending
-            if pending is not None:
-                values = self._collect(window, state, *pending)
-                if note := spikes.look(pending[-1], float(values["loss"])):
-                    writers.text(pending[-1], note)
-            pending = None
+        def due(every: int) -> bool:
+            return step % every == 0 or step == phase.end
 
-        while step < end:
-            asked = time.monotonic()
-            batch = dict(next(batches))
-            ids = batch.pop("id", None)
-            waited = time.monotonic() - asked
-            self._trace.before(step)
-            state, metrics = iterate(step, state, batch, self._rng, self._assets)
-            self._trace.after(step, metrics)
-            collect()
-            pending = (metrics, waited, batch, ids, step)
+        while step < phase.end:
+            batch, ids, waited = _fetch(batches)
+            with parallel.no_implicit_transfers(config.parallel):
+                self._trace.before(step)
+                state, metrics = iterate(step, state, batch, self._rng, self._assets)
+                self._trace.after(step, metrics)
+                self._take_metrics(pace, state)  # of the step before
+            pace.pending = PendingStep(step, metrics, batch, ids, waited)
             step += 1
-            if step - first == programs:  # every program is compiled by now
-                collect()
-                spent = window.restart_clock()
-                writers.text(step, f"phase {phase.name} compiled in {clock(spent)}")
-                self._compiled = {"compile_seconds": spent}
-                began, first, programs = time.monotonic(), step, 0
-            if step % config.log.every == 0 or step == end:
-                collect()
-                store.settle(self._manager, wait=False)
-                self._report(window, phase, step, first, end, began)
-            if config.log.images and (step % config.log.images_every == 0 or step == end):
-                paused = window.pause()
-                with writing(f"{self._workdir}/images", instead="another --workdir", then=RESUME):
-                    picture = self._paint(state, batch, self._assets, step)
-                writers.image(step, "images", picture)
-                window.resume(paused)
-            asked_to_stop = stop.poll(self._manager, step)
-            if step % config.checkpoint.every == 0 or step == end or asked_to_stop:
-                collect()
-                self.save(state, early=asked_to_stop)
-            if asked_to_stop:
-                writers.text(step, f"stopped at step {step}; the same command goes on from here")
+            if step - pace.first == pace.compiling:
+                self._end_compilation(pace, state, step)
+            if due(config.log.every):
+                self._report(pace, state, step)
+            if config.log.images and due(config.log.images_every):
+                self._picture(pace, state, batch, step)
+            asked = stop.poll(self._checkpoints.manager, step)
+            if due(config.checkpoint.every) or asked:
+                self._take_metrics(pace, state)
+                self.save(state, early=asked)
+            if asked:
+                note = f"stopped at step {step}; the same command goes on from here"
+                self._writers.text(step, note)
                 raise stop.error()
         return state
 
     def save(self, state: TrainState, *, early: bool = False) -> None:
-        """Writes a checkpoint of this step unless it is there already.
+        """Writes a checkpoint of this step unless it is there already; see `Checkpoints`."""
+        if self._checkpoints.save(state, early=early):
+            self._writers.publish()
 
-        An `early` one is no candidate for the best: few steps may lie behind it.
+    def _announce(self, phase: Phase, state: TrainState) -> None:
+        """Says what the phase will do."""
+        self._checkpoints.learn(phase.train)
+        rules = self._config.optim.rules
+        labels = optim.label_params(state.params, rules)
+        self._rates = optim.rates(labels, rules, phase.train, phase.rates)
+        self._writers.text(int(state.step), setup.describe(phase))
+
+    def _take_metrics(self, pace: _Pace, state: TrainState) -> None:
+        """Reads the pending step, if any, so that no bad state is ever written.
+
+        Args:
+          pace: of the phase.
+          state: the newest, of that step or of the one after it.
         """
-        step = int(state.step)
-        if self._manager.latest_step() == step:
+        pending, pace.pending = pace.pending, None
+        if pending is None:
             return
-        if self._best is not None and not early:
-            with writing(f"{self._workdir}/best.json", instead="another --workdir", then=RESUME):
-                self._best.offer(step, write=jax.process_index() == 0)
-        meta = self._meta | {"trained": sorted(self._trained)}
-        whole = parallel.as_global(state)
-        store.save(self._manager, whole, seed=self._config.seed, meta=meta)
-        self._writers.publish()
-
-    def _collect(
-        self, window: Window, state: TrainState, metrics: Any, waited: float, batch, ids, step: int
-    ) -> dict[str, np.ndarray]:
-        values = jax.device_get(metrics)
+        values = jax.device_get(pending.metrics)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        self._guard.check(step, values, batch, ids, variables)
-        if self._best is not None:
-            self._best.add(values)
-        window.add(values, waited)
-        return values
+        self._guard.check(pending.step, values, pending.batch, pending.ids, variables)
+        self._checkpoints.add(values)
+        pace.window.add(values, pending.waited)
+        if note := pace.spikes.look(pending.step, float(values["loss"])):
+            self._writers.text(pending.step, note)
 
-    def _report(
-        self, window: Window, phase: Phase, step: int, first: int, end: int, began: float
-    ) -> None:
-        means = window.flush()
+    def _end_compilation(self, pace: _Pace, state: TrainState, step: int) -> None:
+        """Starts the clocks anew: every program of the phase is compiled by now."""
+        self._take_metrics(pace, state)
+        spent = pace.window.restart_clock()
+        self._writers.text(step, f"phase {pace.phase.name} compiled in {clock(spent)}")
+        self._compiled = {"compile_seconds": spent}
+        pace.began, pace.first, pace.compiling = time.monotonic(), step, 0
+
+    def _report(self, pace: _Pace, state: TrainState, step: int) -> None:
+        """Writes the means since the last report and a progress line."""
+        self._take_metrics(pace, state)
+        store.settle(self._checkpoints.manager, wait=False)
+        phase, means = pace.phase, pace.window.flush()
         factor = means["schedule_factor"]
         means |= {f"learning_rate/{name}": rate * factor for name, rate in self._rates.items()}
         means |= {
@@ -262,59 +262,27 @@ class _Run:
         means |= self._compiled
         self._compiled = {}
         self._writers.scalars(step, phase.name, means)
-        each = (time.monotonic() - began) / max(step - first, 1)
+        each = (time.monotonic() - pace.began) / max(step - pace.first, 1)
         last = self._plan.phases[-1]
-        left = clock(each * (end - step)) + (" in this phase" if phase != last else "")
+        left = clock(each * (phase.end - step)) + (" in this phase" if phase != last else "")
         self._writers.progress(
-            f"{phase.name} {step}/{last.start + last.steps}  loss {means['loss']:.3f}  "
-            f"{rate}left {left}"
+            f"{phase.name} {step}/{last.end}  loss {means['loss']:.3f}  {rate}left {left}"
         )
 
-
-def map_iteration(
-    recipe: Recipe, phase: Phase, *, how: str, devices: Sequence[jax.Device] | None = None
-) -> Callable:
-    """The mapped programs of a phase as one function, see `iteration`."""
-    return iteration(map_programs(recipe, phase, how=how, devices=devices))
-
-
-def iteration(programs: Mapping[str, Callable]) -> Callable:
-    """The programs of `map_programs` as one function of (step, state, batch, rng, assets).
-
-    `step` decides the cycle's turn.
-    """
-    reconstruct, *cycles = programs.values()
-
-    def iterate(step, state, batch, rng, assets):
-        state, metrics, output = reconstruct(state, batch, rng, assets)
-        if cycles:
-            cycle = cycles[step % len(cycles)]
-            state, metrics = cycle(state, batch, output, metrics, rng, assets)
-        return state, metrics
-
-    return iterate
+    def _picture(
+        self, pace: _Pace, state: TrainState, batch: Mapping[str, np.ndarray], step: int
+    ) -> None:
+        """Paints examples of the newest batch; the time it takes is no training."""
+        paused = pace.window.pause()
+        with writing(f"{self._workdir}/images", instead="another --workdir", then=RESUME):
+            picture = self._paint(state, batch, self._assets, step)
+        self._writers.image(step, "images", picture)
+        pace.window.resume(paused)
 
 
-def map_programs(
-    recipe: Recipe, phase: Phase, *, how: str, devices: Sequence[jax.Device] | None = None
-) -> dict[str, Callable]:
-    """The programs that an iteration of a phase is made of: reconstruction, then the turns."""
-    bound = dict(recipe=recipe, phase=phase, axis_name=parallel.AXIS)
-    reconstruct = parallel.map_step(
-        functools.partial(reconstruction_step, **bound),
-        inputs=(False, True, False, False),
-        outputs=(False, False, True),
-        how=how,
-        devices=devices,
-    )
-    cycles = {
-        turn: parallel.map_step(
-            functools.partial(cycle_step, turn=turn, **bound),
-            inputs=(False, True, True, False, False, False),
-            outputs=(False, False),
-            how=how,
-            devices=devices,
-        )
-        for turn in (TURNS if phase.cycle else ())
-    }
-    return {"reconstruction": reconstruct} | cycles
+def _fetch(batches: Batches) -> tuple[dict[str, np.ndarray], np.ndarray | None, float]:
+    """The next batch without its names, its names or None, and the seconds it was waited for."""
+    asked = time.monotonic()
+    batch = dict(next(batches))
+    ids = batch.pop("id", None)
+    return batch, ids, time.monotonic() - asked

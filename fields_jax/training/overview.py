@@ -12,48 +12,8 @@ from ml_collections import ConfigDict
 
 from fields_jax.losses import registry
 from fields_jax.models.fields import variable_shapes
+from fields_jax.training.recipe import TURNS, Phase
 from fields_jax.training.setup import Plan
-from fields_jax.training.step import Phase
-
-_ABSTRACT = "named in FIELDS' abstract; the form is ours"
-_REGULAR = "SMIRK and TEASER"
-# Where each term comes from. Its weight is the config's; configs/ say which of those are published.
-SOURCES = {
-    "landmark_contour": "SMIRK and TEASER",
-    "landmark_68": "ours: SMIRK's contour term for all 68 points",
-    "landmark_105": "SMIRK and TEASER",
-    "landmark_203": "TEASER",
-    "l1": "SMIRK and TEASER",
-    "region_l1": "TEASER",
-    "perceptual": "SMIRK and TEASER",
-    "emotion_feature": "SMIRK, after EMOCA",
-    "token": "TEASER",
-    "gt_expression": _ABSTRACT,
-    "gt_jaw": _ABSTRACT,
-    "gt_eyelid": _ABSTRACT,
-    "emotion": _ABSTRACT,
-    "va_mse": _ABSTRACT + " (EmoNet's terms)",
-    "va_pcc": _ABSTRACT + " (EmoNet's terms)",
-    "va_ccc": _ABSTRACT + " (EmoNet's terms)",
-    "base_expression": _ABSTRACT,
-    "base_jaw": _ABSTRACT,
-    "base_shape": _ABSTRACT,
-    "reg_expression": _REGULAR,
-    "reg_jaw": _REGULAR,
-    "reg_shape": "ours, in the place of MICA's term",
-    "cycle_expression": "SMIRK and TEASER",
-    "cycle_jaw": "SMIRK and TEASER",
-    "cycle_eyelid": "SMIRK and TEASER",
-    "cycle_shape": "SMIRK and TEASER",
-    "cycle_token": "TEASER",
-}
-
-# The parity of the step decides whose turn it is in the cycle; see `training.loop`.
-_CYCLE_TURNS = {
-    "synthesizer": ", cycle at even steps",
-    "expression_encoder": ", cycle at odd steps",
-    "token_encoder": ", cycle at odd steps",
-}
 
 
 def describe_run(config: ConfigDict, plan: Plan) -> str:
@@ -92,7 +52,10 @@ def _parameter_rows(config: ConfigDict, plan: Plan) -> list[tuple[str, ...]]:
     def learns(network: str, rule: str, phase: Phase) -> str:
         if network not in phase.train:
             return "frozen"
-        cycle = _CYCLE_TURNS.get(network, "") if phase.cycle else ""
+        cycle = ""
+        for turn, parity in zip(TURNS, ("even", "odd"), strict=True):
+            if phase.cycle and network in phase.learners(turn):
+                cycle = f", cycle at {parity} steps"
         return f"{config.optim.rules[rule].lr * phase.rates.get(network, 1.0):g}{cycle}"
 
     rows = [
@@ -116,10 +79,12 @@ def _term_rows(config: ConfigDict, phases: Sequence[Phase]) -> list[tuple[str, .
 
     asked = [
         name
-        for name in registry.LOSSES
+        for name in registry.TERMS
         if any(config.phases[p.name].losses.get(name, 0) for p in phases)
     ]
-    return [(name, *(weight(name, p) for p in phases), SOURCES[name]) for name in asked]
+    return [
+        (name, *(weight(name, p) for p in phases), registry.TERMS[name].source) for name in asked
+    ]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,11 +22,10 @@ def map_step(
     outputs: Sequence[bool],
     how: str,
     devices: Sequence[jax.Device] | None = None,
-) -> Callable:
-    """Maps a per-device step so that it takes a process's whole batch.
+) -> Any:
+    """Maps a per-device step so that it takes a process's whole batch, as `place` puts it.
 
-    The first argument is the state: it is replicated and donated. The second is the batch: numpy
-    arrays [B, ...] that are split into equal contiguous blocks.
+    The first argument is the state: it is replicated and donated.
 
     Args:
       step: per-device function, collectives over `AXIS`.
@@ -39,7 +40,7 @@ def map_step(
     """
     devices = list(jax.devices() if devices is None else devices)
     if how == "pmap":
-        mapped = jax.pmap(
+        return jax.pmap(
             step,
             axis_name=AXIS,
             in_axes=tuple(0 if split else None for split in inputs),
@@ -47,8 +48,6 @@ def map_step(
             devices=devices,
             donate_argnums=0,
         )
-        local = len([d for d in devices if d.process_index == jax.process_index()])
-        return lambda state, batch, *rest: mapped(state, _split(batch, local), *rest)
     if how == "shard_map":
         spec = {True: PartitionSpec(AXIS), False: PartitionSpec()}
         # check_vma=False: with the default, gradients of replicated parameters arrive summed and
@@ -60,18 +59,53 @@ def map_step(
             out_specs=tuple(spec[split] for split in outputs),
             check_vma=False,
         )
-        program = jax.jit(mapped, donate_argnums=0)
-        if jax.process_count() == 1:
-            return program
-        sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
-        return lambda state, batch, *rest: program(state, _join(batch, sharding), *rest)
+        return jax.jit(mapped, donate_argnums=0)
     raise ValueError(f"unknown config.parallel {how!r}; known: {', '.join(MAPPINGS)}")
+
+
+def place(
+    batch: Mapping[str, np.ndarray], *, how: str, devices: Sequence[jax.Device] | None = None
+) -> dict[str, jax.Array]:
+    """Puts a process's batch on its devices, as the programs of `map_step` take it.
+
+    Args:
+      batch: arrays [B, ...] that are split into equal contiguous blocks.
+      how: "pmap", whose programs take [devices of this process, B / devices, ...], or
+        "shard_map", whose programs take the batches of all processes, joined.
+      devices: default: all.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    if how == "pmap":
+        devices = [d for d in devices if d.process_index == jax.process_index()]
+        n = len(devices)
+        batch = {key: x.reshape(n, x.shape[0] // n, *x.shape[1:]) for key, x in batch.items()}
+    sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
+    if how == "pmap" or jax.process_count() == 1:
+        return jax.device_put(dict(batch), sharding)
+    return {k: jax.make_array_from_process_local_data(sharding, x) for k, x in batch.items()}
+
+
+def no_implicit_transfers(how: str) -> contextlib.AbstractContextManager[None]:
+    """Has JAX refuse, in its block, every copy to or from a device that nobody asked for.
+
+    Of several processes pmap itself makes such copies, of keys: there it refuses none.
+    """
+    if how == "pmap" and jax.process_count() > 1:
+        return contextlib.nullcontext()
+    return jax.transfer_guard("disallow")
 
 
 def replicate(tree, devices: Sequence[jax.Device] | None = None):
     """Puts a tree on every device once, so that mapped calls need not send it again."""
     mesh = Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def replicated_key(seed: int) -> jax.Array:
+    """The random key of a seed, on every device of all processes."""
+    # By its numbers: a key itself is only ever put on devices of this process.
+    numbers = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    return jax.random.wrap_key_data(replicate(numbers))
 
 
 def replicated_shapes(tree, devices: Sequence[jax.Device] | None = None):
@@ -95,13 +129,3 @@ def as_global(tree):
         return jax.make_array_from_single_device_arrays(x.shape, sharding, parts)
 
     return jax.tree.map(join, tree)
-
-
-def _join(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
-    """The whole batch from each process's share of it."""
-    return {k: jax.make_array_from_process_local_data(sharding, x) for k, x in batch.items()}
-
-
-def _split(batch: Mapping[str, np.ndarray], parts: int) -> dict[str, np.ndarray]:
-    """[B, ...] to [parts, B / parts, ...]."""
-    return {key: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]) for key, x in batch.items()}

@@ -6,17 +6,21 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 from flax import struct
 from jaxtyping import Array, Float
 
+from fields_jax.losses import registry
 from fields_jax.losses.cycle import CycleSettings
-from fields_jax.losses.registry import LossSettings
+from fields_jax.losses.evidence import LossSettings
 from fields_jax.models.fields import FieldsModel
 from fields_jax.render import Masking
 from fields_jax.types import FlameModel
 
 PyTree = Any
+TURNS = ("synthesizer", "encoders")  # who learns in a cycle step, in this order
 
 
 @struct.dataclass
@@ -52,6 +56,26 @@ class Phase:
     weights: Mapping[str, float]
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # share, by network
 
+    @property
+    def end(self) -> int:
+        """The first iteration after it."""
+        return self.start + self.steps
+
+    def learners(self, turn: str | None = None) -> tuple[str, ...]:
+        """Networks that learn in a turn of the cycle, or (None) in the reconstruction step."""
+        if turn is None:
+            return self.train
+        readers = ("expression_encoder", "token_encoder")
+        return (turn,) if turn == "synthesizer" else tuple(n for n in readers if n in self.train)
+
+    def terms(self, turn: str | None = None) -> dict[str, float]:
+        """Weights of the terms in a turn of the cycle, or (None) in the reconstruction step."""
+        cycle = registry.needing("cycle")
+        found = {name: w for name, w in self.weights.items() if (name in cycle) == bool(turn)}
+        if turn == "encoders":  # the encoder of shape does not learn then
+            found.pop("cycle_shape", None)
+        return found
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -71,6 +95,7 @@ class Recipe:
       clip: largest global norm of the gradients of an update; 0 for none.
       ema: decay of the running mean of the parameters; 0 for none.
       accumulate: micro-batches that a device takes one after the other for each update.
+      max_bad_steps: non-finite steps in a row after which a run is over and no step moves it.
     """
 
     model: FieldsModel
@@ -86,3 +111,25 @@ class Recipe:
     clip: float = 0.0
     ema: float = 0.0
     accumulate: int = 1
+    max_bad_steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What a program of the step is bound to before it is mapped.
+
+    Attributes:
+      recipe: of the run.
+      phase: of the run that is under way.
+      axis_name: the mapped axis.
+      turn: who learns in a cycle step, one of `TURNS`; None in the reconstruction step.
+    """
+
+    recipe: Recipe
+    phase: Phase
+    axis_name: str
+    turn: str | None = None
+
+    def total(self, values: Float[Array, " B"]) -> Float[Array, ""]:
+        """The sum over the examples of every device."""
+        return jax.lax.psum(jnp.sum(values), self.axis_name)

@@ -12,7 +12,7 @@ from fields_jax.errors import UserError, quoted
 from fields_jax.flame.landmark_head import landmark_head
 from fields_jax.losses import registry
 from fields_jax.losses.cycle import GROUPS, CycleSettings
-from fields_jax.losses.registry import LossSettings, expression_gram
+from fields_jax.losses.evidence import LossSettings, expression_gram
 from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.models.resnet import ResNet50Features
@@ -55,13 +55,13 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
     notes: list[str] = []
     phases = make_phases(config, notes)
     _check_best(config, phases)
-    names = {name for phase in phases for name in phase.weights}
+    needs = registry.needs(name for phase in phases for name in phase.weights)
     shapes = variable_shapes(model)
     read, losses = read_frozen, config.losses
     perceptual = emotion_features = None
-    if "perceptual" in names:
+    if "features" in needs:
         perceptual = read(losses.perceptual_weights, "VGG16")
-    if "emotion_feature" in names:
+    if "emotion_features" in needs:
         kinds = ("params", "batch_stats")
         emotion_features = read(losses.emotion_feature_weights, "ResNet-50", kinds)
     templates = head.expression_templates
@@ -96,6 +96,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         clip=config.optim.clip,
         ema=config.ema,
         accumulate=config.accumulate,
+        max_bad_steps=config.guard.max_bad_steps,
     )
     trimmed = _trim(head, config.model.n_shape, size)
     assets = Assets(
@@ -106,7 +107,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         perceptual=perceptual,
         emotion_features=emotion_features,
     )
-    return Plan(phases, recipe, assets, bool(registry.NEED_BASE & names), tuple(notes))
+    return Plan(phases, recipe, assets, "base" in needs, tuple(notes))
 
 
 def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
@@ -117,7 +118,7 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
     """
     from_scratch = config.stage == 2 and not config.init_from
     absent = _absent_terms(config)
-    dropped = frozenset(registry.NEED_BASE if from_scratch else ()).union(*absent.values())
+    dropped = frozenset(registry.needing("base") if from_scratch else ()).union(*absent.values())
     lacking = ("token_encoder",) if config.model.synthesizer == "smirk" else ()
     phases, start = [], 0
     for name in sorted(config.phases):
@@ -152,17 +153,17 @@ def _absent_terms(config: ConfigDict) -> dict[str, frozenset[str]]:
         absent[
             "perceptual loss is off: no weights; convert VGG16 and name it by "
             "--config.losses.perceptual_weights=DIR"
-        ] = frozenset({"perceptual"})
+        ] = registry.needing("features")
     if not config.losses.emotion_feature_weights:
         absent[
             "emotion_feature loss is off: no weights; convert EMOCA's ResNet-50 and name it by "
             "--config.losses.emotion_feature_weights=DIR"
-        ] = frozenset({"emotion_feature"})
+        ] = registry.needing("emotion_features")
     if config.model.synthesizer == "smirk":
         absent[
             "losses token and cycle_token are off and no token encoder is trained: "
             "config.model.synthesizer=smirk has no tokens"
-        ] = registry.NEED_TOKENS
+        ] = registry.needing("tokens")
     return absent
 
 
@@ -174,7 +175,7 @@ def describe(phase: Phase) -> str:
     rates = {name: f" at {share:g} of its rate" for name, share in phase.rates.items()}
     trained = ", ".join(name + rates.get(name, "") for name in phase.train)
     frozen = ", ".join(name for name in NETWORKS if name not in phase.train) or "nothing"
-    end = phase.start + phase.steps
+    end = phase.end
     return (
         f"phase {phase.name}: steps {phase.start}..{end}{cycle}; trains {trained}; "
         f"freezes {frozen}; losses {', '.join(f'{k} x {w:g}' for k, w in phase.weights.items())}"

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fields_jax.losses import emotion, registry, terms
+from fields_jax.losses import emotion, evidence, registry, terms
 from fields_jax.losses.cycle import CycleSettings, perturb
 from fields_jax.types import FieldsOutput, FlameCoefficients, FlameOutput
 
-SETTINGS = registry.LossSettings(
+SETTINGS = evidence.LossSettings(
     gt_metric="coefficient",
     intensity_weighting=0.0,
     class_weights=(),
@@ -29,11 +29,15 @@ def total(values):
     return jnp.sum(values)
 
 
+def value_of(name, e):
+    return registry.reduce(registry.TERMS[name], e, total)
+
+
 def rng_array(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
-def make_evidence(head, count=6, size=8, settings=SETTINGS) -> registry.Evidence:
+def make_evidence(head, count=6, size=8, settings=SETTINGS) -> evidence.Evidence:
     """Random predictions and targets with every label present."""
     landmarks = {"landmarks_68": 68, "landmarks_105": 105, "landmarks_203": 203}
     on = jnp.ones(count, bool)
@@ -71,11 +75,11 @@ def make_evidence(head, count=6, size=8, settings=SETTINGS) -> registry.Evidence
         arousal=rng_array(16, count),
     )
     changed = coefficients.replace(expression=coefficients.expression + 1)
-    return registry.Evidence(
+    return evidence.Evidence(
         batch=batch,
         settings=settings,
         head=head,
-        gram=registry.expression_gram(head, 6),
+        gram=evidence.expression_gram(head, 6),
         output=output,
         landmarks=face,
         reconstruction=jnp.zeros((count, size, size, 3)),
@@ -91,10 +95,10 @@ def make_evidence(head, count=6, size=8, settings=SETTINGS) -> registry.Evidence
 
 
 def test_every_term_is_a_finite_differentiable_scalar(tiny_head):
-    evidence = make_evidence(tiny_head)
+    e = make_evidence(tiny_head)
     zero = {"base_jaw", "base_shape", "cycle_jaw", "cycle_eyelid", "cycle_shape"}
-    for name, loss in registry.LOSSES.items():
-        value = loss(evidence, total)
+    for name, term in registry.TERMS.items():
+        value = registry.reduce(term, e, total)
         assert value.shape == () and np.isfinite(value), name
         assert (value == 0) == (name in zero), name
 
@@ -102,7 +106,7 @@ def test_every_term_is_a_finite_differentiable_scalar(tiny_head):
 def test_values_by_hand(tiny_head):
     e = make_evidence(tiny_head)
     batch, output = e.batch, e.output
-    value = {name: float(loss(e, total)) for name, loss in registry.LOSSES.items()}
+    value = {k: float(registry.reduce(term, e, total)) for k, term in registry.TERMS.items()}
     difference = np.asarray(e.landmarks.landmarks_68[..., :2] - batch["landmarks_68"])
     assert value["landmark_contour"] == pytest.approx((difference[:, :17] ** 2).mean(), rel=1e-5)
     assert value["landmark_68"] == pytest.approx((difference**2).mean(), rel=1e-5)
@@ -123,12 +127,8 @@ def test_points_that_nobody_annotated_place_a_region_and_teach_nothing(tiny_head
     e = make_evidence(tiny_head)
     unsure = jnp.zeros_like(e.batch["has_annotated_68"])
     e = dataclasses.replace(e, batch=e.batch | {"has_annotated_68": unsure})
-    assert (
-        registry.LOSSES["landmark_contour"](e, total)
-        == 0
-        == registry.LOSSES["landmark_68"](e, total)
-    )
-    assert registry.LOSSES["region_l1"](e, total) > 0
+    assert value_of("landmark_contour", e) == 0 == value_of("landmark_68", e)
+    assert value_of("region_l1", e) > 0
 
 
 def test_vertex_metric_is_the_mean_squared_vertex_distance_in_mm(tiny_head):
@@ -138,10 +138,10 @@ def test_vertex_metric_is_the_mean_squared_vertex_distance_in_mm(tiny_head):
     gap = np.asarray(e.output.coefficients.expression - e.batch["expression"])
     moved = np.einsum("vke,be->bvk", basis, gap)
     expected = (moved**2).sum(-1).mean()
-    assert float(registry.LOSSES["gt_expression"](e, total)) == pytest.approx(expected, rel=1e-4)
+    assert float(value_of("gt_expression", e)) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(registry.LOSSES))
+@pytest.mark.parametrize("name", sorted(registry.TERMS))
 def test_an_unlabelled_example_changes_nothing_even_when_nan(tiny_head, name):
     """Flags decide: a masked example may hold anything, in the value and in the gradient."""
     e = make_evidence(tiny_head)
@@ -155,8 +155,8 @@ def test_an_unlabelled_example_changes_nothing_even_when_nan(tiny_head, name):
     def value(psi, logits, batch):
         coefficients = e.output.coefficients.replace(expression=psi)
         output = e.output.replace(coefficients=coefficients, logits=logits)
-        evidence = dataclasses.replace(e, output=output, batch=registry.clear_absent(batch))
-        return registry.LOSSES[name](evidence, total)
+        cleared = evidence.clear_absent(batch)
+        return value_of(name, dataclasses.replace(e, output=output, batch=cleared))
 
     inputs = (e.output.coefficients.expression, e.output.logits)
     clean = jax.value_and_grad(value, argnums=(0, 1))(*inputs, batch)
@@ -170,9 +170,9 @@ def test_a_batch_without_labels_is_a_finite_zero(tiny_head):
     off = {k: jnp.zeros_like(v) for k, v in e.batch.items() if k.startswith("has_")}
     e = dataclasses.replace(e, batch=e.batch | off)
     labelled = ["emotion", "va_mse", "va_pcc", "va_ccc", "gt_expression", "gt_jaw", "gt_eyelid"]
-    labelled += [name for name in registry.LOSSES if name.startswith("landmark")] + ["region_l1"]
+    labelled += [name for name in registry.TERMS if name.startswith("landmark")] + ["region_l1"]
     for name in labelled:
-        assert float(registry.LOSSES[name](e, total)) == 0, name
+        assert float(value_of(name, e)) == 0, name
 
 
 def test_soft_targets_and_intensity_by_hand():
@@ -229,6 +229,34 @@ def test_region_weight_counts_the_boxes():
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="unknown loss 'landmark_204'"):
         registry.check_names(["l1", "landmark_204"])
+
+
+def test_what_is_no_term_is_refused(tiny_head):
+    with pytest.raises(ValueError, match="unknown need 'mesh' of a loss; known: landmarks, "):
+        registry.Term(lambda e: e.output.valence, needs={"mesh"})
+    e = make_evidence(tiny_head)
+    reduced = registry.Term(lambda e: jnp.mean(e.output.valence))  # over all, whatever the flags
+    with pytest.raises(AssertionError, match="shape"):
+        registry.reduce(reduced, e, total)
+
+
+def test_the_registry_says_what_terms_need():
+    assert registry.needing("base") == {"base_expression", "base_jaw", "base_shape"}
+    assert registry.needing("tokens") == {"token", "cycle_token"}
+    assert registry.needs(["va_mse", "gt_jaw"]) == set()
+    assert registry.needs(["va_ccc", "token"]) == {"moments", "reconstruction", "tokens"}
+    assert registry.needs(registry.TERMS) == registry.NEEDS.keys()
+    shaken = [k for k, term in registry.TERMS.items() if term.over == registry.AFFECT]
+    assert shaken == ["va_mse", "va_pcc", "va_ccc"]
+
+
+def test_a_label_stays_while_any_flag_speaks_for_it():
+    flags = {"has_landmarks_68": [True, False, False], "has_annotated_68": [False, True, False]}
+    batch = {name: jnp.asarray(flag) for name, flag in flags.items()}
+    batch |= {"landmarks_68": jnp.ones((3, 68, 2)), "emotion": jnp.full(3, 5)}
+    cleared = evidence.clear_absent(batch | {"has_emotion": batch["has_annotated_68"]})
+    np.testing.assert_array_equal(cleared["landmarks_68"][:, 0, 0], [1, 1, 0])
+    np.testing.assert_array_equal(cleared["emotion"], [-1, 5, -1])  # batch.ABSENT
 
 
 def perturbed(key, count=16, templates=None):

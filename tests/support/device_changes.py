@@ -59,7 +59,9 @@ def make_step(optimizer, how, devices):
         state = state.replace(params=moved[0], opt_state=moved[1], batch_stats=stats, ema=ema)
         return (state.replace(step=state.step + 1),)
 
-    return parallel.map_step(step, inputs=(False, True), outputs=(False,), how=how, devices=devices)
+    where = dict(how=how, devices=devices)
+    program = parallel.map_step(step, inputs=(False, True), outputs=(False,), **where)
+    return lambda state, batch: program(state, parallel.place(batch, **where))
 
 
 def go_on(state, step, first, last):

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fields_jax.losses import registry
+from fields_jax.losses.evidence import clear_absent
 from fields_jax.training.parallel import AXIS
-from fields_jax.training.step import TURNS, cycle_gradients, reconstruction_gradients
+from fields_jax.training.recipe import TURNS, Context
+from fields_jax.training.step import cycle_gradients, reconstruction_gradients
 
 
 def gradients(state, batch, assets, *, recipe, phase):
     """Gradients of the reconstruction step and of both turns of the cycle step."""
-    batch = registry.clear_absent(batch) | {"image": batch["image"].astype(np.float64) / 255}
+    batch = clear_absent(batch) | {"image": batch["image"].astype(np.float64) / 255}
     key = jax.random.key(5)
-    bound = dict(recipe=recipe, phase=phase, axis_name=AXIS)
-    found, (output, _, _) = reconstruction_gradients(state, batch, key, assets, **bound)
-    cycles = {
-        f"cycle/{turn}": cycle_gradients(state, batch, output, key, assets, turn=turn, **bound)[0]
-        for turn in TURNS
-    }
+    context = Context(recipe, phase, AXIS)
+    found, (output, _, _) = reconstruction_gradients(state, batch, key, assets, context=context)
+    cycles = {}
+    for turn in TURNS:
+        context = dataclasses.replace(context, turn=turn)
+        cycle, _ = cycle_gradients(state, batch, output, key, assets, context=context)
+        cycles[f"cycle/{turn}"] = cycle
     return {"reconstruction": found} | cycles
 
 

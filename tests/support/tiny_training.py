@@ -10,7 +10,7 @@ import numpy as np
 from configs import stage2
 from fields_jax.models.fields import init_variables
 from fields_jax.training import setup
-from fields_jax.training.loop import map_iteration
+from fields_jax.training.programs import map_iteration
 from fields_jax.training.state import create_state
 from fields_jax.types import TrainState
 from tests.support.heads import random_head

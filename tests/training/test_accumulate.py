@@ -11,10 +11,11 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from fields_jax.losses import registry
+from fields_jax.losses.evidence import clear_absent
 from fields_jax.training.parallel import AXIS
+from fields_jax.training.recipe import TURNS, Context
 from fields_jax.training.state import BASE_NETWORKS
-from fields_jax.training.step import TURNS, cycle_gradients, reconstruction_gradients
+from fields_jax.training.step import cycle_gradients, reconstruction_gradients
 from fields_jax.types import TrainState
 from tests.support.linear_networks import LinearModel
 from tests.support.step_gradients import compare, in_float64
@@ -33,7 +34,7 @@ def results(name: str) -> dict:
         for flag in [key for key in batch if key.startswith("has_")]:
             batch[flag] = rng.random(8) < 0.6  # some parts have more labels than others
         batch["has_flame"][:] = np.arange(8) < 2  # and some have none
-        batch = registry.clear_absent(batch) | {"image": batch["image"] / 255}
+        batch = clear_absent(batch) | {"image": batch["image"] / 255}
         mesh = Mesh(np.asarray(jax.devices()[:1]), (AXIS,))
 
         def run(parts):
@@ -65,12 +66,14 @@ def linear_state(config) -> tuple[LinearModel, TrainState]:
 
 def all_gradients(state, batch, assets, *, recipe, phase):
     """What the step of a phase and, with a cycle, both turns give before any update."""
-    bound, key = dict(recipe=recipe, phase=phase, axis_name=AXIS), jax.random.key(5)
-    found, (output, stats, metrics) = reconstruction_gradients(state, batch, key, assets, **bound)
+    context, key = Context(recipe, phase, AXIS), jax.random.key(5)
+    found, (output, stats, metrics) = reconstruction_gradients(
+        state, batch, key, assets, context=context
+    )
     report = {"reconstruction": (found, metrics, output, stats)}
     for turn in TURNS if phase.cycle else ():
         found, (stats, metrics) = cycle_gradients(
-            state, batch, output, key, assets, turn=turn, **bound
+            state, batch, output, key, assets, context=dataclasses.replace(context, turn=turn)
         )
         report[turn] = (found, metrics, output, stats)
     return report

@@ -11,7 +11,7 @@ from fields_jax.models.encoders import TokenEncoder
 from fields_jax.models.fields import build_model, init_variables, variable_shapes
 from fields_jax.models.synthesizer import Synthesizer
 from fields_jax.training import setup
-from fields_jax.training.loop import map_iteration
+from fields_jax.training.programs import map_iteration
 from fields_jax.training.state import create_state
 from tests.support.heads import random_head
 from tests.support.killable_training import small_config

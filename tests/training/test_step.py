@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -17,11 +18,11 @@ import pytest
 
 from fields_jax.losses import registry
 from fields_jax.models.fields import variable_shapes
-from fields_jax.training import optim, overview, parallel, setup
+from fields_jax.training import optim, overview, setup
 from fields_jax.training.forward import emotion_features
-from fields_jax.training.loop import map_iteration
+from fields_jax.training.programs import map_iteration
 from fields_jax.training.recipe import Phase
-from fields_jax.training.step import metric_names, train_step
+from fields_jax.training.step import metric_names
 from tests.support.tiny_training import tiny_batch, tiny_config, tiny_parts, tiny_run
 
 RULES = dict(
@@ -152,7 +153,7 @@ def test_smirks_synthesizer_trains_without_tokens():
     assert changed(start.params, state.params) == set(start.params) - {"pose_encoder"}
     weighted = {name.removeprefix("loss/") for name in metrics if name.startswith("loss/")}
     assert weighted == set(plan.phases[1].weights)
-    assert not weighted & registry.NEED_TOKENS and "l1" in weighted
+    assert not weighted & registry.needing("tokens") and "l1" in weighted
     assert int(state.step) == 1 and np.isfinite(metrics["cycle_loss"])
 
 
@@ -190,7 +191,8 @@ def test_the_emotion_feature_loss_reaches_what_is_painted_and_not_the_painter():
 
 def test_a_non_finite_step_changes_nothing_but_the_counts():
     config, plan, start = tiny_parts()
-    iterate = map_iteration(plan.recipe, plan.phases[0], how="pmap", devices=jax.devices()[:1])
+    recipe = dataclasses.replace(plan.recipe, max_bad_steps=1)
+    iterate = map_iteration(recipe, plan.phases[0], how="pmap", devices=jax.devices()[:1])
     batch = tiny_batch(config)
     batch["expression"][1, 2] = np.inf
     state = jax.tree.map(np.array, start)
@@ -204,20 +206,13 @@ def test_a_non_finite_step_changes_nothing_but_the_counts():
     assert changed(start.params, state.params)
 
 
-def test_train_step_is_the_whole_iteration():
+def test_an_iteration_gives_the_metrics_of_both_its_steps():
     """It traces to a state of the same shapes and to the metrics of both halves."""
     config, plan, start = tiny_parts()
     phase = plan.phases[1]
-    mapped = parallel.map_step(
-        functools.partial(
-            train_step, recipe=plan.recipe, phase=phase, turn="encoders", axis_name=parallel.AXIS
-        ),
-        inputs=(False, True, False, False),
-        outputs=(False, False),
-        how="shard_map",
-        devices=jax.devices()[:1],
-    )
-    shapes = jax.eval_shape(mapped, start, tiny_batch(config), jax.random.key(0), plan.assets)
+    one = dict(how="shard_map", devices=jax.devices()[:1])
+    iterate = functools.partial(map_iteration(plan.recipe, phase, **one), 1)  # the encoders' turn
+    shapes = jax.eval_shape(iterate, start, tiny_batch(config), jax.random.key(0), plan.assets)
     state, metrics = shapes
     jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), state, start)
     others_turn = {"gradient_norm/cycle_synthesizer", "loss/cycle_shape"}
@@ -277,7 +272,7 @@ def test_the_overview_names_every_parameter_term_and_source(tiny_head):
     plan = setup.plan(config, tiny_head)
     text = overview.describe_run(config, plan)
     rows = {line.split()[0]: line for line in text.splitlines() if line}
-    assert registry.LOSSES.keys() <= overview.SOURCES.keys()
+    assert all(term.source for term in registry.TERMS.values())
     shapes = jax.tree.leaves(variable_shapes(plan.recipe.model)["params"])
     assert f"{sum(math.prod(x.shape) for x in shapes):,}" in rows["all"]
     assert "frozen" in rows["synthesizer"] and "0.01, cycle at even steps" in rows["synthesizer"]

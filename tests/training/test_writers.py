@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from fields_jax.files import write_whole
-from fields_jax.training import loop, writers
+from fields_jax.training import checkpoints, loop, writers
 from fields_jax.training.writers import Writers
 
 
@@ -147,15 +147,12 @@ def test_other_processes_write_nothing(bucket, scratch):
 
 def test_the_loop_publishes_after_each_checkpoint(monkeypatch):
     done: list[str] = []
-    monkeypatch.setattr(loop.checkpoint, "save", lambda *_, **__: done.append("save"))
+    monkeypatch.setattr(checkpoints.store, "save", lambda *_, **__: done.append("save"))
+    manager = SimpleNamespace(latest_step=lambda: None)
     run = SimpleNamespace(
-        _manager=SimpleNamespace(latest_step=lambda: None),
+        _checkpoints=checkpoints.Checkpoints(manager, "", 0, {}),
         _writers=SimpleNamespace(publish=lambda: done.append("publish")),
-        _config=SimpleNamespace(seed=0),
-        _best=None,
-        _meta={},
-        _trained=set(),
     )
-    monkeypatch.setattr(loop.parallel, "as_global", lambda state: state)
+    monkeypatch.setattr(checkpoints.parallel, "as_global", lambda state: state)
     loop._Run.save(run, SimpleNamespace(step=4))
     assert done == ["save", "publish"]

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from fields_jax.training import loop
+from fields_jax.training.checkpoints import first_state
 from fields_jax.workdir import store
 from tests.support.small_states import a_state, same
 from tests.support.tiny_training import tiny_parts
@@ -149,7 +149,7 @@ def test_a_run_goes_on_with_its_own_head_and_says_when_its_sets_have_changed(tmp
         with store.open_manager(str(folder)) as manager:
             store.save(manager, state, seed=0, meta=meta)
             manager.wait_until_finished()
-            return loop._start(config, plan, manager, {"data": {"a": "2"}})[-1]
+            return first_state(config, plan, manager, {"data": {"a": "2"}})[-1]
 
     assert "the training sets have changed" in go_on(tmp_path / "own", own)[-1]
     with pytest.raises(ValueError, match=r"trained with head .*; name the right one with --head"):

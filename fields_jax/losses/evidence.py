@@ -1,0 +1,119 @@
+"""What the loss terms look at: a step's predictions and labels, and where a micro-batch stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from fields_jax.batch import ABSENT, FLAGS
+from fields_jax.losses.terms import Total
+from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel, FlameOutput
+
+
+@dataclasses.dataclass(frozen=True)
+class LossSettings:
+    """Choices of `config.losses` that are not weights."""
+
+    gt_metric: str
+    intensity_weighting: float
+    class_weights: tuple[float, ...]
+    va_min_count: int
+    region_growth: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What a micro-batch knows of this device's whole batch, so that its terms are the whole's.
+
+    Attributes:
+      parts: micro-batches of a batch; the terms of all of them add up to those of the batch.
+      first: place in the batch of its first example.
+      counts: examples of the global batch that carry each flag, and under "" all of them.
+      affect: [D] valence, arousal and has_va of the batch.
+      predicted: [D] valence and arousal that the networks predict for it, or None.
+    """
+
+    parts: int
+    first: Int[Array, ""]
+    counts: Mapping[str, Float[Array, ""]]
+    affect: Mapping[str, Array]
+    predicted: Mapping[str, Array] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """All that a term may look at. Fields a step did not compute are None.
+
+    Attributes:
+      batch: the examples (fields_jax/batch.py), images as float in [0, 1].
+      settings: choices that are not weights.
+      head: the FLAME model; gives the 203 subsets.
+      gram: [E, E] metric of the expression components in mm^2 (`expression_gram`).
+      part: where the batch is a part of a larger one, or None.
+      output: what the networks said of the images.
+      landmarks: projected landmarks, normalised device coordinates and depth.
+      reconstruction: [B, H, W, 3] the synthesiser's image.
+      tokens_again: [B, K, D] tokens of the reconstruction.
+      features: perceptual features of (reconstruction, image).
+      emotion_features: [B, 2048] of (reconstruction, image).
+      base: coefficients by the frozen base model.
+      cycle: coefficients read back from the image of `perturbed`.
+      perturbed: what was put in.
+      cycle_tokens: [B, K, D] tokens read back.
+      cycle_tokens_target: [B, K, D] tokens put in.
+    """
+
+    batch: Mapping[str, Array]
+    settings: LossSettings
+    head: FlameModel
+    gram: Float[Array, "E E"]
+    part: Part | None = None
+    output: FieldsOutput | None = None
+    landmarks: FlameOutput | None = None
+    reconstruction: Float[Array, "B H W 3"] | None = None
+    tokens_again: Float[Array, "B K D"] | None = None
+    features: tuple[list, list] | None = None
+    emotion_features: tuple[Float[Array, "B D"], Float[Array, "B D"]] | None = None
+    base: FlameCoefficients | None = None
+    cycle: FlameCoefficients | None = None
+    perturbed: FlameCoefficients | None = None
+    cycle_tokens: Float[Array, "B K D"] | None = None
+    cycle_tokens_target: Float[Array, "B K D"] | None = None
+
+
+def clear_absent(batch: Mapping[str, Array]) -> dict[str, Array]:
+    """The batch with every label that no flag of the example speaks for at its absent value.
+
+    A mask after the fact keeps a NaN out of a mean, but not out of the mean's gradient.
+    """
+    present: dict[str, Array] = {}
+    for flag, names in FLAGS.items():
+        for name in names:
+            if name in batch:
+                said = batch[flag].astype(bool)
+                present[name] = present[name] | said if name in present else said
+    cleared = dict(batch)
+    for name, known in present.items():
+        shape = (-1,) + (1,) * (batch[name].ndim - 1)
+        cleared[name] = jnp.where(known.reshape(shape), batch[name], ABSENT.get(name, 0))
+    return cleared
+
+
+def count_examples(batch: Mapping[str, Array], total: Total) -> dict[str, Float[Array, ""]]:
+    """Examples of the global batch that carry each flag, and under "" all of them."""
+    everywhere = jnp.ones(batch["image"].shape[0])
+    flags = {name: flag for name, flag in batch.items() if name.startswith("has_")}
+    return {k: total(flag.astype(everywhere.dtype)) for k, flag in flags.items()} | {
+        "": total(everywhere)
+    }
+
+
+def expression_gram(head: FlameModel, components: int) -> Float[Array, "E E"]:
+    """S^T S / V over the face mask, S in mm: mean squared vertex motion of a unit difference."""
+    basis = 1000.0 * head.expression_basis[head.face_vertices][..., :components]
+    count = basis.shape[0]
+    return jnp.einsum("vke,vkf->ef", basis, basis, precision=jax.lax.Precision.HIGHEST) / count

@@ -1,0 +1,81 @@
+"""The programs of a training step, mapped over devices, and the iteration that runs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fields_jax.training import parallel
+from fields_jax.training.recipe import TURNS, Assets, Context, Phase, Recipe
+from fields_jax.training.step import Metrics, cycle_step, reconstruction_step
+from fields_jax.types import TrainState
+
+Iterate = Callable[
+    [int, TrainState, Mapping[str, np.ndarray], jax.Array, Assets], tuple[TrainState, Metrics]
+]
+
+
+def map_programs(
+    recipe: Recipe, phase: Phase, *, how: str, devices: Sequence[jax.Device] | None = None
+) -> dict[str, Any]:
+    """The programs that an iteration of a phase is made of: reconstruction, then the turns.
+
+    They are apart because each then compiles once, where a whole iteration would compile the
+    reconstruction again for each turn. All take what `parallel.place` made of a batch.
+    """
+    context = Context(recipe, phase, parallel.AXIS)
+    mapped = functools.partial(parallel.map_step, how=how, devices=devices)
+    reconstruction = mapped(
+        functools.partial(reconstruction_step, context=context),
+        inputs=(False, True, False, False),
+        outputs=(False, False, True),
+    )
+    cycles = {
+        turn: mapped(
+            functools.partial(cycle_step, context=dataclasses.replace(context, turn=turn)),
+            inputs=(False, True, True, False, False, False),
+            outputs=(False, False),
+        )
+        for turn in (TURNS if phase.cycle else ())
+    }
+    return {"reconstruction": reconstruction} | cycles
+
+
+def map_iteration(
+    recipe: Recipe, phase: Phase, *, how: str, devices: Sequence[jax.Device] | None = None
+) -> Iterate:
+    """The mapped programs of a phase as one whole iteration, see `iteration`."""
+    programs = map_programs(recipe, phase, how=how, devices=devices)
+    return iteration(programs, how=how, devices=devices)
+
+
+def iteration(
+    programs: Mapping[str, Any], *, how: str, devices: Sequence[jax.Device] | None = None
+) -> Iterate:
+    """One whole iteration of a phase: what the training loop runs.
+
+    Args:
+      programs: of `map_programs`.
+      how, devices: as they were mapped.
+
+    Returns:
+      A function of (step, state, batch, rng, assets) that gives the next state, which takes the
+      place of the one given, and the metrics. `batch` is this process's, [B, ...] on the host;
+      `step` decides whose turn it is in the cycle.
+    """
+    reconstruct, *cycles = programs.values()
+
+    def iterate(step, state, batch, rng, assets):
+        placed = parallel.place(batch, how=how, devices=devices)
+        state, metrics, output = reconstruct(state, placed, rng, assets)
+        if cycles:
+            cycle = cycles[step % len(cycles)]
+            state, metrics = cycle(state, placed, output, metrics, rng, assets)
+        return state, metrics
+
+    return iterate
