@@ -13,7 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BARE = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.training")
 # What knows nothing of ours but each other, and everything else may import.
-FOUNDATION = (*("errors", "types", "batch", "emotions", "files", "disk", "cpu_tuning"),)
+FOUNDATION = (
+    *("errors", "types", "batch", "emotions", "landmark_schemes", "files", "disk", "cpu_tuning"),
+)
 MODEL = ("geometry", "flame", "render", "models")
 # What each module or package of ours may import of fields_jax besides the foundation. The longest
 # matching name decides. Of data_pipelines only TRAINS_ON_SHARDS may import, and late.

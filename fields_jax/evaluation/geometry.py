@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fields_jax.evaluation.affect import pearson
 from fields_jax.evaluation.predict import map_batches
 from fields_jax.flame.model import flame
+from fields_jax.landmark_schemes import EYE_CORNERS_68, EYE_CORNERS_478
 from fields_jax.render.camera import project
 from fields_jax.types import FlameCoefficients, FlameModel
 
@@ -32,8 +33,6 @@ BINS = ("subtle", "middle", "strong")
 # neighbours slide along the face's outline, which depends on the view.
 LANDMARK_SETS = ("landmarks_68", "landmarks_105", "landmarks_203")
 _TRUTH = {"landmarks_68": "has_annotated_68"}  # those read off other points are not scored
-_EYE_CORNERS_68 = (36, 45)  # outer corners, the usual inter-ocular distance of the 68 points
-_EYE_CORNERS_MEDIAPIPE = (33, 263)
 
 
 class Expression(NamedTuple):
@@ -216,9 +215,9 @@ def _scored_points(model: FlameModel, name: str) -> NDArray | slice:
 
 def _interocular(model: FlameModel, labels: Mapping[str, np.ndarray]) -> Floats:
     order = np.asarray(model.mediapipe_index).tolist()
-    mediapipe = [order.index(point) for point in _EYE_CORNERS_MEDIAPIPE]
+    mediapipe = [order.index(point) for point in EYE_CORNERS_478]
     scale = np.full(len(labels["has_landmarks_68"]), np.nan)
-    for name, corners in (("landmarks_105", mediapipe), ("landmarks_68", _EYE_CORNERS_68)):
+    for name, corners in (("landmarks_105", mediapipe), ("landmarks_68", EYE_CORNERS_68)):
         right, left = (labels[name][:, corner].astype(np.float64) for corner in corners)
         distance = np.linalg.norm(left - right, axis=-1)
         usable = labels[f"has_{name}"] & (distance > 0)

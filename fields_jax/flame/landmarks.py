@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fields_jax.landmark_schemes import CONTOUR_MAX_YAW as _MAX_YAW
 from fields_jax.types import LandmarkEmbedding
-
-_MAX_YAW = 39  # degrees; the contour table's last row on either side (FLAME's published embedding)
 
 
 def embed(

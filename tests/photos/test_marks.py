@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.building import photographs
-from fields_jax import fit
+from fields_jax import fit, landmark_schemes
 from fields_jax.errors import UserError
 from fields_jax.photos import beside, crops, faces, files, mark_text, points
 from tests.photos.test_photos import detector, face_68, find, mesh
@@ -73,7 +73,10 @@ def test_text_of_478_points_and_of_98(tmp_path):
     rows = [8, 17, 21, 22, 26, 27, 30, 33, 35, 36, 39, 42, 45, 48, 54, 60, 64, 67]
     expected = [16, 33, 37, 42, 46, 51, 54, 57, 59, 60, 64, 68, 72, 76, 82, 88, 92, 95]
     assert taken[rows, 0].tolist() == expected
-    assert len(set(points.WFLW_68.tolist())) == 68 and (np.diff(points.WFLW_68) > 0).all()
+    assert (
+        len(set(landmark_schemes.WFLW_68.tolist())) == 68
+        and (np.diff(landmark_schemes.WFLW_68) > 0).all()
+    )
 
 
 NO_POINTS = {
@@ -276,7 +279,7 @@ def test_a_record_wants_every_point(tmp_path):
 def test_a_fit_weighs_unseen_points_with_nothing(monkeypatch):
     marks, dense = face_68((100, 80), 60), mesh((100, 80), 60)[:, :2]
     marks[[3, 40]] = -1
-    dense[points.MEDIAPIPE_105[7]] = 0
+    dense[landmark_schemes.MEDIAPIPE_105[7]] = 0
     image = np.zeros((200, 200, 3), np.uint8)
     given = {}
     monkeypatch.setattr(fit, "fit_landmarks", lambda model, observed: given.update(seen=observed))
@@ -291,7 +294,7 @@ def test_a_fit_weighs_unseen_points_with_nothing(monkeypatch):
     assert np.flatnonzero(seen.weights_68[0] == 0).tolist() == [3, 40]
     assert np.flatnonzero(seen.weights_105[1] == 0).tolist() == [7]
     assert not seen.weights_68[1].any() and not seen.weights_105[0].any()
-    dense[points.MEDIAPIPE_105[:60]] = -1
+    dense[landmark_schemes.MEDIAPIPE_105[:60]] = -1
     face = faces.Face("", "", image, dense, np.zeros(4), 1.4, "landmark file a.npy")
     assert fit._unfit(face).startswith("60 of the 105 landmarks that the head knows are unseen")
 
