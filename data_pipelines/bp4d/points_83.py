@@ -19,7 +19,7 @@ from jaxtyping import Float
 from data_pipelines.bp4d.matlab import numbered_rows
 from fields_jax.errors import UserError, quoted
 from fields_jax.files import read_lines
-from fields_jax.fitting.correspondence import rigid
+from fields_jax.geometry.similarity import rigid_motion
 from fields_jax.landmark_schemes import (
     BROW_PAIR_68,
     EYE_PAIR_68,
@@ -151,7 +151,7 @@ def _misfit(points: np.ndarray, mean: np.ndarray) -> float:
     """Root mean square distance after the best similarity; metres on the mean head."""
     rows = np.isfinite(points).all(axis=1)
     source, target = np.asarray(mean, np.float64)[rows], points[rows]
-    rotation, _, size = rigid(source, target)
+    rotation, _, size = rigid_motion(source, target)
     a, b = source - source.mean(axis=0), target - target.mean(axis=0)
     return float(np.sqrt(np.mean(np.sum((b / max(size, 1e-9) - a @ rotation.T) ** 2, axis=1))))
 

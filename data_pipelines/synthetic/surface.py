@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from fields_jax.geometry.normals import vertex_normals
 from fields_jax.landmark_schemes import (
     BROW_PAIR_68,
     EYE_PAIR_68,
@@ -16,7 +17,7 @@ from fields_jax.landmark_schemes import (
     NOSE_BASE_68,
     NOSE_TIP_68,
 )
-from fields_jax.render import project, rasterize, vertex_normals
+from fields_jax.render import project, rasterize
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 # Regions that skin does not cover.

@@ -17,7 +17,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from fields_jax.flame.lbs import rodrigues
+from fields_jax.geometry.rotations import rodrigues
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 _HIGHEST = jax.lax.Precision.HIGHEST

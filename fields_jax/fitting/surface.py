@@ -23,7 +23,7 @@ from fields_jax.fitting.parameters import (
     with_jacobian,
 )
 from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points, turn
-from fields_jax.flame.lbs import rodrigues
+from fields_jax.geometry.rotations import rodrigues
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 LANDMARKS = 51 + 105

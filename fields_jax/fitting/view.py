@@ -17,7 +17,7 @@ from fields_jax.fitting import parameters
 from fields_jax.fitting.parameters import COEFFICIENTS, EYELID, JAW, POSE, Layout, with_jacobian
 from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points
 from fields_jax.flame.landmarks import contour_row
-from fields_jax.flame.lbs import rodrigues
+from fields_jax.geometry.rotations import rodrigues, yaw
 from fields_jax.landmark_schemes import (
     ACROSS_SLITS_68,
     ACROSS_SLITS_478,
@@ -127,9 +127,9 @@ def _visibility(rigs: LandmarkRigs, rotation: Float[Array, "3 3"]) -> Float[Arra
     """
     facing = jnp.dot(rigs.outward, rotation[2], precision=jax.lax.Precision.HIGHEST)
     weight = jnp.clip(facing / _FULL_FACING, _LEAST, 1.0).at[CONTOUR_68].set(1.0)
-    yaw = jnp.arctan2(-rotation[2, 0], jnp.hypot(rotation[0, 0], rotation[1, 0]))
+    turned = yaw(rotation)
     front, left, right = rigs.subsets
-    chosen = jnp.where(yaw < -FRONTAL_YAW, left, jnp.where(yaw > FRONTAL_YAW, right, front))
+    chosen = jnp.where(turned < -FRONTAL_YAW, left, jnp.where(turned > FRONTAL_YAW, right, front))
     return weight.at[-len(front) :].multiply(chosen.astype(weight.dtype))
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from fields_jax.render.shade import vertex_normals
+from fields_jax.geometry.normals import vertex_normals
 from fields_jax.types import FlameModel
 
 # How often each part of the face is drawn from (SMIRK); a later row overrules an earlier one. A

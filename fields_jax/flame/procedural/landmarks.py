@@ -15,7 +15,7 @@ from fields_jax import landmark_schemes as schemes
 from fields_jax.flame.procedural import patches as patches
 from fields_jax.flame.procedural import surface as surface
 from fields_jax.flame.procedural.mesh import HeadMesh
-from fields_jax.geometry.nearest import nearest_on_triangles
+from fields_jax.geometry.closest_points import closest_of_nearest
 
 _HALF_MOUTH = patches.MOUTH_COLUMNS // 2
 _LIDS = patches.EYE_COLUMNS
@@ -100,12 +100,12 @@ class Places:
         targets = np.atleast_2d(targets)
         faces = self._skin if faces is None else faces
         corners = self.mesh.points[self.mesh.faces[faces]]
-        rows, weights = nearest_on_triangles(corners, targets)
+        rows, weights = closest_of_nearest(corners, targets)
         middle = np.abs(targets[:, 0]) < 1e-9
         if middle.any():
             on_line = corners[..., 0] == 0
             bordering = np.flatnonzero(on_line.sum(1) == 2)
-            near, share = nearest_on_triangles(corners[bordering], targets[middle])
+            near, share = closest_of_nearest(corners[bordering], targets[middle])
             share = share * on_line[bordering[near]]
             rows[middle] = bordering[near]
             weights[middle] = share / share.sum(1, keepdims=True)
