@@ -1,8 +1,8 @@
 """Area-weighted normals of vertices: sums of the cross products of the faces around each.
 
 All point outward where faces are counter-clockwise seen from outside. The forms differ in how they
-sum, which shows in the last bits: scatters for batches, gathers for searches that map over frames,
-numpy for files.
+sum and in the shortest sum that they make a unit vector of: scatters for batches, gathers for
+searches that map over frames, numpy for files.
 """
 
 from __future__ import annotations

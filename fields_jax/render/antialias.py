@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from fields_jax.render.camera import at_least_single, to_pixels
 from fields_jax.render.interpolate import map_images
-from fields_jax.render.jobs import assign
+from fields_jax.render.jobs import Pass, assign
 from fields_jax.render.rasterize import check_faces, near_depth
 from fields_jax.render.triangles import drawable, far
 from fields_jax.types import Fragments
@@ -207,7 +207,7 @@ def _cross(outline, ends, first, depth, near) -> _Crossings:
     """The crossings of job slots first ... first + _BUDGET - 1."""
     height, width = depth.shape
     pixels, count = height * width, outline.jobs.shape[0] // 2
-    owner, rank, used = assign(outline.jobs, ends, first, _BUDGET)
+    owner, rank, used = assign(Pass(outline.jobs, ends, first, _BUDGET))
     by_rows = owner < count
     line = outline.first[owner] + rank
     p0, q0, z0, p1, q1, z1 = outline.line[owner].T
