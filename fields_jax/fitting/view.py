@@ -143,7 +143,7 @@ def projected_with_jacobian(
     seen: View, x: Float[Array, " P"]
 ) -> tuple[Float[Array, "376 2"], Float[Array, "376 2 P"]]:
     """The same and its derivative, for the many coefficients in closed form."""
-    flip = jnp.exp(x[3]) * jnp.array([[1], [-1]], x.dtype)
+    flip = jnp.exp(x[3]) * jnp.array([[[1], [-1]]], x.dtype)
     basis = flip * pose_basis(seen.rig, x[JAW], x[POSE])[:, :2]
     return with_jacobian(lambda x: projected(seen, x), x, basis)
 

@@ -16,7 +16,7 @@ def embed(
 ) -> Float[Array, "B N 3"]:
     """Points at fixed barycentric places of the mesh."""
     corners = vertices[:, faces[embedding.face_index]]
-    return jnp.sum(corners * embedding.barycentric[..., None], axis=-2)
+    return jnp.sum(corners * embedding.barycentric[None, ..., None], axis=-2)
 
 
 def contour_row(head_rotation: Float[Array, "B 3 3"]) -> Int[Array, " B"]:

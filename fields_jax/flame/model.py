@@ -28,7 +28,7 @@ def flame(model: FlameModel, coefficients: FlameCoefficients) -> FlameOutput:
     """
     rotations = _joint_rotations(model, coefficients)
     shaped = (
-        model.template
+        model.template[None]
         + lbs.blend_shapes(coefficients.shape, model.shape_basis)
         + lbs.blend_shapes(coefficients.expression, model.expression_basis)
     )

@@ -132,11 +132,12 @@ def closest_weights(
 
 
 def closest_on_triangles(
-    corners: Float[Array, "*N 3 3"], points: Float[Array, "*N 3"]
+    corners: Float[Array, "*N 3 3"], points: Float[Array, "*#N 3"]
 ) -> tuple[Float[Array, "*N 3"], Float[Array, "*N"]]:
     """Barycentric weights of the points of triangles closest to others, and squared distances.
 
     Where the foot of the perpendicular lies outside, the closest point is on one of the edges.
+    Leading axes broadcast, but their number is the same.
     """
     a = corners[..., 0, :]
     one, two, offset = corners[..., 1, :] - a, corners[..., 2, :] - a, points - a
@@ -150,7 +151,7 @@ def closest_on_triangles(
     # Pairs (v, w) of the inside and of the edges ab, ac and bc.
     v = jnp.stack([v, along_one, zero, 1 - across])
     w = jnp.stack([w, zero, along_two, across])
-    gap = v[..., None] * one + w[..., None] * two - offset
+    gap = v[..., None] * one[None] + w[..., None] * two[None] - offset[None]
     squared = _dot(gap, gap)
     outside = (v[0] < 0) | (w[0] < 0) | (v[0] + w[0] > 1)
     squared = squared.at[0].set(jnp.where(outside, jnp.inf, squared[0]))
@@ -159,7 +160,7 @@ def closest_on_triangles(
     return jnp.stack([1 - v - w, v, w], axis=-1), squared
 
 
-def _dot(a: Float[Array, "*N 3"], b: Float[Array, "*N 3"]) -> Float[Array, "*N"]:
+def _dot(a: Float[Array, "*#N 3"], b: Float[Array, "*#N 3"]) -> Float[Array, "*N"]:
     return jnp.sum(a * b, axis=-1)
 
 

@@ -51,7 +51,7 @@ def ring_normals(
       ring_size: how many there are.
     """
     doubled = jnp.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    counts = jnp.arange(ring.shape[1]) < ring_size[:, None]
+    counts = jnp.arange(ring.shape[1])[None] < ring_size[:, None]
     total = jnp.sum(doubled[ring] * counts[..., None], axis=1)
     return total / jnp.maximum(jnp.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
 

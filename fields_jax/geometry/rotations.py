@@ -37,7 +37,7 @@ def rodrigues(axis_angle: Float[Array, "*N 3"]) -> Float[Array, "*N 3 3"]:
     rows = [[zero, -z, y], [z, zero, -x], [-y, x, zero]]
     cross = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
     square = jnp.matmul(cross, cross, precision=_HIGHEST)
-    identity = jnp.eye(3, dtype=axis_angle.dtype)
+    identity = jnp.broadcast_to(jnp.eye(3, dtype=axis_angle.dtype), square.shape)
     return identity + sine[..., None, None] * cross + cosine[..., None, None] * square
 
 

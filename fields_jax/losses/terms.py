@@ -93,6 +93,7 @@ def region_weight(
       growth: share of its size by which the (mouth, eyes) box grows on each side.
     """
     centre = (2 * jnp.arange(image_size) + 1) / image_size - 1
+    centre = centre[None, None]
     weight = 0.0
     for points, share in zip((MOUTH_BOX_68, EYES_68), growth, strict=True):
         low, high = landmarks[:, points].min(axis=1), landmarks[:, points].max(axis=1)

@@ -219,7 +219,7 @@ def _cross(outline, ends, first, depth, near) -> _Crossings:
     outward = side.astype(jnp.int32)
 
     middle = line // _LINES
-    place = jnp.where(side > 0, below, below + 1) + outward * jnp.arange(-1, 3)[:, None]
+    place = jnp.where(side > 0, below, below + 1)[None] + outward[None] * jnp.arange(-1, 3)[:, None]
     row, column = jnp.where(by_rows, middle, place), jnp.where(by_rows, place, middle)
     if near is not None:
         used &= z >= near  # and so no edge of a face that is wholly nearer

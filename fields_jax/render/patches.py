@@ -62,7 +62,7 @@ def draw(triangles: Triangles, work: Pass, buffers: Samples, frame: Frame, first
     left += jax.lax.rem(rank, columns) * PATCH[1]
     top += jax.lax.div(rank, columns) * PATCH[0]
     # A job's samples lie side by side, and scattered by patch they cost half as much as one by one.
-    shift = jnp.arange(PATCH[0] * PATCH[1], dtype=jnp.int32)
+    shift = jnp.arange(PATCH[0] * PATCH[1], dtype=jnp.int32)[None]
     column, row = left[:, None] + shift % PATCH[1], top[:, None] + shift // PATCH[1]
     inside, z = cover(triangles.corners[owner].T[..., None], column, row, frame.near)
     inside &= used[:, None] & (column <= right[:, None]) & (row <= bottom[:, None])

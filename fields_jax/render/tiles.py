@@ -61,11 +61,11 @@ def draw(triangles: Triangles, work: Pass, buffers: Samples, frame: Frame, first
     slots = -(-budget // _CHUNK) + min(tiles, budget)
     chunk_ends = jnp.cumsum(chunks, dtype=jnp.int32)
     place, chunk, taken = _assign(Pass(chunks, chunk_ends, jnp.int32(0), slots))
-    member = (begin[place] + chunk * _CHUNK)[:, None] + jnp.arange(_CHUNK, dtype=jnp.int32)
+    member = (begin[place] + chunk * _CHUNK)[:, None] + jnp.arange(_CHUNK, dtype=jnp.int32)[None]
     real = taken[:, None] & (member < begin[place + 1][:, None])
     face = owner[jnp.minimum(member, budget - 1)]
 
-    pixel = jnp.arange(_TILE * _TILE, dtype=jnp.int32)
+    pixel = jnp.arange(_TILE * _TILE, dtype=jnp.int32)[None, None]
     column = (place % across * _TILE)[:, None, None] + pixel % _TILE
     row = (place // across * _TILE)[:, None, None] + pixel // _TILE
     inside, z = cover(

@@ -86,7 +86,8 @@ def prepare(points: Float[Array, "V 3"], faces: Int[Array, "F 3"], frame: Frame)
         odd = ((a > b) ^ (b > c)) ^ (a > c)
         drawn &= jnp.where(odd, -area, area) < 0
     unit = jnp.where(jnp.max(jnp.abs(z), axis=0) > _DEEPEST, 2.0**100, 1)
-    corners = jnp.concatenate([jnp.stack([x, y, z / unit], axis=1).reshape(9, -1), unit[None]]).T
+    scaled = jnp.stack([x, y, z / unit[None]], axis=1).reshape(9, -1)
+    corners = jnp.concatenate([scaled, unit[None]]).T
     triangles = Triangles(corners, jnp.stack([*first, *last], axis=1), drawn)
     # Computed once and stored: a second computation, fused elsewhere, might round another way.
     return jax.lax.optimization_barrier(triangles)
