@@ -43,7 +43,7 @@ class Expression(NamedTuple):
     predicted_intensity: Floats
 
 
-def true_coefficients(labels: Mapping[str, np.ndarray]) -> tuple[FlameCoefficients, NDArray]:
+def true_coefficients(labels: Mapping[str, np.ndarray]) -> tuple[FlameCoefficients, np.ndarray]:
     """The true expression of each example, and [N] bool where it is known.
 
     It is the training label where there is one and otherwise `eval_*`, which training never sees.
@@ -142,7 +142,7 @@ def bin_scores(expression: Expression, edges: tuple[float, float]) -> dict[str, 
     return {name: expression_scores(expression, place == i) for i, name in enumerate(BINS)}
 
 
-def expression_scores(expression: Expression, rows: NDArray) -> dict:
+def expression_scores(expression: Expression, rows: np.ndarray) -> dict:
     """Means in mm over the chosen rows; None where there are none."""
     means = {
         "expression_error_mm": expression.error,
@@ -156,7 +156,7 @@ def expression_scores(expression: Expression, rows: NDArray) -> dict:
 
 
 def ordered_pairs(
-    predicted: Floats, identity: NDArray, emotion: NDArray, level: NDArray
+    predicted: Floats, identity: np.ndarray, emotion: np.ndarray, level: np.ndarray
 ) -> dict[str, float | int | None]:
     """Share of pairs, same identity and emotion but different level, in the right order.
 
@@ -207,7 +207,7 @@ def _projected(model: FlameModel, coefficients: FlameCoefficients) -> list[Float
     return [project(getattr(output, name), coefficients.camera)[..., :2] for name in LANDMARK_SETS]
 
 
-def _scored_points(model: FlameModel, name: str) -> NDArray | slice:
+def _scored_points(model: FlameModel, name: str) -> np.ndarray | slice:
     if name != "landmarks_203":
         return slice(None)
     return np.asarray(model.front_203 & model.left_203 & model.right_203)

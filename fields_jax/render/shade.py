@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -56,6 +57,8 @@ def geometry_map(
     Returns:
       image [B, H, W, 1], 0 where the face is not, and mask [B, H, W], 1 where it is.
     """
+    chex.assert_shape(vertices, (None, *model.template.shape))
+    chex.assert_shape(camera, (vertices.shape[0], 3))
     skin = vertices[:, model.face_vertices]
     projected = project(skin, camera)
     fragments = rasterize(projected, model.face_triangles, image_size)
