@@ -62,12 +62,12 @@ def contour_error(
 
 
 def pose_dependent_error(
-    prediction: Float[Array, "B 203 2"],
-    target: Float[Array, "B 203 2"],
+    prediction: Float[Array, "B N 2"],
+    target: Float[Array, "B N 2"],
     yaw: Float[Array, " B"],
-    front: Bool[Array, "203"],
-    left: Bool[Array, "203"],
-    right: Bool[Array, "203"],
+    front: Bool[Array, " N"],
+    left: Bool[Array, " N"],
+    right: Bool[Array, " N"],
 ) -> Float[Array, " B"]:
     """Mean over the subset visible at each head's yaw of the squared 2D distance (TEASER).
 
