@@ -41,8 +41,8 @@ class Started:
 
     landmarks: Float[np.ndarray, "L 3"]
     x: Float[np.ndarray, " P"]
-    movement_mm: float
-    misfit_mm: float
+    movement_mm: float | np.floating
+    misfit_mm: float | np.floating
     cloud: Cloud
     fault: str = ""
 

@@ -148,6 +148,7 @@ def bare_points(scan: Scan) -> Scan:
     return dataclasses.replace(scan, normals=np.tile([0.0, 0, -1], (len(scan.points), 1)))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_misshapen_input_is_named(fitter, known, identity):
     scan = dataclasses.replace(known.scans[0], name="F001/T1/0000")
     with pytest.raises(ValueError, match="no scans to fit"):

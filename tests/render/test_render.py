@@ -342,6 +342,7 @@ def test_overlay_grid_and_png(tmp_path):
         (partial(draw.save_png, "x.png", np.zeros((4, 4, 2))), r"shape \(4, 4, 2\)"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_mistakes_are_named(mistake, message):
     with pytest.raises(ValueError, match=message):
         mistake()
