@@ -32,6 +32,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]>=0.10,<0.13"],
     "parity": ["torch>=2.4", "timm>=1.0"],  # tests against the reference's networks in torch
     "dev": [
+        "beartype>=0.22",  # checks the annotations while the tests run
         "scikit-learn>=1.5",  # the oracle of the classification metrics
         "hypothesis>=6.100",
         "pytest>=8",

@@ -13,7 +13,8 @@ from benchmarks.heads import posed
 from fields_jax import cli
 from fields_jax.disk import writing
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.render import antialias, interpolate, rasterize, vertex_normals
+from fields_jax.geometry.normals import vertex_normals
+from fields_jax.render import antialias, interpolate, rasterize
 from fields_jax.render.draw import grid, save_png
 
 _OUT = flags.DEFINE_string("out", "docs/rasterizer.png", "Where to write the picture.")

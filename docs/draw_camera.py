@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fields_jax.flame import flame
-from fields_jax.flame.lbs import rodrigues
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.render import five_light_shade, interpolate, project, rasterize, vertex_normals
+from fields_jax.geometry.normals import vertex_normals
+from fields_jax.geometry.rotations import rodrigues
+from fields_jax.render import five_light_shade, interpolate, project, rasterize
 from fields_jax.types import FlameCoefficients
 
 INK, MUTED, LINE = "#1d2733", "#66727f", "#c9d1d9"

@@ -25,6 +25,7 @@ from fields_jax import photo_commands
 from fields_jax.cli import run
 from fields_jax.fitting.landmarks import Fit, Observed, fit_landmarks
 from fields_jax.flame.io import resolve_head
+from fields_jax.landmark_schemes import MEDIAPIPE_105, N_MEDIAPIPE
 from fields_jax.outputs.bundle import pose_heads
 from fields_jax.photos.crops import to_ndc, transform_points
 from fields_jax.photos.detector import REMEDY
@@ -32,8 +33,6 @@ from fields_jax.photos.faces import WHOLE_IMAGE, Face
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.points import (
     LEAST_SEEN,
-    MEDIAPIPE_105,
-    N_MEDIAPIPE,
     seen,
     select_105,
 )

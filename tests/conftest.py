@@ -18,9 +18,25 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
+import jax
+import jaxtyping
 import pytest
 
-from tests.support.heads import random_head
+# Annotations are checked unless FIELDS_CHECK_ANNOTATIONS=0, before fields_jax is imported.
+if os.environ.get("FIELDS_CHECK_ANNOTATIONS", "1") != "0":
+    from tests.support.annotations import check_annotations
+
+    check_annotations()
+# Shapes of other ranks meet only where the code says so, with [None] or [..., None].
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def unchecked():
+    """Turns the check of annotations off, for tests that pass what annotations forbid."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +50,8 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_head():
     """A head of FLAME's structure with few vertices and random bases."""
+    from tests.support.heads import random_head  # fields_jax, which the hook must come before
+
     return random_head(seed=0)
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 BARE = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.training")
 # What knows nothing of ours but each other, and everything else may import.
 FOUNDATION = (
-    *("errors", "types", "batch", "emotions", "files", "disk", "cpu_tuning"),
+    *("errors", "types", "batch", "emotions", "landmark_schemes", "files", "disk", "cpu_tuning"),
     *("progress", "pages"),
 )
 MODEL = ("geometry", "flame", "render", "models", "synthesis")

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from fields_jax.fitting.scan_types import Scan, SequenceFit
 from fields_jax.flame import flame
-from fields_jax.geometry.closest_point import closest_points
+from fields_jax.geometry.closest_points import closest_points
 from fields_jax.render import draw, geometry_map, project
 from fields_jax.types import FlameModel
 

@@ -11,6 +11,7 @@ from scipy.spatial import KDTree
 
 from fields_jax.errors import UserError, first_line
 from fields_jax.files import read_text
+from fields_jax.geometry.normals import summed_normals
 
 _FARTHEST = 1e7  # of a coordinate from 0, in any unit of a scan
 _UV_REACH = 0.02  # of the texture's side between a pixel and the nearest textured vertex
@@ -34,12 +35,7 @@ class Mesh:
 
     def normals(self) -> Float[np.ndarray, "V 3"]:
         """[V, 3] unit normals, 0 for vertices without triangles, away from the scan's middle."""
-        a, b, c = (self.vertices[self.triangles[:, k]] for k in range(3))
-        doubled, count = np.cross(b - a, c - a), len(self.vertices)
-        corners = self.triangles.T.ravel()
-        total = np.stack(
-            [np.bincount(corners, np.tile(axis, 3), count) for axis in doubled.T], axis=1
-        )
+        total = summed_normals(self.vertices, self.triangles)
         outward = np.sum(total * (self.vertices - self.vertices.mean(axis=0)))
         length = np.linalg.norm(total, axis=1, keepdims=True)
         return (1 if outward >= 0 else -1) * total / np.where(length > 0, length, 1)

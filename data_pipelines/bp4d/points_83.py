@@ -19,7 +19,14 @@ from jaxtyping import Float
 from data_pipelines.bp4d.matlab import numbered_rows
 from fields_jax.errors import UserError, quoted
 from fields_jax.files import read_lines
-from fields_jax.fitting.correspondence import rigid
+from fields_jax.geometry.similarity import rigid_motion
+from fields_jax.landmark_schemes import (
+    BROW_PAIR_68,
+    EYE_PAIR_68,
+    INNER_LIPS_68,
+    OUTER_LIPS_68,
+    among_51,
+)
 
 COUNT = 83
 _MISFIT = 0.012  # metres from a head's mean landmarks; faces differ by 5 mm, other orders by 20
@@ -33,7 +40,7 @@ class _Groups(NamedTuple):
     eyes: tuple[slice, slice]
 
 
-_LIPS = (slice(48, 60), slice(60, 68))  # outer, inner
+_LIPS = (slice(48, 60), slice(60, 68))  # of the 83: outer, inner
 # BP4D's order, and that of the older sets of faces at rest.
 _ORDERS = (
     _Groups((slice(0, 10), slice(10, 20)), (slice(20, 28), slice(28, 36))),
@@ -111,19 +118,15 @@ def _in_order(points: np.ndarray, groups: _Groups, swapped: bool) -> Float[np.nd
     up = np.mean([eye.mean(axis=0) for eye in eyes], axis=0) - lips[0].mean(axis=0)
     up = _unit(up - across * (up @ across))
     found = np.full((51, 3), np.nan)
-    for row, brow in zip((0, 5), brows, strict=True):
+    for rows, brow in zip(map(among_51, BROW_PAIR_68), brows, strict=True):
         upper, lower = _arcs(brow, across, up)
         share = np.linspace(0, 1, 5)
-        found[row : row + 5] = (_along(upper, share) + _along(lower, share)) / 2
-    for row, loop, count in (
-        *((19, eyes[0], 6), (25, eyes[1], 6)),
-        *((31, lips[0], 12), (43, lips[1], 8)),
-    ):
+        found[rows] = (_along(upper, share) + _along(lower, share)) / 2
+    loops = (*EYE_PAIR_68, OUTER_LIPS_68, INNER_LIPS_68)
+    for rows, loop in zip(map(among_51, loops), (*eyes, *lips), strict=True):
         upper, lower = _arcs(loop, across, up)
-        share = np.linspace(0, 1, count // 2 + 1)
-        found[row : row + count] = np.concatenate(
-            [_along(upper, share), _along(lower, share)[-2:0:-1]]
-        )
+        share = np.linspace(0, 1, (rows.stop - rows.start) // 2 + 1)
+        found[rows] = np.concatenate([_along(upper, share), _along(lower, share)[-2:0:-1]])
     return found
 
 
@@ -148,7 +151,7 @@ def _misfit(points: np.ndarray, mean: np.ndarray) -> float:
     """Root mean square distance after the best similarity; metres on the mean head."""
     rows = np.isfinite(points).all(axis=1)
     source, target = np.asarray(mean, np.float64)[rows], points[rows]
-    rotation, _, size = rigid(source, target)
+    rotation, _, size = rigid_motion(source, target)
     a, b = source - source.mean(axis=0), target - target.mean(axis=0)
     return float(np.sqrt(np.mean(np.sum((b / max(size, 1e-9) - a @ rotation.T) ** 2, axis=1))))
 

@@ -13,13 +13,12 @@ from data_pipelines.bp4d import annotations, layout, points_83
 from data_pipelines.bp4d.meshes import Mesh, read_mesh
 from fields_jax.errors import UserError
 from fields_jax.fitting.scan_types import Scan
+from fields_jax.landmark_schemes import INNER_49_OF_51
 from fields_jax.photos import beside, points
 
 _KEPT = 12000  # points of a scan, within `_ABOUT` of its landmarks
 _ABOUT = 0.15  # metres
 _POINT_SUFFIXES = (".bndplus", ".bnd")
-# Rows of the 51 inner points that the 49 tracked ones are.
-_TRACKED = np.delete(np.arange(51), [43, 47])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +128,7 @@ def _inner(
         size = _texture_size(file)
         if size is not None:
             inner = np.full((51, 3), np.nan)
-            inner[_TRACKED] = mesh.lift(known.tracked[number], *size)
+            inner[INNER_49_OF_51] = mesh.lift(known.tracked[number], *size)
             return inner, ""
     if found is None and complaint == "no landmarks":
         complaint = (

@@ -12,6 +12,7 @@ from etils import epath
 from data_pipelines import records
 from fields_jax.errors import UserError, printable
 from fields_jax.files import read_npy
+from fields_jax.landmark_schemes import N_203, N_MEDIAPIPE
 from fields_jax.photos import beside, crops, listing, points
 from fields_jax.photos.files import read_photograph
 
@@ -23,8 +24,6 @@ SHARED_LANDMARKS = "landmark file of several images"
 BAD_LANDMARKS = "landmarks unusable"
 OTHER_FACE = "detected faces are not the annotated one"
 BAD_LABELS = "labels out of range"
-
-_N_DENSE = 203
 
 
 class Rejected(ValueError):
@@ -186,7 +185,7 @@ def _landmarks(
         return None, marks
     face = faces[0] if marks is None else _same_face(faces, marks, path)
     _check(face, path, image)
-    return (face, marks) if len(face) == points.N_MEDIAPIPE else (None, face)
+    return (face, marks) if len(face) == N_MEDIAPIPE else (None, face)
 
 
 def _check(marks: np.ndarray, path: epath.Path, image: np.ndarray) -> None:
@@ -243,7 +242,7 @@ def _dense(sample: Sample, path: epath.Path, image: np.ndarray) -> np.ndarray | 
         raise Rejected(SHARED_LANDMARKS, f"{path}: {error}") from error
     except UserError as error:
         raise Rejected(BAD_LANDMARKS, str(error)) from error
-    if dense.shape != (_N_DENSE, 2) or dense.dtype.kind not in "fiu":
+    if dense.shape != (N_203, 2) or dense.dtype.kind not in "fiu":
         raise Rejected(
             BAD_LANDMARKS, f"{file}: expected numbers [203, 2], found {dense.dtype} {dense.shape}"
         )

@@ -11,8 +11,8 @@ import math
 import tensorflow as tf
 
 from data_pipelines.reading import colours
-from data_pipelines.reading.mirror import MIRRORED
 from fields_jax import batch
+from fields_jax.landmark_schemes import MIRRORED
 
 if tf.config.get_visible_devices("GPU"):
     tf.config.set_visible_devices([], "GPU")  # the accelerator belongs to JAX

@@ -14,6 +14,7 @@ from data_pipelines.synthetic import canvas
 from data_pipelines.synthetic.rendering import Lights, Picture, Skin
 from data_pipelines.synthetic.samples import Sample
 from fields_jax.batch import LANDMARK_SETS
+from fields_jax.landmark_schemes import EYE_PAIR_68
 from fields_jax.photos.crops import bounding_box, hull_mask
 from fields_jax.types import FlameCoefficients
 
@@ -21,7 +22,6 @@ BATCH = 32  # images rendered at once; one shape, so that the renderer compiles 
 _LAB_NOISE, _WILD_NOISE = 0.008, (0.005, 0.02)  # of the sensor, of a full scale of 1
 _WILD_BLUR = 0.35  # at most
 _EXPOSURE = 0.22  # mean linear radiance of a head that the camera aims at
-_EYES = (slice(36, 42), slice(42, 48))  # rows of the 68-point scheme
 
 
 def records(
@@ -115,7 +115,7 @@ def _wild_image(sample: Sample, picture: Picture, size: int) -> np.ndarray:
     if look.hair is not None:
         behind = canvas.long_hair(rng, behind, look.hair)
     scene = canvas.clothes(_over(picture, behind), _share(picture.neck), look.cloth)
-    eyes = _share(np.stack([picture.landmarks_68[eye].mean(axis=0) for eye in _EYES]))
+    eyes = _share(np.stack([picture.landmarks_68[eye].mean(axis=0) for eye in EYE_PAIR_68]))
     scene = canvas.occlude(rng, scene, eyes)
     return canvas.develop(rng, scene, rng.uniform(*_WILD_NOISE), rng.uniform(0, _WILD_BLUR))
 

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float
 
 from data_pipelines.synthetic.surface import Surface
 from fields_jax.flame import flame
-from fields_jax.render import interpolate, project, rasterize, vertex_normals
+from fields_jax.geometry.normals import vertex_normals
+from fields_jax.render import interpolate, project, rasterize
 from fields_jax.types import FlameCoefficients, FlameModel
 
 _IRIS = 0.49  # radius: 5.9 mm of an eyeball of 12 mm radius

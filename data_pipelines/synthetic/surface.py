@@ -9,12 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from fields_jax.render import project, rasterize, vertex_normals
+from fields_jax.geometry.normals import vertex_normals
+from fields_jax.landmark_schemes import (
+    BROW_PAIR_68,
+    EYE_PAIR_68,
+    MOUTH_CORNERS_68,
+    NOSE_BASE_68,
+    NOSE_TIP_68,
+)
+from fields_jax.render import project, rasterize
 from fields_jax.types import FlameModel, LandmarkEmbedding
-
-# Rows of the 68-point scheme.
-_NOSE_TIP, _NOSE_BASE, _MOUTH_CORNERS = 30, 33, (48, 54)
-_BROWS, _EYES = (slice(17, 22), slice(22, 27)), (slice(36, 42), slice(42, 48))
 
 # Regions that skin does not cover.
 _NOT_SKIN = ("left_eyeball", "right_eyeball", "mouth_interior", "teeth")
@@ -100,13 +104,13 @@ def _weights(
     ears = part["left_ear"] + part["right_ear"]
 
     lips = _soft_step(-signed_distance(points, regions["lips"]), _LIP_EDGE) * skin
-    brows = np.concatenate([_along(landmarks[brow]) for brow in _BROWS])
+    brows = np.concatenate([_along(landmarks[brow]) for brow in BROW_PAIR_68])
     cheeks = [
         0.5 * (landmarks[corner] + landmarks[eye].mean(axis=0)) * (1.3, 1, 1)  # and outwards
-        for corner, eye in zip(_MOUTH_CORNERS, _EYES, strict=True)
+        for corner, eye in zip(MOUTH_CORNERS_68, EYE_PAIR_68, strict=True)
     ]
-    blush = _near(points, np.array([*cheeks, landmarks[_NOSE_TIP]]), _BLUSH_REACH)
-    below_nose = _soft_step(landmarks[_NOSE_BASE, 1] - 0.002 - points[:, 1], _BEARD_EDGE)
+    blush = _near(points, np.array([*cheeks, landmarks[NOSE_TIP_68]]), _BLUSH_REACH)
+    below_nose = _soft_step(landmarks[NOSE_BASE_68, 1] - 0.002 - points[:, 1], _BEARD_EDGE)
     return {
         "lips": lips,
         "brows": np.minimum(1, 1.7 * _near(points, brows, _BROW_REACH)) * skin,

@@ -6,10 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from fields_jax.landmark_schemes import LOWER_RIM_68, UPPER_RIM_68
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
-# Rows of the 68-point scheme along the inner rims of the lips, corner to corner.
-_UPPER_RIM, _LOWER_RIM = (60, 61, 62, 63, 64), (60, 67, 66, 65, 64)
 _COLUMNS = 13  # vertices along a strip
 _WIDTH = 0.62  # of a strip, as a share of the inner mouth
 # Metres behind the rim: far enough that no movement of the lips uncovers a strip from outside.
@@ -25,7 +24,7 @@ def with_teeth(model: FlameModel) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
     expression moves it. Landmarks and regions keep their meaning.
     """
     template = np.asarray(model.template)
-    rims = [_embedded(model, template, rim) for rim in (_UPPER_RIM, _LOWER_RIM)]
+    rims = [_embedded(model, template, rim) for rim in (UPPER_RIM_68, LOWER_RIM_68)]
     meeting = 0.5 * (rims[0][2, 1] + rims[1][2, 1])
     strips = [
         _strip(rims[0], meeting, _UPPER_EDGES, _UPPER_DEPTH),

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from fields_jax.geometry.rotations import rotation_vector
+
 FACE_SHARE = 0.5  # of the face box in the stored crop: crops of up to twice the box fit in it
 
 
@@ -70,22 +72,6 @@ def wild_view(rng: np.random.Generator) -> View:
         sky=ambient * np.array([tint(rng, 0.2), rng.uniform(0.4, 1) * tint(rng, 0.2)]),
         gloss=float(rng.uniform(0, 0.16)),
     )
-
-
-def rotation_vector(yaw: float, pitch: float, roll: float) -> Float[np.ndarray, "3"]:
-    """Axis-angle, radians, of a pitch about x, then a yaw about y, then a roll about z; degrees."""
-    matrix = np.eye(3)
-    for axis, angle in ((0, pitch), (1, yaw), (2, roll)):
-        a, b = (axis + 1) % 3, (axis + 2) % 3
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = np.cos(np.deg2rad(angle))
-        turn[b, a] = np.sin(np.deg2rad(angle))
-        turn[a, b] = -turn[b, a]
-        matrix = turn @ matrix
-    angle = np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1))
-    axis = np.array([matrix[k - 1, k - 2] - matrix[k - 2, k - 1] for k in range(3)])
-    # sin(angle) / angle is 1 at 0; no pose comes near 180 degrees.
-    return axis / (2 * np.sinc(angle / np.pi))
 
 
 def _framing(rng: np.random.Generator) -> np.ndarray:

@@ -21,6 +21,7 @@ from fields_jax.disk import writing
 from fields_jax.errors import MissingFile, UserError, quoted
 from fields_jax.files import damage_named, npy_header, read_bytes, read_npy, read_npz, read_text
 from fields_jax.flame.io import LARGEST, check_arrays, read_arrays, write_arrays
+from fields_jax.landmark_schemes import N_203, N_MEDIAPIPE
 
 VERTICES, FACES, SHAPES, EXPRESSIONS = 5023, 9976, 300, 100
 _PARENTS = (-1, 0, 1, 1, 1)
@@ -29,7 +30,6 @@ _STATIC_51, _CONTOUR, _STATIC_68 = (
     ("dynamic_lmk_faces_idx", "dynamic_lmk_bary_coords", (79, 17)),
     ("full_lmk_faces_idx", "full_lmk_bary_coords", (1, 68)),
 )
-MEDIAPIPE_POINTS = 478
 _REGION = re.compile(r"[\w. -]{1,64}")
 _VERSIONS = {"2023_open": "2023 Open", "2023": "2023", "2020": "2020", "generic_model": "2020"}
 
@@ -231,7 +231,7 @@ def _landmarks_68(path: str) -> dict[str, np.ndarray]:
 def _landmarks_105(path: str) -> dict[str, np.ndarray]:
     found = read_npz(path)
     arrays = _embedding("landmarks_105", found, "lmk_face_idx", "lmk_b_coords", (105,), path)
-    index = _indices(found, "landmark_indices", (105,), path, MEDIAPIPE_POINTS)
+    index = _indices(found, "landmark_indices", (105,), path, N_MEDIAPIPE)
     return arrays | {"mediapipe_index": index.astype(np.int32)}
 
 
@@ -239,8 +239,8 @@ def _landmarks_203(path: str) -> dict[str, np.ndarray]:
     found = read_npz(path)
     arrays = _embedding("landmarks_203", found, "lmk_face_idx", "lmk_b_coords", (203,), path)
     for side in ("front", "left", "right"):
-        index = _list(found, f"landmark_{side}_indices", path, 203)
-        arrays[f"{side}_203"] = np.isin(np.arange(203), index)
+        index = _list(found, f"landmark_{side}_indices", path, N_203)
+        arrays[f"{side}_203"] = np.isin(np.arange(N_203), index)
     return arrays
 
 

@@ -72,7 +72,7 @@ def defined(score: float) -> float | None:
     return None if math.isnan(score) else score
 
 
-def confusion(label: ArrayLike, prediction: ArrayLike, classes: int = N_EMOTIONS) -> NDArray:
+def confusion(label: ArrayLike, prediction: ArrayLike, classes: int = N_EMOTIONS) -> np.ndarray:
     """Counts [classes, classes]: row is the label, column the prediction.
 
     Raises:
@@ -87,13 +87,13 @@ def confusion(label: ArrayLike, prediction: ArrayLike, classes: int = N_EMOTIONS
     return np.bincount(y * classes + x, minlength=classes * classes).reshape(classes, classes)
 
 
-def recall(counts: NDArray) -> Floats:
+def recall(counts: np.ndarray) -> Floats:
     """Per-class accuracy [classes] of a confusion matrix; NaN for a class without examples."""
     total = counts.sum(axis=1)
     return np.where(total > 0, np.diag(counts) / np.maximum(total, 1), np.nan)
 
 
-def unweighted_accuracy(counts: NDArray) -> float:
+def unweighted_accuracy(counts: np.ndarray) -> float:
     """UA, the mean recall of the classes that have examples (balanced accuracy)."""
     return float(np.nanmean(recall(counts)))
 
@@ -103,12 +103,12 @@ def hit_rate(label: ArrayLike, prediction: ArrayLike) -> float:
     return float(np.mean(np.asarray(label) == np.asarray(prediction)))
 
 
-def weighted_accuracy(counts: NDArray) -> float:
+def weighted_accuracy(counts: np.ndarray) -> float:
     """WA, the share of examples put into their class."""
     return float(np.trace(counts) / counts.sum())
 
 
-def macro_f1(counts: NDArray) -> float:
+def macro_f1(counts: np.ndarray) -> float:
     """Mean of F1 = 2 TP / (labels + predictions) over the classes that occur in either."""
     occurrences = counts.sum(axis=0) + counts.sum(axis=1)
     present = occurrences > 0

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fields_jax.evaluation.affect import pearson
 from fields_jax.evaluation.predict import map_batches
 from fields_jax.flame.model import flame
+from fields_jax.landmark_schemes import EYE_CORNERS_68, EYE_CORNERS_478
 from fields_jax.render.camera import project
 from fields_jax.types import FlameCoefficients, FlameModel
 
@@ -32,8 +33,6 @@ BINS = ("subtle", "middle", "strong")
 # neighbours slide along the face's outline, which depends on the view.
 LANDMARK_SETS = ("landmarks_68", "landmarks_105", "landmarks_203")
 _TRUTH = {"landmarks_68": "has_annotated_68"}  # those read off other points are not scored
-_EYE_CORNERS_68 = (36, 45)  # outer corners, the usual inter-ocular distance of the 68 points
-_EYE_CORNERS_MEDIAPIPE = (33, 263)
 
 
 class Expression(NamedTuple):
@@ -44,7 +43,7 @@ class Expression(NamedTuple):
     predicted_intensity: Floats
 
 
-def true_coefficients(labels: Mapping[str, np.ndarray]) -> tuple[FlameCoefficients, NDArray]:
+def true_coefficients(labels: Mapping[str, np.ndarray]) -> tuple[FlameCoefficients, np.ndarray]:
     """The true expression of each example, and [N] bool where it is known.
 
     It is the training label where there is one and otherwise `eval_*`, which training never sees.
@@ -143,7 +142,7 @@ def bin_scores(expression: Expression, edges: tuple[float, float]) -> dict[str, 
     return {name: expression_scores(expression, place == i) for i, name in enumerate(BINS)}
 
 
-def expression_scores(expression: Expression, rows: NDArray) -> dict:
+def expression_scores(expression: Expression, rows: np.ndarray) -> dict:
     """Means in mm over the chosen rows; None where there are none."""
     means = {
         "expression_error_mm": expression.error,
@@ -157,7 +156,7 @@ def expression_scores(expression: Expression, rows: NDArray) -> dict:
 
 
 def ordered_pairs(
-    predicted: Floats, identity: NDArray, emotion: NDArray, level: NDArray
+    predicted: Floats, identity: np.ndarray, emotion: np.ndarray, level: np.ndarray
 ) -> dict[str, float | int | None]:
     """Share of pairs, same identity and emotion but different level, in the right order.
 
@@ -208,7 +207,7 @@ def _projected(model: FlameModel, coefficients: FlameCoefficients) -> list[Float
     return [project(getattr(output, name), coefficients.camera)[..., :2] for name in LANDMARK_SETS]
 
 
-def _scored_points(model: FlameModel, name: str) -> NDArray | slice:
+def _scored_points(model: FlameModel, name: str) -> np.ndarray | slice:
     if name != "landmarks_203":
         return slice(None)
     return np.asarray(model.front_203 & model.left_203 & model.right_203)
@@ -216,9 +215,9 @@ def _scored_points(model: FlameModel, name: str) -> NDArray | slice:
 
 def _interocular(model: FlameModel, labels: Mapping[str, np.ndarray]) -> Floats:
     order = np.asarray(model.mediapipe_index).tolist()
-    mediapipe = [order.index(point) for point in _EYE_CORNERS_MEDIAPIPE]
+    mediapipe = [order.index(point) for point in EYE_CORNERS_478]
     scale = np.full(len(labels["has_landmarks_68"]), np.nan)
-    for name, corners in (("landmarks_105", mediapipe), ("landmarks_68", _EYE_CORNERS_68)):
+    for name, corners in (("landmarks_105", mediapipe), ("landmarks_68", EYE_CORNERS_68)):
         right, left = (labels[name][:, corner].astype(np.float64) for corner in corners)
         distance = np.linalg.norm(left - right, axis=-1)
         usable = labels[f"has_{name}"] & (distance > 0)

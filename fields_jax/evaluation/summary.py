@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fields_jax.errors import UserError
 from fields_jax.evaluation import affect, geometry, registry
 from fields_jax.types import FieldsOutput, FlameModel
 
-Columns = dict[str, NDArray]
+Columns = dict[str, np.ndarray]
 _LABELS = ("emotion", "valence", "arousal", "has_emotion", "has_va", "subject", "level")
 
 
 def columns(
     model: FlameModel,
     prediction: FieldsOutput,
-    labels: Mapping[str, NDArray],
+    labels: Mapping[str, np.ndarray],
     *,
     batch_size: int = 64,
 ) -> Columns:
@@ -125,7 +124,7 @@ def intensity_edges(parts: Sequence[Columns]) -> tuple[float, float] | None:
     return geometry.tertiles(known) if len(known) else None
 
 
-def _groups(subject: NDArray) -> NDArray:
+def _groups(subject: np.ndarray) -> np.ndarray:
     """Consecutive ids of what is drawn together: a subject, or one example of an unknown one."""
     alone = -1 - np.arange(len(subject))
     return np.unique(np.where(subject >= 0, subject, alone), return_inverse=True)[1]
@@ -148,7 +147,7 @@ def _classes(data: Columns) -> dict | None:
 
 
 def _landmarks(data: Columns, name: str) -> dict:
-    def mean(values: NDArray) -> float | None:
+    def mean(values: np.ndarray) -> float | None:
         finite = values[np.isfinite(values)]
         return float(finite.mean()) if len(finite) else None
 
@@ -177,7 +176,7 @@ def _interval(data: Columns, chosen: registry.Resampled, samples: int) -> list[f
     return None if None in ends else ends
 
 
-def _check_finite(name: str, values: NDArray) -> None:
+def _check_finite(name: str, values: np.ndarray) -> None:
     bad = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
     if bad:
         raise UserError(

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Int
 from scipy.spatial import KDTree
 
 from fields_jax.fitting.surface import Surface
+from fields_jax.geometry.closest_points import closest_on_triangles
+from fields_jax.geometry.normals import ring_normals
 
 _NEAREST = 2  # vertices of a point whose triangles are tried
 _FACING = 0.5  # cosine of 60 degrees; normals that differ by more belong to different surfaces
@@ -87,9 +89,8 @@ def match(
     barycentric = jnp.take_along_axis(weights, best[..., None], axis=1)[:, 0]
     distance = jnp.sqrt(jnp.take_along_axis(squared, best, axis=1)[:, 0])
     index = surface.triangles[face]
-    normal = jnp.einsum(
-        "nc,ncd->nd", barycentric, vertex_normals(surface, corners)[index], precision=_HIGHEST
-    )
+    normals = ring_normals(corners, surface.ring, surface.ring_size)
+    normal = jnp.einsum("nc,ncd->nd", barycentric, normals[index], precision=_HIGHEST)
     normal /= jnp.maximum(jnp.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
     inside = jnp.any((barycentric > _ON_BORDER) & ~surface.border[index], axis=1) * cloud.real
     facing = jnp.sum(normal * cloud.normals, axis=-1)
@@ -98,69 +99,9 @@ def match(
     return Matches(index, barycentric, normal, cloud.points, distance, inside, inside * kept)
 
 
-def closest_on_triangles(
-    corners: Float[Array, "*N 3 3"], points: Float[Array, "*N 3"]
-) -> tuple[Float[Array, "*N 3"], Float[Array, "*N"]]:
-    """Barycentric weights of the points of triangles closest to others, and squared distances.
-
-    Where the foot of the perpendicular lies outside, the closest point is on one of the edges.
-    """
-    a = corners[..., 0, :]
-    one, two, offset = corners[..., 1, :] - a, corners[..., 2, :] - a, points - a
-    aa, ab, bb = _dot(one, one), _dot(one, two), _dot(two, two)
-    ap, bp = _dot(one, offset), _dot(two, offset)
-    area = jnp.maximum(aa * bb - ab * ab, 1e-24)
-    v, w = (bb * ap - ab * bp) / area, (aa * bp - ab * ap) / area
-    along_one, along_two = _share(ap, aa), _share(bp, bb)
-    across = _share(_dot(two - one, offset - one), aa - 2 * ab + bb)
-    zero = jnp.zeros_like(v)
-    # Pairs (v, w) of the inside and of the edges ab, ac and bc.
-    v = jnp.stack([v, along_one, zero, 1 - across])
-    w = jnp.stack([w, zero, along_two, across])
-    gap = v[..., None] * one + w[..., None] * two - offset
-    squared = _dot(gap, gap)
-    outside = (v[0] < 0) | (w[0] < 0) | (v[0] + w[0] > 1)
-    squared = squared.at[0].set(jnp.where(outside, jnp.inf, squared[0]))
-    best = jnp.argmin(squared, axis=0)[None]
-    v, w, squared = (jnp.take_along_axis(x, best, axis=0)[0] for x in (v, w, squared))
-    return jnp.stack([1 - v - w, v, w], axis=-1), squared
-
-
-def vertex_normals(surface: Surface, corners: Float[Array, "F 3 3"]) -> Float[Array, "V 3"]:
-    """Area-weighted sums of the normals of the triangles about each vertex; not of unit length."""
-    doubled = jnp.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    counts = jnp.arange(surface.ring.shape[1]) < surface.ring_size[:, None]
-    total = jnp.sum(doubled[surface.ring] * counts[..., None], axis=1)
-    return total / jnp.maximum(jnp.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
-
-
 def covered(
     vertices: Float[np.ndarray, "V 3"], points: Float[np.ndarray, "N 3"], reach: float
 ) -> float:
     """Share of the vertices with a scan point within `reach`."""
     distance, _ = KDTree(points).query(vertices, distance_upper_bound=reach)
     return float(np.mean(np.isfinite(distance)))
-
-
-def rigid(
-    source: Float[np.ndarray, "N 3"], target: Float[np.ndarray, "N 3"]
-) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"], float]:
-    """Rotation and translation that carry one point set to another, in least squares.
-
-    By singular values (Umeyama 1991). The third value is the scale between the sets, which the
-    first two leave out.
-    """
-    a, b = source - source.mean(axis=0), target - target.mean(axis=0)
-    u, size, v = np.linalg.svd(b.T @ a)
-    proper = np.array([1, 1, np.sign(np.linalg.det(u @ v))])
-    rotation = (u * proper) @ v
-    shift = target.mean(axis=0) - rotation @ source.mean(axis=0)
-    return rotation, shift, float((size * proper).sum() / (a**2).sum())
-
-
-def _dot(a: Float[Array, "*N 3"], b: Float[Array, "*N 3"]) -> Float[Array, "*N"]:
-    return jnp.sum(a * b, axis=-1)
-
-
-def _share(along: Float[Array, "*N"], length: Float[Array, "*N"]) -> Float[Array, "*N"]:
-    return jnp.clip(along / jnp.maximum(length, 1e-18), 0, 1)

@@ -229,7 +229,7 @@ class _Face:
         weight = (weight / jnp.maximum(jnp.sum(weight), 1e-12))[:, None]
         flat = projected(seen, x)
         centre = jnp.sum(weight * self.points, axis=0)
-        a, b = flat - jnp.sum(weight * flat, axis=0), self.points - centre
+        a, b = flat - jnp.sum(weight * flat, axis=0)[None], self.points - centre[None]
         power = jnp.maximum(jnp.sum(weight * a * a), 1e-12)
         cosine = jnp.sum(weight * a * b) / power
         sine = jnp.sum(weight[:, 0] * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])) / power

@@ -127,13 +127,13 @@ def _direction(found, jacobian, x, prior, weights, scale, damping) -> Float[Arra
     robust = weights * geman_mcclure_weight(jnp.sum(found**2, axis=-1), scale)
     flat = jacobian.reshape(-1, x.size)
     each = jnp.repeat(robust, found.shape[1])
-    normal = jnp.dot(flat.T * each, flat, precision=_HIGHEST) + jnp.diag(prior.precision)
+    normal = jnp.dot(flat.T * each[None], flat, precision=_HIGHEST) + jnp.diag(prior.precision)
     gradient = jnp.dot(flat.T, each * found.ravel(), precision=_HIGHEST)
     gradient += prior.precision * (x - prior.mean)
     free = _free(x, gradient, prior)
     # Scaled to a unit diagonal, which float32 needs: radians weigh 1e6 times as much as some shape.
     scaling = jnp.where(free, jax.lax.rsqrt(jnp.maximum(jnp.diag(normal), 1e-12)), 0.0)
-    scaled = normal * scaling[:, None] * scaling
+    scaled = normal * scaling[:, None] * scaling[None]
     scaled = scaled + jnp.diag(jnp.where(free, damping, 1.0))
     factor = jax.scipy.linalg.cho_factor(scaled, lower=True)
     return -scaling * jax.scipy.linalg.cho_solve(factor, scaling * gradient)

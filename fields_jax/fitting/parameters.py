@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from fields_jax.fitting.least_squares import Prior
@@ -74,7 +75,7 @@ def with_jacobian(
     return points, jnp.concatenate([motion, basis], axis=-1)
 
 
-def prior(layout: Layout, dtype: jnp.dtype) -> Prior:
+def prior(layout: Layout, dtype: DTypeLike) -> Prior:
     """Gaussian over the coefficients, nothing known of pose and camera."""
     precision, lower = np.zeros(layout.size), np.full(layout.size, -np.inf)
     upper = -lower

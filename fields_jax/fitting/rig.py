@@ -18,7 +18,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from fields_jax.errors import UserError
-from fields_jax.flame.lbs import rodrigues
+from fields_jax.geometry.rotations import rodrigues
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -111,23 +111,23 @@ def pose_points(
     rest = rig.mean + _dot(rig.basis, coefficients) + _dot(rig.corrective, feature)
     root, hinge = rig.joint_mean + _dot(rig.joint_basis, coefficients)
     dragged = rig.dragged_mean + _dot(rig.dragged_basis, coefficients)
-    dragged += _dot(rig.dragged_corrective, feature) - rig.jaw_weight[:, None] * hinge
-    turned = _dot(rest + _dot(dragged, opening.T) - root, rodrigues(pose).T)
-    return turned + root + _dot(rig.eyelid, eyelid)
+    dragged += _dot(rig.dragged_corrective, feature) - rig.jaw_weight[:, None] * hinge[None]
+    turned = _dot(rest + _dot(dragged, opening.T) - root[None], rodrigues(pose).T)
+    return turned + root[None] + _dot(rig.eyelid, eyelid)
 
 
 def pose_basis(rig: Rig, jaw: Float[Array, "3"], pose: Float[Array, "3"]) -> Float[Array, "N 3 K"]:
     """Derivative of `pose_points` by the coefficients, which it is linear in."""
     opening = rodrigues(jaw) - jnp.eye(3, dtype=jaw.dtype)
     root, hinge = rig.joint_basis
-    dragged = rig.dragged_basis - rig.jaw_weight[:, None, None] * hinge
-    moved = rig.basis + turn(opening, dragged) - root
-    return turn(rodrigues(pose), moved) + root
+    dragged = rig.dragged_basis - rig.jaw_weight[:, None, None] * hinge[None]
+    moved = rig.basis + turn(opening, dragged) - root[None]
+    return turn(rodrigues(pose), moved) + root[None]
 
 
 def turn(rotation: Float[Array, "3 3"], basis: Float[Array, "N 3 K"]) -> Float[Array, "N 3 K"]:
     """The basis with its vectors rotated: a sum, which compiles to far less than a product does."""
-    return jnp.sum(rotation[:, :, None] * basis[:, None], axis=2)
+    return jnp.sum(rotation[None, :, :, None] * basis[:, None], axis=2)
 
 
 def _dot(a: Array, b: Array) -> Array:

@@ -23,7 +23,13 @@ from fields_jax.fitting.correspondence import nearest_vertices
 from fields_jax.fitting.least_squares import Prior
 from fields_jax.fitting.parameters import CAMERA, COEFFICIENTS, EYELID, JAW, POSE, Layout
 from fields_jax.fitting.rig import Rig
-from fields_jax.fitting.scan_solvers import solve_frame, solve_identity, split_prior
+from fields_jax.fitting.scan_solvers import (
+    Observed,
+    Round,
+    solve_frame,
+    solve_identity,
+    split_prior,
+)
 from fields_jax.fitting.scan_start import Started, start
 from fields_jax.fitting.scan_types import Scan, ScanSettings, SequenceFit
 from fields_jax.fitting.surface import LANDMARKS, Surface, face_surface, posed, with_shape
@@ -109,13 +115,12 @@ class ScanFitter:
             raise ValueError("no scans to fit")
         return [start(rig, layout, frame, self.settings, t) for t, frame in enumerate(frames)]
 
-    def _rounds(self) -> Iterator[tuple[np.float32, Float[np.ndarray, " K"]]]:
-        """For each round how far points may lie, metres, and its outlier thresholds."""
+    def _rounds(self) -> Iterator[Round]:
         chosen = self.settings
         reach = np.geomspace(chosen.first_reach_mm, chosen.reach_mm, chosen.rounds)
         outlier = chosen.outliers(chosen.rounds)
         for far, limit in zip(reach, outlier, strict=True):
-            yield np.float32(1e-3 * far), np.full(chosen.steps, limit)
+            yield Round(np.float32(1e-3 * far), np.full(chosen.steps, limit))
 
     def _identity(self, frames: Sequence[Scan]) -> tuple[Float[np.ndarray, " S"], np.ndarray]:
         """The shape, and which frames decided it.
@@ -172,20 +177,17 @@ class ScanFitter:
         size, x = self._prior.mean.size, np.stack([frame.x for frame in chosen])
         shape, moving = x[:, size:].mean(axis=0), x[:, :size]
         points = _posed_frames(_with_shape(self._surface.rig, shape), moving)
-        for reach, scales in self._rounds():
+        for steps in self._rounds():
             vertices = np.asarray(points)[:, :-LANDMARKS]
             near = np.stack(
                 [nearest_vertices(*pair) for pair in zip(vertices, clouds.points, strict=True)]
             )
             shape, moving, points = solve_identity(
                 self._surface,
-                clouds,
-                near,
-                landmarks,
+                Observed(clouds, near, landmarks),
                 (shape, moving),
                 (self._shape_prior, calm),
-                reach,
-                scales,
+                steps,
                 self.settings.noise,
             )
         return np.asarray(shape), np.asarray(moving)[:real]
@@ -222,19 +224,10 @@ class ScanFitter:
     def _searched(self, surface, frame, x, prior, rounds) -> Float[np.ndarray, " M"]:
         """One frame after some rounds."""
         points = _posed(surface.rig, x)
-        for reach, scales in rounds:
+        for steps in rounds:
             near = nearest_vertices(np.asarray(points)[:-LANDMARKS], frame.cloud.points)
-            x, points = solve_frame(
-                surface,
-                frame.cloud,
-                near,
-                frame.landmarks,
-                x,
-                prior,
-                reach,
-                scales,
-                self.settings.noise,
-            )
+            observed = Observed(frame.cloud, near, frame.landmarks)
+            x, points = solve_frame(surface, observed, x, prior, steps, self.settings.noise)
         return np.asarray(x)
 
     def _judge(

@@ -9,7 +9,7 @@ from fields_jax.fitting.correspondence import Cloud, covered
 from fields_jax.fitting.parameters import COEFFICIENTS
 from fields_jax.fitting.scan_types import Gate
 from fields_jax.fitting.surface import LANDMARKS, Surface
-from fields_jax.geometry.closest_point import closest_points
+from fields_jax.geometry.closest_points import closest_points
 
 _MM = 1e3
 _JUDGED = 600  # scan points of a frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,35 +25,55 @@ from fields_jax.fitting.surface import (
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
+class Observed(NamedTuple):
+    """What was measured of one frame, or of T frames with a leading axis.
+
+    Attributes:
+      cloud: the scan.
+      near: [N, 2] nearest vertices of its points.
+      landmarks: [L, 3] metres; those that are not finite do not count.
+    """
+
+    cloud: Cloud
+    near: Int[Array, "*T N 2"]
+    landmarks: Float[Array, "*T L 3"]
+
+
+class Round(NamedTuple):
+    """The steps after one matching.
+
+    Attributes:
+      reach: metres, see `match`.
+      scales: [K] outlier threshold of each step, in standard deviations of a point.
+    """
+
+    reach: Float[Array, ""]
+    scales: Float[Array, " K"]
+
+
 @partial(jax.jit, static_argnames="noise")
 def solve_frame(
     surface: Surface,
-    cloud: Cloud,
-    near: Int[Array, "N 2"],
-    landmarks: Float[Array, "L 3"],
+    observed: Observed,
     start: Float[Array, " P"],
     prior: Prior,
-    reach: Float[Array, ""],
-    scales: Float[Array, " K"],
+    steps: Round,
     noise: Noise,
 ) -> tuple[Float[Array, " P"], Float[Array, "V 3"]]:
     """All unknowns of one frame after one matching; also the posed rig.
 
     Args:
       surface: of the identity.
-      cloud: the scan.
-      near: nearest vertices of the points.
-      landmarks: metres; those that are not finite do not count.
+      observed: of the frame.
       start: of the unknowns.
       prior: of the same.
-      reach: metres, see `match`.
-      scales: outlier threshold of each step, in standard deviations of a point.
+      steps: how to search.
       noise: of points and landmarks.
     """
     rig = surface.rig
     start = jnp.clip(start, prior.lower, prior.upper)
-    matches = match(surface, posed(rig, start), cloud, near, reach)
-    landmarks, weight = _present(landmarks)
+    matches = match(surface, posed(rig, start), observed.cloud, observed.near, steps.reach)
+    landmarks, weight = _present(observed.landmarks)
 
     def residuals(x):
         return _rows(posed(rig, x), matches, landmarks, noise)
@@ -62,7 +83,7 @@ def solve_frame(
         return _rows(points, matches, landmarks, noise), _slopes(jacobian, matches, noise)
 
     weights = jnp.concatenate([matches.weight, weight])
-    x = minimise(residuals, start, prior, weights, scales, linearise).parameters
+    x = minimise(residuals, start, prior, weights, steps.scales, linearise).parameters
     return x, posed(rig, x)
 
 
@@ -102,32 +123,26 @@ def solve_landmarks(
 @partial(jax.jit, static_argnames="noise")
 def solve_identity(
     surface: Surface,
-    clouds: Cloud,
-    near: Int[Array, "T N 2"],
-    landmarks: Float[Array, "T L 3"],
+    observed: Observed,
     start: tuple[Float[Array, " S"], Float[Array, "T M"]],
     prior: tuple[Prior, Prior],
-    reach: Float[Array, ""],
-    scales: Float[Array, " K"],
+    steps: Round,
     noise: Noise,
 ) -> tuple[Float[Array, " S"], Float[Array, "T M"], Float[Array, "T V 3"]]:
     """One shape and every frame's other unknowns, jointly, after one matching.
 
     Args:
       surface: with a rig of all components.
-      clouds: of all frames, each leaf with a leading axis [T, ...].
-      near: nearest vertices of the points.
-      landmarks: metres, not finite where missing.
+      observed: of all frames, each leaf with a leading axis [T, ...].
       start: the shape and the frames' motion and expression.
       prior: of the same two.
-      reach: metres, see `match`.
-      scales: outlier threshold of each step.
+      steps: how to search.
       noise: of points and landmarks.
 
     Returns:
       Shape, the frames' other unknowns and posed rigs.
     """
-    landmarks, weight = _present(landmarks)
+    landmarks, weight = _present(observed.landmarks)
     shape, frames = start
     count, size = frames.shape
 
@@ -140,7 +155,10 @@ def solve_identity(
         return jax.vmap(lambda y: posed(fixed, y))(moving)
 
     x = jnp.concatenate([shape, frames.ravel()])
-    matches = jax.vmap(lambda *of: match(surface, *of, reach))(posed_frames(x), clouds, near)
+    points = posed_frames(x)
+    matches = jax.vmap(lambda *of: match(surface, *of, steps.reach))(
+        points, observed.cloud, observed.near
+    )
 
     def rows(points):
         return jax.vmap(partial(_rows, noise=noise))(points, matches, landmarks).reshape(-1, 1)
@@ -159,7 +177,7 @@ def solve_identity(
     weights = jnp.concatenate([matches.weight, weight], axis=1).ravel()
     x = jnp.clip(x, joint.lower, joint.upper)
     solution = minimise(
-        lambda x: rows(posed_frames(x)), x, joint, weights, scales, linearise
+        lambda x: rows(posed_frames(x)), x, joint, weights, steps.scales, linearise
     ).parameters
     return *apart(solution), posed_frames(solution)
 

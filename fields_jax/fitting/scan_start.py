@@ -11,12 +11,13 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from fields_jax.fitting import parameters
-from fields_jax.fitting.correspondence import Cloud, rigid
+from fields_jax.fitting.correspondence import Cloud
 from fields_jax.fitting.parameters import CAMERA, POSE, Layout
 from fields_jax.fitting.rig import Rig
 from fields_jax.fitting.scan_solvers import solve_landmarks
 from fields_jax.fitting.scan_types import Scan, ScanSettings
 from fields_jax.fitting.surface import LANDMARKS
+from fields_jax.geometry.similarity import rigid_motion
 
 _FEWEST_LANDMARKS = 6  # that fix a rigid start
 _FEWEST_POINTS = 300  # about the face
@@ -40,8 +41,8 @@ class Started:
 
     landmarks: Float[np.ndarray, "L 3"]
     x: Float[np.ndarray, " P"]
-    movement_mm: float
-    misfit_mm: float
+    movement_mm: float | np.floating
+    misfit_mm: float | np.floating
     cloud: Cloud
     fault: str = ""
 
@@ -72,7 +73,7 @@ def start(
         fault = f"fewer than {_FEWEST_LANDMARKS} landmarks"
         return Started(landmarks, x, np.nan, np.nan, empty, fault)
     rest = np.asarray(rig.mean[-LANDMARKS:], np.float64)
-    rotation, translation, size = rigid(rest[present], landmarks[present])
+    rotation, translation, size = rigid_motion(rest[present], landmarks[present])
     if not _SIZES[0] < size < _SIZES[1]:
         fault = f"the landmarks are {size:.3g} times the size of a head's in metres"
         return Started(landmarks, x, np.nan, np.nan, empty, fault)

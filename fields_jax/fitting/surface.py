@@ -23,7 +23,7 @@ from fields_jax.fitting.parameters import (
     with_jacobian,
 )
 from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points, turn
-from fields_jax.flame.lbs import rodrigues
+from fields_jax.geometry.rotations import rodrigues
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 LANDMARKS = 51 + 105
@@ -107,7 +107,7 @@ def with_shape(rig: Rig, shape: Float[Array, " S"]) -> Rig:
 def posed(rig: Rig, x: Float[Array, " P"]) -> Float[Array, "N 3"]:
     """The rig's points in the scan's frame, metres."""
     points = pose_points(rig, x[COEFFICIENTS], x[JAW], x[EYELID], jnp.zeros_like(x[POSE]))
-    return jnp.dot(points, rodrigues(x[POSE]).T, precision=_HIGHEST) + x[CAMERA]
+    return jnp.dot(points, rodrigues(x[POSE]).T, precision=_HIGHEST) + x[CAMERA][None]
 
 
 def posed_with_jacobian(

@@ -17,28 +17,21 @@ from fields_jax.fitting import parameters
 from fields_jax.fitting.parameters import COEFFICIENTS, EYELID, JAW, POSE, Layout, with_jacobian
 from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points
 from fields_jax.flame.landmarks import contour_row
-from fields_jax.flame.lbs import rodrigues
+from fields_jax.geometry.rotations import rodrigues, yaw
+from fields_jax.landmark_schemes import (
+    ACROSS_SLITS_68,
+    ACROSS_SLITS_478,
+    CONTOUR_68,
+    EYE_CORNERS_68,
+    FRONTAL_YAW,
+)
 from fields_jax.render.camera import project
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 COUNTS = (68, 105, 203)
-_CONTOUR = 17
-_EYE_CORNERS = (36, 45)  # outer ones, of the 68
-_FRONTAL = 0.05  # radians of yaw within which the frontal 203 subset counts (TEASER)
 # A point counts fully where its direction is 70 degrees or less from the camera's, and this little
 # where it is behind the head, since detectors guess the points they do not see. Ours.
 _FULL_FACING, _LEAST = 0.35, 0.1
-# Points that face each other across the slit of an eye and between the lips: rows of the 68, and
-# mediapipe's numbers for the 105 (right eye, left eye, inner lips).
-_PAIRS_68 = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
-# fmt: off
-_PAIRS_MEDIAPIPE = (
-    (246, 7), (161, 163), (160, 144), (159, 145), (158, 153), (157, 154), (173, 155),
-    (466, 249), (388, 390), (387, 373), (386, 374), (385, 380), (384, 381), (398, 382),
-    (191, 95), (80, 88), (81, 178), (82, 87), (13, 14), (312, 317), (311, 402), (310, 318),
-    (415, 324),
-)
-# fmt: on
 
 
 @struct.dataclass
@@ -105,8 +98,8 @@ def without_coefficients(rigs: LandmarkRigs) -> LandmarkRigs:
 
 def _pairs(model: FlameModel) -> Int[np.ndarray, "G 2"]:
     row = {int(point): COUNTS[0] + i for i, point in enumerate(model.mediapipe_index)}
-    mediapipe = [(row[a], row[b]) for a, b in _PAIRS_MEDIAPIPE if a in row and b in row]
-    return np.array([*_PAIRS_68, *mediapipe], np.int32)
+    mediapipe = [(row[a], row[b]) for a, b in ACROSS_SLITS_478 if a in row and b in row]
+    return np.array([*ACROSS_SLITS_68, *mediapipe], np.int32)
 
 
 def view(rigs: LandmarkRigs, pose: Float[Array, "3"]) -> View:
@@ -133,10 +126,10 @@ def _visibility(rigs: LandmarkRigs, rotation: Float[Array, "3 3"]) -> Float[Arra
     in training.
     """
     facing = jnp.dot(rigs.outward, rotation[2], precision=jax.lax.Precision.HIGHEST)
-    weight = jnp.clip(facing / _FULL_FACING, _LEAST, 1.0).at[:_CONTOUR].set(1.0)
-    yaw = jnp.arctan2(-rotation[2, 0], jnp.hypot(rotation[0, 0], rotation[1, 0]))
+    weight = jnp.clip(facing / _FULL_FACING, _LEAST, 1.0).at[CONTOUR_68].set(1.0)
+    turned = yaw(rotation)
     front, left, right = rigs.subsets
-    chosen = jnp.where(yaw < -_FRONTAL, left, jnp.where(yaw > _FRONTAL, right, front))
+    chosen = jnp.where(turned < -FRONTAL_YAW, left, jnp.where(turned > FRONTAL_YAW, right, front))
     return weight.at[-len(front) :].multiply(chosen.astype(weight.dtype))
 
 
@@ -150,7 +143,7 @@ def projected_with_jacobian(
     seen: View, x: Float[Array, " P"]
 ) -> tuple[Float[Array, "376 2"], Float[Array, "376 2 P"]]:
     """The same and its derivative, for the many coefficients in closed form."""
-    flip = jnp.exp(x[3]) * jnp.array([[1], [-1]], x.dtype)
+    flip = jnp.exp(x[3]) * jnp.array([[[1], [-1]]], x.dtype)
     basis = flip * pose_basis(seen.rig, x[JAW], x[POSE])[:, :2]
     return with_jacobian(lambda x: projected(seen, x), x, basis)
 
@@ -158,7 +151,7 @@ def projected_with_jacobian(
 def eye_distance(seen: View, x: Float[Array, " P"]) -> Float[Array, ""]:
     """Distance of the outer eye corners in space, in image coordinates of a frontal view."""
     points = pose_points(seen.rig, x[COEFFICIENTS], x[JAW], x[EYELID], x[POSE])
-    right, left = points[jnp.array(_EYE_CORNERS)]
+    right, left = points[jnp.array(EYE_CORNERS_68)]
     return jnp.exp(x[3]) * jnp.linalg.norm(left - right)
 
 

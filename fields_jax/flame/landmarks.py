@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fields_jax.geometry.rotations import yaw
+from fields_jax.landmark_schemes import CONTOUR_MAX_YAW as _MAX_YAW
 from fields_jax.types import LandmarkEmbedding
-
-_MAX_YAW = 39  # degrees; the contour table's last row on either side (FLAME's published embedding)
 
 
 def embed(
@@ -16,7 +16,7 @@ def embed(
 ) -> Float[Array, "B N 3"]:
     """Points at fixed barycentric places of the mesh."""
     corners = vertices[:, faces[embedding.face_index]]
-    return jnp.sum(corners * embedding.barycentric[..., None], axis=-2)
+    return jnp.sum(corners * embedding.barycentric[None, ..., None], axis=-2)
 
 
 def contour_row(head_rotation: Float[Array, "B 3 3"]) -> Int[Array, " B"]:
@@ -27,8 +27,7 @@ def contour_row(head_rotation: Float[Array, "B 3 3"]) -> Int[Array, " B"]:
     yaw turns the nose to +x; with this sign the rows lie on the visible silhouette.
     """
     rotation = jax.lax.stop_gradient(head_rotation)
-    yaw = jnp.arctan2(-rotation[:, 2, 0], jnp.hypot(rotation[:, 0, 0], rotation[:, 1, 0]))
-    degrees = jnp.round(jnp.clip(jnp.rad2deg(yaw), -_MAX_YAW, _MAX_YAW)).astype(jnp.int32)
+    degrees = jnp.round(jnp.clip(jnp.rad2deg(yaw(rotation)), -_MAX_YAW, _MAX_YAW)).astype(jnp.int32)
     return jnp.where(degrees < 0, _MAX_YAW - degrees, degrees)
 
 

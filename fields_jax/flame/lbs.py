@@ -42,42 +42,11 @@ def regress_joints(
     return jnp.einsum("jv,bvk->bjk", joint_regressor, vertices, precision=_HIGHEST)
 
 
-def rodrigues(axis_angle: Float[Array, "*N 3"]) -> Float[Array, "*N 3 3"]:
-    """Rotation matrices of axis-angle vectors in radians.
-
-    R = I + a K + b K K with a = sin(t)/t and b = (1 - cos(t))/t^2, K the cross-product matrix of
-    the unnormalised vector. Both factors are smooth at t = 0, where their series stand in for the
-    quotients, so that zero rotation is exactly I and its gradient exactly the generators.
-    """
-    squared = jnp.sum(axis_angle**2, axis=-1)
-    # Below t^2 = 1e-3 the series are exact to float32 (and to 1e-12 in float64).
-    small = squared < 1e-3
-    safe = jnp.where(small, 1.0, squared)
-    angle = jnp.sqrt(safe)
-    sine = jnp.where(
-        small,
-        1 - squared / 6 * (1 - squared / 20 * (1 - squared / 42)),
-        jnp.sin(angle) / angle,
-    )
-    cosine = jnp.where(
-        small,
-        0.5 - squared / 24 * (1 - squared / 30 * (1 - squared / 56)),
-        (1 - jnp.cos(angle)) / safe,
-    )
-    x, y, z = jnp.moveaxis(axis_angle, -1, 0)
-    zero = jnp.zeros_like(x)
-    rows = [[zero, -z, y], [z, zero, -x], [-y, x, zero]]
-    cross = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-    square = jnp.matmul(cross, cross, precision=_HIGHEST)
-    identity = jnp.eye(3, dtype=axis_angle.dtype)
-    return identity + sine[..., None, None] * cross + cosine[..., None, None] * square
-
-
 def pose_correctives(
     rotations: Float[Array, "B J 3 3"], pose_basis: Float[Array, "V 3 P"]
 ) -> Float[Array, "B V 3"]:
     """Displacements linear in (R_j - I) of every joint but the root, joint-major, row-major."""
-    feature = rotations[:, 1:] - jnp.eye(3, dtype=rotations.dtype)
+    feature = rotations[:, 1:] - jnp.eye(3, dtype=rotations.dtype)[None, None]
     feature = feature.reshape(rotations.shape[0], -1)
     return jnp.einsum("bp,vkp->bvk", feature, pose_basis, precision=_HIGHEST)
 

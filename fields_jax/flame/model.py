@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from fields_jax.flame import lbs
 from fields_jax.flame.landmarks import contour_row, embed, embed_contour
+from fields_jax.geometry.rotations import rodrigues
 from fields_jax.types import FlameCoefficients, FlameModel, FlameOutput
 
 
@@ -28,7 +29,7 @@ def flame(model: FlameModel, coefficients: FlameCoefficients) -> FlameOutput:
     """
     rotations = _joint_rotations(model, coefficients)
     shaped = (
-        model.template
+        model.template[None]
         + lbs.blend_shapes(coefficients.shape, model.shape_basis)
         + lbs.blend_shapes(coefficients.expression, model.expression_basis)
     )
@@ -63,4 +64,4 @@ def _joint_rotations(model: FlameModel, coefficients: FlameCoefficients) -> Floa
     pose = jnp.concatenate([coefficients.pose, neck, coefficients.jaw, eyes], axis=1)
     if pose.shape[1] != 3 * len(model.parents):
         raise ValueError(f"pose vector of {pose.shape[1]} for {len(model.parents)} joints")
-    return lbs.rodrigues(pose.reshape(batch, -1, 3))
+    return rodrigues(pose.reshape(batch, -1, 3))

@@ -27,14 +27,14 @@ def soft_targets(
     """Targets I onehot(c) + (1 - I) onehot(neutral): a weak expression may stay near neutral."""
     labelled = jax.nn.one_hot(emotion, classes)
     neutral = jax.nn.one_hot(NEUTRAL, classes)
-    return strength[:, None] * labelled + (1 - strength[:, None]) * neutral
+    return strength[:, None] * labelled + (1 - strength[:, None]) * neutral[None]
 
 
 def class_error(
     logits: Float[Array, "B C"], targets: Float[Array, "B C"], weights: Float[Array, " C"]
 ) -> Float[Array, " B"]:
     """Cross entropy -sum_c w_c q_c log p_c against soft targets."""
-    return -jnp.sum(weights * targets * jax.nn.log_softmax(logits), axis=-1)
+    return -jnp.sum(weights[None] * targets * jax.nn.log_softmax(logits), axis=-1)
 
 
 def agreement_losses(

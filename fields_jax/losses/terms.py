@@ -11,12 +11,10 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fields_jax.landmark_schemes import CONTOUR_68, EYES_68, FRONTAL_YAW, MOUTH_BOX_68
+
 # Sums an array over the examples of every device; identity plus jnp.sum on one device.
 Total = Callable[[Float[Array, " B"]], Float[Array, ""]]
-
-CONTOUR = 17  # leading points of the 68: the only ones TEASER's contour term uses
-_MOUTH, _EYES = slice(48, 61), slice(36, 48)  # TEASER's boxes: 13 mouth and 12 eye points
-_FRONTAL = 0.05  # radians of yaw within which the frontal 203 subset is used (TEASER)
 
 
 def masked_mean(
@@ -60,16 +58,16 @@ def contour_error(
     prediction: Float[Array, "B 68 2"], target: Float[Array, "B 68 2"]
 ) -> Float[Array, " B"]:
     """Mean squared error of the 17 contour points, normalised device coordinates."""
-    return mean_squared(prediction[:, :CONTOUR], target[:, :CONTOUR])
+    return mean_squared(prediction[:, CONTOUR_68], target[:, CONTOUR_68])
 
 
 def pose_dependent_error(
-    prediction: Float[Array, "B 203 2"],
-    target: Float[Array, "B 203 2"],
+    prediction: Float[Array, "B N 2"],
+    target: Float[Array, "B N 2"],
     yaw: Float[Array, " B"],
-    front: Bool[Array, "203"],
-    left: Bool[Array, "203"],
-    right: Bool[Array, "203"],
+    front: Bool[Array, " N"],
+    left: Bool[Array, " N"],
+    right: Bool[Array, " N"],
 ) -> Float[Array, " B"]:
     """Mean over the subset visible at each head's yaw of the squared 2D distance (TEASER).
 
@@ -78,8 +76,8 @@ def pose_dependent_error(
       yaw: y component of the predicted global axis-angle; only compared, never differentiated.
       front, left, right: membership of the subsets; left serves yaw < -0.05 rad.
     """
-    side = jnp.where(yaw[:, None] > _FRONTAL, right, front)
-    chosen = jnp.where(yaw[:, None] < -_FRONTAL, left, side).astype(prediction.dtype)
+    side = jnp.where(yaw[:, None] > FRONTAL_YAW, right, front)
+    chosen = jnp.where(yaw[:, None] < -FRONTAL_YAW, left, side).astype(prediction.dtype)
     squared = jnp.sum((prediction - target) ** 2, axis=-1)
     return jnp.sum(squared * chosen, axis=1) / jnp.sum(chosen, axis=1)
 
@@ -95,8 +93,9 @@ def region_weight(
       growth: share of its size by which the (mouth, eyes) box grows on each side.
     """
     centre = (2 * jnp.arange(image_size) + 1) / image_size - 1
+    centre = centre[None, None]
     weight = 0.0
-    for points, share in zip((_MOUTH, _EYES), growth, strict=True):
+    for points, share in zip((MOUTH_BOX_68, EYES_68), growth, strict=True):
         low, high = landmarks[:, points].min(axis=1), landmarks[:, points].max(axis=1)
         margin = share * (high - low)
         low, high = (low - margin)[..., None], (high + margin)[..., None]  # [B, 2, 1]

@@ -101,7 +101,7 @@ class UpConv(nn.Module):
         kernel = self.param("kernel", init, (2, 2, x.shape[-1], self.features))
         bias = self.param("bias", init, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return up_conv(x, kernel) + bias
+        return up_conv(x, kernel) + bias[None, None, None]
 
 
 @partial(jax.jit, static_argnames="stride")  # so that layers of one shape are traced once
@@ -140,7 +140,7 @@ def depthwise_conv_by_shifts(x: Array, kernel: Array, *, stride: int) -> Array:
         for j in range(3):
             stop = (batch, i + rows, j + columns, channels)
             shifted = lax.slice(x, (0, i, j, 0), stop, (1, stride, stride, 1))
-            total += shifted * kernel[i, j, 0]
+            total += shifted * kernel[None, None, i, j]
     return total
 
 

@@ -35,7 +35,8 @@ class VGG16Features(nn.Module):
 
     @nn.compact
     def __call__(self, image: Float[Array, "B H W 3"]) -> tuple[Float[Array, "B h w C"], ...]:
-        x = (0.5 * image + 0.5 - jnp.array(MEAN, image.dtype)) / jnp.array(DEVIATION, image.dtype)
+        mean, deviation = (jnp.array([[[v]]], image.dtype) for v in (MEAN, DEVIATION))
+        x = (0.5 * image + 0.5 - mean) / deviation
         taps = []
         for stage, (first, widths) in enumerate(STAGES):
             if stage:

@@ -16,8 +16,8 @@ from jaxtyping import UInt8
 
 from fields_jax.errors import UserError, quoted
 from fields_jax.files import parse_json, read_npy
+from fields_jax.landmark_schemes import N_MEDIAPIPE
 from fields_jax.photos.faces import Detection, Finder
-from fields_jax.photos.points import N_MEDIAPIPE
 
 ENVIRONMENT = Path(__file__).parents[2] / ".venv-landmarks"  # made by `make landmarks`
 CHILD = Path(__file__).with_name("mediapipe_child.py")

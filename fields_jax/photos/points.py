@@ -8,49 +8,27 @@ from jaxtyping import Bool, Float
 
 from fields_jax.errors import UserError
 from fields_jax.files import parse_npy, read_bytes
+from fields_jax.landmark_schemes import (
+    BROWS_68,
+    CHIN_68,
+    CONTOUR_68,
+    EYE_CORNERS_68,
+    EYES_68,
+    INNER_68,
+    MEDIAPIPE_68,
+    MEDIAPIPE_105,
+    N_MEDIAPIPE,
+    N_WFLW,
+    OUTER_LIPS_68,
+    WFLW_68,
+    among_51,
+)
 from fields_jax.photos import beside, crops, mark_text
 
-N_MEDIAPIPE = 478
 LEAST_SEEN = 0.5  # share of the points: a turned head hides less than half of them
 _LARGEST_FILE = 2**24  # bytes; 1000 faces of 478 points are 11.5 million in double precision
 
-# Rows of mediapipe's 478 points that FLAME's mediapipe embedding (`landmark_indices`) covers, in
-# its order: subject's left brow, right brow, left eye, right eye, nose, mouth.
-# fmt: off
-MEDIAPIPE_105 = np.array([
-    276, 282, 283, 285, 293, 295, 296, 300, 334, 336,
-    46, 52, 53, 55, 63, 65, 66, 70, 105, 107,
-    249, 263, 362, 373, 374, 380, 381, 382, 384, 385, 386, 387, 388, 390, 398, 466,
-    7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246,
-    168, 6, 197, 195, 5, 4, 129, 98, 97, 2, 326, 327, 358,
-    0, 13, 14, 17, 37, 39, 40, 61, 78, 80, 81, 82, 84, 87, 88, 91, 95, 146, 178, 181,
-    185, 191, 267, 269, 270, 291, 308, 310, 311, 312, 314, 317, 318, 321, 324, 375, 402, 405,
-    409, 415,
-])
-# Rows of the 478 points that lie nearest to the 68-point scheme: the contour at equal arcs of the
-# face oval from the ears' height to the chin; brows, nose, eyes and outer lips by distance on
-# FLAME's template, 0.04 of the inter-ocular distance on average, 0.16 at the brows' outer ends.
-# The inner lips, shut on the template, by their order along the rim.
-MEDIAPIPE_68 = np.array([
-    127, 234, 132, 58, 172, 136, 149, 176, 152, 400, 378, 365, 397, 288, 361, 454, 356,
-    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
-    168, 6, 195, 4, 98, 97, 2, 326, 327,
-    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
-    78, 82, 13, 312, 308, 317, 14, 87,
-])
-# fmt: on
-
-# The 68 points among WFLW's 98 (Wu et al. 2018, figure of the annotation): every other one of the
-# contour, the brows' upper edges, the nose, six of the eight of each eye, the mouth.
-WFLW_68 = np.array([
-    *range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60),
-    60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73, 75, *range(76, 96),
-])  # fmt: skip
-_N_WFLW = 98
-
 _NEAR = 0.25  # of a face's size: how far from its other points a point beyond the corner may be
-_CHIN, _BROWS = 8, slice(17, 27)  # rows of the 68-point scheme
 # Chin to brows as a share of chin to hairline, the top of mediapipe's mesh: the mean over
 # photographs of 21 faces.
 _BROW_HEIGHT = 0.86
@@ -87,14 +65,14 @@ def load_faces(path: epath.PathLike) -> Float[np.ndarray, "F N 2"]:
     else:
         points = mark_text.read_rows(path)
     faces = points[None] if points.ndim == 2 else points
-    known = faces.ndim == 3 and faces.shape[1] in (N_MEDIAPIPE, 68, _N_WFLW)
+    known = faces.ndim == 3 and faces.shape[1] in (N_MEDIAPIPE, 68, N_WFLW)
     if not known or faces.shape[2] not in (2, 3) or points.dtype.kind not in "fiu":
         raise UserError(
             f"{path}: expected numbers of shape [478, 2] or [478, 3] (files of 68 points or of "
             "WFLW's 98 and a leading dimension for several faces are fine too), found "
             f"{points.dtype} {list(points.shape)}"
         )
-    if faces.shape[1] == _N_WFLW:
+    if faces.shape[1] == N_WFLW:
         faces = faces[:, WFLW_68]
     with np.errstate(over="ignore"):  # what single precision cannot hold is no place in a picture
         return faces[..., :2].astype(np.float32)
@@ -163,18 +141,20 @@ def face_outline(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "M 2"]:
     visible = seen(points)
     if len(points) == 49:
         points = np.concatenate([_contour_of_49(points), points])
-        visible = np.concatenate([np.ones(17, bool), visible])
+        visible = np.concatenate([np.ones(CONTOUR_68.stop, bool), visible])
     elif len(points) != 68:
         return points[visible]
-    chin, brows = points[_CHIN], points[_BROWS][visible[_BROWS]]
+    chin, brows = points[CHIN_68], points[BROWS_68][visible[BROWS_68]]
     hairline = chin + (brows - chin) / _BROW_HEIGHT
     return np.concatenate([points[visible], hairline]).astype(np.float32)
 
 
 def _contour_of_49(points: Float[np.ndarray, "49 2"]) -> Float[np.ndarray, "17 2"]:
     """Where the contour of the 68-point scheme is, about, for its rows 17..59, 61..63, 65..67."""
-    eyes, mouth = points[19:31].mean(axis=0), points[31:43].mean(axis=0)
-    across, down = points[28] - points[19], mouth - eyes  # outer corner to outer corner
+    # The first 43 of the 49 are the first of the 51.
+    eyes, mouth = (points[among_51(rows)].mean(axis=0) for rows in (EYES_68, OUTER_LIPS_68))
+    right, left = (points[row - INNER_68.start] for row in EYE_CORNERS_68)
+    across, down = left - right, mouth - eyes
     return eyes + _CONTOUR @ np.stack([across, down])
 
 
@@ -193,6 +173,6 @@ def fault(points: Float[np.ndarray, "N 2"], height: int, width: int) -> str:
     low, high = points[visible].min(), points[visible].max()
     if crops.is_normalised((low, high)):
         return f"its points span {low:.3g}..{high:.3g}: normalised? give pixels"
-    if len(points) == 68 and not (visible[_CHIN] and visible[_BROWS].any()):
+    if len(points) == 68 and not (visible[CHIN_68] and visible[BROWS_68].any()):
         return "its chin or all of its brows are unseen, which say how large the face is"
     return crops.box_fault(face_box(points), height, width, "its landmarks span")

@@ -11,7 +11,7 @@ from fields_jax.render.mask import (
     synthesizer_input,
 )
 from fields_jax.render.rasterize import rasterize
-from fields_jax.render.shade import five_light_shade, geometry_map, vertex_normals
+from fields_jax.render.shade import five_light_shade, geometry_map
 
 __all__ = [
     "Masking",
@@ -25,5 +25,4 @@ __all__ = [
     "rasterize",
     "sample_keys",
     "synthesizer_input",
-    "vertex_normals",
 ]

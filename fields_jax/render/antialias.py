@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from fields_jax.render.camera import at_least_single, to_pixels
 from fields_jax.render.interpolate import map_images
-from fields_jax.render.jobs import assign
+from fields_jax.render.jobs import Pass, assign
 from fields_jax.render.rasterize import check_faces, near_depth
 from fields_jax.render.triangles import drawable, far
 from fields_jax.types import Fragments
@@ -207,7 +207,7 @@ def _cross(outline, ends, first, depth, near) -> _Crossings:
     """The crossings of job slots first ... first + _BUDGET - 1."""
     height, width = depth.shape
     pixels, count = height * width, outline.jobs.shape[0] // 2
-    owner, rank, used = assign(outline.jobs, ends, first, _BUDGET)
+    owner, rank, used = assign(Pass(outline.jobs, ends, first, _BUDGET))
     by_rows = owner < count
     line = outline.first[owner] + rank
     p0, q0, z0, p1, q1, z1 = outline.line[owner].T
@@ -219,7 +219,7 @@ def _cross(outline, ends, first, depth, near) -> _Crossings:
     outward = side.astype(jnp.int32)
 
     middle = line // _LINES
-    place = jnp.where(side > 0, below, below + 1) + outward * jnp.arange(-1, 3)[:, None]
+    place = jnp.where(side > 0, below, below + 1)[None] + outward[None] * jnp.arange(-1, 3)[:, None]
     row, column = jnp.where(by_rows, middle, place), jnp.where(by_rows, place, middle)
     if near is not None:
         used &= z >= near  # and so no edge of a face that is wholly nearer

@@ -7,7 +7,8 @@ from typing import Protocol
 from jaxtyping import Array, Int
 
 from fields_jax.render import patches, tiles
-from fields_jax.render.triangles import Samples, Triangles
+from fields_jax.render.jobs import Pass
+from fields_jax.render.triangles import Frame, Samples, Triangles
 
 
 class Backend(Protocol):
@@ -30,7 +31,7 @@ class Backend(Protocol):
         """How many jobs a triangle is at most."""
 
     def draw(
-        self, triangles: Triangles, jobs, ends, first, budget, size, buffers: Samples, near, face_0
+        self, triangles: Triangles, work: Pass, buffers: Samples, frame: Frame, first_face
     ) -> Samples:
         """Draws the jobs of one pass into the buffers; see `patches.draw`."""
 

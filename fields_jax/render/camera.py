@@ -20,7 +20,7 @@ def project(points: Float[Array, "B N 3"], camera: Float[Array, "B 3"]) -> Float
       [B, N, 3] image coordinates: x right and y down in [-1, 1] over the frame; smaller z nearer.
     """
     translation = jnp.pad(camera[:, 1:], ((0, 0), (0, 1)))
-    flip = jnp.array([1, -1, -1], points.dtype)
+    flip = jnp.array([[[1, -1, -1]]], points.dtype)
     return camera[:, None, :1] * flip * (points + translation[:, None])
 
 
@@ -49,7 +49,7 @@ def to_pixels(points: Float[Array, "*N 3"], size: tuple[int, int]) -> Float[Arra
     height, width = size
     half = jnp.array([width / 2, height / 2, 1], points.dtype)
     shift = jnp.array([(width - 1) / 2, (height - 1) / 2, 0], points.dtype)
-    return points * half + shift
+    return points * jnp.broadcast_to(half, points.shape) + jnp.broadcast_to(shift, points.shape)
 
 
 def at_least_single(array: Array) -> Float[Array, "..."]:

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 
-def assign(
-    jobs: Int[Array, " N"], ends: Int[Array, " N"], first: Int[Array, ""], budget: int
-) -> tuple[Int[Array, " S"], Int[Array, " S"], Bool[Array, " S"]]:
-    """Fills the job slots first ... first + budget - 1, item after item.
+class Pass(NamedTuple):
+    """The jobs first ... first + budget - 1 of N items, which are done at once.
 
-    Args:
+    Attributes:
       jobs: [N] jobs of each item, 0 or more.
       ends: [N] their inclusive cumulative sum.
-      first: the first slot.
-      budget: number of slots.
+      first: the first job.
+      budget: how many job slots there are; a Python int, never traced.
+    """
+
+    jobs: Int[Array, " N"]
+    ends: Int[Array, " N"]
+    first: Int[Array, ""]
+    budget: int
+
+
+def assign(work: Pass) -> tuple[Int[Array, " S"], Int[Array, " S"], Bool[Array, " S"]]:
+    """Fills the job slots, item after item.
 
     Returns:
       For each slot its item, which of the item's jobs it is, and whether it is used.
     """
+    jobs, ends, first, budget = work
     begins = ends - jobs
     present = (jobs > 0) & (ends > first)
     slot = jnp.where(present, jnp.maximum(begins - first, 0), budget)

@@ -11,8 +11,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from fields_jax.render.jobs import assign
-from fields_jax.render.triangles import Samples, Triangles, cover, keep, sampled
+from fields_jax.render.jobs import Pass, assign
+from fields_jax.render.triangles import Frame, Samples, Triangles, cover, keep, sampled
 
 # Rows and columns of a job. On a CPU, with a head at 64, 112 and 224 pixels, none from (2, 2) to
 # (4, 4) was faster.
@@ -46,30 +46,27 @@ def most(size: tuple[int, int]) -> int:
     return -(-size[0] // PATCH[0]) * -(-size[1] // PATCH[1])
 
 
-def draw(triangles: Triangles, jobs, ends, first, budget, size, buffers, near, face_0):
-    """Draws the jobs first ... first + budget - 1 into the buffers.
+def draw(triangles: Triangles, work: Pass, buffers: Samples, frame: Frame, first_face) -> Samples:
+    """Draws the jobs of a pass into the buffers.
 
     Args:
       triangles: F triangles.
-      jobs: [F] what `count` returned.
-      ends: [F] its cumulative sum.
-      first, budget: the jobs to draw.
-      size: (height, width).
+      work: of what `count` returned for them.
       buffers: of `shape`.
-      near: the smallest depth that is drawn, or None.
-      face_0: index of the first triangle in the whole mesh.
+      frame: what is drawn.
+      first_face: index of the first triangle in the whole mesh.
     """
-    owner, rank, used = assign(jobs, ends, first, budget)
+    owner, rank, used = assign(work)
     left, top, right, bottom = triangles.box[owner].T
     columns = (right - left) // PATCH[1] + 1
     left += jax.lax.rem(rank, columns) * PATCH[1]
     top += jax.lax.div(rank, columns) * PATCH[0]
     # A job's samples lie side by side, and scattered by patch they cost half as much as one by one.
-    shift = jnp.arange(PATCH[0] * PATCH[1], dtype=jnp.int32)
+    shift = jnp.arange(PATCH[0] * PATCH[1], dtype=jnp.int32)[None]
     column, row = left[:, None] + shift % PATCH[1], top[:, None] + shift // PATCH[1]
-    inside, z = cover(triangles.corners[owner].T[..., None], column, row, near)
+    inside, z = cover(triangles.corners[owner].T[..., None], column, row, frame.near)
     inside &= used[:, None] & (column <= right[:, None]) & (row <= bottom[:, None])
-    samples = sampled(inside, z, (face_0 + owner)[:, None])
+    samples = sampled(inside, z, (first_face + owner)[:, None])
     samples = Samples(*(values.reshape(-1, *PATCH) for values in samples))
     place = jnp.stack([top, left], axis=1)
     return keep(buffers, samples, partial(_lower, place=place), partial(_held, place=place))

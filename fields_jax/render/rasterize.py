@@ -19,8 +19,10 @@ from fields_jax.render import patches
 from fields_jax.render.backends import BACKENDS
 from fields_jax.render.camera import at_least_single, image_shape, to_pixels
 from fields_jax.render.interpolate import map_images, surface
+from fields_jax.render.jobs import Pass
 from fields_jax.render.triangles import (
     EMPTY,
+    Frame,
     Triangles,
     cover,
     depth_key,
@@ -148,7 +150,7 @@ def default_jobs(faces: int, size: tuple[int, int]) -> int:
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def _rasterize(points, faces, near, size, cull, backend, jobs):
     def find_all(backend):
-        find = partial(_reference, faces=faces, near=near, size=size, cull=cull)
+        find = partial(_reference, faces=faces, frame=Frame(size, cull, near))
         if backend != "reference":
             find = partial(_draw, **find.keywords, drawer=BACKENDS[backend], jobs=jobs)
         samples = jobs * patches.PATCH[0] * patches.PATCH[1]
@@ -165,17 +167,17 @@ def _rasterize(points, faces, near, size, cull, backend, jobs):
     return Fragments(face_index=index, barycentric=barycentric, depth=depth, passes=passes)
 
 
-def _draw(points, *, faces, near, size, cull, drawer, jobs):
+def _draw(points, *, faces, frame, drawer, jobs):
     """One image's face indices [H, W] and the passes it took."""
-    triangles = prepare(points, faces, size, cull, near)
-    start = nothing(drawer.shape(size)), jnp.int32(0)
-    draw = partial(_draw_group, drawer=drawer, budget=jobs, size=size, near=near)
+    triangles = prepare(points, faces, frame)
+    start = nothing(drawer.shape(frame.size)), jnp.int32(0)
+    draw = partial(_draw_group, drawer=drawer, budget=jobs, frame=frame)
 
-    count, group = faces.shape[0], max(1, _MOST_JOBS // drawer.most(size))
+    count, group = faces.shape[0], max(1, _MOST_JOBS // drawer.most(frame.size))
     if count <= group:
         buffers, passes = draw(start, triangles, 0)
     else:
-        # Jobs of all faces together might overflow an int32.
+        # Jobs of all faces together might overflow an int32, as those of a head at 1024 pixels.
         groups = -(-count // group)
         padded = [(0, groups * group - count)]
         members = Triangles(
@@ -192,10 +194,10 @@ def _draw(points, *, faces, near, size, cull, drawer, jobs):
 
         firsts = jnp.arange(groups, dtype=jnp.int32) * group
         (buffers, passes), _ = jax.lax.scan(step, start, (members, firsts))
-    return drawer.image(face_index(buffers), size), passes
+    return drawer.image(face_index(buffers), frame.size), passes
 
 
-def _draw_group(state, triangles, first_face, *, drawer, budget, size, near):
+def _draw_group(state, triangles, first_face, *, drawer, budget, frame):
     """Draws triangles into the buffers, `budget` jobs per pass."""
     buffers, passes = state
     jobs = drawer.count(triangles)
@@ -203,9 +205,8 @@ def _draw_group(state, triangles, first_face, *, drawer, budget, size, near):
 
     def draw_pass(state):
         index, buffers = state
-        first = index * budget
-        buffers = drawer.draw(triangles, jobs, ends, first, budget, size, buffers, near, first_face)
-        return index + 1, buffers
+        work = Pass(jobs, ends, index * budget, budget)
+        return index + 1, drawer.draw(triangles, work, buffers, frame, first_face)
 
     taken, buffers = jax.lax.while_loop(
         lambda state: state[0] * budget < jnp.maximum(ends[-1], 1),
@@ -215,20 +216,20 @@ def _draw_group(state, triangles, first_face, *, drawer, budget, size, near):
     return buffers, passes + taken
 
 
-def _reference(points, *, faces, near, size, cull):
+def _reference(points, *, faces, frame):
     """One triangle after the other over the whole frame."""
-    triangles = prepare(points, faces, size, cull, near)
-    row, column = jnp.mgrid[: size[0], : size[1]]
+    triangles = prepare(points, faces, frame)
+    row, column = jnp.mgrid[: frame.size[0], : frame.size[1]]
 
     def draw(face, buffers):
         nearest, index = buffers
         left, top, right, bottom = triangles.box[face]
-        inside, z = cover(triangles.corners[face], column, row, near)
+        inside, z = cover(triangles.corners[face], column, row, frame.near)
         inside &= (column >= left) & (column <= right) & (row >= top) & (row <= bottom)
         key = depth_key(z)
         nearer = inside & triangles.drawn[face] & (key < nearest)
         return jnp.where(nearer, key, nearest), jnp.where(nearer, face, index)
 
-    empty = jnp.full(size, EMPTY), jnp.full(size, -1, jnp.int32)
+    empty = jnp.full(frame.size, EMPTY), jnp.full(frame.size, -1, jnp.int32)
     _, index = jax.lax.fori_loop(0, jnp.int32(faces.shape[0]), draw, empty)
     return index, jnp.int32(1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from fields_jax.geometry.normals import vertex_normals
 from fields_jax.render.camera import project
 from fields_jax.render.interpolate import interpolate
 from fields_jax.render.rasterize import rasterize
@@ -15,32 +17,6 @@ from fields_jax.types import FlameModel
 _ALBEDO = 180 / 255
 _INTENSITY = 1.7
 _LIGHTS = ((-1, 1, 1), (1, 1, 1), (-1, -1, 1), (1, -1, 1), (0, 0, 1))
-_SMALLEST_NORMAL = 1e-6  # square metres; pytorch3d's floor for the length that divides a normal
-
-
-def vertex_normals(
-    vertices: Float[Array, "B V 3"], faces: Int[Array, "F 3"]
-) -> Float[Array, "B V 3"]:
-    """Area-weighted unit normals, outward for faces that are counter-clockwise from outside.
-
-    Sums the cross products of the faces around each vertex and divides by the sum's length, or by
-    1e-6 where that is shorter; a vertex without faces has normal 0.
-
-    Args:
-      vertices: [B, V, 3] metres.
-      faces: [F, 3].
-    """
-    # Batch innermost: one gather or scatter then moves a row of the whole batch, which makes the
-    # gradient three times as fast on a CPU.
-    position, faces = vertices.transpose(1, 2, 0), jnp.asarray(faces)
-    a, b, c = (position[faces[:, k]] for k in range(3))
-    doubled_area = jnp.cross(b - a, c - a, axis=1)
-    total = jnp.zeros_like(position)
-    for k in range(3):
-        total = total.at[faces[:, k]].add(doubled_area)
-    squared = jnp.sum(total**2, axis=1, keepdims=True)
-    normals = total * jax.lax.rsqrt(jnp.maximum(squared, _SMALLEST_NORMAL**2))
-    return normals.transpose(2, 0, 1)
 
 
 def five_light_shade(normals: Float[Array, "*N 3"]) -> Float[Array, "*N"]:
@@ -81,6 +57,8 @@ def geometry_map(
     Returns:
       image [B, H, W, 1], 0 where the face is not, and mask [B, H, W], 1 where it is.
     """
+    chex.assert_shape(vertices, (None, *model.template.shape))
+    chex.assert_shape(camera, (vertices.shape[0], 3))
     skin = vertices[:, model.face_vertices]
     projected = project(skin, camera)
     fragments = rasterize(projected, model.face_triangles, image_size)

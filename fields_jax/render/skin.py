@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from fields_jax.render.shade import vertex_normals
+from fields_jax.geometry.normals import vertex_normals
 from fields_jax.types import FlameModel
 
 # How often each part of the face is drawn from (SMIRK); a later row overrules an earlier one. A
@@ -122,7 +122,7 @@ def pixels_of(
     flat = projected[..., :2]
     position = jax.vmap(lambda v, i: v[i])(flat, corners)  # [B, P, 3, 2]
     point = jnp.sum(position * points.barycentric[..., None], axis=2)
-    end = jnp.array(size)
+    end = jnp.array(size)[None, None]
     pixel = jnp.floor((point[..., ::-1] + 1) / 2 * end).astype(jnp.int32)
     return jnp.where(points.found[:, None, None], jnp.clip(pixel, 0, end - 1), end)
 
@@ -184,7 +184,7 @@ def _visible_area(model: FlameModel, projected: Array) -> Float[Array, "B F"]:
     a, b, c = (projected[:, faces[:, k], :2] for k in range(3))
     u, v = b - a, c - a
     area = jnp.abs(u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]) / 2
-    return visible * area * _part_weight(model).astype(area.dtype)
+    return visible * area * _part_weight(model).astype(area.dtype)[None]
 
 
 def _part_weight(model: FlameModel) -> Float[Array, " F"]:

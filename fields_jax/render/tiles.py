@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from fields_jax.render.triangles import Triangles, cover, keep, nearest, sampled
+from fields_jax.render.jobs import Pass
+from fields_jax.render.triangles import Frame, Samples, Triangles, cover, keep, nearest, sampled
 
 _TILE = 8  # pixels along either side
 _CHUNK = 8  # triangles tested together
@@ -45,10 +46,10 @@ def most(size: tuple[int, int]) -> int:
     return down * across
 
 
-def draw(triangles: Triangles, jobs, ends, first, budget, size, buffers, near, face_0):
-    """Draws the jobs first ... first + budget - 1 into the buffers; see `patches.draw`."""
-    tiles, across = buffers.key.shape[0], _tiles(size)[1]
-    owner, rank, used = _assign(jobs, ends, first, budget)
+def draw(triangles: Triangles, work: Pass, buffers: Samples, frame: Frame, first_face) -> Samples:
+    """Draws the jobs of a pass into the buffers; see `patches.draw`."""
+    tiles, across, budget = buffers.key.shape[0], _tiles(frame.size)[1], work.budget
+    owner, rank, used = _assign(work)
     left, top, right, _ = (triangles.box[owner] // _TILE).T
     columns = right - left + 1
     tile = (top + jax.lax.div(rank, columns)) * across + left + jax.lax.rem(rank, columns)
@@ -59,19 +60,21 @@ def draw(triangles: Triangles, jobs, ends, first, budget, size, buffers, near, f
     # Every tile has at most one chunk that is not full.
     slots = -(-budget // _CHUNK) + min(tiles, budget)
     chunk_ends = jnp.cumsum(chunks, dtype=jnp.int32)
-    place, chunk, taken = _assign(chunks, chunk_ends, jnp.int32(0), slots)
-    member = (begin[place] + chunk * _CHUNK)[:, None] + jnp.arange(_CHUNK, dtype=jnp.int32)
+    place, chunk, taken = _assign(Pass(chunks, chunk_ends, jnp.int32(0), slots))
+    member = (begin[place] + chunk * _CHUNK)[:, None] + jnp.arange(_CHUNK, dtype=jnp.int32)[None]
     real = taken[:, None] & (member < begin[place + 1][:, None])
     face = owner[jnp.minimum(member, budget - 1)]
 
-    pixel = jnp.arange(_TILE * _TILE, dtype=jnp.int32)
+    pixel = jnp.arange(_TILE * _TILE, dtype=jnp.int32)[None, None]
     column = (place % across * _TILE)[:, None, None] + pixel % _TILE
     row = (place // across * _TILE)[:, None, None] + pixel // _TILE
-    inside, z = cover(jnp.moveaxis(triangles.corners[face], -1, 0)[..., None], column, row, near)
+    inside, z = cover(
+        jnp.moveaxis(triangles.corners[face], -1, 0)[..., None], column, row, frame.near
+    )
     first_x, first_y, last_x, last_y = jnp.moveaxis(triangles.box[face], -1, 0)[..., None]
     inside &= (column >= first_x) & (column <= last_x) & (row >= first_y) & (row <= last_y)
     inside &= real[..., None]
-    rows = nearest(sampled(inside, z, (face_0 + face)[..., None]), axis=1)
+    rows = nearest(sampled(inside, z, (first_face + face)[..., None]), axis=1)
     place = jnp.where(taken, place, tiles)
     return keep(
         buffers,
@@ -81,8 +84,9 @@ def draw(triangles: Triangles, jobs, ends, first, budget, size, buffers, near, f
     )
 
 
-def _assign(jobs, ends, first, budget):
+def _assign(work: Pass):
     """`jobs.assign` by sorting."""
+    jobs, ends, first, budget = work
     slots = first + jnp.arange(budget, dtype=jnp.int32)
     owner = jnp.minimum(_at_most(ends, slots), jobs.shape[0] - 1)
     return owner, slots - (ends - jobs)[owner], slots < ends[-1]

@@ -27,6 +27,20 @@ _FAR = 2.0**14
 EMPTY = np.uint32(0xFFFFFFFF)
 
 
+class Frame(NamedTuple):
+    """What is drawn of a mesh.
+
+    Attributes:
+      size: (height, width) in pixels.
+      cull: whether faces that turn their back are dropped.
+      near: the smallest depth that is drawn, or None.
+    """
+
+    size: tuple[int, int]
+    cull: bool
+    near: Float[Array, ""] | None
+
+
 class Triangles(NamedTuple):
     """The triangles of one image, ready to draw.
 
@@ -43,15 +57,9 @@ class Triangles(NamedTuple):
     drawn: Bool[Array, " F"]
 
 
-def prepare(
-    points: Float[Array, "V 3"],
-    faces: Int[Array, "F 3"],
-    size: tuple[int, int],
-    cull: bool,
-    near: Float[Array, ""] | None,
-) -> Triangles:
-    """Triangles of vertices [V, 3] in pixels for a frame of `size` (height, width)."""
-    count = points.shape[0]
+def prepare(points: Float[Array, "V 3"], faces: Int[Array, "F 3"], frame: Frame) -> Triangles:
+    """Triangles of vertices in pixels, ready to draw."""
+    count, size = points.shape[0], frame.size
     rank = jnp.arange(count, dtype=jnp.int32) + count * far(points[:, 0], points[:, 1])
     a, b, c = rank[faces].T
     low, high = jnp.minimum(jnp.minimum(a, b), c), jnp.maximum(jnp.maximum(a, b), c)
@@ -70,15 +78,16 @@ def prepare(
     area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
     drawn = drawable(x, y, z) & (area != 0)
     drawn &= (first[0] <= last[0]) & (first[1] <= last[1])
-    if near is not None:
-        drawn &= jnp.max(z, axis=0) >= near
-    if cull:
+    if frame.near is not None:
+        drawn &= jnp.max(z, axis=0) >= frame.near
+    if frame.cull:
         # Sorting a face's vertices turned it over if the permutation was odd. With y down, faces
         # that are counter-clockwise from outside have negative area.
         odd = ((a > b) ^ (b > c)) ^ (a > c)
         drawn &= jnp.where(odd, -area, area) < 0
     unit = jnp.where(jnp.max(jnp.abs(z), axis=0) > _DEEPEST, 2.0**100, 1)
-    corners = jnp.concatenate([jnp.stack([x, y, z / unit], axis=1).reshape(9, -1), unit[None]]).T
+    scaled = jnp.stack([x, y, z / unit[None]], axis=1).reshape(9, -1)
+    corners = jnp.concatenate([scaled, unit[None]]).T
     triangles = Triangles(corners, jnp.stack([*first, *last], axis=1), drawn)
     # Computed once and stored: a second computation, fused elsewhere, might round another way.
     return jax.lax.optimization_barrier(triangles)

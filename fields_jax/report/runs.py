@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from etils import epath
-from numpy.typing import NDArray
 
 from fields_jax.errors import UserError
 from fields_jax.evaluation import PREDICTIONS, SCORES
@@ -43,7 +43,7 @@ class Run:
     workdir: str
     config: dict[str, Any]
     scores: dict[str, Any]
-    arrays: dict[str, NDArray]
+    arrays: dict[str, np.ndarray]
     log: list[dict[str, Any]]
 
     @property
@@ -62,7 +62,7 @@ class Run:
             before = row["step"]
         return total
 
-    def example(self, name: str) -> NDArray:
+    def example(self, name: str) -> np.ndarray:
         """A field of the examples that were kept whole."""
         return self.arrays[f"example_{name}"]
 
@@ -130,7 +130,7 @@ def _check_config(config: dict[str, Any], file: epath.Path) -> None:
     schema.check_trained(config, str(file), needed=_OF_CONFIG)
 
 
-def _check_arrays(scores: dict[str, Any], arrays: dict[str, NDArray], file: epath.Path) -> None:
+def _check_arrays(scores: dict[str, Any], arrays: dict[str, np.ndarray], file: epath.Path) -> None:
     if len(arrays.get("source", ())) != scores["n"]:
         raise UserError(f"{SCORES} and {PREDICTIONS} of {file.parent} do not match")
     stored.check_arrays(arrays, scores, file)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
-from numpy.typing import NDArray
 
 from fields_jax.errors import UserError, printable, quoted
 from fields_jax.evaluation import registry
@@ -156,7 +155,7 @@ def _check_nulls(part: Mapping[str, Any], source: epath.Path, path: str) -> None
 
 
 def check_arrays(
-    arrays: Mapping[str, NDArray], scores: Mapping[str, Any], source: epath.Path
+    arrays: Mapping[str, np.ndarray], scores: Mapping[str, Any], source: epath.Path
 ) -> None:
     """Checks the shapes and ranges of a predictions.npz that belongs to `scores`.
 
@@ -244,8 +243,8 @@ def _check(value: Any, spec: Any, source: Any, path: str) -> None:
 
 
 def _array(
-    arrays: Mapping[str, NDArray], name: str, kind: str, shape: tuple[int, ...], source: Any
-) -> NDArray:
+    arrays: Mapping[str, np.ndarray], name: str, kind: str, shape: tuple[int, ...], source: Any
+) -> np.ndarray:
     """An array of that kind and shape, where 0 is any size but 0; numbers are finite."""
     if name not in arrays:
         raise UserError(f"{source}: {name} is missing")

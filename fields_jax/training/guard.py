@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class FiniteGuard:
     def check(
         self,
         step: int,
-        values: Mapping[str, np.ndarray],
+        values: Mapping[str, SupportsFloat],
         batch: Batch,
         ids: np.ndarray | None,
         variables: Mapping[str, Any],

@@ -6,7 +6,7 @@ import resource
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ class Window:
         self._started = time.monotonic()
         self._waited, self._timed = 0.0, 0
 
-    def add(self, metrics: Mapping[str, np.ndarray], waited: float) -> None:
+    def add(self, metrics: Mapping[str, SupportsFloat], waited: float) -> None:
         """Takes one step's metrics, already on the host, and the seconds it waited for data."""
         for name, value in metrics.items():
             self._values[name].append(float(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from absl import logging
@@ -35,7 +35,7 @@ class KeepBest:
         self._values: list[float] = []
         self._means = self._recall()
 
-    def add(self, metrics: Mapping[str, np.ndarray]) -> None:
+    def add(self, metrics: Mapping[str, SupportsFloat]) -> None:
         """Takes the metrics of one step; a step without this metric is ignored."""
         if self._metric in metrics:
             self._values.append(float(metrics[self._metric]))

@@ -6,7 +6,8 @@ import scipy.stats
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from data_pipelines.reading import augmentation, clahe, colours, mirror, mixture, sources
+from data_pipelines.reading import augmentation, clahe, colours, mixture, sources
+from fields_jax import landmark_schemes
 from fields_jax.batch import EXAMPLE_SPEC, FLAGS, validate_batch
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
@@ -98,12 +99,12 @@ def test_mirrored_landmarks_and_pictures(root):
         )
 
 
-@pytest.mark.parametrize("name", mirror.MIRRORED)
+@pytest.mark.parametrize("name", landmark_schemes.MIRRORED)
 def test_mirrored_rows_lie_opposite_on_the_head(name):
     marks = getattr(
         flame(procedural_head(), coefficients()), name + "_static" * (name[-2:] == "68")
     )
-    marks, order = np.asarray(marks)[0], mirror.MIRRORED[name]
+    marks, order = np.asarray(marks)[0], landmark_schemes.MIRRORED[name]
     np.testing.assert_array_equal(order[order], np.arange(len(order)))
     np.testing.assert_allclose(marks[order] * [-1, 1, 1], marks, atol=1e-3)
 

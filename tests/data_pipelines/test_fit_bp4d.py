@@ -25,7 +25,7 @@ from fields_jax.fitting.scan_types import ScanSettings
 from fields_jax.flame import flame
 from fields_jax.flame.io import save_flame
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.photos.points import MEDIAPIPE_105, N_MEDIAPIPE
+from fields_jax.landmark_schemes import MEDIAPIPE_105, N_MEDIAPIPE
 from fields_jax.types import FlameCoefficients
 from tests.support import raw_sets, scan_trees
 

@@ -191,13 +191,6 @@ def test_levels_grow_with_the_same_face(stage):
 # Views and paint.
 
 
-def test_rotation_vector_agrees_with_scipy():
-    for angles in [(0, 0, 0), (30, 0, 0), (-45, 20, 15), (1e-3, 0, 0), (40, -20, 10)]:
-        yaw, pitch, roll = angles
-        expected = Rotation.from_euler("xyz", [pitch, yaw, roll], degrees=True).as_rotvec()
-        np.testing.assert_allclose(views.rotation_vector(*angles), expected, atol=1e-9)
-
-
 def test_views_stay_within_their_ranges():
     for seed in range(50):
         rng = np.random.default_rng(seed)

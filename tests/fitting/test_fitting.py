@@ -96,7 +96,7 @@ def test_an_outlier_hardly_moves_a_robust_mean():
     prior = least_squares.Prior(*(jnp.array([v]) for v in (0.0, 0.0, -99.0, 99.0)))
     scales = jnp.geomspace(50.0, 0.5, 30)
     found = least_squares.minimise(
-        lambda x: x - seen, jnp.zeros(1), prior, jnp.ones(4), scales
+        lambda x: x[None] - seen, jnp.zeros(1), prior, jnp.ones(4), scales
     ).parameters
     assert found[0] == pytest.approx(1, abs=0.02)
 

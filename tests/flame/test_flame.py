@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from fields_jax.flame import flame, lbs
+from fields_jax.flame import flame
 from fields_jax.flame.io import load_flame, save_flame
 from fields_jax.flame.landmark_head import landmark_head
 from fields_jax.flame.landmarks import contour_row
 from fields_jax.flame.procedural import procedural_head
+from fields_jax.geometry.rotations import rodrigues
 from fields_jax.types import FlameCoefficients
 
 
@@ -117,8 +118,6 @@ def test_zero_coefficients_give_the_template_exactly(tiny_head):
     zero = jax.tree.map(jnp.zeros_like, random_coefficients(np.random.default_rng(0), tiny_head))
     vertices = flame(tiny_head, zero).vertices
     np.testing.assert_allclose(vertices, np.tile(tiny_head.template, (3, 1, 1)), atol=3e-8)
-    rotation = lbs.rodrigues(jnp.zeros((2, 3)))
-    assert (np.asarray(rotation) == np.eye(3)).all()
 
 
 def test_missing_neck_and_eyes_are_identity(tiny_head):
@@ -147,14 +146,6 @@ def test_eyelids_are_added_after_skinning(tiny_head):
     open_ = flame(tiny_head, one.replace(eyelid=np.zeros((3, 2), np.float32))).vertices
     expected = np.tile(tiny_head.eyelid_basis.sum(0), (3, 1, 1))
     np.testing.assert_allclose(shut - open_, expected, atol=1e-7)
-
-
-@pytest.mark.parametrize("size", [0.0, 1e-12, 1e-6, 0.02, 0.0316, 0.0317, 1.0, 3.1])
-def test_rodrigues_equals_scipy(size):
-    vectors = np.random.default_rng(0).standard_normal((5, 3))
-    vectors *= size / np.linalg.norm(vectors, axis=1, keepdims=True)
-    expected = Rotation.from_rotvec(vectors).as_matrix()
-    np.testing.assert_allclose(lbs.rodrigues(jnp.asarray(vectors)), expected, atol=5e-7)
 
 
 def test_gradients_equal_finite_differences(tiny_head):
@@ -186,19 +177,11 @@ def test_gradients_equal_finite_differences(tiny_head):
         np.testing.assert_allclose((ahead - behind) / (2 * step), analytic, rtol=1e-7)
 
 
-def test_gradient_at_zero_rotation_is_the_generators():
-    jacobian = jax.jacobian(lbs.rodrigues)(jnp.zeros(3))
-    generators = np.zeros((3, 3, 3))
-    for axis, (i, j) in enumerate([(2, 1), (0, 2), (1, 0)]):
-        generators[i, j, axis], generators[j, i, axis] = 1, -1
-    np.testing.assert_array_equal(jacobian, generators)
-
-
 @pytest.mark.parametrize(
     ("degrees", "row"), [(0, 0), (12.4, 12), (39, 39), (80, 39), (-1, 40), (-39, 78), (-70, 78)]
 )
 def test_contour_row_by_hand(degrees, row):
-    rotation = lbs.rodrigues(jnp.asarray([[0.0, np.radians(degrees), 0.0]]))
+    rotation = rodrigues(jnp.asarray([[0.0, np.radians(degrees), 0.0]]))
     assert int(contour_row(rotation)[0]) == row
 
 

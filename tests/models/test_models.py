@@ -313,6 +313,7 @@ def test_vgg_normalises_like_the_reference():
         (dict(wdith=1), "unknown key config.model.wdith"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_build_model_refuses(change, message):
     config = tiny_config().unlock()
     if "image_size" in change:
@@ -323,6 +324,7 @@ def test_build_model_refuses(change, message):
         build_model(config)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_images_and_names_are_refused(tiny):
     model, variables, images = tiny
     with pytest.raises(ValueError, match=r"this model reads \[B, 32, 32, 3\]"):

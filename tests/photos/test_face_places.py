@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.building import photographs
-from fields_jax import fit
+from fields_jax import fit, landmark_schemes
 from fields_jax.photos import crops, faces, files, points
 from tests.photos.test_photos import detector, face_68, find, mesh
 from tests.support import raw_sets
@@ -158,7 +158,7 @@ def test_a_record_wants_every_point(tmp_path):
 def test_a_fit_weighs_unseen_points_with_nothing(monkeypatch):
     marks, dense = face_68((100, 80), 60), mesh((100, 80), 60)[:, :2]
     marks[[3, 40]] = -1
-    dense[points.MEDIAPIPE_105[7]] = 0
+    dense[landmark_schemes.MEDIAPIPE_105[7]] = 0
     image = np.zeros((200, 200, 3), np.uint8)
     given = {}
     monkeypatch.setattr(fit, "fit_landmarks", lambda model, observed: given.update(seen=observed))
@@ -173,6 +173,6 @@ def test_a_fit_weighs_unseen_points_with_nothing(monkeypatch):
     assert np.flatnonzero(seen.weights_68[0] == 0).tolist() == [3, 40]
     assert np.flatnonzero(seen.weights_105[1] == 0).tolist() == [7]
     assert not seen.weights_68[1].any() and not seen.weights_105[0].any()
-    dense[points.MEDIAPIPE_105[:60]] = -1
+    dense[landmark_schemes.MEDIAPIPE_105[:60]] = -1
     face = faces.Face("", "", image, dense, np.zeros(4), 1.4, "landmark file a.npy")
     assert fit._unfit(face).startswith("60 of the 105 landmarks that the head knows are unseen")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.building import photographs
+from fields_jax import landmark_schemes
 from fields_jax.errors import UserError
 from fields_jax.photos import beside, files, mark_text, points
 from tests.photos.test_photos import detector, face_68, find, mesh
@@ -67,7 +68,8 @@ def test_text_of_478_points_and_of_98(tmp_path):
     rows = [8, 17, 21, 22, 26, 27, 30, 33, 35, 36, 39, 42, 45, 48, 54, 60, 64, 67]
     expected = [16, 33, 37, 42, 46, 51, 54, 57, 59, 60, 64, 68, 72, 76, 82, 88, 92, 95]
     assert taken[rows, 0].tolist() == expected
-    assert len(set(points.WFLW_68.tolist())) == 68 and (np.diff(points.WFLW_68) > 0).all()
+    kept = landmark_schemes.WFLW_68
+    assert len(set(kept.tolist())) == 68 and (np.diff(kept) > 0).all()
 
 
 NO_POINTS = {

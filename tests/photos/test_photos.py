@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.reading import mirror
+from fields_jax import landmark_schemes
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.photos import crops, faces, files, points
@@ -16,9 +16,9 @@ from tests.support.portraits import coefficients
 
 
 def test_105_points_are_the_embedding_s():
-    chosen = points.MEDIAPIPE_105
+    chosen = landmark_schemes.MEDIAPIPE_105
     assert len(set(chosen.tolist())) == 105
-    assert chosen.max() < points.N_MEDIAPIPE
+    assert chosen.max() < landmark_schemes.N_MEDIAPIPE
     assert chosen[[0, 10, 20, 36, 52, 65]].tolist() == [276, 46, 249, 7, 168, 0]
     groups = np.split(chosen, [10, 20, 36, 52, 65])
     assert [len(group) for group in groups] == [10, 10, 16, 16, 13, 40]
@@ -34,17 +34,17 @@ def test_mediapipe_s_nearest_to_the_68_points():
     output = flame(head, coefficients())
     fixed, meshed = (np.asarray(x)[0] for x in (output.landmarks_68_static, output.landmarks_105))
     apart = np.linalg.norm(fixed[36] - fixed[45])
-    known = [k for k in range(17, 68) if int(points.MEDIAPIPE_68[k]) in embedded]
+    known = [k for k in range(17, 68) if int(landmark_schemes.MEDIAPIPE_68[k]) in embedded]
     assert len(known) == 51
-    found = meshed[[embedded[int(points.MEDIAPIPE_68[k])] for k in known]]
+    found = meshed[[embedded[int(landmark_schemes.MEDIAPIPE_68[k])] for k in known]]
     distance = np.linalg.norm(found - fixed[17:], axis=-1) / apart
     assert np.median(distance) < 0.05
     assert distance.max() < 0.2
-    twin = points.MEDIAPIPE_68[mirror.MIRRORED["landmarks_68"]]
-    middle = points.MEDIAPIPE_68[[8, 27, 28, 29, 30, 33, 51, 57, 62, 66]]
-    unmoved = {p for p, q in zip(points.MEDIAPIPE_68, twin, strict=True) if p == q}
+    twin = landmark_schemes.MEDIAPIPE_68[landmark_schemes.MIRRORED["landmarks_68"]]
+    middle = landmark_schemes.MEDIAPIPE_68[[8, 27, 28, 29, 30, 33, 51, 57, 62, 66]]
+    unmoved = {p for p, q in zip(landmark_schemes.MEDIAPIPE_68, twin, strict=True) if p == q}
     assert unmoved == set(middle)
-    assert len(set(points.MEDIAPIPE_68.tolist())) == 68
+    assert len(set(landmark_schemes.MEDIAPIPE_68.tolist())) == 68
 
 
 def test_crop_matrix_by_hand():
@@ -191,7 +191,7 @@ def detector(*found):
 
 
 def mesh(center=(60, 45), radius=20):
-    angle = np.linspace(0, 2 * np.pi, points.N_MEDIAPIPE)
+    angle = np.linspace(0, 2 * np.pi, landmark_schemes.N_MEDIAPIPE)
     ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     return (radius * ring + (*center, 0)).astype(np.float32)
 

@@ -32,7 +32,7 @@ def head_at(points, parameters, xp):
     ]
     roll_, pitch_, yaw_ = (xp.stack([xp.stack(row) for row in turn]) for turn in turns)
     flip = xp.asarray([1.0, -1.0, -1.0])
-    placed = scale * (points @ (pitch_ @ yaw_).T) * flip + xp.stack([right, down, zero])
+    placed = scale * (points @ (pitch_ @ yaw_).T) * flip[None] + xp.stack([right, down, zero])[None]
     return placed @ roll_.T
 
 
@@ -94,7 +94,7 @@ def derivatives_of_the_head(poses, size, seed, lines_per_pixel=32, step=2e-3):
             mask = (fragments.face_index >= 0).astype(jnp.float32)[..., None]
             smooth = antialias(mask, fragments, vertices, faces)[0, ..., 0]
             centre = (2 * jnp.arange(size) + 1) / size - 1
-            across, down = smooth * centre, smooth * centre[:, None]
+            across, down = smooth * centre[None], smooth * centre[:, None]
             return jnp.stack([jnp.sum(m) for m in (smooth, across, down)]) * (2 / size) ** 2
 
         return moments(parameters), jax.jacrev(moments)(parameters)
@@ -164,17 +164,18 @@ def shaded(fragments, values):
 
 def test_an_inner_outline_moves_with_the_square_before_another():
     vertices, faces = squares()
-    size, centre = 128, vertices[0, :4].mean(axis=0)
+    size, centre = 128, vertices[:, :4].mean(axis=1, keepdims=True)
 
     def total(parameters, moment):
         scale, right, down = parameters
-        moved = scale * (vertices[:, :4] - centre) + centre + jnp.stack([right, down, 0 * down])
+        shift = jnp.stack([right, down, 0 * down])[None, None]
+        moved = scale * (vertices[:, :4] - centre) + centre + shift
         moved = jnp.concatenate([moved.at[..., 2].set(0.1), vertices[:, 4:]], axis=1)
         moved = moved.astype(jnp.float32)
         fragments = rasterize(moved, faces, size)
         image = antialias(shaded(fragments, [1.0, 1.0, 0.25, 0.25]), fragments, moved, faces)
         x = (2 * jnp.arange(size) + 1) / size - 1
-        return jnp.sum(image[0, ..., 0] * (x if moment else 1)) * (2 / size) ** 2
+        return jnp.sum(image[0, ..., 0] * (x[None] if moment else 1)) * (2 / size) ** 2
 
     slope = jax.jit(jax.grad(total), static_argnums=1)
     area, contrast = 0.8**2, 0.75
@@ -375,6 +376,7 @@ def test_culled_and_whole_spheres_have_the_same_outline():
         (dict(near=np.nan), "near is nan"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_mistakes_are_named(arguments, message):
     vertices, faces = np.zeros((1, 4, 3)), np.zeros((2, 3), int)
     valid = dict(image=np.zeros((1, 8, 8, 1)), vertices=vertices, faces=faces)

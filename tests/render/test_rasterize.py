@@ -296,6 +296,7 @@ def test_works_inside_jit_vmap_and_x64():
         (dict(near=np.zeros(2)), "near is .* expected a number or None"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_mistakes_are_named(arguments, message):
     valid = dict(vertices=np.zeros((1, 4, 3)), faces=np.zeros((2, 3), int), image_size=8)
     with pytest.raises(ValueError, match=message):

@@ -243,6 +243,7 @@ def test_exports_for_every_platform():
         (dict(image_size=(8, 0)), "image_size"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_mistakes_are_named(arguments, message):
     valid = dict(vertices=np.zeros((1, 4, 3)), faces=np.zeros((2, 3), int), image_size=8)
     with pytest.raises(ValueError, match=message):

@@ -20,30 +20,12 @@ from fields_jax.render import (
     masked_image,
     project,
     rasterize,
-    vertex_normals,
 )
 from fields_jax.types import FlameModel, Fragments
+from tests.support.meshes import dome
 
 SIZE = (20, 24)
 ONE, PHOTO = np.zeros((1, 4, 4)), np.zeros((1, 4, 4, 3))
-
-
-def dome(rng, batch=2, rings=5, spokes=9):
-    """A bumpy cap facing the viewer: vertices [B, V, 3] in metres, y up, and faces [F, 3]."""
-    ring, spoke = np.mgrid[1 : rings + 1, :spokes]
-    angle = 2 * np.pi * (spoke + ring / 2) / spokes
-    polar = 1.4 * ring / rings
-    cap = np.stack(
-        [np.sin(polar) * np.cos(angle), np.sin(polar) * np.sin(angle), np.cos(polar)], axis=-1
-    )
-    points = np.concatenate([[[0, 0, 1]], cap.reshape(-1, 3)])
-    faces = [[0, 1 + i, 1 + (i + 1) % spokes] for i in range(spokes)]
-    for inner in range(1, 1 + (rings - 1) * spokes, spokes):
-        for i in range(spokes):
-            a, b = inner + i, inner + (i + 1) % spokes
-            faces += [[a, a + spokes, b], [b, a + spokes, b + spokes]]
-    bump = rng.normal(scale=0.03, size=(batch, len(points), 3))
-    return 0.1 * (points + bump), np.array(faces)
 
 
 def images_of(face_index):
@@ -209,28 +191,6 @@ def test_gradients_lower_for_accelerators(platform_name):
     assert "scatter" in lowered.lower(lowering_platforms=(platform_name,)).as_text()
 
 
-def test_normals_of_a_cube_corner():
-    # Three faces of area 1/2, 1 and 2 (doubled: 1, 2, 4) meet at the origin, seen from outside.
-    vertices = jnp.array([[[0.0, 0, 0], [-1, 0, 0], [0, -2, 0], [0, 0, -2], [5, 5, 5]]])
-    faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3]])
-    found = jax.jit(vertex_normals)(vertices, faces)[0]
-    np.testing.assert_allclose(found[0], np.array([4, 2, 2]) / 24**0.5, atol=1e-6)
-    np.testing.assert_allclose(found[1], np.array([0, 2, 2]) / 8**0.5, atol=1e-6)
-    np.testing.assert_array_equal(found[4], 0)  # no face, no normal
-    gradient = jax.jit(jax.grad(lambda v: jnp.sum(vertex_normals(v, faces) ** 3)))(vertices)
-    assert np.isfinite(gradient).all()
-
-
-def test_normals_point_out_of_the_head():
-    vertices, faces = dome(np.random.default_rng(5))
-    normals = np.asarray(jax.jit(vertex_normals)(jnp.float32(vertices), faces))
-    np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=1e-5)
-    assert np.sum(normals * vertices, axis=-1).min() > 0.05
-    # In millimetres the face areas are a million times larger; the directions are the same.
-    large = jax.jit(vertex_normals)(jnp.float32(1000 * vertices), faces)
-    np.testing.assert_allclose(normals, large, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     "direction, shade",
     [
@@ -382,6 +342,7 @@ def test_overlay_grid_and_png(tmp_path):
         (partial(draw.save_png, "x.png", np.zeros((4, 4, 2))), r"shape \(4, 4, 2\)"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_mistakes_are_named(mistake, message):
     with pytest.raises(ValueError, match=message):
         mistake()

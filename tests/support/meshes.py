@@ -40,6 +40,24 @@ def sphere(subdivisions=3):
     return points / np.linalg.norm(points, axis=1, keepdims=True), faces
 
 
+def dome(rng, batch=2, rings=5, spokes=9):
+    """A bumpy cap facing the viewer: vertices [B, V, 3] in metres, y up, and faces [F, 3]."""
+    ring, spoke = np.mgrid[1 : rings + 1, :spokes]
+    angle = 2 * np.pi * (spoke + ring / 2) / spokes
+    polar = 1.4 * ring / rings
+    cap = np.stack(
+        [np.sin(polar) * np.cos(angle), np.sin(polar) * np.sin(angle), np.cos(polar)], axis=-1
+    )
+    points = np.concatenate([[[0, 0, 1]], cap.reshape(-1, 3)])
+    faces = [[0, 1 + i, 1 + (i + 1) % spokes] for i in range(spokes)]
+    for inner in range(1, 1 + (rings - 1) * spokes, spokes):
+        for i in range(spokes):
+            a, b = inner + i, inner + (i + 1) % spokes
+            faces += [[a, a + spokes, b], [b, a + spokes, b + spokes]]
+    bump = rng.normal(scale=0.03, size=(batch, len(points), 3))
+    return 0.1 * (points + bump), np.array(faces)
+
+
 def posed_spheres(rng, zooms=(0.5, 0.8, 0.95, 4.0)):
     """Turned and bulging spheres as `project` returns them, one per zoom."""
     points, faces = sphere()

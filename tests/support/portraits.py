@@ -12,8 +12,8 @@ from PIL import Image
 
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
+from fields_jax.landmark_schemes import MEDIAPIPE_105, N_MEDIAPIPE
 from fields_jax.photos.faces import Face
-from fields_jax.photos.points import MEDIAPIPE_105, N_MEDIAPIPE
 from fields_jax.render import geometry_map, project
 from fields_jax.types import FlameCoefficients
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from fields_jax.photos.points import N_MEDIAPIPE
+from fields_jax.landmark_schemes import N_MEDIAPIPE
 
 WIDTH, HEIGHT = 120, 100
 UNITS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)

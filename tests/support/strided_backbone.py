@@ -36,4 +36,5 @@ class Strided(nn.Module):
         return features[1:]
 
 
-BACKBONES["strided"] = Strided
+STRIDED = "strided"
+BACKBONES[STRIDED] = Strided

@@ -14,12 +14,17 @@ from fields_jax.training.programs import map_iteration
 from fields_jax.training.state import create_state
 from fields_jax.types import TrainState
 from tests.support.heads import random_head
+from tests.support.strided_backbone import STRIDED
 
 
-def tiny_config(batch_size: int = 8, synthesizer: str = "teaser"):
-    """Stage 2 with every part at its smallest."""
+def tiny_config(batch_size: int = 8, synthesizer: str = "teaser", backbone: str = STRIDED):
+    """Stage 2 with every part at its smallest.
+
+    Commands in processes of their own, and all that is about blocks, need "mobilenet_v3".
+    """
     config = stage2.get_config("synthetic")
     config.model.synthesizer = synthesizer
+    config.model.backbone = backbone
     config.image_size = 32
     config.batch_size = batch_size
     config.init_from = "given"

@@ -22,7 +22,8 @@ def write_workdir(
 
     With a `source` the run is a conversion of weights of that name, which names no head.
     """
-    config, head, rng = tiny_config(), random_head(), np.random.default_rng(0)
+    config = tiny_config(backbone="mobilenet_v3")  # commands in other processes read it
+    head, rng = random_head(), np.random.default_rng(0)
     config.head = str(folder / "head.npz")
     save_flame(config.head, head)
 

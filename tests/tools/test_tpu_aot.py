@@ -57,7 +57,7 @@ def test_rasteriser_and_its_gradients_compile_for_a_v5e(mesh):
 )
 def test_the_training_step_compiles_for_four_chips_with_what_it_needs(mesh, phase, programs):
     """Gradients are what is reduced, and the state is donated."""
-    config, head = tiny_config(batch_size=8), random_head()
+    config, head = tiny_config(batch_size=8, backbone="mobilenet_v3"), random_head()
     report = aot_compile.compile_programs(config, head, mesh.devices.ravel(), names=[phase])
     assert report["devices"] == 4 and report["batch_per_device"] == 2
     assert list(report["programs"]) == [f"{phase}/{name}" for name in programs]

@@ -13,6 +13,7 @@ import hashlib
 import jax
 import numpy as np
 
+from fields_jax import landmark_schemes as schemes
 from fields_jax.flame.procedural import components, landmarks, regions, rig
 from fields_jax.flame.procedural.mesh import head_mesh
 from fields_jax.types import FlameModel, LandmarkEmbedding
@@ -43,7 +44,10 @@ def procedural_head(seed: int = 0) -> FlameModel:
     lids = upper + lower
     named = regions.regions(mesh)
     uv, uv_faces = regions.texture(mesh)
-    front, left, right = landmarks.subsets_203()
+    front, left, right = (
+        np.isin(np.arange(schemes.N_203), rows)
+        for rows in (schemes.FRONT_203, schemes.LEFT_203, schemes.RIGHT_203)
+    )
     arrays = {
         "template": mesh.points * _METRES,
         "shape_basis": components.shape_basis(mesh, seed) * _METRES,
@@ -58,7 +62,7 @@ def procedural_head(seed: int = 0) -> FlameModel:
         "static_68": _embedding(static_68),
         "landmarks_105": _embedding(landmarks.landmarks_105(places)),
         "landmarks_203": _embedding(landmarks.landmarks_203(places)),
-        "mediapipe_index": landmarks.MEDIAPIPE_INDEX,
+        "mediapipe_index": schemes.MEDIAPIPE_105,
         "front_203": front,
         "left_203": left,
         "right_203": right,

@@ -11,10 +11,11 @@ import dataclasses
 
 import numpy as np
 
+from fields_jax import landmark_schemes as schemes
 from fields_jax.flame.procedural import patches as patches
 from fields_jax.flame.procedural import surface as surface
 from fields_jax.flame.procedural.mesh import HeadMesh
-from fields_jax.geometry.nearest import nearest_on_triangles
+from fields_jax.geometry.closest_points import closest_of_nearest
 
 _HALF_MOUTH = patches.MOUTH_COLUMNS // 2
 _LIDS = patches.EYE_COLUMNS
@@ -34,57 +35,15 @@ _JAW_LINE = np.array(
         [0.0, 9.95],
     ]
 )
-_MAX_YAW = 39  # degrees, the contour table's last row on either side
 _FACING = 0.2  # least z of the unit normal of a contour point that counts as seen
 _MARGIN = 0.3  # mm by which it stands out from what lies before it
 
-# mediapipe indices by place; those of the left side come with their mirror images.
-_MP_BROW_LOW = ((285, 55), (295, 65), (282, 52), (283, 53), (276, 46))  # inner to outer
-_MP_BROW_HIGH = ((336, 107), (296, 66), (334, 105), (293, 63), (300, 70))
-_MP_LID_HIGH = (
-    (362, 133),
-    (398, 173),
-    (384, 157),
-    (385, 158),
-    (386, 159),
-    (387, 160),
-    (388, 161),
-    (466, 246),
-    (263, 33),
-)  # inner to outer corner
-_MP_LID_LOW = ((382, 155), (381, 154), (380, 153), (374, 145), (373, 144), (390, 163), (249, 7))
-_MP_NOSE_MIDLINE = {168: 22.0, 6: 15.5, 197: 8.0, 195: 1.0, 5: -7.0, 4: -15.5, 2: -29.0}  # y
-_MP_NOSE_SIDE = {(358, 129): (18.0, -18.5), (327, 98): (15.0, -25.0), (326, 97): (7.0, -27.0)}
-# Lips, midline to corner, with the share of the half width.
-_MP_LIP_OUTER_HIGH = ((0, 0, 0), (267, 37, 0.3), (269, 39, 0.58), (270, 40, 0.79), (409, 185, 0.92))
-_MP_LIP_OUTER_LOW = (
-    (17, 17, 0),
-    (314, 84, 0.3),
-    (405, 181, 0.56),
-    (321, 91, 0.77),
-    (375, 146, 0.91),
-)
-_MP_LIP_INNER_HIGH = (
-    (13, 13, 0),
-    (312, 82, 0.28),
-    (311, 81, 0.52),
-    (310, 80, 0.7),
-    (415, 191, 0.87),
-)
-_MP_LIP_INNER_LOW = ((14, 14, 0), (317, 87, 0.28), (402, 178, 0.5), (318, 88, 0.7), (324, 95, 0.85))
-_MP_LIP_CORNERS = ((291, 61, patches.MOUTH_BORDER), (308, 78, patches.MOUTH_SLIT))
-
-# The 105 points in the order of SMIRK's and TEASER's embedding: brows, eyes, nose, mouth.
-# fmt: off
-MEDIAPIPE_INDEX = np.array([
-    276, 282, 283, 285, 293, 295, 296, 300, 334, 336, 46, 52, 53, 55, 63, 65, 66, 70, 105, 107,
-    249, 263, 362, 373, 374, 380, 381, 382, 384, 385, 386, 387, 388, 390, 398, 466,
-    7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246,
-    168, 6, 197, 195, 5, 4, 129, 98, 97, 2, 326, 327, 358,
-    0, 13, 14, 17, 37, 39, 40, 61, 78, 80, 81, 82, 84, 87, 88, 91, 95, 146, 178, 181, 185, 191,
-    267, 269, 270, 291, 308, 310, 311, 312, 314, 317, 318, 321, 324, 375, 402, 405, 409, 415,
-])
-# fmt: on
+# Where mediapipe's points of `landmark_schemes` lie: frontal y of the nose's midline, frontal x and
+# y of its side, shares of the half width of the lips.
+_NOSE_MIDLINE = (22.0, 15.5, 8.0, 1.0, -7.0, -15.5, -29.0)
+_NOSE_SIDE = ((18.0, -18.5), (15.0, -25.0), (7.0, -27.0))
+_OUTER_HIGH, _OUTER_LOW = (0, 0.3, 0.58, 0.79, 0.92), (0, 0.3, 0.56, 0.77, 0.91)
+_INNER_HIGH, _INNER_LOW = (0, 0.28, 0.52, 0.7, 0.87), (0, 0.28, 0.5, 0.7, 0.85)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,12 +100,12 @@ class Places:
         targets = np.atleast_2d(targets)
         faces = self._skin if faces is None else faces
         corners = self.mesh.points[self.mesh.faces[faces]]
-        rows, weights = nearest_on_triangles(corners, targets)
+        rows, weights = closest_of_nearest(corners, targets)
         middle = np.abs(targets[:, 0]) < 1e-9
         if middle.any():
             on_line = corners[..., 0] == 0
             bordering = np.flatnonzero(on_line.sum(1) == 2)
-            near, share = nearest_on_triangles(corners[bordering], targets[middle])
+            near, share = closest_of_nearest(corners[bordering], targets[middle])
             share = share * on_line[bordering[near]]
             rows[middle] = bordering[near]
             weights[middle] = share / share.sum(1, keepdims=True)
@@ -217,11 +176,11 @@ def contour(places: Places) -> tuple[np.ndarray, np.ndarray]:
     Point 0 lies before the right ear (x < 0), 8 at the chin, 16 before the left ear. Positive yaw
     turns the nose to +x, which moves the left outline onto the cheek.
     """
-    yaws = range(-_MAX_YAW, _MAX_YAW + 1)
+    yaws = range(-schemes.CONTOUR_MAX_YAW, schemes.CONTOUR_MAX_YAW + 1)
     every = places.jaw_line(np.linspace(0, 1, 9), yaws)
     sides = {yaw: every[9 * row : 9 * row + 9] for row, yaw in enumerate(yaws)}
     rows = []
-    for yaw in [*range(_MAX_YAW + 1), *range(-1, -_MAX_YAW - 1, -1)]:
+    for yaw in [*range(schemes.CONTOUR_MAX_YAW + 1), *range(-1, -schemes.CONTOUR_MAX_YAW - 1, -1)]:
         right = places.mirror(sides[-yaw][:8])
         rows.append(join(right, sides[0][8:], sides[yaw][7::-1]))
     return np.stack([row.face for row in rows]), np.stack([row.weight for row in rows])
@@ -259,7 +218,7 @@ def static_51(places: Places) -> Points:
 
 
 def landmarks_105(places: Places) -> Points:
-    """The mediapipe points, in the order of `MEDIAPIPE_INDEX`."""
+    """The mediapipe points, in the order of `landmark_schemes.MEDIAPIPE_105`."""
     by_index: dict[int, Points] = {}
 
     def put(pairs, points: Points) -> None:
@@ -268,26 +227,26 @@ def landmarks_105(places: Places) -> Points:
                 by_index[right] = places.mirror(points[[row]])
             by_index[left] = points[[row]]
 
-    put(_MP_BROW_LOW, places.brow([0.03, 0.34, 0.57, 0.78, 0.97], upper=False))
-    put(_MP_BROW_HIGH, places.brow([0.03, 0.36, 0.59, 0.8, 1], upper=True))
-    put(_MP_LID_HIGH, places.lid(np.linspace(0, 18, 9)))
-    put(_MP_LID_LOW, places.lid(np.linspace(36, 18, 9)[1:-1]))
+    put(schemes.BROW_LOW_478, places.brow([0.03, 0.34, 0.57, 0.78, 0.97], upper=False))
+    put(schemes.BROW_HIGH_478, places.brow([0.03, 0.36, 0.59, 0.8, 1], upper=True))
+    put(schemes.LID_HIGH_478, places.lid(np.linspace(0, 18, 9)))
+    put(schemes.LID_LOW_478, places.lid(np.linspace(36, 18, 9)[1:-1]))
     put(
-        [(k, k) for k in _MP_NOSE_MIDLINE],
-        places.front([(0, y) for y in _MP_NOSE_MIDLINE.values()]),
+        [(k, k) for k in schemes.NOSE_MIDLINE_478],
+        places.front([(0, y) for y in _NOSE_MIDLINE]),
     )
-    put(_MP_NOSE_SIDE, places.front(list(_MP_NOSE_SIDE.values())))
+    put(schemes.NOSE_SIDE_478, places.front(list(_NOSE_SIDE)))
     border, slit = patches.MOUTH_BORDER, patches.MOUTH_SLIT
-    for table, upper, ring in (
-        (_MP_LIP_OUTER_HIGH, True, border),
-        (_MP_LIP_OUTER_LOW, False, border),
-        (_MP_LIP_INNER_HIGH, True, slit),
-        (_MP_LIP_INNER_LOW, False, slit),
+    for pairs, share, upper, ring in (
+        (schemes.LIP_OUTER_HIGH_478, _OUTER_HIGH, True, border),
+        (schemes.LIP_OUTER_LOW_478, _OUTER_LOW, False, border),
+        (schemes.LIP_INNER_HIGH_478, _INNER_HIGH, True, slit),
+        (schemes.LIP_INNER_LOW_478, _INNER_LOW, False, slit),
     ):
-        put([row[:2] for row in table], places.lip([row[2] for row in table], upper, ring))
-    for left, right, ring in _MP_LIP_CORNERS:
-        put([(left, right)], places.lip([1.0], True, ring))
-    return join(*(by_index[int(index)] for index in MEDIAPIPE_INDEX))
+        put(pairs, places.lip(share, upper, ring))
+    for pair, ring in zip(schemes.LIP_CORNERS_478, (border, slit), strict=True):
+        put([pair], places.lip([1.0], True, ring))
+    return join(*(by_index[int(index)] for index in schemes.MEDIAPIPE_105))
 
 
 def landmarks_203(places: Places) -> Points:
@@ -326,17 +285,6 @@ def landmarks_203(places: Places) -> Points:
         places.pupil(),
         midline,
     )
-
-
-def subsets_203() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Membership [203] of the front, left and right sets used at different yaws (TEASER)."""
-    common = [*range(48), *range(84, 108), *range(189, 193), *range(199, 203)]
-    members = (
-        [*common, *range(125, 128), *range(185, 189), *range(193, 197)],
-        [*common, *range(128, 140), *range(193, 197)],
-        [*common, *range(112, 125), *range(185, 189)],
-    )
-    return tuple(np.isin(np.arange(203), chosen) for chosen in members)
 
 
 def _along(line: np.ndarray, share: np.ndarray) -> np.ndarray:

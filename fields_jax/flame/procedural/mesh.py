@@ -9,7 +9,7 @@ import numpy as np
 
 from fields_jax.flame.procedural import patches as patches
 from fields_jax.flame.procedural import surface as surface
-from fields_jax.geometry import triangulation as triangulate
+from fields_jax.flame.procedural import triangulation as triangulate
 
 _CANDIDATES = 11000  # points tried, in the whole sheet and again in its face
 # Edge of the face mask, from the hairline past the ear to under the chin: azimuth, level.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from fields_jax.geometry.closest_point import closest_points
+from fields_jax.geometry.closest_points import closest_on_triangles, closest_points
 
 
 def oracle(corners: np.ndarray, point: np.ndarray) -> float:
@@ -56,3 +57,12 @@ def test_what_has_no_closest_point_is_refused():
         closest_points(np.zeros((3, 3)), np.zeros((0, 3), int), np.zeros((1, 3)))
     with pytest.raises(ValueError, match="finite"):
         closest_points(np.full((3, 3), np.nan), np.array([[0, 1, 2]]), np.zeros((1, 3)))
+
+
+def test_closest_on_triangles_by_hand():
+    triangle = jnp.array([[0, 0, 0], [2, 0, 0], [0, 2, 0.0]])
+    points = jnp.array([[0.5, 0.5, 3], [1, -2, 0], [2, 2, 0], [-3, -4, 0.0]])
+    weights, squared = closest_on_triangles(jnp.tile(triangle, (4, 1, 1)), points)
+    np.testing.assert_allclose(squared, [9, 4, 2, 25], rtol=1e-6)
+    expected = [[0.5, 0.25, 0.25], [0.5, 0.5, 0], [0, 0.5, 0.5], [1, 0, 0]]
+    np.testing.assert_allclose(weights, expected, atol=1e-6)

@@ -1,0 +1,41 @@
+"""What the tests hold the annotations of fields_jax to, with jaxtyping's import hook.
+
+Every annotated function of the packages that compute is called with its shapes and types checked,
+arguments and results. Left out are:
+- commands, files and the training loop, where few arrays pass and tests put doubles;
+- fields of dataclasses that are pytrees: JAX rebuilds them with leaves of any kind, such as
+  placeholders, axes of a map, one row of a batch;
+- the container: where an annotation says Array, numpy's will do, as everywhere in JAX.
+"""
+
+from __future__ import annotations
+
+import jax
+import jaxtyping
+import numpy as np
+from beartype import BeartypeConf, beartype
+from flax import struct
+
+CHECKED = ("geometry", "flame", "render", "fitting", "models", "losses", "evaluation.affect")
+
+
+def check_annotations() -> None:
+    """Installs the hook; fields_jax must not have been imported yet."""
+    jaxtyping.Array = jax.Array | np.ndarray
+    plain = struct.dataclass
+
+    def unchecked(cls=None, **options):
+        if cls is None:
+            return lambda cls: unchecked(cls, **options)
+        made = plain(cls, **options)
+        made.__no_type_check__ = True
+        return made
+
+    struct.dataclass = unchecked
+    jaxtyping.install_import_hook(
+        [f"fields_jax.{name}" for name in CHECKED], "tests.support.annotations.checked"
+    )
+
+
+# As PEP 484 has it, an int will do where a float is asked for.
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
