@@ -56,7 +56,7 @@ def tiny_head():
 
 
 # Files that take minutes: first, so that no worker ends alone with one of them.
-_LONG = ("test_commands", "test_training", "test_survival", "test_full_configs", "test_processes")
+_LONG = ("test_commands", "test_step", "test_survival", "test_full_configs", "test_processes")
 
 
 def pytest_collection_modifyitems(items):

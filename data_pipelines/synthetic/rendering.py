@@ -119,7 +119,7 @@ def _frame(face: Float[Array, "B K 3"], framing: Float[Array, "B 3"]) -> Float[A
     """The camera that shows the face box at the wanted size and place."""
     low, high = face[..., :2].min(axis=1), face[..., :2].max(axis=1)
     scale = 2 * framing[:, :1] / (high - low).mean(axis=1, keepdims=True)
-    place = framing[:, 1:] * jnp.array([1, -1], framing.dtype)
+    place = framing[:, 1:] * jnp.array([[1, -1]], framing.dtype)
     return jnp.concatenate([scale, place / scale - (low + high) / 2], axis=1)
 
 
@@ -142,7 +142,7 @@ def _shade(
     for index in range(lights.direction.shape[1]):
         direction = lights.direction[:, index, :, None, None]
         colour = lights.colour[:, index, :, None, None]
-        halfway = direction + jnp.array([0, 0, 1], direction.dtype)[:, None, None]
+        halfway = direction + jnp.array([0, 0, 1], direction.dtype)[None, :, None, None]
         halfway *= jax.lax.rsqrt(jnp.sum(halfway**2, axis=1, keepdims=True))
         cosine = jax.nn.relu(jnp.sum(normals * direction, axis=1, keepdims=True))
         mirror = jax.nn.relu(jnp.sum(normals * halfway, axis=1, keepdims=True))

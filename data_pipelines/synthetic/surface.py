@@ -149,7 +149,7 @@ def sky_openness(model: FlameModel) -> Float[np.ndarray, " V"]:
     )
     template, faces = jnp.asarray(model.template)[None], jnp.asarray(model.faces)
     normals = vertex_normals(template, faces)[0]
-    centre = 0.5 * (template.min(axis=1) + template.max(axis=1))
+    centre = 0.5 * (template.min(axis=1) + template.max(axis=1))[:, None]
 
     @jax.jit
     def visible(direction):
@@ -161,7 +161,7 @@ def sky_openness(model: FlameModel) -> Float[np.ndarray, " V"]:
         depth = rasterize(view, faces, _SKY_SIZE).depth[0]
         pixel = jnp.clip((view[0, :, :2] + 1) / 2 * _SKY_SIZE, 0, _SKY_SIZE - 1).astype(jnp.int32)
         seen = view[0, :, 2] <= depth[pixel[:, 1], pixel[:, 0]] + _SKY_BIAS * _SKY_SCALE
-        cosine = jnp.maximum(jnp.sum(normals * direction, axis=1), 0)
+        cosine = jnp.maximum(jnp.sum(normals * direction[None], axis=1), 0)
         return cosine * seen, cosine
 
     seen, facing = zip(*(visible(jnp.asarray(d, jnp.float32)) for d in towards), strict=True)

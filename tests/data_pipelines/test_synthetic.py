@@ -48,8 +48,9 @@ def rendered(stage, drawn):
     return stage.render(*pictures._stack(padded))
 
 
-def draw(stage, part, split="train", *, subjects=2, images=8, first=0, seed=0):
-    size = samples.Size(subjects, images)
+def draw(stage, part, split="train", *, size=(2, 8), first=0, seed=0):
+    """Samples of so many subjects and images of each."""
+    size = samples.Size(*size)
     return samples.samples(part, split, size, first, seed, stage)
 
 
@@ -58,8 +59,8 @@ def made(stage):
     """Eight samples and records of each part."""
     result = {}
     for part in samples.PARTS:
-        drawn = list(itertools.islice(draw(stage, part, images=9), 8))
-        again = itertools.islice(draw(stage, part, images=9), 8)
+        drawn = list(itertools.islice(draw(stage, part, size=(2, 9)), 8))
+        again = itertools.islice(draw(stage, part, size=(2, 9)), 8)
         result[part] = drawn, list(pictures.records(again, stage.render, SIZE))
     return result
 
@@ -283,7 +284,7 @@ def test_what_each_part_tells(made):
 def test_records_depend_on_the_seed_alone(stage, made):
     for part, (_, records) in made.items():
         images = 8 if part == "spont4d" else 3  # another amount of data
-        first = [next(draw(stage, part, images=images, seed=seed)) for seed in (0, 1)]
+        first = [next(draw(stage, part, size=(2, images), seed=seed)) for seed in (0, 1)]
         same, other = pictures.records(first, stage.render, SIZE)
         for key, value in records[0].items():
             np.testing.assert_array_equal(same[key], value, err_msg=key)
@@ -329,7 +330,7 @@ def test_splits_share_no_subject_and_test_classes_are_balanced(stage):
         size = samples.SIZES["tiny"][part]
         train, test = (
             list(
-                draw(stage, part, split, subjects=size[split].subjects, images=size[split].images,
+                draw(stage, part, split, size=size[split],
                      first=0 if split == "train" else size["train"].subjects)
             )
             for split in samples.SPLITS
