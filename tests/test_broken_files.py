@@ -95,7 +95,8 @@ def test_log_of_a_run_that_goes_on(tmp_path):
     for content in (*chosen(LOG.encode()), *drawn(LOG.encode(), count=20)):
         (tmp_path / "metrics.jsonl").write_bytes(content)
         Writers(str(tmp_path), active=True, step=5).close()
-        kept = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        kept = [json.loads(line) for line in lines]
         assert all(row["step"] <= 5 for row in kept)
 
 

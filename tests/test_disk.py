@@ -74,7 +74,8 @@ def test_the_log_of_a_real_disk_that_is_full(small_disk, capfd):
     again = Writers(str(small_disk / "run"), active=True, step=step)
     again.scalars(step + 1, "A", {"loss": 1.0})
     again.close()
-    rows = [json.loads(line) for line in (small_disk / "run" / "metrics.jsonl").open()]
+    lines = (small_disk / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     assert [row["step"] for row in rows] in ([*range(step), step + 1], [*range(step + 2)])
 
 

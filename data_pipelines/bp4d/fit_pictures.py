@@ -42,7 +42,7 @@ def picture(
         points = np.asarray(scans[row].points, np.float64)
         points = (points - fit.translation[row]) @ turn
         points = points[:: max(1, len(points) // _POINTS)]
-        distance = 1e3 * closest_points(vertices[place, face], faces, points).distance
+        distance = 1e3 * closest_points(np.asarray(vertices[place, face]), faces, points).distance
         flat = np.asarray(project(jnp.asarray(points, jnp.float32)[None], camera[place, None]))
         drawn = _dotted(drawn, place, flat[0, :, :2], distance)
     for place, row in enumerate(rows):

@@ -74,7 +74,7 @@ def save_flame(path: str, model: FlameModel) -> None:
     write_arrays(path, arrays, {name: getattr(model, name) for name in _STATIC})
 
 
-def write_arrays(path: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+def write_arrays(path: str, arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
     """Writes the named arrays of a head and its static fields; the file appears whole or not."""
     stored = {key: np.asarray(value) for key, value in arrays.items()}
     meta = dict(meta) | {"format": _FORMAT}

@@ -77,6 +77,7 @@ class Detector:
                 text=True,
             )
         except OSError as error:
+            self._remove_files()
             raise DetectorError(f"{python} cannot be run: {error.strerror}; {REMEDY}") from error
         try:
             self.name = str(self._answer("name"))
@@ -120,6 +121,9 @@ class Detector:
         self._child.stdout.close()
         self._child.terminate()
         self._child.wait()
+        self._remove_files()
+
+    def _remove_files(self) -> None:
         self._noise.close()
         self._folder.cleanup()
 

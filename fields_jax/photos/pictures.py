@@ -71,7 +71,8 @@ def decode(content: bytes, suffix: str = "") -> UInt8[np.ndarray, "H W 3"]:
         return np.asarray(picture if turn is None else picture.transpose(turn))
     except UnidentifiedImageError as error:
         raise UserError("not a readable picture (of no known format)") from error
-    except Image.DecompressionBombError as error:  # beyond twice the bound pillow itself refuses
+    # Beyond the bound pillow warns, which may be an error here, and beyond twice it refuses.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"not a readable picture ({_TOO_LARGE})") from error
     except Exception as error:  # formats are read by parsers of their own, with errors of their own
         raise UserError(f"not a readable picture ({first_line(error)})") from error

@@ -25,7 +25,9 @@ def project(points: Float[Array, "B N 3"], camera: Float[Array, "B 3"]) -> Float
 
 
 def reframe(
-    camera: Float[Array, "3"], zoom: float | Float[Array, ""], shift: Float[Array, "2"]
+    camera: Float[Array, "3"],
+    zoom: float | np.floating | Float[Array, ""],
+    shift: Float[Array, "2"],
 ) -> Float[Array, "3"]:
     """The camera of another frame: it projects to zoom * (X, Y) + shift.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 from etils import epath
 from jaxtyping import Float, UInt8
@@ -16,7 +17,7 @@ GREEN = (0, 255, 0)
 RED = (255, 0, 0)
 
 
-def to_uint8(images: np.ndarray) -> np.ndarray:
+def to_uint8(images: np.ndarray | jax.Array) -> np.ndarray:
     """Images as 8-bit; floats are taken to lie in [0, 1] and are clipped."""
     images = np.asarray(images)
     if images.dtype == np.uint8:

@@ -57,7 +57,7 @@ def geometry_map(
     Returns:
       image [B, H, W, 1], 0 where the face is not, and mask [B, H, W], 1 where it is.
     """
-    chex.assert_shape(vertices, (None, *model.template.shape))
+    chex.assert_shape(vertices, (None, None, 3))
     chex.assert_shape(camera, (vertices.shape[0], 3))
     skin = vertices[:, model.face_vertices]
     projected = project(skin, camera)

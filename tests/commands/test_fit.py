@@ -83,7 +83,8 @@ def test_every_face_with_landmarks_is_fitted(fitted):
     names = {path.name for path in (fitted / "text").iterdir()}
     assert names == {"params.npz", "mesh.obj", "mesh.ply", "overlay.png", "geometry.png"}
     assert "of the eye distance" in (fitted / "index.html").read_text()
-    assert Image.open(fitted / "two_1/overlay.png").size == (300, 200)
+    with Image.open(fitted / "two_1/overlay.png") as picture:
+        assert picture.size == (300, 200)
 
 
 def test_what_was_passed_over_is_said_wherever_one_may_look(fitted):

@@ -105,7 +105,8 @@ def test_photographs_become_bundles(place):
     reading = json.loads((out / "one/emotion.json").read_text())
     assert sum(reading["probabilities"].values()) == pytest.approx(1)
     assert reading["emotion"] == rows["one"]["emotion"] in reading["probabilities"]
-    assert Image.open(out / "bare/overlay.png").size == (300, 200)
+    with Image.open(out / "bare/overlay.png") as picture:
+        assert picture.size == (300, 200)
 
     arrays, meta = load_params(out / "one/params.npz")
     assert meta["weights"]["workdir"] == str(workdir) and meta["weights"]["step"] == 0

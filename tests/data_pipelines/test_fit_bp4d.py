@@ -81,7 +81,8 @@ def test_every_sequence_has_a_fit_and_a_picture(fits):
     names = {f"{subject}_{task}" for subject, task in SEQUENCES}
     assert {path.stem for path in fits.glob("*.npz")} == names
     assert {path.stem for path in (fits / "pictures").iterdir()} == names
-    assert Image.open(fits / "pictures/F001_T1.png").size == (2 * 224, 2 * 224)
+    with Image.open(fits / "pictures/F001_T1.png") as picture:
+        assert picture.size == (2 * 224, 2 * 224)
     failures = rejected(fits)
     assert set(failures) == {("F001_T8", "1"), ("M011_T1", "2")}
     assert "0001.obj: not a readable mesh" in failures["F001_T8", "1"]

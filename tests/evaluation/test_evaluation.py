@@ -20,6 +20,8 @@ from fields_jax.types import FieldsOutput, FlameCoefficients
 from tests.support.cube import E, S, make_labels
 from tests.support.heads import random_head
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # models here are doubles
+
 
 class PerfectModel:
     """Reads the number of the example out of its first pixel and looks the answer up."""

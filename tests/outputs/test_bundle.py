@@ -138,8 +138,10 @@ def test_bundle_of_a_face(head, results, tmp_path):
     assert written == list(WRITERS)
     assert {path.name for path in (tmp_path / "f").iterdir()} == set(names.OF_A_FACE)
     assert find_photographs([str(tmp_path)])[0] == []  # results are no photographs
-    assert Image.open(tmp_path / "f/overlay.png").size == (210, 150)
-    assert Image.open(tmp_path / "f/geometry.png").size == (640, 320)
+    with Image.open(tmp_path / "f/overlay.png") as picture:
+        assert picture.size == (210, 150)
+    with Image.open(tmp_path / "f/geometry.png") as picture:
+        assert picture.size == (640, 320)
     assert json.loads((tmp_path / "f/emotion.json").read_text()) == {"emotion": "happy"}
 
     arrays, about = load_params(tmp_path / "f/params.npz")

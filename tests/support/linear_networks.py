@@ -48,7 +48,7 @@ class LinearModel(nn.Module):
     def __call__(self, image, train=()):
         shape, expression, eyelid, jaw = self.encode_face(image, train)
         pose, camera = jnp.split(self.pose_encoder(image, "pose_encoder" in train), 2, axis=-1)
-        camera = 0.1 * camera + jnp.asarray([7.0, 0.0, 0.0])
+        camera = 0.1 * camera + jnp.asarray([[7.0, 0.0, 0.0]])
         logits, valence, arousal = self.read_emotion(expression, shape)
         coefficients = FlameCoefficients(
             shape=shape, expression=expression, jaw=jaw, eyelid=eyelid, pose=pose, camera=camera

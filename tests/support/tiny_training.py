@@ -67,9 +67,14 @@ def tiny_batch(config, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def tiny_parts(batch_size: int = 8, dtype: str = "float32", synthesizer: str = "teaser"):
+def tiny_parts(
+    batch_size: int = 8,
+    dtype: str = "float32",
+    synthesizer: str = "teaser",
+    backbone: str = STRIDED,
+):
     """(config, plan, initial state) of a tiny run."""
-    config = tiny_config(batch_size, synthesizer)
+    config = tiny_config(batch_size, synthesizer, backbone)
     config.model.dtype = dtype
     plan = setup.plan(config, random_head())
     variables = init_variables(plan.recipe.model, jax.random.key(0))

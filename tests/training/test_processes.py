@@ -91,7 +91,8 @@ def test_two_processes_train_save_and_restore_and_the_first_writes(tmp_path):
     for output in (first, second):
         check(json.loads(output.splitlines()[-1]), cases=0)
     assert "A 4/4" in first and "A 4/4" not in second  # the first process alone reports
-    steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").open()]
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
     assert steps == [1, 2, 3, 4]
     kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert kept == {"2", "4"}
