@@ -37,10 +37,11 @@ def place(tmp_path_factory):
 
 
 def shrunk(config, place):
-    """The config as it is but for sizes."""
+    """The config as it is but for sizes and the backbone."""
     config.update(image_size=32, batch_size=8, head=str(place / "head.npz"))
     config.data.root = str(place / "data")
     config.model.update(
+        backbone=STRIDED,
         encoder_width=0.25,
         encoder_depth=0.25,
         synthesizer_width=4,
