@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from absl import flags
 from ml_collections import ConfigDict
 
 from data_pipelines.faces.faces_dataset_builder import Builder
-from fields_jax import cli, evaluate
+from fields_jax import evaluate
 from fields_jax.errors import UserError
 from tests.support.workdirs import write_workdir
 
-ROOT = Path(__file__).parents[2]
 # {run}, {head}: sound ones; {stray}: a workdir and a set that are none; {empty}: a workdir without
 # anything in its checkpoint; {text}: a file of text; {folder}: an empty folder; {none}: nothing.
 CASES = {
@@ -198,30 +193,6 @@ def places(tmp_path_factory):
         none=folder / "none",
         long="x" * 300,
     )
-
-
-@pytest.fixture
-def command(monkeypatch):
-    """Runs a command as `python -m` would, in this process; returns its exit status."""
-    known = set(flags.FLAGS)
-
-    def call(name: str, arguments: list[str]) -> int:
-        module = importlib.import_module(name)
-        module.define_flags()
-        argv = [name, *arguments]
-        monkeypatch.setattr(sys, "argv", argv)
-        monkeypatch.delitem(sys.modules, "config_config", raising=False)
-        try:
-            return cli.guarded(module.main)(cli.parse_flags(argv))
-        except SystemExit as ended:
-            return ended.code
-
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    yield call
-    for flag in set(flags.FLAGS) - known:
-        delattr(flags.FLAGS, flag)
-    flags.FLAGS.unparse_flags()
 
 
 @pytest.mark.parametrize(
