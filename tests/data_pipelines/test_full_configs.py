@@ -14,6 +14,7 @@ from fields_jax.flame.io import load_flame, save_flame
 from fields_jax.training import loop, setup
 from tests.support import raw_sets
 from tests.support.heads import random_head
+from tests.support.networks import SMALLEST
 from tests.support.strided_backbone import STRIDED
 
 STEPS = 2
@@ -41,16 +42,7 @@ def shrunk(config, place):
     """The config as it is but for sizes and the backbone."""
     config.update(image_size=32, batch_size=8, head=str(place / "head.npz"))
     config.data.root = str(place / "data")
-    config.model.update(
-        backbone=STRIDED,
-        encoder_width=0.25,
-        encoder_depth=0.25,
-        synthesizer_width=4,
-        residual_blocks=1,
-        token_dim=8,
-        adain_hidden=4,
-        emotion_hidden=(8,),
-    )
+    config.model.update(SMALLEST | dict(backbone=STRIDED, residual_blocks=1))
     config.losses.va_min_count = 2
     for phase in config.phases.values():
         phase.steps = STEPS

@@ -20,22 +20,13 @@ from fields_jax.models.encoders import (
 from fields_jax.models.fields import NETWORKS, build_model, init_variables, variable_shapes
 from fields_jax.models.perceptual import DEVIATION, MEAN, VGG16Features
 from fields_jax.models.synthesizer import Synthesizer
-from tests.support.networks import KEY, normal, quick_jit, shapes
+from tests.support.networks import KEY, SMALLEST, normal, quick_jit, shapes
 
 
 def tiny_config():
     config = stage2.get_config("synthetic")
     config.image_size = 32
-    config.model.update(
-        n_shape=7,
-        n_expression=6,
-        encoder_width=0.25,
-        encoder_depth=0.1,
-        synthesizer_width=4,
-        token_dim=8,
-        adain_hidden=4,
-        emotion_hidden=(8,),
-    )
+    config.model.update(SMALLEST | dict(n_shape=7, n_expression=6, encoder_depth=0.1))
     return config
 
 

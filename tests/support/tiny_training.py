@@ -14,6 +14,7 @@ from fields_jax.training.programs import map_iteration
 from fields_jax.training.state import create_state
 from fields_jax.types import TrainState
 from tests.support.heads import random_head
+from tests.support.networks import SMALLEST
 from tests.support.strided_backbone import STRIDED
 
 
@@ -28,16 +29,7 @@ def tiny_config(batch_size: int = 8, synthesizer: str = "teaser", backbone: str 
     config.image_size = 32
     config.batch_size = batch_size
     config.init_from = "given"
-    config.model.update(
-        n_shape=7,
-        n_expression=6,
-        encoder_width=0.25,
-        encoder_depth=0.25,
-        synthesizer_width=4,
-        token_dim=8,
-        adain_hidden=4,
-        emotion_hidden=(8,),
-    )
+    config.model.update(SMALLEST | dict(n_shape=7, n_expression=6))
     config.losses.va_min_count = 2
     config.losses.class_weights = ()
     config.optim.warmup = 0
