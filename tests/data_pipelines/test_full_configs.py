@@ -14,7 +14,7 @@ from fields_jax.flame.io import load_flame, save_flame
 from fields_jax.training import loop, setup
 from tests.support import raw_sets
 from tests.support.heads import random_head
-from tests.support.networks import SMALLEST
+from tests.support.sizes import SMALLEST
 from tests.support.strided_backbone import STRIDED
 
 STEPS = 2

@@ -20,7 +20,8 @@ from fields_jax.models.encoders import (
 from fields_jax.models.fields import NETWORKS, build_model, init_variables, variable_shapes
 from fields_jax.models.perceptual import DEVIATION, MEAN, VGG16Features
 from fields_jax.models.synthesizer import Synthesizer
-from tests.support.networks import KEY, SMALLEST, normal, quick_jit, shapes
+from tests.support.networks import KEY, normal, quick_jit, shapes
+from tests.support.sizes import SMALLEST
 
 
 def tiny_config():

@@ -10,15 +10,6 @@ import numpy as np
 from flax import linen as nn
 
 KEY = jax.random.key(0)
-# The least that config.model can be asked for.
-SMALLEST = dict(
-    encoder_width=0.25,
-    encoder_depth=0.25,
-    synthesizer_width=4,
-    token_dim=8,
-    adain_hidden=4,
-    emotion_hidden=(8,),
-)
 FACE_224 = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
 
 

@@ -14,7 +14,7 @@ from fields_jax.training.programs import map_iteration
 from fields_jax.training.state import create_state
 from fields_jax.types import TrainState
 from tests.support.heads import random_head
-from tests.support.networks import SMALLEST
+from tests.support.sizes import SMALLEST
 from tests.support.strided_backbone import STRIDED
 
 
