@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 
+# Tracing makes millions of objects that are soon gone; the collector's habit of looking through all
+# others after each thousand takes a tenth of the time.
+gc.set_threshold(200_000, 50, 100)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile far more than they compute. Without optimisation that takes half the time, with the
 # older emitters of fused loops half of that again; in one piece a sixth less than in many.
