@@ -6,9 +6,6 @@ import gc
 import os
 import tempfile
 
-# Tracing makes millions of objects that are soon gone; the collector's habit of looking through all
-# others after each thousand takes a tenth of the time.
-gc.set_threshold(200_000, 50, 100)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile far more than they compute. Without optimisation that takes half the time, with the
 # older emitters of fused loops half of that again; in one piece a sixth less than in many.
@@ -22,12 +19,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="fields_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax
 import jaxtyping
 import pytest
 
+# Tracing makes millions of objects that are soon gone; the collector's habit of looking through all
+# others after each thousand takes a tenth of the time.
+gc.set_threshold(200_000, 50, 100)
 # Annotations are checked unless FIELDS_CHECK_ANNOTATIONS=0, before fields_jax is imported.
 if os.environ.get("FIELDS_CHECK_ANNOTATIONS", "1") != "0":
     from tests.support.annotations import check_annotations
