@@ -44,7 +44,7 @@ class Window:
         return means
 
     def restart_clock(self) -> float:
-        """Seconds since the clock's start; steps so far count in means and no more in rates."""
+        """Restarts the clock and returns its seconds; steps so far then count in means only."""
         now = time.monotonic()
         elapsed, self._started = now - self._started, now
         self._waited, self._timed = 0.0, 0

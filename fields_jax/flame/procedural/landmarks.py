@@ -35,8 +35,9 @@ _JAW_LINE = np.array(
         [0.0, 9.95],
     ]
 )
-_FACING = 0.2  # least z of the unit normal of a contour point that counts as seen
-_MARGIN = 0.3  # mm by which it stands out from what lies before it
+# A contour point counts as seen if its unit normal has at least this z, and if it stands out by
+# more millimetres than this beyond every point farther along its path.
+_FACING, _MARGIN = 0.2, 0.3
 
 # Where mediapipe's points of `landmark_schemes` lie: frontal y of the nose's midline, frontal x and
 # y of its side, shares of the half width of the lips.

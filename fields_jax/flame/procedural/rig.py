@@ -107,7 +107,7 @@ def pose_basis(mesh: HeadMesh) -> np.ndarray:
 
 
 def lid_travel(mesh: HeadMesh) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets that close the left eye, [V, 3]: those of the upper lid, those of the lower lid.
+    """Offsets [V, 3] of the upper lid, and of the lower lid, that close the left eye.
 
     Offsets act along straight lines, so each vertex lands far enough off the eyeball for its whole
     path to clear it.
