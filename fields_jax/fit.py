@@ -1,4 +1,4 @@
-"""Fits the head to the landmarks of photographs; no network takes part.
+"""Fits the head to the landmarks of photographs, without a network.
 
     python -m fields_jax.fit --out=faces photographs
     python -m fields_jax.fit --head=HEAD.npz --out=OUT A.jpg B.jpg
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
 
 
 def fit_faces(head: FlameModel, faces: Sequence[Face]) -> Fit:
-    """Fits every face of a batch; cameras are those of its crop. Unseen landmarks do not weigh."""
+    """Fits every face of a batch, with cameras in its crop; unseen landmarks have no weight."""
     marks = {68: np.zeros((len(faces), 68, 2)), 105: np.zeros((len(faces), 105, 2))}
     weights = {count: np.zeros(array.shape[:2]) for count, array in marks.items()}
     for row, face in enumerate(faces):

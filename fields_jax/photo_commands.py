@@ -1,4 +1,4 @@
-"""What `reconstruct` and `fit` share: their flags, and the faces of what the user named."""
+"""What `reconstruct` and `fit` share: flags, and the faces of the photographs the user named."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def define_flags() -> None:
 
 
 class Named(NamedTuple):
-    """What a command line asks for.
+    """The arguments of a command line.
 
     Attributes:
       photographs: to find faces in.
-      unusable: what was named and cannot be used.
+      unusable: files that were named and cannot be used.
       box: of the face, or None.
     """
 
@@ -57,7 +57,7 @@ def read_arguments(argv: list[str], box: str = "") -> Named:
 
 
 def batches(named: Named, gallery: Gallery, scale: float) -> Iterator[list[Face]]:
-    """The faces of the photographs, --batch_size at a time; those of no use go to the gallery."""
+    """The faces of the photographs, --batch_size at a time; unusable ones go to the gallery."""
     for thing in named.unusable:
         gallery.refuse(thing)
     size, total = flags.FLAGS.batch_size, len(named.photographs)
@@ -108,7 +108,7 @@ def describe(head: FlameModel) -> dict[str, Any]:
 
 
 def conclude(gallery: Gallery, title: str, lead: str) -> int:
-    """Writes the page, says what was made and what was not; returns the exit status.
+    """Writes the page and reports successes and failures; returns the exit status.
 
     Raises:
       DiskError: the page cannot be written.

@@ -155,7 +155,7 @@ def _origin(name: str, source: str) -> dict[str, str]:
 
 def _state_dict(source: str, ignored: Collection[str] = ()) -> dict[str, StoredArray]:
     found = read_torch(source, ignored)
-    found = found.get("state_dict", found)  # of Lightning's checkpoints, beside what is not ours
+    found = found.get("state_dict", found)  # Lightning's checkpoints hold other things beside it
     if not isinstance(found, Mapping) or not found:
         raise UserError(f"{source} holds no state dict")
     other = [key for key, value in found.items() if not isinstance(value, StoredArray)]
