@@ -43,7 +43,7 @@ SYNTHETIC = {
     "phases.pretrain.losses.landmark_203": 100.0,  # the embedded faces carry them
     "phases.pretrain.losses.reg_expression": 3e-2,
     "phases.pretrain.losses.reg_jaw": 2e-2,
-    "phases.pretrain.losses.reg_shape": 0.1,  # in the place of MICA's term
+    "phases.pretrain.losses.reg_shape": 0.1,  # instead of MICA's term
 }
 
 

@@ -57,7 +57,7 @@ def _confusion() -> Float[np.ndarray, "8 8"]:
     return matrix
 
 
-CONFUSION = _confusion()  # rows: true class; where a mistaken label falls
+CONFUSION = _confusion()  # row: true class; distribution of the mistaken label
 
 
 def valence_arousal(
