@@ -57,9 +57,6 @@ class Points:
     def __getitem__(self, rows: slice | list[int] | np.ndarray) -> Points:
         return Points(self.face[rows], self.weight[rows])
 
-    def positions(self, mesh: HeadMesh) -> np.ndarray:
-        return np.einsum("nkc,nk->nc", mesh.points[mesh.faces[self.face]], self.weight)
-
 
 def join(*groups: Points) -> Points:
     return Points(
