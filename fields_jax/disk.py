@@ -28,7 +28,7 @@ _REFUSALS = {
     errno.EACCES: ("Permission denied", "make it writable"),
     errno.EPERM: ("Operation not permitted", "make it writable"),
 }
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # said of writing only
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # raised by writing only
 # The system's errors about a path, when reading or writing, and the remedy. A missing file is not
 # among them: the code that looks for a file says which one, and what it is for.
 _OF_PLACES = {

@@ -92,7 +92,7 @@ def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Galler
     Args:
       head: of all faces.
       size: side in pixels of the crops that the cameras belong to.
-      meta: what every output says of the program; see `describe`.
+      meta: facts about the program for every output; see `describe`.
 
     Raises:
       DiskError: it cannot be made.
@@ -102,7 +102,7 @@ def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Galler
 
 
 def describe(head: FlameModel) -> dict[str, Any]:
-    """What every output says of the program and the head that made it."""
+    """Facts about the program and the head that every output records."""
     known = {key: getattr(head, key) for key in ("name", "version", "sha256")}
     return {"version": __version__, "head": known}
 

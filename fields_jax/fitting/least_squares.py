@@ -39,7 +39,7 @@ class Prior:
     Attributes:
       mean: [P].
       precision: [P] 1 / variance; 0 where nothing is known.
-      lower, upper: [P] bounds, infinite where there are none.
+      lower, upper: [P] bounds, infinite for unbounded parameters.
     """
 
     mean: Float[Array, " P"]

@@ -101,7 +101,7 @@ class Landmarker:
 
 
 def find_at_any_size(detector, image):
-    """Faces of the whole image or, where there are none, of ever smaller windows of it."""
+    """Faces of the whole image or, if there are none, of smaller and smaller windows of it."""
     height, width = image.shape[:2]
     for parts in (1, 2, 4):
         faces = []

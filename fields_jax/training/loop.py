@@ -61,7 +61,7 @@ def train(
 
     Raises:
       UserError: the config does not fit the workdir or the checkpoint, another training holds the
-        workdir, or it takes no more (DiskError).
+        workdir, or its disk is full or read-only (DiskError).
       KeyboardInterrupt, Preemption: asked to stop; the state is saved.
       DivergedError: too many non-finite steps; earlier checkpoints are untouched.
     """

@@ -94,7 +94,7 @@ class Writers:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _rewind(self, step: int) -> None:
-        """Starts with what the workdir's metrics.jsonl says of steps up to `step`."""
+        """Starts metrics.jsonl with the workdir's lines about steps up to `step`."""
         before = self._workdir / self._file.name
         if before.exists():
             kept = [f"{line}\n" for line in read_lines(before) if _written_until(line, step)]

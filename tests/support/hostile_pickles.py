@@ -169,7 +169,7 @@ def kinds(value: object) -> set[type]:
 
 
 def parts(value: object) -> list[object]:
-    """A description and all that it is made of which is a description itself."""
+    """A description and all its parts that are descriptions themselves."""
     found, waiting = [], [value]
     while waiting and len(found) < 1000:
         part = waiting.pop()
