@@ -24,7 +24,7 @@ MEMORY = 819e9  # bytes/s of its HBM
 LINKS = 100e9  # bytes/s out of a chip, half of the 1600 Gbit/s of its interconnect
 MEMORY_GIB = 16
 # Ours; nothing here was measured on a TPU.
-ATTAINED = 0.4  # share of the peak and of the HBM's speed that a step attains
+ATTAINED = 0.4  # fraction of the peak and of the HBM's speed that a step attains
 LATENCY = 5e-6  # seconds per collective besides its bytes, and a tenth of it for each hop
 HOSTED = 8  # chips per host, which has 112 cores
 READS = 56 * 335  # images/s per host: half of its cores, each as fast as one measured here

@@ -50,7 +50,7 @@ REFERENCE = {
     "losses.region_growth": (0.5, 0.2),  # TEASER; mouth and eye boxes grow by this on each side
     "losses.perceptual_weights": "",  # converted VGG16; empty switches the perceptual loss off
     "losses.emotion_feature_weights": "",  # converted ResNet-50; empty switches its loss off
-    "losses.dilation": 10 / 224,  # both; growth of the masked face hole, share of the image
+    "losses.dilation": 10 / 224,  # both; growth of the masked face hole, fraction of the image
     # Perturbations of the expression cycle; see losses/cycle.py.
     "cycle.noise": 0.2,  # both; added to every group's expression
     "cycle.limit": 4.0,  # both; clip of the random group, standard deviations
@@ -83,8 +83,8 @@ REFERENCE = {
     "data.augment.p_noise": 0.5,  # both
     "data.augment.clahe": (1, 4),  # both; clip limit
     "data.augment.p_clahe": 0.0,  # ours; 0.255 in both
-    "data.augment.shift": 0.05,  # both; share of the image
-    "data.augment.zoom": 0.1,  # both; share
+    "data.augment.shift": 0.05,  # both; fraction of the image
+    "data.augment.zoom": 0.1,  # both; fraction
     "data.augment.rotate": 10,  # both; degrees
     "data.augment.p_geometric": 0.9,  # both
     "data.augment.p_flip": 0.0,  # both; a mirrored face loses its FLAME coefficients and 203 points

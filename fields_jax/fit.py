@@ -8,7 +8,7 @@ mediapipe's 478 points, or 68 points; NAME.jpg.npy where NAME.png is there too) 
 detector (`make landmarks` installs it). Points that are 0, 0 or -1, -1 are unseen and not fitted.
 OUT/NAME holds params.npz, mesh.obj, mesh.ply, overlay.png and geometry.png (NAME_0, NAME_1, ... for
 several faces); OUT/index.html and OUT/summary.csv show all of them. The residual is the mean
-distance of fitted from given landmarks as a share of the inter-ocular distance.
+distance of fitted from given landmarks as a fraction of the inter-ocular distance.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def _arcs(loop: np.ndarray, across: np.ndarray, up: np.ndarray) -> tuple[np.ndar
 
 
 def _along(line: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Points of a polyline at shares of its length."""
+    """Points of a polyline at fractions of its length."""
     length = np.linalg.norm(np.diff(line, axis=0), axis=1)
     place = np.concatenate([[0], np.cumsum(length)]) / max(length.sum(), 1e-12)
     return np.stack([np.interp(share, place, column) for column in line.T], axis=1)

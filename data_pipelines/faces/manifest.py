@@ -57,7 +57,7 @@ def catalogue(manifest: epath.Path, source: epath.Path, test_share: float) -> Ca
     Args:
       manifest: the table, .csv or .jsonl.
       source: folder that its paths are relative to.
-      test_share: share of the subjects (or photographs) for `test` where no split is given.
+      test_share: fraction of the subjects (or photographs) for `test` where no split is given.
 
     Raises:
       MissingFile: there is no such file.

@@ -204,7 +204,7 @@ def _shrunk(
     """Averages both down where a crop shrinks them twofold or more: sampling would skip pixels.
 
     Returns:
-      Both, and [2] their new height and width as shares of the old.
+      Both, and [2] their new height and width as fractions of the old.
     """
     factor = tf.cast(1 / tf.norm(matrix[:2, 0]) + 1e-3, tf.int32)
 

@@ -45,7 +45,7 @@ _NEIGHBOURS = {
     "anger": ("disgust", "contempt", "sad"),
     "contempt": ("disgust", "anger"),
 }
-LABEL_NOISE = 0.35  # share of training labels that are mistaken
+LABEL_NOISE = 0.35  # fraction of training labels that are mistaken
 VA_NOISE = 0.05  # standard deviation of an annotator's valence and arousal
 
 

@@ -51,7 +51,7 @@ class Surface(NamedTuple):
       points: [V, 3] template, metres.
       weight: [V] in [0, 1] of lips, brows, lashes, blush, beard, eyeballs, mouth and teeth.
       scalp_distance: [V] metres from the border of the scalp, negative inside it.
-      openness: [V] share of the sky that the surface sees, weighted by the cosine.
+      openness: [V] fraction of the sky that the surface sees, weighted by the cosine.
       eye_direction: [V, 3] from the centre of its eyeball, unit length; 0 off the eyeballs.
       waves: for each kind of NOISES, [V, W] waves whose random sums are smooth functions of space.
     """

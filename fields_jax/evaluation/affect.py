@@ -149,7 +149,7 @@ def bootstrap(
       groups: [N] subject (or clip) of each row.
       samples: number of resampled sets.
       seed: of the draws.
-      level: share of the resampled values inside the interval.
+      level: fraction of the resampled values inside the interval.
 
     Returns:
       NaN where the metric is undefined for some drawn set.

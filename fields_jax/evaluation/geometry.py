@@ -158,7 +158,7 @@ def expression_scores(expression: Expression, rows: np.ndarray) -> dict:
 def ordered_pairs(
     predicted: Floats, identity: np.ndarray, emotion: np.ndarray, level: np.ndarray
 ) -> dict[str, float | int | None]:
-    """Share of pairs, same identity and emotion but different level, in the right order.
+    """Fraction of pairs, same identity and emotion but different level, in the right order.
 
     A tie counts half, so a prediction that never changes scores 0.5. Rows without an emotion or a
     level (-1) are left out.
@@ -185,7 +185,7 @@ def landmark_errors(
     """Mean distance of projected landmarks from their labels, per set and example.
 
     Returns:
-      For each landmark set `ndc` [N] (half image widths) and `interocular` [N] (share of the
+      For each landmark set `ndc` [N] (half image widths) and `interocular` [N] (fraction of the
       distance between the labelled outer eye corners, of the 68 or else the 105 points); NaN where
       an example has no label.
     """

@@ -102,6 +102,6 @@ def match(
 def covered(
     vertices: Float[np.ndarray, "V 3"], points: Float[np.ndarray, "N 3"], reach: float
 ) -> float:
-    """Share of the vertices with a scan point within `reach`."""
+    """Fraction of the vertices with a scan point within `reach`."""
     distance, _ = KDTree(points).query(vertices, distance_upper_bound=reach)
     return float(np.mean(np.isfinite(distance)))

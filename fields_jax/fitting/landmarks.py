@@ -38,7 +38,7 @@ SETS = {f"landmarks_{count}": count for count in COUNTS}
 # loose ones, because the mean face differs much from any real face.
 _PLACING = ((40.0, 8.0), (8.0, 8.0))
 _REFINING = ((8.0, 2.0), (2.0, 1.0), (1.0, 1.0))
-_SETTLED = 0.01  # share of the cost that the steps of the last round may still gain
+_SETTLED = 0.01  # fraction of the cost that the steps of the last round may still gain
 _BATCHES = (1, 8, 32)  # faces solved at a time; others are padded to the next
 
 
@@ -90,8 +90,8 @@ class Fit:
 
     Attributes:
       coefficients: [B, ...] on the head that was given.
-      residual: [B] weighted mean distance of the projected landmarks, as share of the distance of
-        the outer eye corners of the fitted head (which does not shrink as the head turns).
+      residual: [B] weighted mean distance of the projected landmarks, as a fraction of the distance
+        of the outer eye corners of the fitted head (which does not shrink as the head turns).
       residual_68, residual_105, residual_203: [B] the same for each set; NaN if none was seen.
       converged: [B] the last steps changed the cost by less than one per cent.
       valid: [B] enough points were seen and all points with a weight were finite. With too few

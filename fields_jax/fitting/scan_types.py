@@ -51,8 +51,8 @@ class Gate:
     Attributes:
       median_mm, p95_mm: of the distances of scan points to the surface.
       landmark_mm: mean distance of the landmarks, whose schemes differ by some mm.
-      kept: share of the scan points about the face that lie within `ScanSettings.reach_mm`.
-      coverage: share of the face's vertices with a scan point within 5 mm.
+      kept: fraction of the scan points about the face that lie within `ScanSettings.reach_mm`.
+      coverage: fraction of the face's vertices with a scan point within 5 mm.
       expression, shape: largest coefficient, in standard deviations.
     """
 

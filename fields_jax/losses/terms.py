@@ -90,7 +90,7 @@ def region_weight(
     Args:
       landmarks: the annotated 68 points, normalised device coordinates.
       image_size: H = W.
-      growth: share of its size by which the (mouth, eyes) box grows on each side.
+      growth: fraction of its size by which the (mouth, eyes) box grows on each side.
     """
     centre = (2 * jnp.arange(image_size) + 1) / image_size - 1
     centre = centre[None, None]

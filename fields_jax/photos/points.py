@@ -25,11 +25,11 @@ from fields_jax.landmark_schemes import (
 )
 from fields_jax.photos import beside, crops, mark_text
 
-LEAST_SEEN = 0.5  # share of the points: a turned head hides less than half of them
+LEAST_SEEN = 0.5  # fraction of the points: a turned head hides less than half of them
 _LARGEST_FILE = 2**24  # bytes; 1000 faces of 478 points are 11.5 million in double precision
 
 _NEAR = 0.25  # of a face's size: largest distance of a point outside the picture from the others
-# Chin to brows as a share of chin to hairline, the top of mediapipe's mesh: the mean over
+# Chin to brows as a fraction of chin to hairline, the top of mediapipe's mesh: the mean over
 # photographs of 21 faces.
 _BROW_HEIGHT = 0.86
 # The contour of the 68-point scheme on the procedural head seen from the front: x in widths between

@@ -22,7 +22,7 @@ class Masking:
     """How the masked image is made.
 
     Attributes:
-      dilation: growth of the face hull, share of the image's height.
+      dilation: growth of the face hull, fraction of the image's height.
       skin: SMIRK's pixels of the skin, or None for TEASER's bare mask.
     """
 

@@ -32,7 +32,7 @@ class Window:
     def flush(self) -> dict[str, float]:
         """Means since the last flush, and rates where steps were timed.
 
-        `data_wait` is the share of time spent waiting for data.
+        `data_wait` is the fraction of time spent waiting for data.
         """
         means = {name: float(np.mean(values)) for name, values in self._values.items()}
         self._values.clear()

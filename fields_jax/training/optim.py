@@ -80,7 +80,7 @@ def rates(
 def schedule_factor(
     step: jax.Array, *, start: int, length: int, period: int, warmup: int, final: float
 ) -> jax.Array:
-    """Share of each rule's rate: cosine from 1 to `final`, restarted each period (SMIRK, TEASER).
+    """Factor of each rule's rate: cosine from 1 to `final`, restarted each period (SMIRK, TEASER).
 
     Args:
       step: iterations done in the run.
@@ -88,7 +88,7 @@ def schedule_factor(
       length: iterations of the phase.
       period: iterations of one cosine; 0 means the length of the phase.
       warmup: iterations of linear growth at the start of the phase.
-      final: share at the end of a period.
+      final: factor at the end of a period.
     """
     done = (step - start).astype(jnp.float32)
     period = period or max(length, 1)

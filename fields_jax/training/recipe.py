@@ -54,7 +54,7 @@ class Phase:
     train: tuple[str, ...]
     cycle: bool
     weights: Mapping[str, float]
-    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # share, by network
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # factors, by network
 
     @property
     def end(self) -> int:

@@ -130,7 +130,7 @@ class Places:
         return self.nearest(np.stack([np.interp(columns, steps, m) for m in margin.T], -1))
 
     def lip(self, share, upper: bool, ring: int) -> Points:
-        """A lip's border or slit at a share of the half width (0 midline, 1 corner)."""
+        """A lip's border or slit at a fraction of the half width (0 midline, 1 corner)."""
         line = self.mesh.points[self._lip_line(upper, ring)]
         across = line[:, 0] / line[-1, 0]
         target = np.stack([np.interp(share, across, axis) for axis in line.T], -1)
@@ -286,7 +286,7 @@ def landmarks_203(places: Places) -> Points:
 
 
 def _along(line: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Points of a line in (azimuth, level) at shares of its length on the skin."""
+    """Points of a line in (azimuth, level) at fractions of its length on the skin."""
     fine = surface.cubic_spline(np.arange(len(line)), line, np.linspace(0, len(line) - 1, 400))
     fine[:, 0] = np.maximum(fine[:, 0], 0)
     step = np.linalg.norm(np.diff(surface.skin(*fine.T), axis=0), axis=1)
