@@ -9,9 +9,9 @@ from fields_jax.batch import batch_spec, training_arrays
 from fields_jax.emotions import EMOTIONS
 
 
-def random_batch(config: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:
-    """One batch of the size and image size of a training config."""
-    rng = np.random.default_rng(seed)
+def random_batch(config: ConfigDict) -> dict[str, np.ndarray]:
+    """One batch of the size and image size of a training config, always the same."""
+    rng = np.random.default_rng(0)
     sizes = dict(n_expression=config.model.n_expression, n_shape=config.model.n_shape)
     fields = training_arrays(batch_spec(config.batch_size, config.image_size, **sizes))
     tops = {"image": 256, "face_mask": 2, "emotion": len(EMOTIONS)}

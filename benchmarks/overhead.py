@@ -1,4 +1,4 @@
-"""What the training loop costs beside its steps: `python -m benchmarks.overhead --json=OUT`.
+"""Time the training loop takes besides its steps: `python -m benchmarks.overhead --json=OUT`.
 
 The loop with its log, guards, metrics and checkpoints, and a bare loop over the same compiled step,
 take turns in one process, a block of steps each, so that a busy machine slows both. The loop's
@@ -105,7 +105,7 @@ def measure(
 
 
 def _bare_loop(config: ConfigDict, head: FlameModel, batch: dict[str, np.ndarray]):
-    """A function that takes so many steps and nothing else; the step is compiled already."""
+    """A function that takes a number of steps and does nothing else; the step is compiled here."""
     plan = setup.plan(config, head)
     iterate = map_iteration(plan.recipe, plan.phases[0], how=config.parallel)
     variables = init_variables(plan.recipe.model, jax.random.key(config.seed))
@@ -119,7 +119,7 @@ def _bare_loop(config: ConfigDict, head: FlameModel, batch: dict[str, np.ndarray
         for step in range(count):
             state, metrics = iterate(step, state, batch, key, assets)
             if before is not None:
-                before.block_until_ready()  # no further ahead than the training loop
+                before.block_until_ready()  # queues no more steps than the training loop
             before = metrics["loss"]
         jax.block_until_ready(state)
 
@@ -142,7 +142,7 @@ class _Clock:
 
 
 def _settle() -> None:
-    """Waits for the step that the training loop has under way."""
+    """Waits for the step that the training loop has dispatched."""
     jax.block_until_ready(jax.live_arrays())
 
 

@@ -1,7 +1,7 @@
 """How fast the data pipeline is: `python -m benchmarks.pipeline --json=OUT`.
 
-Measures the mixture at reference size against what no pipeline can do without, decoding the stored
-crop and resizing it, in the same process and in turns; each augmentation is also left out once.
+Measures the mixture at reference size against the least any pipeline must do, decoding and resizing
+the stored crop, in the same process and in turns; each augmentation is also left out once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each; the median is
 _THREADS = flags.DEFINE_integer("threads", 0, "threads of the pipeline (default: all cores)")
 
 _BATCH = 64
-# What can be left out, and the settings that leave it out.
+# Parts that can be left out, and the settings that do so.
 _PARTS = {
     "brightness and contrast": dict(p_brightness_contrast=0.0),
     "gamma": dict(p_gamma=0.0),

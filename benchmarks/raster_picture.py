@@ -34,7 +34,7 @@ def panels(size: int) -> list[np.ndarray]:
     depth = np.asarray(fragments.depth)[..., None]
     near, far = depth[covered].min(), depth[covered].max()
     depth = np.where(covered, 0.9 - 0.8 * (depth - near) / (far - near), 1).repeat(3, axis=-1)
-    # As `project` leaves them y points down and z away: turned back for the normals.
+    # `project` makes y point down and z away; both are turned back for the normals.
     upright = vertices * jnp.array([1.0, -1.0, -1.0])
     pointing = interpolate(fragments, vertices, head.faces, vertex_normals(upright, head.faces))
     normals = np.where(covered, 0.5 + 0.5 * np.asarray(pointing), 1)
@@ -42,7 +42,7 @@ def panels(size: int) -> list[np.ndarray]:
     shade = jnp.where(covered, 0.15 + 0.7 * jnp.maximum(pointing[..., 2:], 0), 1.0)
     smooth = antialias(shade, fragments, vertices, head.faces)
     part = size // _ENLARGED
-    # About the first pixel of the middle row that the head covers.
+    # Around the first pixel of the middle row that the head covers.
     row = size // 2 - part // 2
     column = int(np.argmax(covered[0, size // 2, :, 0])) - part // 2
     window = np.s_[:, row : row + part, max(column, 0) : max(column, 0) + part]

@@ -43,12 +43,12 @@ _ATTRIBUTES = 6
 
 
 class Variant(NamedTuple):
-    """One thing to time: a call that blocks, the images it makes, and what compiling it told."""
+    """One thing to time: a call that blocks, its number of images, and facts from compiling it."""
 
     call: Callable[[], object]
     images: int
     figures: dict[str, float]
-    bytes_moved: float  # 0 where there is no floor to compare with
+    bytes_moved: float  # 0 if there is no lower bound to compare with
 
 
 def compiled(function: Callable, images: int, bytes_moved: float, *arrays) -> Variant:
@@ -149,7 +149,7 @@ def timed(found: dict[str, Variant], rounds: int) -> dict[str, dict[str, float]]
 
 
 def ratios(results: dict[str, dict[str, float]]) -> dict[str, float]:
-    """What does not depend on the machine's mood."""
+    """Ratios of times, which depend less on how busy the machine is."""
     rate = {name: figures["images_per_s"] for name, figures in results.items()}
     found = {
         "ids over reference": rate["ids"] / rate["ids, reference"],

@@ -64,7 +64,7 @@ def measure(config: ConfigDict, head: FlameModel, batches: list[int], rounds: in
     """Rates of every variant at every batch size, with what they depend on; ready for JSON.
 
     Args:
-      config: `model` and `image_size` are read; those of torch are of the reference's size always.
+      config: `model` and `image_size` are read; torch's networks always have the reference's size.
       head: the FLAME model.
       batches: batch sizes.
       rounds: timed runs of each variant.

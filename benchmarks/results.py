@@ -1,4 +1,4 @@
-"""Where the figures of a benchmark go: the file that --json names."""
+"""Writes the results of a benchmark to the file that --json names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fields_jax.files import write_whole
 
 
 def save(path: str, report: Any, *, indent: int = 2) -> None:
-    """Writes a report as JSON; nothing where no path is named.
+    """Writes a report as JSON, unless the path is empty.
 
     Raises:
       DiskError: it cannot be written.

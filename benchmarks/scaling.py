@@ -1,4 +1,4 @@
-"""What more chips would give, from a compiler's figures: `python -m benchmarks.scaling`.
+"""Estimates the speed on more chips from a compiler's figures: `python -m benchmarks.scaling`.
 
 Reads docs/scaling.json, reports of `python -m benchmarks.step --notime`, and writes
 docs/scaling.md. It is a model, whose assumptions are the constants below.
@@ -24,10 +24,10 @@ MEMORY = 819e9  # bytes/s of its HBM
 LINKS = 100e9  # bytes/s out of a chip, half of the 1600 Gbit/s of its interconnect
 MEMORY_GIB = 16
 # Ours; nothing here was measured on a TPU.
-ATTAINED = 0.4  # share of the peak and of the HBM's speed that a step attains
-LATENCY = 5e-6  # seconds that a collective takes besides its bytes, and for each hop a tenth of it
-HOSTED = 8  # chips of a host, which has 112 cores
-READS = 56 * 335  # images/s for each host: half of its cores, each as fast as one measured here
+ATTAINED = 0.4  # fraction of the peak and of the HBM's speed that a step attains
+LATENCY = 5e-6  # seconds per collective besides its bytes, and a tenth of it for each hop
+HOSTED = 8  # chips per host, which has 112 cores
+READS = 56 * 335  # images/s per host: half of its cores, each as fast as one measured here
 
 
 def define_flags() -> None:

@@ -1,4 +1,4 @@
-"""Scan fits of generated sequences: speed, vertex errors, and what the gate lets through.
+"""Scan fits of generated sequences: speed, vertex errors, and which frames the gate accepts.
 
     python -m benchmarks.scan_fit --json OUT
     python -m benchmarks.scan_fit --subjects=4 --frames=24 --head=FLAME.npz

@@ -21,16 +21,16 @@ _FRONT = 0.1  # cosine to the viewer below which a scanner in front sees no surf
 
 @dataclasses.dataclass(frozen=True)
 class Faults:
-    """What is wrong with a scan.
+    """The faults of a scan.
 
     Attributes:
-      points: of a scan.
+      points: number of points.
       noise_mm: standard deviation of a point, in every direction.
-      landmark_mm: of a landmark.
-      holes: round ones without points.
+      landmark_mm: the same for a landmark.
+      holes: number of round areas without points.
       hole_mm: their radius.
-      outliers: share of the points that lie anywhere about the head; half of them in clumps.
-      dense: whether the 105 landmarks are there beside the 51.
+      outliers: fraction of points that lie anywhere around the head, half of them in clumps.
+      dense: whether there are the 105 landmarks besides the 51.
     """
 
     points: int = 20000
@@ -130,7 +130,7 @@ def scanned(
 
 
 def visible_faces(head: FlameModel) -> np.ndarray:
-    """The head's faces but those of eyeballs and mouth, most of which skin hides."""
+    """The head's faces without those of eyeballs and mouth, most of which are hidden by skin."""
     faces = np.asarray(head.faces)
     hidden = [np.asarray(head.regions[name]) for name in _HIDDEN if name in head.regions]
     return faces[~np.isin(faces, np.concatenate([[-1], *hidden])).any(axis=1)]

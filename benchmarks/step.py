@@ -1,12 +1,12 @@
-"""The training step of stage 2: what a compiler says of it, and how long it takes.
+"""The training step of stage 2: the compiler's figures, and how long it takes.
 
     python -m benchmarks.step --json=OUT                              # this host's devices, timed
     python -m benchmarks.step --notime --topology=v5e:2x2 --json=OUT  # TPUs that are not there
 
 For each batch size per device and each dtype: memory, FLOPs and bytes of every program of phase B
 by the compiler's count; and, where it is run, images a second, the programs timed one by one, and
-the share of the device's bfloat16 peak. Batches are random and already on the host: what waiting
-for data costs is `data_wait` in a run's metrics.jsonl, and `benchmarks.pipeline`.
+the fraction of the device's bfloat16 peak. Batches are random and already on the host: for the time
+spent waiting for data see `data_wait` in a run's metrics.jsonl, and `benchmarks.pipeline`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def measure(config: ConfigDict, head: FlameModel, steps: int) -> dict[str, Any]:
 
 
 def rates(found: dict[str, Any]) -> dict[str, float | None]:
-    """Images a second, FLOP/s of a device and their share of its bfloat16 peak, where known."""
+    """Images a second, FLOP/s of a device and their fraction of its bfloat16 peak, where known."""
     flops = 1e9 * iteration_total(found["programs"], "gflops") / found["step_seconds"]
     peak = next((top for name, top in PEAKS.items() if name in found["kind"]), None)
     return {
@@ -114,7 +114,7 @@ def rates(found: dict[str, Any]) -> dict[str, float | None]:
 
 
 def iteration_total(programs: dict[str, dict[str, float]], key: str) -> float:
-    """Of a mean iteration of phase B: the reconstruction and one of the two turns."""
+    """A quantity of a mean iteration of phase B: the reconstruction and one of the two turns."""
     turns = [p[key] for name, p in programs.items() if not name.endswith("/reconstruction")]
     return programs["B/reconstruction"][key] + sum(turns) / len(turns)
 

@@ -1,8 +1,8 @@
 """Every key that both stages share: the reference values, and what `:synthetic` has in their place.
 
-A key is written as on the command line, `--config.data.augment.p_flip=0.5`. Beside each value
-stands its source, then its meaning. "Both" are SMIRK and TEASER as published; "ours" is our choice,
-for of FIELDS (arXiv 2511.21245) only the abstract is public.
+Keys are written as on the command line, `--config.data.augment.p_flip=0.5`. The comment beside a
+value gives its source, then its meaning. "Both" are SMIRK and TEASER as published; "ours" is our
+choice, since only the abstract of FIELDS (arXiv 2511.21245) is public.
 """
 
 from collections.abc import Mapping
@@ -44,13 +44,13 @@ REFERENCE = {
     # The losses; their weights are those of the phases.
     "losses.gt_metric": "coefficient",  # ours; MSE of psi, or "vertex": mm^2 over the face mask
     "losses.intensity_weighting": 0.0,  # ours; e > 0 weighs the class loss by (e + I) / (e + 1)
-    "losses.class_weights": (),  # ours; of the eight classes (neutral ... contempt), () for none
+    "losses.class_weights": (),  # ours; one per class (neutral ... contempt); (): all 1
     "losses.va_min_count": 16,  # ours; labels that PCC and CCC need in the global batch
     "losses.va_weights": "fixed",  # ours; or "shake": EmoNet's random weights, afresh each step
     "losses.region_growth": (0.5, 0.2),  # TEASER; mouth and eye boxes grow by this on each side
     "losses.perceptual_weights": "",  # converted VGG16; empty switches the perceptual loss off
     "losses.emotion_feature_weights": "",  # converted ResNet-50; empty switches its loss off
-    "losses.dilation": 10 / 224,  # both; growth of the masked face hole, share of the image
+    "losses.dilation": 10 / 224,  # both; growth of the masked face hole, fraction of the image
     # Perturbations of the expression cycle; see losses/cycle.py.
     "cycle.noise": 0.2,  # both; added to every group's expression
     "cycle.limit": 4.0,  # both; clip of the random group, standard deviations
@@ -59,7 +59,7 @@ REFERENCE = {
     "cycle.eyelid_noise": 0.25,  # both
     "cycle.synthesizer_clip": 0.1,  # both; global norm of the synthesiser's gradient in its turn
     # Skin pixels that SMIRK's masked image keeps, unused by TEASER's; see render/skin.py.
-    "skin.share": 0.01,  # SMIRK; of the image's pixels that are drawn, with repetition
+    "skin.share": 0.01,  # SMIRK; fraction of the image's pixels drawn, with repetition
     "skin.noise": 0.05,  # SMIRK's code, 0.1 in its comment; relative deviation of a pasted colour
     "skin.drop": 0.01,  # SMIRK; probability that a pixel of a 224 px image blacks out a patch
     "skin.cycle_drop": 0.005,  # SMIRK
@@ -83,13 +83,13 @@ REFERENCE = {
     "data.augment.p_noise": 0.5,  # both
     "data.augment.clahe": (1, 4),  # both; clip limit
     "data.augment.p_clahe": 0.0,  # ours; 0.255 in both
-    "data.augment.shift": 0.05,  # both; share of the image
-    "data.augment.zoom": 0.1,  # both; share
+    "data.augment.shift": 0.05,  # both; fraction of the image
+    "data.augment.zoom": 0.1,  # both; fraction
     "data.augment.rotate": 10,  # both; degrees
     "data.augment.p_geometric": 0.9,  # both
     "data.augment.p_flip": 0.0,  # both; a mirrored face loses its FLAME coefficients and 203 points
-    "data.balanced": "",  # ours; sets, with commas, that give all emotions equally often
-    "data.max_bad_share": 0.01,  # ours; of a set's examples that may be unreadable
+    "data.balanced": "",  # ours; "SET,SET": sets whose emotions are drawn equally often
+    "data.max_bad_share": 0.01,  # ours; fraction of a set's examples that may be unreadable
     "data.cache_examples": 20_000,  # ours; sets up to this size stay in memory, undecoded
     "data.shuffle_buffer": 4096,  # ours; larger sets stream through a buffer of this size
     "data.threads": 0,  # 0: half of the cores
@@ -106,8 +106,7 @@ REFERENCE = {
     "optim.rules.heads.lr": 0.0,
     "optim.rules.heads.b1": 0.9,  # both
     "optim.rules.heads.b2": 0.999,  # both
-    # By itself, because a metre of translation moves a face by seven images: where the others may
-    # take large steps, this one may not.
+    # A rule of its own, with small steps: a metre of translation moves a face by seven images.
     "optim.rules.pose_head.match": r"pose_encoder/(?!encoder/).*",
     "optim.rules.pose_head.lr": 0.0,
     "optim.rules.pose_head.b1": 0.9,  # both
@@ -177,7 +176,7 @@ def make_config(
     Args:
       variant: "full" (224 px, reference networks, licensed data) or "synthetic".
       reference: the stage's own keys, added to REFERENCE.
-      synthetic: what "synthetic" has in their place, besides SYNTHETIC.
+      synthetic: values of "synthetic" that replace these, added to SYNTHETIC.
 
     Raises:
       ValueError: any other variant.

@@ -26,7 +26,7 @@ REFERENCE = {
     "optim.rules.pose_head.lr": 5e-5,  # both
     "phases.pretrain.steps": 468_600,  # both; 300 epochs
     "phases.pretrain.train": (POSE, *FACE_ENCODERS),  # both
-    "phases.pretrain.rates": {},  # network: share of its rule's rate
+    "phases.pretrain.rates": {},  # network: factor of its rule's rate
     "phases.pretrain.cycle": False,  # both
     "phases.pretrain.losses.landmark_contour": 100.0,  # both
     "phases.pretrain.losses.landmark_105": 100.0,  # both
@@ -43,7 +43,7 @@ SYNTHETIC = {
     "phases.pretrain.losses.landmark_203": 100.0,  # the embedded faces carry them
     "phases.pretrain.losses.reg_expression": 3e-2,
     "phases.pretrain.losses.reg_jaw": 2e-2,
-    "phases.pretrain.losses.reg_shape": 0.1,  # in the place of MICA's term
+    "phases.pretrain.losses.reg_shape": 0.1,  # instead of MICA's term
 }
 
 

@@ -63,7 +63,7 @@ REFERENCE = {
     "optim.rules.emotion.lr": 1e-3,  # ours
     "phases.A.steps": 50_000,  # ours; A and B together have TEASER's 625,000
     "phases.A.train": (*FACE_ENCODERS, "emotion_head"),  # ours
-    "phases.A.rates": {},  # network: share of its rule's rate
+    "phases.A.rates": {},  # network: factor of its rule's rate
     "phases.A.cycle": False,
     "phases.A.losses": LOSSES,
     "phases.B.steps": 575_000,

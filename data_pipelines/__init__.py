@@ -8,6 +8,6 @@ into batches, and `building` holds what the TFDS builders of photographs share. 
 
 import os
 
-# Before the first import of tensorflow, whoever makes it: no start-up notes on stderr.
+# Set before any import of tensorflow: it then prints no start-up messages on stderr.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

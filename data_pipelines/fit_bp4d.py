@@ -59,7 +59,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """The command; status 2 where there is no usable fit in the end."""
+    """The command; status 2 if there is no usable fit in the end."""
     chosen = flags.FLAGS
     if argv[1:]:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
@@ -111,7 +111,7 @@ class Run:
         self._identities: dict[str, np.ndarray] = {}
 
     def fit(self, wanted: list[layout.Sequence]) -> dict:
-        """Fits what is not there yet; returns the summary."""
+        """Fits the sequences that have no fit yet; returns the summary."""
         open_ = [s for s in wanted if not self._is_finished(s)]
         count = sum(len(scans.meshes(sequence)) for sequence in open_)
         started = time.perf_counter()
@@ -174,7 +174,7 @@ class Run:
     def _read(
         self, sequence: layout.Sequence, files: list[tuple[int, epath.Path]]
     ) -> tuple[dict[int, Scan], dict[int, str]]:
-        """Scans by number, and why there are none of the others."""
+        """Scans by number of the frame, and for other frames why they cannot be read."""
         known = scans.tracks(self.source, sequence)
         read, unreadable = {}, {}
         for number, file in files:
@@ -185,7 +185,7 @@ class Run:
         return read, unreadable
 
     def _identity(self, subject: str) -> np.ndarray:
-        """The shape of a subject: known, stored, or found from frames of all its sequences.
+        """The shape of a subject: found before, stored, or found now from all its sequences.
 
         Raises:
           UserError: no frame can be fitted.

@@ -48,7 +48,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """The command; status 2 where no photograph has a landmark file in the end."""
+    """The command; status 2 if no photograph has a landmark file in the end."""
     chosen = flags.FLAGS
     if len(argv) < 2:
         raise UserError("name photographs, folders or patterns; see --help")
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
 
 
 def detector_python() -> str:
-    """An interpreter with mediapipe: of the landmark environment, or else this one.
+    """An interpreter with mediapipe: that of the landmark environment, or else this one.
 
     Raises:
       UserError: there is none.
@@ -131,9 +131,9 @@ def write_points(file: epath.Path, faces: Sequence[Detection], detector: str) ->
 
 
 def _writable(paths: Sequence[epath.Path]) -> tuple[list[epath.Path], list[Unusable]]:
-    """The photographs that points can be written beside, and the others, before any is looked at.
+    """The photographs whose folders can be written to, and the others, before any detection.
 
-    Buckets say so only when they are written to.
+    Whether a bucket can be written to shows only when it is.
     """
     folders = {path.parent for path in paths}
     closed = {folder for folder in folders if not is_remote(folder) and not _is_open(folder)}

@@ -47,10 +47,10 @@ class PreparedSet(NamedTuple):
     Attributes:
       module: holds a class `Builder`, derived from `PhotographBuilder` if the set is one of
         photographs; imported only when wanted.
-      configs: names of its builder configs; () for none. With some, the module also has a function
-        `config_of`, which says what config a folder of raw data is of.
-      flags: of this command that its builder takes.
-      needs_source: whether there are raw data.
+      configs: names of its builder configs; () for none. A module with configs also has a function
+        `config_of`, which tells the config of a folder of raw data.
+      flags: flags of this command that its builder takes.
+      needs_source: whether it is made from raw data.
     """
 
     module: str
@@ -105,14 +105,14 @@ def prepare(
     beam_options: Sequence[str] = (),
     **options: Any,
 ) -> list[epath.Path]:
-    """Makes a set, or leaves alone what is there.
+    """Makes a set, unless it exists.
 
     Args:
       name: a key of `SETS`, or with a builder config, "affectnet/full"; without one the layout of
-        the source decides (and all of synthetic are made).
+        the source decides (for "synthetic" all configs are made).
       out: TFDS data directory; the set goes to OUT/SET[/CONFIG]/VERSION.
       source: folder of the raw data, for sets that have any.
-      dry_run: only say what would be made and what left out.
+      dry_run: only report what would be made and what left out.
       beam_runner: let Apache Beam make the shards by this engine, see `cluster.make_shards`.
       beam_options: of its pipeline, "project=NAME".
       **options: handed to the builder.
@@ -121,8 +121,8 @@ def prepare(
       One folder per builder config.
 
     Raises:
-      UserError: unknown set, a source that is not there or unusable, or a set
-        that was made with other options.
+      UserError: an unknown set, a source that is absent or unusable, or a set that was made with
+        other options.
     """
     kind, _, config = name.partition("/")
     if kind not in SETS:
@@ -157,7 +157,7 @@ def prepare(
 
 def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[Any]:
     """Builder configs to make, as tfds takes them."""
-    if not made.configs:  # any name tells sets of the same kind apart
+    if not made.configs:  # any name will do, to tell sets of the same kind apart
         return [tfds.core.BuilderConfig(name=config) if config else None]
     if config:
         if config not in made.configs:
@@ -167,16 +167,16 @@ def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[A
 
 
 def _opened(construct: functools.partial) -> tfds.core.DatasetBuilder:
-    """The builder, which reads what is there of its set.
+    """The builder, which reads the description of its set if that exists.
 
     Raises:
-      UserError: that is damaged, or the builder refuses its options.
+      UserError: the description is damaged, or the builder refuses its options.
     """
     try:
         return construct()
     except UserError:
         raise
-    except Exception as error:  # whatever a damaged description makes tfds raise
+    except Exception as error:  # tfds raises anything at a damaged description
         made, config = construct.func, construct.keywords["config"]
         name = getattr(config, "name", config) or ""
         folder = epath.Path(construct.keywords["data_dir"]) / made.name / name / str(made.VERSION)
@@ -226,7 +226,7 @@ def _say(line: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    # tfds and jax note every step; what our builders say of their files is enough.
+    # tfds and jax log every step; the messages of our builders are enough.
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(lambda line: "tensorflow_datasets" not in line.pathname)
     if len(argv) != 2:
@@ -249,7 +249,7 @@ def main(argv: list[str]) -> None:
 
 
 def _options(kind: str, values: Any) -> dict[str, Any]:
-    """The builder's arguments; a flag that the set has no use for is a mistake."""
+    """The builder's arguments; a flag that the set does not use is a user's mistake."""
     if kind not in SETS:
         return {}
     known = SETS[kind].flags

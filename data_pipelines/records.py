@@ -1,4 +1,4 @@
-"""What shards hold: one schema for every builder, so that any sets can be mixed.
+"""The records of shards: one schema for every builder, so that any sets can be mixed.
 
 A record is a JPEG crop of any size, wider than training needs so that the training crop can move
 inside it, with everything geometric in pixels of that stored crop: continuous coordinates, x right,
@@ -74,8 +74,8 @@ def record(
       **labels: any keys of `LABELS`, landmarks in pixels of `image`; None means absent.
 
     Raises:
-      UserError: labels of a wrong shape, not finite, out of range, or a part of those that share a
-        flag (such as valence without arousal), or a box that is none.
+      UserError: labels of a wrong shape, not finite or out of range, only some of the labels that
+        share a flag (such as valence without arousal), or an empty box.
       ValueError: pictures of a wrong shape, or an unknown key.
     """
     labels = {key: value for key, value in labels.items() if value is not None}

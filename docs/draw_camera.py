@@ -30,7 +30,6 @@ PARTS = (  # of the pose vector, with the fields of FlameCoefficients
     ("right eye", "eyes [3:6]"),
 )
 PIXELS = 640
-Triple = tuple[float, float, float]
 TURN = (0.15, 0.75, 0.0)  # of the head at the left: it looks down and to our right
 
 

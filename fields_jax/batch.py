@@ -31,7 +31,7 @@ EXAMPLE_SPEC: dict[str, Field] = {
     "landmarks_105": Field((105, 2), "float32"),
     "landmarks_203": Field((203, 2), "float32"),
     "has_landmarks_68": Field((), "bool"),
-    "has_annotated_68": Field((), "bool"),  # False: read off mediapipe's points, good for a region
+    "has_annotated_68": Field((), "bool"),  # False: taken from mediapipe's points, good for regions
     "has_landmarks_105": Field((), "bool"),
     "has_landmarks_203": Field((), "bool"),
     "expression": Field(("n_expression",), "float32"),  # standard deviations
@@ -56,7 +56,7 @@ EXAMPLE_SPEC: dict[str, Field] = {
     "id": Field((), "str"),
 }
 
-# Which labels each flag speaks for.
+# The labels that each flag declares present.
 FLAGS: dict[str, tuple[str, ...]] = {
     "has_landmarks_68": ("landmarks_68",),
     "has_annotated_68": ("landmarks_68",),

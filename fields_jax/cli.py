@@ -1,6 +1,6 @@
-"""What every command shares: a mistake or a full disk is one clear line and exit status 2.
+"""What every command shares: a user's mistake or a full disk ends in one line and exit status 2.
 
-Whatever else is raised is a mistake of ours: a traceback, a line that asks to be told, status 1.
+Any other exception is a bug of ours: a traceback, a line that asks for a report, and status 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BUG, MISTAKE = 1, 2  # exit statuses
 INTERRUPTED = 130  # as shells have it
 PREEMPTED = 42  # exit status: run the same command again
 
-# The modules that execute a config file, how they call it, and what ours import.
+# The module that executes config files, the name it gives them, and the package ours import.
 _CONFIG_FLAGS, _CONFIG_FILE, _CONFIGS = "ml_collections.config_flags", "_config", "configs."
 
 
@@ -33,9 +33,9 @@ def run(main: Callable[[list[str]], int | None]) -> None:
 def leave(status: int) -> int:
     """Returns 0; any other status ends the process here and now.
 
-    What was interrupted leaves threads of XLA at work, and taking the interpreter down under them
-    is a segmentation fault now and then; other processes of a training may not be there to wait
-    for either.
+    An interrupted command leaves threads of XLA running, and shutting the interpreter down under
+    them sometimes ends in a segmentation fault. Nor can it wait for the other processes of a
+    training, which may be gone.
     """
     if status:
         sys.stdout.flush()
@@ -47,13 +47,13 @@ def leave(status: int) -> int:
 def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], int]:
     """The command with exit statuses.
 
-    2 for a mistake of the user's or a disk that takes no more, 1 for one of ours, 130 for ^C and 42
-    for SIGTERM. After 42 the same command, run again, goes on or starts anew.
+    2 for a user's mistake or a full or read-only disk, 1 for a bug, 130 for Ctrl-C and 42 for
+    SIGTERM. After 42 the same command, run again, goes on or starts anew.
     """
 
     def command(argv: list[str]) -> int:
         if not flags.FLAGS.is_parsed() or not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # Orbax narrates every file it writes
+            logging.set_verbosity(logging.WARNING)  # Orbax logs every file it writes
         cpu_tuning.tune()
         signal.signal(signal.SIGTERM, _preempt)
         try:
@@ -76,12 +76,12 @@ def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], in
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses absl flags; an unknown or malformed one is a user's mistake, not a traceback.
 
-    Config files are executed while flags are parsed: what they raise arrives here too, and is the
-    user's to mend as well.
+    Config files are executed while flags are parsed: errors that they raise arrive here too and are
+    the user's mistakes as well.
     """
     try:
         rest = flags.FLAGS(argv)
-        for name in flags.FLAGS:  # a config file that cannot be read tells so when it is asked
+        for name in flags.FLAGS:  # reading the value raises if its config file cannot be read
             getattr(flags.FLAGS[name].value, "lock", None)
         return rest
     except Exception as error:
@@ -89,7 +89,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _ended(error: Exception, mistake: str | None) -> int:
-    """Says in one line what mistake ended the command, or all about what is none of the user's."""
+    """Prints the one line about a user's mistake, or the traceback of a bug; returns the status."""
     if mistake is not None:
         print(f"error: {printable(mistake)}", file=sys.stderr)
         return MISTAKE
@@ -115,7 +115,7 @@ def _said_of_flags(error: Exception) -> str | None:
     """The line about flags or a config file that cannot be used; None for any other error."""
     for link in causes(error):
         if place := _place_in_config(link):
-            if isinstance(link, ValueError):  # as config files refuse an argument
+            if isinstance(link, ValueError):  # how config files refuse an argument
                 return str(link)
             return f"{place}: {type(link).__name__}: {first_line(link)}"
     executes = any(name.startswith(_CONFIG_FLAGS) for name, _, _ in _frames(error))

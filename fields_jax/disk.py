@@ -1,7 +1,7 @@
-"""Disks that take no more, full or read-only: one line says where and what to do.
+"""Full and read-only disks: one line says where and what to do.
 
-Libraries wrap what the system says in errors of their own, raise it in threads and say it again
-while they clean up; so the whole chain of an exception is looked through.
+Libraries wrap the system's error in errors of their own, raise it in threads and again while they
+clean up; so the whole chain of an exception is searched.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from etils import epath
 
 from fields_jax.errors import UserError, causes, first_line
 
-# What the system calls it, by number and in the texts of libraries, and what helps.
+# The system's errors, by number: their texts in libraries' messages, and the remedy.
 _REFUSALS = {
     errno.ENOSPC: ("No space left on device", "make room there"),
     errno.EDQUOT: ("Disk quota exceeded", "make room there"),
@@ -28,9 +28,9 @@ _REFUSALS = {
     errno.EACCES: ("Permission denied", "make it writable"),
     errno.EPERM: ("Operation not permitted", "make it writable"),
 }
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # said of writing only
-# What the system says of a place, to reading and to writing alike, and what helps. That nothing is
-# there is not among them: whoever looks for a file says which, and what it is for.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # raised by writing only
+# The system's errors about a path, when reading or writing, and the remedy. A missing file is not
+# among them: the code that looks for a file says which one, and what it is for.
 _OF_PLACES = {
     errno.EACCES: "see to its permissions or name another place",
     errno.EPERM: "see to its permissions or name another place",
@@ -47,7 +47,7 @@ class DiskError(UserError):
 
 
 def refusal(error: BaseException | None) -> int | None:
-    """The number of what a disk has said somewhere in the chain of an exception, if it has."""
+    """The number of a disk's error somewhere in the chain of an exception, or None."""
     for link in causes(error):
         if isinstance(link, OSError) and link.errno in _REFUSALS:
             return link.errno
@@ -58,7 +58,7 @@ def refusal(error: BaseException | None) -> int | None:
 
 
 def told(error: BaseException) -> str | None:
-    """The line of an exception that comes from what a disk refuses, or None."""
+    """The line for an exception that was caused by a disk's error, or None."""
     for link in causes(error):
         if isinstance(link, DiskError):
             return str(link)
@@ -81,7 +81,7 @@ def _of_place(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def writing(path: epath.PathLike, *, instead: str, then: str = "") -> Iterator[None]:
-    """Turns what a disk refuses inside the block into a DiskError about `path`.
+    """Turns a disk's errors inside the block into a DiskError about `path`.
 
     Args:
       path: what is written.
@@ -89,8 +89,8 @@ def writing(path: epath.PathLike, *, instead: str, then: str = "") -> Iterator[N
       then: what to do after that.
 
     Raises:
-      DiskError: it, or anything else inside the block, could not be written. A UserError, which
-        says of something else what is wrong, passes as it is.
+      DiskError: it, or anything else inside the block, could not be written. A UserError passes as
+        it is: it already says what is wrong.
     """
     try:
         yield
@@ -109,7 +109,7 @@ def writing(path: epath.PathLike, *, instead: str, then: str = "") -> Iterator[N
 
 
 def check_folder(path: epath.PathLike, instead: str) -> None:
-    """Refuses a place that no folder can be made at, because something else is there.
+    """Refuses a path at which no folder can be made because something else is there.
 
     Args:
       path: of the folder.
@@ -125,10 +125,10 @@ def check_folder(path: epath.PathLike, instead: str) -> None:
 
 
 def quiet_orbax() -> None:
-    """Keeps what Orbax's threads say of a disk that takes no more off the console.
+    """Keeps messages of Orbax's threads about a full disk off the console.
 
-    It raises the same as an exception, of which `writing` makes a line. Tensorstore reports each
-    write that fails later to a loop that is closed by then, which shows as an error of nobody's.
+    The same error is raised as an exception, which `writing` turns into a line. Tensorstore reports
+    each later failure to an event loop that is closed by then, which would print stray errors.
     """
     logger = absl_logging.get_absl_logger()
     if _is_news not in logger.filters:

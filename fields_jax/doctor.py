@@ -1,4 +1,4 @@
-"""Says what of fields_jax works here, what is missing, and how to get it.
+"""Says which parts of fields_jax work here, what is missing, and how to get it.
 
     python -m fields_jax.doctor
     python -m fields_jax.doctor --head=FLAME.npz --workdir=runs/teaser --data_root=data --json
@@ -36,7 +36,7 @@ from fields_jax.workdir.config import git_hash
 from fields_jax.workdir.inference import read_meta
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
-# As checkpoints name their source, how it is converted, and what it is for.
+# Converted weights: source as named in checkpoints, arguments of fields_jax.convert, use.
 _WEIGHTS = (
     ("TEASER", "teaser TEASER.pt runs/teaser", "to start from its encoders and synthesiser"),
     ("SMIRK", "smirk SMIRK_em1.pt runs/smirk", "to start from its encoders and synthesiser"),
@@ -230,7 +230,7 @@ def _wrapped(first: str, rest: str, text: str) -> list[str]:
 
 
 def _first_version(*names: str) -> str:
-    """Version of the first distribution that is installed, or "there"."""
+    """Version of the first installed distribution, or "there" if none of them is."""
     for name in names:
         try:
             return metadata.version(name)

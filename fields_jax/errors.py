@@ -1,4 +1,4 @@
-"""What a command ends with that is no bug: a user's mistake, or a request to stop."""
+"""Exceptions that are not bugs: a user's mistake, and a request to stop."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _QUOTED = 80  # characters of a foreign text that a message repeats
 
 
 class UserError(ValueError):
-    """A mistake of the user's: the message names the thing and the remedy in one line.
+    """A user's mistake: the message names the thing and the remedy in one line.
 
-    Whatever the message quotes of a file or a name, it is shown as `printable` shows it.
+    Text in it from a file or a name is made printable, see `printable`.
     """
 
     def __init__(self, message: str):
@@ -24,14 +24,14 @@ class MissingFile(UserError, FileNotFoundError):
 
 
 class Preemption(BaseException):
-    """The process was asked to go (SIGTERM) and what it had done is saved."""
+    """The process was asked to end (SIGTERM) and its work is saved."""
 
 
 def printable(text: object) -> str:
-    r"""A text in one line that can do nothing to a terminal: signs that are none are spelled out.
+    r"""A text in one line without characters that could control a terminal.
 
-    Line breaks become spaces; control characters, marks that turn the direction of writing and
-    bytes of names that are no UTF-8 become escapes such as \x1b.
+    Line breaks become spaces; control characters, marks that change the direction of writing and
+    bytes of names that are not UTF-8 become escapes such as \x1b.
     """
     lines = (line.strip() for line in re.split(r"[\r\n]+", str(text)))
     line = " ".join(filter(None, lines))
@@ -39,13 +39,13 @@ def printable(text: object) -> str:
 
 
 def quoted(value: Any) -> str:
-    """How a message repeats something out of a file: in quotes, printable, and not too long."""
+    """A value from a file as messages show it: in quotes, printable, and not too long."""
     text = printable(str(value)[: _QUOTED + 1])
     return f"'{text}'" if len(text) <= _QUOTED else f"'{text[: _QUOTED - 3]}...'"
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of a library's says first, or its type where it says nothing."""
+    """The first line of a library's exception, or its type if it has no message."""
     said = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return printable(said[:200])
 

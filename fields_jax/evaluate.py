@@ -140,7 +140,7 @@ def evaluate(
 
     Args:
       inference: the model.
-      head: the model of the face it was trained with.
+      head: the head it was trained with.
       split: part of the sets.
 
     Returns:
@@ -191,7 +191,7 @@ def source_names(config: ConfigDict, mixture: Any, split: str) -> list[str]:
     """Sets to score: `config.evaluation.sources`, or those trained on that have such a split.
 
     Raises:
-      UserError: none of them has one.
+      UserError: no set has such a split.
     """
     chosen = config.evaluation.sources
     if chosen:
@@ -224,7 +224,7 @@ def table(scores: dict[str, Any]) -> str:
 
 
 def _import_mixture() -> Any:
-    """data_pipelines.reading.mixture, which needs tensorflow."""
+    """Imports data_pipelines.reading.mixture, which needs tensorflow."""
     try:
         from data_pipelines.reading import mixture
     except ImportError as error:
@@ -246,7 +246,7 @@ def _counted(batches: Iterable[dict], name: str, total: int) -> Iterator[dict]:
 def _examples(
     inference: Inference, head: FlameModel, kept: list[dict], predictions: list[FieldsOutput]
 ) -> dict[str, np.ndarray]:
-    """Arrays `example_*`: all that a report draws, so that it needs neither data nor networks."""
+    """Arrays `example_*`: everything a report draws, so that it needs no data and no networks."""
     stored = {f"example_{key}": np.stack([example[key] for example in kept]) for key in kept[0]}
     every = jax.tree.map(lambda *parts: np.concatenate(parts), *predictions)
     output = jax.tree.map(lambda column: column[stored["example_row"]], every)

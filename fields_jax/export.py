@@ -11,11 +11,11 @@ not install (`pip install jax flatbuffers`):
     exported = jax.export.deserialize(open("OUT/model.stablehlo", "rb").read())
     faces = exported.call(images)
 
-and it holds the head: of a licensed one, hand it on as its licence allows. OUT is a workdir too,
-with the networks as a checkpoint, for `fields_jax.evaluate` and `--config.init_from`. Before OUT
-appears, a fresh process reads both on the CPU: the networks must have the checksums they had here,
-and the program must give what they give. `cpu` is always among the platforms for that; what the
-program holds for the others is not run.
+The program contains the head: with a licensed one, share it only as its licence allows. OUT is a
+workdir too, with the networks as a checkpoint, for `fields_jax.evaluate` and `--config.init_from`.
+Before OUT appears, a fresh process reads both on the CPU: the networks must have the checksums they
+had here, and the program must give the same outputs. `cpu` is always among the platforms for that;
+the program is not run on the others.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ PROGRAM = "model.stablehlo"
 REPORT = "export.json"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 CHECKED_ON = "cpu"  # every host has one, and this process may hold the accelerator
-# Largest difference from the model, as a share of the largest value: two programs compiled apart.
+# Largest difference from the model, as a fraction of the largest value: the two programs are
+# compiled separately.
 TOLERANCE = 1e-4
 _BATCHES = (1, 3)
 
@@ -103,8 +104,8 @@ def export_workdir(
       What OUT/export.json holds.
 
     Raises:
-      UserError: OUT is taken, the workdir or the head do not fit, or what was written does not give
-        what the model gives.
+      UserError: OUT is taken, the workdir and the head do not fit, or the exported program does not
+        give the model's outputs.
     """
     target = epath.Path(out)
     _make_way(target)
@@ -116,7 +117,7 @@ def export_workdir(
         step=0, trained_steps=inference.step, ema=ema, head=_identity(face)
     )
     config = inference.config.copy_and_resolve_references()
-    config.ema = 0  # whichever parameters were taken, no mean is beside them
+    config.ema = 0  # OUT holds one set of parameters, without a running mean beside it
     platforms = list(dict.fromkeys([CHECKED_ON, *platforms]))
     with writing(target, instead="another --out"), whole_folder(target) as beside:
         store.write_networks(str(beside), inference.variables, meta)
@@ -188,7 +189,7 @@ def check(folder: str, head: str) -> dict[str, float]:
 
 
 def _make_way(target: epath.Path) -> None:
-    """Removes an empty folder, for a folder cannot be renamed to one that is there.
+    """Removes an empty folder, since no folder can be renamed to an existing one.
 
     Raises:
       UserError: it holds something or cannot be removed.
@@ -197,14 +198,14 @@ def _make_way(target: epath.Path) -> None:
         return
     try:
         target.rmdir()
-    except (OSError, ValueError) as error:  # epath's for one that is not empty
+    except (OSError, ValueError) as error:  # what epath raises if it is not empty
         raise UserError(
             f"{target} cannot be made anew ({error}); name another folder with --out"
         ) from error
 
 
 def _check_in_fresh_process(folder: epath.Path, head: str) -> dict[str, float]:
-    """What `check` finds on the CPU, whichever devices this process has.
+    """The result of `check` on the CPU, whichever devices this process has.
 
     Raises:
       UserError: it cannot read the folder or finds the program to differ.

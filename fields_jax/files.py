@@ -1,9 +1,8 @@
 """Files in and out, on a disk or in a bucket: read within bounds, written whole or not at all.
 
-Files come from anywhere, and a damaged or hostile one must cost no more than a line. So everything
-that a reader needs of them passes through here: sizes are compared with the bytes that are there
-before memory is asked for, nothing is run, and what is wrong becomes a UserError that names the
-file.
+Files come from anywhere, and a damaged or hostile one must only lead to an error message. So all
+reading goes through here: sizes are compared with the bytes that are there before memory is
+allocated, nothing is run, and whatever is wrong becomes a UserError that names the file.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ _BYTE_ORDER_MARKS = {
 
 
 def is_remote(path: epath.PathLike) -> bool:
-    """Whether a path is in a bucket: files there are written whole, and nothing can be locked."""
+    """Whether a path is in a bucket, where files appear whole and nothing can be locked."""
     return "://" in str(path)
 
 
@@ -77,7 +76,7 @@ def read_bytes(path: epath.PathLike, *, largest: int = LARGEST_FILE) -> bytes:
 
 
 def read_text(path: epath.PathLike) -> str:
-    """A text of UTF-8 or, with a byte-order mark, UTF-16; what is neither becomes U+FFFD.
+    """A text in UTF-8 or, with a byte-order mark, UTF-16; invalid bytes become U+FFFD.
 
     Raises:
       MissingFile: there is no such file.
@@ -110,7 +109,7 @@ def read_lines(path: epath.PathLike) -> Iterator[str]:
 
 
 def read_json(path: epath.PathLike, *, kind: type[T] = dict) -> T:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Args:
       path: the file.
@@ -124,7 +123,7 @@ def read_json(path: epath.PathLike, *, kind: type[T] = dict) -> T:
 
 
 def parse_json(text: str | bytes, source: str, *, kind: type[T] = dict) -> T:
-    """What a JSON text holds; `source` names it in messages.
+    """The content of a JSON text; `source` names it in messages.
 
     Raises:
       UserError: no JSON, or of another kind.
@@ -139,12 +138,12 @@ def parse_json(text: str | bytes, source: str, *, kind: type[T] = dict) -> T:
 
 
 def plain_type(code: str) -> np.dtype | None:
-    """The type of numbers or fixed-length text that numpy's code names, or None for any other."""
+    """The type with numpy's code, if it is one of numbers or fixed-length text, else None."""
     return np.dtype(code) if _TYPE.fullmatch(code) else None
 
 
 def is_shape(shape: tuple[int, ...]) -> bool:
-    """Whether an array may have a shape; numpy wants bounds where there are no entries, too."""
+    """Whether an array may have a shape; numpy limits the sides even of arrays without entries."""
     sides = math.prod(side for side in shape if side)
     return len(shape) <= _MOST_AXES and min(shape, default=0) >= 0 and sides <= _MOST_ENTRIES
 
@@ -173,7 +172,7 @@ def array_of(
     flat = np.frombuffer(content, dtype, count) if count else np.zeros(0, dtype)
     if dtype.kind == "U" and dtype.itemsize:
         signs = flat.view(np.dtype("u4").newbyteorder(dtype.byteorder))
-        if signs.max(initial=0) > sys.maxunicode:  # at which Python itself fails, later
+        if signs.max(initial=0) > sys.maxunicode:  # Python itself would fail at these later
             raise ValueError("a text with signs that do not exist")
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
@@ -263,7 +262,7 @@ def read_npz(
 
 @contextlib.contextmanager
 def damage_named(complaint: str) -> Iterator[None]:
-    """Whatever damage makes a library raise inside the block becomes a UserError.
+    """Turns any exception that damage causes inside the block into a UserError.
 
     Args:
       complaint: how the message begins, such as "FILE is not an .npz, or damaged".
@@ -272,12 +271,12 @@ def damage_named(complaint: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # parsers meet damage in every way they have
+    except Exception as error:  # parsers raise anything at damage
         raise UserError(f"{complaint} ({first_line(error)})") from error
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """A file of an archive; never more memory than its directory says, however much it unpacks to.
+    """A file of an archive, in no more memory than the directory says, however much it unpacks to.
 
     Raises:
       ValueError: it is shorter than the directory says. Zipfile's own errors for other damage.
@@ -290,7 +289,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def write_whole(path: epath.PathLike, content: bytes | str) -> None:
-    """Writes beside the file first: killed in between, the old one is whole and has its name.
+    """Writes a file so that it appears whole: killed in between, the old one is still there.
 
     Raises:
       OSError: the file cannot be written; nothing is left of the attempt.
@@ -309,9 +308,9 @@ def write_whole(path: epath.PathLike, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def whole_folder(path: epath.PathLike) -> Iterator[epath.Path]:
-    """A folder to fill, which gets its name when the block ends well and is gone when it fails.
+    """A folder to fill, which gets its name when the block succeeds and is removed when it fails.
 
-    In a bucket it is moved file by file: not at once, but not before the end either.
+    In a bucket it is moved file by file: not at once, but only after the block.
     """
     folder = epath.Path(path)
     beside = folder.with_name(f".{folder.name}.new")
@@ -319,7 +318,7 @@ def whole_folder(path: epath.PathLike) -> Iterator[epath.Path]:
     try:
         yield beside
         beside.rename(folder)
-    except Exception:  # after Ctrl-C and SIGTERM, which are none, Orbax may still be writing there
+    except Exception:  # not for Ctrl-C and SIGTERM, after which Orbax may still be writing there
         beside.rmtree(missing_ok=True)
         raise
 
@@ -338,7 +337,7 @@ def npz_bytes(arrays: Mapping[str, Any], *, compressed: bool = True) -> bytes:
 
 
 def _text_code(start: bytes) -> tuple[str, int]:
-    """Encoding of a text by its first bytes, and how many of them only say so."""
+    """Encoding of a text by its first bytes, and the length of its byte-order mark."""
     for mark, code in _BYTE_ORDER_MARKS.items():
         if start.startswith(mark):
             return code, len(mark)
@@ -347,7 +346,7 @@ def _text_code(start: bytes) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def _refusals_named(path: epath.PathLike) -> Iterator[None]:
-    """What the system says of a file that is read inside the block, in one line."""
+    """Turns the system's errors about a file that the block reads into a one-line UserError."""
     try:
         yield
     except FileNotFoundError:

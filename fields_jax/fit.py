@@ -1,4 +1,4 @@
-"""Fits the head to the landmarks of photographs; no network takes part.
+"""Fits the head to the landmarks of photographs, without a network.
 
     python -m fields_jax.fit --out=faces photographs
     python -m fields_jax.fit --head=HEAD.npz --out=OUT A.jpg B.jpg
@@ -8,7 +8,7 @@ mediapipe's 478 points, or 68 points; NAME.jpg.npy where NAME.png is there too) 
 detector (`make landmarks` installs it). Points that are 0, 0 or -1, -1 are unseen and not fitted.
 OUT/NAME holds params.npz, mesh.obj, mesh.ply, overlay.png and geometry.png (NAME_0, NAME_1, ... for
 several faces); OUT/index.html and OUT/summary.csv show all of them. The residual is the mean
-distance of fitted from given landmarks as a share of the inter-ocular distance.
+distance of fitted from given landmarks as a fraction of the inter-ocular distance.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
 
 
 def fit_faces(head: FlameModel, faces: Sequence[Face]) -> Fit:
-    """Fits every face of a batch; cameras are those of its crop. Unseen landmarks do not weigh."""
+    """Fits every face of a batch, with cameras in its crop; unseen landmarks have no weight."""
     marks = {68: np.zeros((len(faces), 68, 2)), 105: np.zeros((len(faces), 105, 2))}
     weights = {count: np.zeros(array.shape[:2]) for count, array in marks.items()}
     for row, face in enumerate(faces):

@@ -1,4 +1,4 @@
-"""What `reconstruct` and `fit` share: their flags, and the faces of what the user named."""
+"""What `reconstruct` and `fit` share: flags, and the faces of the photographs the user named."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def define_flags() -> None:
 
 
 class Named(NamedTuple):
-    """What a command line asks for.
+    """The arguments of a command line.
 
     Attributes:
       photographs: to find faces in.
-      unusable: what was named and cannot be used.
+      unusable: files that were named and cannot be used.
       box: of the face, or None.
     """
 
@@ -57,7 +57,7 @@ def read_arguments(argv: list[str], box: str = "") -> Named:
 
 
 def batches(named: Named, gallery: Gallery, scale: float) -> Iterator[list[Face]]:
-    """The faces of the photographs, --batch_size at a time; those of no use go to the gallery."""
+    """The faces of the photographs, --batch_size at a time; unusable ones go to the gallery."""
     for thing in named.unusable:
         gallery.refuse(thing)
     size, total = flags.FLAGS.batch_size, len(named.photographs)
@@ -92,7 +92,7 @@ def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Galler
     Args:
       head: of all faces.
       size: side in pixels of the crops that the cameras belong to.
-      meta: what every output says of the program; see `describe`.
+      meta: facts about the program for every output; see `describe`.
 
     Raises:
       DiskError: it cannot be made.
@@ -102,13 +102,13 @@ def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Galler
 
 
 def describe(head: FlameModel) -> dict[str, Any]:
-    """What every output says of the program and the head that made it."""
+    """Facts about the program and the head that every output records."""
     known = {key: getattr(head, key) for key in ("name", "version", "sha256")}
     return {"version": __version__, "head": known}
 
 
 def conclude(gallery: Gallery, title: str, lead: str) -> int:
-    """Writes the page, says what was made and what was not; returns the exit status.
+    """Writes the page and reports successes and failures; returns the exit status.
 
     Raises:
       DiskError: the page cannot be written.

@@ -1,4 +1,4 @@
-"""How far long work is: done of all, how fast, and how long is left, in one line on stderr."""
+"""Progress of long work in one line on stderr: how much is done, how fast, and the time left."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from fields_jax.errors import printable
 
 Item = TypeVar("Item")
 _LOG_SECONDS = 5.0  # between the lines where stderr is no terminal
-_WIDTH = 70  # of the line at a terminal, so that a shorter one covers the one before
+_WIDTH = 70  # of the line at a terminal, padded so that it covers the one before
 
 
 class Progress:
-    """Counts what is done, and says it.
+    """Counts the items done and reports them.
 
-    At a terminal one line is kept up to date; elsewhere, as in a file, a line of its own is written
-    every few seconds, and at the end.
+    At a terminal one line is kept up to date; elsewhere, as in a file, a new line is written every
+    few seconds, and at the end.
     """
 
     def __init__(self, total: int, what: str, *, of: str = "") -> None:
         """Starts the clock.
 
         Args:
-          total: how many there are.
-          what: they are, such as "photographs".
-          of: what is being made of them, to begin the line with.
+          total: number of items.
+          what: what the items are, such as "photographs".
+          of: the beginning of the line, such as the set that is being made.
         """
         self._total, self._what = total, what
         self._label = f"{printable(of)}: " if of else ""
@@ -36,11 +36,11 @@ class Progress:
         self._line = ""
 
     def skip(self, count: int) -> None:
-        """Counts what was done by an earlier run, which says nothing of how fast this one is."""
+        """Counts items done by an earlier run, which do not count for the speed of this one."""
         self._done += count
 
     def step(self, count: int = 1) -> None:
-        """Counts what is done, and says so where it is time to."""
+        """Counts items as done, and reports if it is time to."""
         self._done, self._made, now = self._done + count, self._made + count, time.monotonic()
         last = self._done >= self._total
         if not (last or sys.stderr.isatty() or now - self._said >= _LOG_SECONDS):

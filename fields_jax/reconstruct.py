@@ -96,13 +96,13 @@ def read_faces(
     """Heads and emotions of face crops.
 
     Args:
-      networks: for images [batch_size, S, S, 3] uint8.
+      networks: the model, for images [batch_size, S, S, 3] uint8.
       head: the model of the face.
       crops: at most `batch_size` crops.
       batch_size: crops are filled up to this number, so that one program is compiled.
 
     Returns:
-      For each crop the posed head and what the emotion head reads of it.
+      For each crop the posed head and the emotion that the emotion head reads.
     """
     count = len(crops)
     filled = np.stack([*crops, *[crops[-1]] * (batch_size - count)])

@@ -1,6 +1,6 @@
 """From coefficients to a posed head, its geometry map, and the image that the synthesiser makes.
 
-Plain functions, to be called inside compiled ones: what is not asked for is not computed.
+Plain functions, to be called inside compiled ones: unused results are not computed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def synthesize(
     *,
     masking: Masking,
 ) -> Synthesized:
-    """Makes the synthesiser's images of what was predicted, from what surrounds the face.
+    """Synthesises the predicted faces, given the photographs with the face taken out.
 
     Args:
       model: FieldsModel, in eval mode.

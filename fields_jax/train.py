@@ -1,7 +1,7 @@
 r"""Trains FIELDS: `python -m fields_jax.train --config=configs/stage2.py`.
 
-As it stands the command trains on embedded, licence-free faces, which it makes when they are not
-there yet. The same command goes on from the last checkpoint of its workdir. On licensed data:
+This command trains on embedded, licence-free faces, and makes them if they are absent. Run again,
+it goes on from the last checkpoint of its workdir. On licensed data:
 
     python -m fields_jax.train --config=configs/stage2.py:full \
         --config.data.root=gs://BUCKET/tfds --workdir=gs://BUCKET/run
@@ -85,7 +85,7 @@ def _check_places(config: ConfigDict, workdir: str) -> None:
 
 
 def _check_records(config: ConfigDict) -> None:
-    """Expressions are learnt from coefficients as the records hold them."""
+    """Refuses the loss gt_expression if the records have another number of components."""
     from fields_jax.batch import N_EXPRESSION
 
     learnt = any(phase.losses.get("gt_expression", 0) for phase in config.phases.values())

@@ -153,7 +153,7 @@ class Fragments:
 
 @struct.dataclass
 class FieldsOutput:
-    """What the networks say of an image.
+    """The networks' output for an image.
 
     Attributes:
       coefficients: FLAME coefficients and camera.
@@ -180,7 +180,7 @@ class TrainState:
       params: {network: parameters}.
       batch_stats: {network: batch statistics}.
       opt_state: {network: optimiser state}; one per network for the whole run, so that a network
-        that rests in a phase or turn finds its moments again.
+        keeps its moments through phases and turns in which it is frozen.
       base: the frozen base model's {"params", "batch_stats"} of its two networks, or None.
       bad_steps: non-finite steps in a row, int32 scalar.
       ema: {network: running mean of its parameters}, or None.

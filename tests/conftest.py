@@ -7,15 +7,15 @@ import os
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile far more than they compute. Without optimisation that takes half the time, with the
-# older emitters of fused loops half of that again; in one piece a sixth less than in many.
+# Tests compile far more than they compute. Compiling without optimisation takes half the time, with
+# the older emitters of fused loops half of that; in one piece it takes a sixth less than in many.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# What one process has compiled the others take over: workers and the commands that tests start.
+# Processes (workers, and commands that tests start) share what one of them has compiled.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="fields_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
@@ -33,7 +33,7 @@ if os.environ.get("FIELDS_CHECK_ANNOTATIONS", "1") != "0":
     from tests.support.annotations import check_annotations
 
     check_annotations()
-# Shapes of other ranks meet only where the code says so, with [None] or [..., None].
+# Arrays of different ranks must be combined explicitly, with [None] or [..., None].
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
@@ -47,7 +47,7 @@ def unchecked():
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory):
-    """Where the training sets of tests.support.dot_sets are; tests that break some copy them."""
+    """Folder with the training sets of tests.support.dot_sets; tests that damage sets copy them."""
     from tests.support.dot_sets import write_sets  # tensorflow, which few tests need
 
     return write_sets(tmp_path_factory.mktemp("dots"))
@@ -61,10 +61,10 @@ def tiny_head():
     return random_head(seed=0)
 
 
-# Files that take minutes: first, so that no worker ends alone with one of them.
+# Files that take minutes run first, so that no worker is left alone with one at the end.
 _LONG = ("test_commands", "test_step", "test_survival", "test_full_configs", "test_processes")
 
 
 def pytest_collection_modifyitems(items):
-    """Files keep their order but for the long ones."""
+    """Moves the long files to the front; the others keep their order."""
     items.sort(key=lambda item: (item.path.stem not in _LONG, item.path.stem in _LONG[2:]))

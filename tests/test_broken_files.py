@@ -1,4 +1,4 @@
-"""Of every kind of file that is read: 60 random corruptions and some twenty chosen ones.
+"""Every kind of file that is read, with 60 random corruptions and some twenty chosen ones.
 
 Each is read rightly or refused in one line that names it, and never changed.
 """

@@ -1,4 +1,4 @@
-"""How commands end: in one line where the user is at fault, with a traceback where we are."""
+"""How commands end: in one line for a user's mistake, with a traceback for a bug."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process settings: added to the user's, never in their place."""
+"""Settings of the process: added to the user's, never replacing them."""
 
 from __future__ import annotations
 

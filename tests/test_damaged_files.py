@@ -1,4 +1,4 @@
-"""Heads, published models and checkpoints, damaged: read right or refused in one line."""
+"""Damaged heads, published models and checkpoints: read correctly or refused in one line."""
 
 from __future__ import annotations
 

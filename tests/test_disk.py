@@ -1,4 +1,4 @@
-"""Disks that take no more: one line, status 2, and what was there before is whole."""
+"""Full and read-only disks: one line, status 2, and earlier files stay whole."""
 
 from __future__ import annotations
 

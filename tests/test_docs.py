@@ -1,4 +1,4 @@
-"""What README.md and docs/ point at is there: files, headings, modules, make targets."""
+"""Files, headings, modules and make targets that README.md and docs/ name exist."""
 
 from __future__ import annotations
 

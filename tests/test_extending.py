@@ -1,4 +1,4 @@
-"""What docs/extending.md says can be added is added here, as small as it can be, and works."""
+"""Adds the smallest example of everything that docs/extending.md says can be added, and uses it."""
 
 from __future__ import annotations
 

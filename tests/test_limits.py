@@ -1,4 +1,4 @@
-"""Sizes of files, functions and parameter lists, read off the syntax trees; run with -s to see."""
+"""Limits on the lengths of files, functions and parameter lists; `pytest -s` prints the longest."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("fields_jax", "data_pipelines", "configs", "benchmarks", "tests")
+# Most lines of a file; lines that a function must stay below; most parameters of a function.
 FILE, FUNCTION, PARAMETERS = 400, 80, 6
 
-# Functions with more parameters, and why these are not bundled.
+# Functions with more parameters than that, and why they are not bundled into a class.
 LONG_LISTS = {
     "rasterize": "the mesh, the image's size, and options by name",
     "_rasterize": "the compiled half of rasterize",

@@ -1,4 +1,4 @@
-"""What long work shows: at a terminal one line, elsewhere a line now and then."""
+"""Progress of long work: one line at a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 

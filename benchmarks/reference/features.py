@@ -1,4 +1,4 @@
-"""Networks of torchvision's form whose features the losses compare; random weights for all."""
+"""torchvision's networks whose features the losses compare, and random weights for any network."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ class ResNet50(nn.Module):
 
 
 def randomize(module: nn.Module, *inputs: Tensor | None, seed: int = 0) -> nn.Module:
-    """Random weights and, about the ones that `inputs` have, random statistics; in eval mode.
+    """Random weights, and random statistics near those of `inputs`; in eval mode.
 
-    With statistics of no relation to the weights, signals would grow or fade from layer to layer.
+    With statistics unrelated to the weights, signals would grow or fade from layer to layer.
     """
     generator = torch.Generator().manual_seed(seed)
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]

@@ -74,7 +74,7 @@ def catalogue(folder: epath.Path) -> Catalogue:
 
 
 def _cell(file: epath.Path) -> Any:
-    """What an .npy holds: a number or a text, or a list of them."""
+    """The content of an .npy: a number, a text, or a list of them."""
     try:
         found = read_npy(file)
     except FileNotFoundError as error:

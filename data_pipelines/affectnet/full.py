@@ -59,8 +59,8 @@ def _read_table(table: epath.Path, images: epath.Path, split: str, found: Catalo
 def _rows(table: epath.Path) -> Iterator[tuple[str, dict[str, str] | None]]:
     """(where, the cells that we read) of each row; None for one of another width.
 
-    No cell of these tables holds a comma or needs quotes: split by hand, a stray quote spoils its
-    own line only.
+    No cell of these tables holds a comma or needs quotes: lines are split at commas, so that a
+    stray quote spoils only its own line.
     """
     if not table.exists():
         raise MissingFile(

@@ -1,4 +1,4 @@
-"""AffectNet's codes: which annotations are labels, and why others are none."""
+"""AffectNet's codes: which annotations are labels, and why others are not."""
 
 from __future__ import annotations
 

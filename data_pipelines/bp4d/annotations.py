@@ -17,7 +17,7 @@ TRACKED_POINTS = 49
 # The action units that are coded in every sequence.
 USUAL_UNITS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 
-# Arrays of a fit: what each row or the whole holds. T is the number of frames.
+# Arrays of a fit: shape of each row, or of the whole. T is the number of frames.
 _FIT = {
     "expression": ("T", batch.N_EXPRESSION),
     "jaw": ("T", 3),
@@ -102,7 +102,7 @@ def fitted_head(arrays: Mapping[str, np.ndarray], file: epath.Path) -> tuple[str
     """Name and SHA-256 of the head that a file of fits was made with.
 
     Raises:
-      UserError: they do not say; the file is named.
+      UserError: the file does not say.
     """
     meta = parse_json(str(arrays.get("meta", "")), f"{file}: meta")
     head = meta.get("head")
@@ -167,7 +167,7 @@ def numbers_of(arrays: Mapping[str, np.ndarray], key: str, file: epath.Path) -> 
     """An array of a file as float64; its values also fit into float32.
 
     Raises:
-      UserError: there is none of that name, or it is no finite numbers.
+      UserError: there is no such array, or it does not hold finite numbers.
     """
     found = arrays.get(key)
     if found is None:
@@ -175,6 +175,6 @@ def numbers_of(arrays: Mapping[str, np.ndarray], key: str, file: epath.Path) -> 
     if found.dtype.kind not in "fiub":
         raise UserError(f"{file}: {key} must be numbers, is {found.dtype}")
     found = found.astype(np.float64)
-    if not (np.abs(found) <= np.finfo(np.float32).max).all():  # nor where one is not a number
+    if not (np.abs(found) <= np.finfo(np.float32).max).all():  # NaN fails too
         raise UserError(f"{file}: {key} must be finite numbers")
     return found

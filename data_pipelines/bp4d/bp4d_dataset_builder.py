@@ -89,7 +89,7 @@ class Builder(PhotographBuilder):
           **kwargs: see `PhotographBuilder`.
 
         Raises:
-          UserError: a fold that there is not.
+          UserError: no such fold.
         """
         super().__init__(**kwargs)
         if not 0 <= test_fold <= len(layout.FOLDS) or every < 1:
@@ -153,7 +153,7 @@ class Builder(PhotographBuilder):
         """Adds the frames of a sequence to the catalogue."""
 
         def given(read: Any, file: epath.Path | None, reason: str, *arguments: Any) -> Any:
-            """What a file says; {} without one, and where it is damaged."""
+            """The content of a file; {} if it is absent or damaged."""
             if file is None:
                 return {}
             try:

@@ -1,4 +1,4 @@
-"""The files that a scan fit leaves behind: one .npz per sequence, one per subject's identity."""
+"""The files that a scan fit writes: one .npz per sequence, one per subject's identity."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def write_sequence(
       file: to write.
       head: that was fitted.
       shape: the subject's identity.
-      fits: of the frames that could be read; None where there is none.
+      fits: of the frames that could be read; None if there are none.
       fitted: numbers of those frames.
-      unreadable: why each other frame could not be read, by its number.
+      unreadable: for every other frame, by its number, why it could not be read.
     """
     numbers = sorted({*fitted, *unreadable})
     rows = np.searchsorted(numbers, fitted)
@@ -147,7 +147,7 @@ def _reasons(file: epath.Path) -> list[tuple[int | str, str]]:
 
 
 def _kind(reason: str) -> str:
-    """A reason without what differs from frame to frame."""
+    """A reason without the parts that differ from frame to frame."""
     first = reason.split("; ")[0]
     for mark in (" > ", " < "):
         first = first.split(mark)[0].rsplit(" ", 1)[0] if mark in first else first

@@ -27,7 +27,7 @@ _REJECTED = (150, 0, 0)  # edge of frames that the gate has turned down
 def picture(
     head: FlameModel, scans: Sequence[Scan], fit: SequenceFit, count: int
 ) -> UInt8[np.ndarray, "R C 3"]:
-    """`count` frames spread over the sequence: above the fitted head, below it with the scan.
+    """`count` frames spread over the sequence: the fitted head above, the same with the scan below.
 
     Points within 0.5 mm are green, 1 mm yellow, 2 mm orange, 8 mm red; others are left out. A dark
     red edge marks a frame that was turned down.

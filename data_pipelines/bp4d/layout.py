@@ -1,4 +1,4 @@
-"""Where BP4D keeps what, and who is in which fold."""
+"""Folders and files of BP4D, and the fold of each subject."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sequence:
 
     @property
     def name(self) -> str:
-        """As files of features, codes and fits are called."""
+        """The stem of this sequence's files of features, codes and fits."""
         return f"{self.subject}_{self.task}"
 
     def frames(self) -> Iterator[tuple[int, epath.Path]]:
@@ -49,11 +49,11 @@ class Sequence:
 
 
 def sequences(folder: epath.Path, tasks: int) -> tuple[list[Sequence], list[tuple[str, str]]]:
-    """The sequences below a folder, and (reason, detail) of what is there and none of them.
+    """The sequences below a folder, and (reason, detail) of other things that are there.
 
     Args:
-      folder: what was unpacked.
-      tasks: how many the release has; folders of other tasks are errors of it.
+      folder: of the unpacked release.
+      tasks: number of tasks of the release; folders of other tasks are reported.
 
     Raises:
       MissingFile: there are no sequences at all.

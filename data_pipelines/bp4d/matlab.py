@@ -1,8 +1,8 @@
 """Struct arrays in MATLAB's .mat files of version 5 to 7.
 
-A reader of our own, for scipy's follows nested cells without end and asks for as much memory as a
-damaged file claims. Here nothing is followed but the fields of one struct array, and no element is
-longer than the bytes that are there. Format: "MAT-File Format", MathWorks, chapter 1.
+scipy's reader follows nested cells without end and allocates as much memory as a damaged file
+claims. This one reads only the fields of one struct array, and no element longer than the bytes
+that are there. Format: "MAT-File Format", MathWorks, chapter 1.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _COMPLEX = 0x800
 
 
 def numbered_rows(file: epath.Path, what: str) -> Iterator[tuple[int, Row]]:
-    """(number of the picture, row) of BP4D's struct array `fit`, of which each row is a frame's.
+    """(number of the picture, row) of BP4D's struct array `fit`, which has one row per frame.
 
     Its `frame` counts from 1, pictures from 0. Rows without a number are left out.
 
     Args:
       file: the .mat.
-      what: it should hold, for messages.
+      what: the file should hold, for messages.
 
     Raises:
       UserError: as `read_struct_array`, or a number that is not whole.
@@ -53,7 +53,7 @@ def numbered_rows(file: epath.Path, what: str) -> Iterator[tuple[int, Row]]:
         frame = row.get("frame")
         if frame is None or frame.size != 1:
             continue
-        if not float(frame.item()).is_integer():  # nor is what is not finite
+        if not float(frame.item()).is_integer():  # NaN and infinities are not either
             raise UserError(f"{file}: frame {frame.item()} of `fit` is no whole number")
         yield int(frame.item()) - 1, row
 
@@ -92,7 +92,7 @@ def _byte_order(content: memoryview) -> str:
 
 
 def _variables(content: memoryview, order: str) -> Iterator[memoryview]:
-    """Contents of the matrices at the top."""
+    """Contents of the matrices at the top level."""
     for kind, found in _elements(content, order):
         if kind == _PACKED:
             unpacked = zlib.decompressobj().decompress(found, _LARGEST + 1)
@@ -104,12 +104,12 @@ def _variables(content: memoryview, order: str) -> Iterator[memoryview]:
 
 
 def _elements(content: memoryview, order: str) -> Iterator[Element]:
-    """What follows one after the other, each behind its tag."""
+    """Consecutive elements, each preceded by its tag."""
     place = 0
     while place + 8 <= len(content):
         kind, size = struct.unpack_from(f"{order}II", content, place)
         start, room = place + 8, len(content) - place - 8
-        if kind >> 16:  # so short that it lies within its tag
+        if kind >> 16:  # a short element, stored inside its tag
             kind, size, start, room = kind & 0xFFFF, kind >> 16, place + 4, 4
         if size > room:
             raise ValueError(f"an element of {size} bytes where {room} are left")
@@ -119,10 +119,10 @@ def _elements(content: memoryview, order: str) -> Iterator[Element]:
 
 
 def _take(parts: Iterator[Element], count: int) -> list[Element]:
-    """The next elements.
+    """The next `count` elements.
 
     Raises:
-      ValueError: there are not so many.
+      ValueError: there are fewer.
     """
     taken = list(itertools.islice(parts, count))
     if len(taken) < count:
@@ -133,7 +133,7 @@ def _take(parts: Iterator[Element], count: int) -> list[Element]:
 def _matrix(
     content: memoryview, order: str
 ) -> tuple[int, bool, tuple[int, ...], str, Iterator[Element]]:
-    """Class, whether it is complex, shape, name and what follows of a matrix."""
+    """Class, whether it is complex, shape, name and remaining elements of a matrix."""
     parts = _elements(content, order)
     flags, sides, name = (content for _, content in _take(parts, 3))
     (word,) = struct.unpack_from(f"{order}I", flags)

@@ -43,7 +43,7 @@ class Mesh:
     def lift(
         self, pixels: Float[np.ndarray, "N 2"], width: int, height: int
     ) -> Float[np.ndarray, "N 3"]:
-        """Vertices where the texture has some pixels; NaN where it has none.
+        """Points of the surface that the texture shows at some pixels; NaN where it shows none.
 
         Args:
           pixels: [N, 2] x right, y down.
@@ -67,7 +67,7 @@ def read_mesh(file: epath.Path) -> Mesh:
     Raises:
       FileNotFoundError: there is no such file.
       UserError: not such a file, or one without vertices or triangles, with coordinates that are
-        not finite or with faces of vertices that it has not.
+        not finite or with faces that refer to missing vertices.
     """
     lines = read_text(file).splitlines()
     try:
@@ -78,7 +78,7 @@ def read_mesh(file: epath.Path) -> Mesh:
         raise UserError(f"{file}: not a readable mesh ({first_line(error)})") from error
     if not (len(vertices) and len(corners)):
         raise UserError(f"{file}: {len(vertices)} vertices and {len(corners)} faces")
-    if not (np.abs(vertices) < _FARTHEST).all():  # also where one is not a number
+    if not (np.abs(vertices) < _FARTHEST).all():  # NaN fails too
         raise UserError(f"{file}: some vertices are not finite, or farther than {_FARTHEST:g}")
     triangles = _rows(corners[..., 0], len(vertices))
     uv_triangles = None
@@ -100,7 +100,7 @@ def _table(lines: list[str], columns: int) -> np.ndarray:
 
 
 def _corners(lines: list[str]) -> Float[np.ndarray, "F 3 K"]:
-    """Of each face's first three corners the numbers between the slashes, 0 where left out."""
+    """The numbers between the slashes of each face's first three corners, 0 where left out."""
     if not lines:
         return np.zeros((0, 3, 1))
     _refuse_empty(lines)
@@ -111,15 +111,15 @@ def _corners(lines: list[str]) -> Float[np.ndarray, "F 3 K"]:
 
 
 def _refuse_empty(lines: list[str]) -> None:
-    """Numpy passes over lines without numbers, and all rows behind would count otherwise."""
+    """Refuses lines without numbers: numpy skips them, which would shift all later rows."""
     if not all(map(str.strip, lines)):
         raise ValueError("a vertex or face without numbers")
 
 
 def _rows(numbers: Float[np.ndarray, "F 3"], count: int) -> Int[np.ndarray, "F 3"] | None:
-    """Rows from numbers that count from 1, or backwards from -1; None where some are none.
+    """Rows from numbers that count from 1, or backwards from -1; None if some are not rows.
 
-    They come as floats, which hold every number of a row and show what is none: 1.5, 1e30, NaN.
+    They come as floats, which hold any row number exactly and also 1.5, 1e30 or NaN.
     """
     rows = np.where(numbers < 0, numbers + count, numbers - 1)
     valid = (numbers != 0) & (rows >= 0) & (rows < count) & (np.floor(rows) == rows)

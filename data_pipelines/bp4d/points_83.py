@@ -1,10 +1,10 @@
 """The 83 points of Binghamton's 3D sets, as the 51 inner points of the 68-point scheme.
 
-Sets differ in the order of the groups, in where a loop of points starts and which way it goes, so
-only the groups are relied on: a loop about each brow and eye, the outer lips and the inner lips.
-Corners are the ends of a loop along the line between the eyes, upper and lower arcs are what lies
-between them, and the points of our scheme are spread over the arcs. Of the orders of the groups the
-one is taken whose points fit a head best. The nose has no counterparts.
+Sets differ in the order of the groups, in where a loop of points starts and which way it goes. So
+only the groups are relied on: a loop around each brow and eye, the outer lips and the inner lips.
+Corners are the ends of a loop along the line between the eyes, the upper and lower arcs lie between
+them, and the points of our scheme are spread over the arcs. The order of groups whose points fit a
+head best is taken. The points of the nose have no counterparts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan", re.I
 
 
 class _Groups(NamedTuple):
-    """Rows of the loops; sides as the file has them, which may be either."""
+    """Rows of the loops; which of two sides comes first differs between files."""
 
     brows: tuple[slice, slice]
     eyes: tuple[slice, slice]
@@ -49,9 +49,9 @@ _ORDERS = (
 
 
 def read_points(file: epath.Path) -> Float[np.ndarray, "83 3"]:
-    """Reads .bnd or .bndplus: 83 lines of x, y, z, behind the number of the point or without it.
+    """Reads .bnd or .bndplus: 83 lines of x, y, z, with or without the number of the point before.
 
-    Lines that follow them are of other matters. Units are the file's.
+    Later lines are ignored. Units are the file's.
 
     Raises:
       UserError: not such a file.
@@ -87,11 +87,11 @@ def read_sequence(file: epath.Path) -> dict[int, Float[np.ndarray, "83 3"]]:
 def inner_51(
     points: Float[np.ndarray, "83 3"], mean: Float[np.ndarray, "51 3"]
 ) -> Float[np.ndarray, "51 3"]:
-    """The 51 points in metres' frame of the 83; the nose's are NaN.
+    """The 51 points computed from the 83, in metres; those of the nose are NaN.
 
     Args:
       points: metres.
-      mean: the same points of a mean head, metres, which tell the orders and the sides apart.
+      mean: the 51 points of a mean head, metres, to tell the orders and the sides apart.
 
     Raises:
       UserError: points that are not finite, or no face in any order.
@@ -141,7 +141,7 @@ def _arcs(loop: np.ndarray, across: np.ndarray, up: np.ndarray) -> tuple[np.ndar
 
 
 def _along(line: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Points of a polyline at shares of its length."""
+    """Points of a polyline at fractions of its length."""
     length = np.linalg.norm(np.diff(line, axis=0), axis=1)
     place = np.concatenate([[0], np.cumsum(length)]) / max(length.sum(), 1e-12)
     return np.stack([np.interp(share, place, column) for column in line.T], axis=1)

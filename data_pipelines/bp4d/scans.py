@@ -47,7 +47,7 @@ def meshes(sequence: layout.Sequence) -> list[tuple[int, epath.Path]]:
 
 
 def tracks(folder: epath.Path, sequence: layout.Sequence) -> Tracks:
-    """Reads what the files of features have for a sequence."""
+    """Reads the landmarks that the release's files of features hold for a sequence."""
     found, problems = [], []
     for name, read in (
         ("3DFeatures", points_83.read_sequence),
@@ -75,7 +75,7 @@ def read_scan(
     tracked 49, lifted by the texture; the 105 are mediapipe's points beside the picture, lifted.
 
     Args:
-      known: the sequence and what is stored for all of it.
+      known: the sequence and the landmarks stored for all of it.
       number: of the frame.
       file: its mesh.
       mean: the 51 points of the mean head, metres.
@@ -113,7 +113,7 @@ def _inner(
     mean: Float[np.ndarray, "51 3"],
     unit: float,
 ) -> tuple[Float[np.ndarray, "51 3"] | None, str]:
-    """The 51 landmarks, or why there are none."""
+    """The 51 landmarks, or the reasons why there are none."""
     complaint = "no landmarks"
     found = known.points_83.get(number)
     place = _point_file(known.folder, known.sequence, file)
@@ -158,7 +158,7 @@ def _point_file(
 
 
 def _detected(file: epath.Path, mesh: Mesh) -> tuple[Float[np.ndarray, "105 3"] | None, str]:
-    """Mediapipe's points beside the frame, lifted; None where there are none of one face, and why.
+    """Mediapipe's points beside the frame, lifted; or None, without points of one face, and why.
 
     Unseen points are NaN.
     """

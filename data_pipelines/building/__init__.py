@@ -1,1 +1,1 @@
-"""Sets made: photographs, records, shards, reports; on this machine or a cluster."""
+"""Makes sets: photographs, records, shards, reports; on this machine or a cluster."""

@@ -1,8 +1,8 @@
-"""Apache Beam makes the shards of a set, here or on a cluster; needs the extra `beam`.
+"""Makes the shards of a set with Apache Beam, here or on a cluster; needs the extra `beam`.
 
-Only the names of shards travel: each worker reads the catalogue itself. Raw data and the set must
-lie where every worker sees them, on a shared file system or in a bucket. What an interrupted
-pipeline has finished stays, as it does without Beam.
+Only the names of shards are sent to workers: each reads the catalogue itself. Raw data and the set
+must lie where every worker sees them, on a shared file system or in a bucket. Shards that an
+interrupted pipeline has finished are kept, as without Beam.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RUNNERS = {
 def make_shards(
     construct: Callable[[], PhotographBuilder], source: str, runner: str, options: Sequence[str]
 ) -> int:
-    """Makes every shard that is not whole yet; the builder assembles them afterwards.
+    """Makes every unfinished shard; the builder assembles them afterwards.
 
     Args:
       construct: makes the builder; sent to the workers by pickle.

@@ -1,4 +1,4 @@
-"""The TFDS builder that all sets of real photographs share; each set says only what it holds."""
+"""The TFDS builder that all sets of real photographs share; each set only adds its catalogue."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Catalogue:
 
     Attributes:
       splits: the photographs of each split.
-      rejects: per split (reason, detail) of what is left out by its annotation alone.
+      rejects: per split (reason, detail) of photographs left out because of their annotation.
     """
 
     splits: dict[str, list[Item]]
     rejects: dict[str, list[tuple[str, str]]] = dataclasses.field(default_factory=dict)
 
     def reject(self, split: str, reason: str, detail: str) -> None:
-        """Counts something as left out."""
+        """Notes a photograph, or a row of a table, as left out."""
         self.rejects.setdefault(split, []).append((reason, detail))
 
 
@@ -51,7 +51,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
     A set derives from this and writes `_info` and `catalogue`; see docs/extending.md.
 
     Attributes:
-      summaries: per split what became of its photographs; filled while preparing.
+      summaries: per split counts of records and rejects; filled while preparing.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -86,7 +86,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What, besides the raw data, decides on the content of the set."""
+        """The settings that, with the raw data, determine the content of the set."""
         return dict(
             stored_size=self._stored_size, stored_scale=self._stored_scale, limit=self._limit
         )
@@ -105,7 +105,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         return self.data_path.parent / f"unfinished_{self.version}"
 
     def examine(self, folder: epath.Path) -> dict[str, Summary]:
-        """Does all that preparing does, writing nothing."""
+        """Does everything that preparing does, but writes nothing."""
         found, summaries = self._found(folder), {}
         for split, shards in self._shards(found, self._progress(found)).items():
             summary = summaries[split] = Summary(rejects=list(found.rejects.get(split, ())))
@@ -120,7 +120,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
         Args:
           folder: of the raw data.
-          resume: remove what is there of shards that are not whole; by one process only.
+          resume: remove the files of unfinished shards; by one process only.
         """
         splits = self._shards(self._found(folder))
         if resume:
@@ -128,7 +128,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         return splits
 
     def write_shard(self, shard: Shard) -> None:
-        """Makes one shard by itself; also right where two processes make the same one at once."""
+        """Makes one shard by itself; two processes may make the same one at once."""
         own = self.unfinished / f"attempt-{uuid.uuid4().hex}"
         own.mkdir(parents=True)
         made = dataclasses.replace(shard, path=own / shard.path.name)
@@ -142,7 +142,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         own.rmtree()
 
     def remove_leftovers(self) -> None:
-        """Removes what interrupted runs left behind; the set is complete now."""
+        """Removes files of interrupted runs, once the set is complete."""
         for folder in (
             self.unfinished,
             *self.data_path.parent.glob(f"incomplete.*_{self.version}"),
@@ -189,7 +189,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         if not found.splits:
             reasons = Summary(rejects=[r for split in found.rejects.values() for r in split])
             raise UserError(f"{folder}: nothing to prepare{_because(reasons)}")
-        first = next(iter(found.splits))  # takes what a split without photographs has left out
+        first = next(iter(found.splits))  # gets the rejects of splits without photographs
         for split in sorted(set(found.rejects) - set(found.splits)):
             found.rejects.setdefault(first, []).extend(found.rejects.pop(split))
         return found

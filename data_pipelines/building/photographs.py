@@ -44,7 +44,7 @@ class Rejected(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
-    """What is known of one photograph before it is opened.
+    """All that is known about one photograph before it is opened.
 
     Attributes:
       key: names the record, unique in its set.
@@ -73,9 +73,9 @@ class Sample:
 def make_record(sample: Sample, *, size: int, scale: float) -> dict[str, Any]:
     """Reads a photograph and crops it about its face.
 
-    The hull and the box of the face come from mediapipe's points where there are any, else from the
-    68 or 49 points and an estimate of what these leave out. Where 68 are not annotated, mediapipe's
-    nearest stand in, flagged.
+    The hull and the box of the face come from mediapipe's points if there are any, else from the 68
+    or 49 points and an estimate of the missing ones. Without 68 annotated points, mediapipe's
+    nearest are used and flagged.
 
     Args:
       sample: the photograph.
@@ -141,10 +141,10 @@ def find_image(path: epath.Path) -> epath.Path:
 
 
 def _read_faces(sample: Sample, path: epath.Path) -> np.ndarray | None:
-    """Points [F, 478 or 68, 2] of a landmark file; None without one but with an annotation.
+    """Points [F, 478 or 68, 2] of a landmark file; None if there is only an annotation.
 
     Raises:
-      Rejected: there are neither, or the file cannot be used.
+      Rejected: there is neither, or the file cannot be used.
     """
     passed_over: tuple[str, ...] = ()
     file = epath.Path(sample.points) if sample.points else None
@@ -177,7 +177,7 @@ def _landmarks(
       image: its pixels.
 
     Raises:
-      Rejected: they are no face in the image, or not those of one face.
+      Rejected: they are not a face in the image, or belong to different faces.
     """
     if marks is not None:
         _check(marks, path, image)
@@ -189,7 +189,7 @@ def _landmarks(
 
 
 def _check(marks: np.ndarray, path: epath.Path, image: np.ndarray) -> None:
-    """Refuses points that are no face in the image, and such as a record has no place for.
+    """Refuses points that are not a face in the image, and sets that records cannot hold.
 
     Raises:
       Rejected: what is wrong with them.
@@ -230,7 +230,7 @@ def _dense(sample: Sample, path: epath.Path, image: np.ndarray) -> np.ndarray | 
     """The 203 points, where there is a file of them.
 
     Raises:
-      Rejected: it is not there though it was named, or cannot be used.
+      Rejected: the file was named and is absent, or cannot be used.
     """
     try:
         named = epath.Path(sample.points_203) if sample.points_203 else None

@@ -1,4 +1,4 @@
-"""What `prepare` says of a set of photographs: lines, a page, JSON and a table of rejects."""
+"""The reports of `prepare` on a set of photographs: lines, a page, JSON, a table of rejects."""
 
 from __future__ import annotations
 

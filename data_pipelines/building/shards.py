@@ -1,7 +1,7 @@
-"""Shards of a set in the making; finished ones outlive the run that made them.
+"""Shards of an unfinished set; finished shards are kept if the run that made them is interrupted.
 
-Beside each shard lies a note of its items, its size and what was rejected. The note is written
-last: a shard without a fitting note is not whole and is made again.
+Beside each shard lies a note of its items, its size and its rejects. The note is written last: a
+shard without a matching note is incomplete and is made again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _IN_FLIGHT = 4  # photographs per thread that are read ahead
 
 
 class Item(Protocol):
-    """One photograph in a catalogue; small, for a set may have a million."""
+    """One photograph in a catalogue; small, since a set may have a million."""
 
     key: str
 
@@ -61,7 +61,7 @@ class Shard:
     progress: Progress | None = None
 
     def __call__(self) -> Iterator[tuple[str, Any]]:
-        """Yields the records; for a shard that is whole already, as many Nones, to be counted."""
+        """Yields the records, or as many Nones, to be counted, for a shard that is finished."""
         if note := read_note(self.path):
             if self.progress:
                 self.progress.skip(len(self.items))
@@ -73,7 +73,7 @@ class Shard:
         write_whole(_draft(self.path), json.dumps(note))
 
     def records(self, summary: Summary) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Reads the photographs, counting into `summary` what became of each."""
+        """Reads the photographs, and counts records and rejects in `summary`."""
         items = iter(self.items)
         with concurrent.futures.ThreadPoolExecutor(self.threads) as pool:
             waiting = [
@@ -104,7 +104,7 @@ class Shard:
         return hashlib.sha256(described.encode()).hexdigest()
 
     def whole(self) -> bool:
-        """Whether the shard is there, whole and of these items."""
+        """Whether the shard is finished and made of these items."""
         note = read_note(self.path)
         return (
             note is not None
@@ -114,7 +114,7 @@ class Shard:
         )
 
     def resume(self) -> None:
-        """Removes what is there unless it is whole."""
+        """Removes the files of an unfinished shard."""
         if not self.whole():
             for leftover in (_note(self.path), self.path):
                 leftover.unlink(missing_ok=True)
@@ -124,12 +124,12 @@ class KeepingWriter(tfds.core.ExampleWriter):
     """Writes each shard into the folder of unfinished ones, and from there into the set."""
 
     def __init__(self, unfinished: epath.Path, file_format: Any, *, place: bool = True):
-        """Takes that folder, tfds's file format, and whether the set wants the shards yet."""
+        """Takes that folder, tfds's file format, and whether shards go on into the set."""
         super().__init__(file_format)
         self._unfinished, self._place = unfinished, place
 
     def write(self, path: epath.PathLike, examples: Iterable[tuple[str, bytes]]) -> None:
-        """Writes a shard and its note, unless the shard is whole already."""
+        """Writes a shard and its note, unless the shard is finished."""
         path = epath.Path(path)
         kept = self._unfinished / path.name
         then = "the same command then goes on where it was"
@@ -140,7 +140,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
                 _place(kept, path)
 
     def _make(self, kept: epath.Path, examples: Iterable[tuple[str, bytes]]) -> None:
-        """Writes a shard, and when it is whole its note."""
+        """Writes a shard, then its note."""
         partial = kept.with_name(f"{kept.name}.partial")
         super().write(partial, examples)
         partial.rename(kept)
@@ -156,7 +156,7 @@ def move_shard(source: epath.Path, target: epath.Path) -> None:
 
 
 def read_note(shard: epath.Path) -> dict[str, Any] | None:
-    """The note beside a finished shard, or None where there is none that can be used."""
+    """The note beside a finished shard, or None if it is absent or damaged."""
     try:
         note = read_json(_note(shard))
         total([Summary(**note["summary"])])
@@ -183,6 +183,6 @@ def _place(kept: epath.Path, path: epath.Path) -> None:
 
 
 def _described(item: Item) -> str:
-    """Everything an item says; numpy abbreviates long arrays in its own words."""
+    """An item's fields as text, with whole arrays, which numpy's own text abbreviates."""
     with np.printoptions(threshold=sys.maxsize):
         return repr(item)

@@ -1,8 +1,8 @@
 """Reads cells of other people's tables: texts, numbers, labels, or nothing.
 
-Tables come from the authors of sets, from spreadsheets and from pandas, which write one thing in
-many ways: 1 as 1.0, and what is unknown as an empty cell, NaN, None, NA or a number out of range.
-Here a known value is kept, an unknown one is None, and anything else is a mistake with a name.
+Tables come from the authors of sets, from spreadsheets and from pandas, which write the same value
+in many ways: 1 as 1.0, and unknown values as an empty cell, NaN, None, NA or a number out of range.
+Here a known value is kept, an unknown one becomes None, and anything else raises an error.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError, quoted
 
-# What pandas takes for missing, without regard to case, and what it writes for it.
+# What pandas reads as missing, in any case, and what it writes for it.
 _UNKNOWN = frozenset(
     {"", "nan", "-nan", "na", "n/a", "#n/a", "#na", "none", "null", "nil", "nat", "<na>"}
     | {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
 )
-# Numbers that stand for "unknown": ours of a class or a level, and of valence and arousal that of
-# AffectNet and that of Aff-Wild2.
+# Numbers that stand for "unknown": ours for a class or a level; AffectNet's and Aff-Wild2's for
+# valence and arousal.
 NO_CLASS = -1
 NO_AFFECT = (-2, -5)
 
@@ -32,7 +32,7 @@ _N_POINTS = 68
 
 
 def is_unknown(cell: Any) -> bool:
-    """Whether a cell says nothing: None, NaN, or one of the words for it."""
+    """Whether a cell is empty: None, NaN, or one of the words for it."""
     if isinstance(cell, float):
         return math.isnan(cell)
     return cell is None or (isinstance(cell, str) and cell.strip().casefold() in _UNKNOWN)
@@ -53,10 +53,10 @@ def text(cell: Any) -> str | None:
 
 
 def path(cell: Any) -> str | None:
-    """A path with slashes, also where another system wrote it.
+    """A path with slashes, also if another system wrote it with backslashes.
 
     Raises:
-      UserError: no text, or one that no file can be called.
+      UserError: not a text, or one that cannot be the name of a file.
     """
     if is_unknown(cell):
         return None
@@ -84,7 +84,7 @@ def number(cell: Any) -> float | None:
 
 
 def whole(cell: Any) -> int | None:
-    """A whole number, also one that is written as 1.0.
+    """A whole number, also if written as 1.0.
 
     Raises:
       UserError: none.
@@ -130,10 +130,10 @@ def level(cell: Any) -> int | None:
 
 
 def affect(valence: Any, arousal: Any) -> dict[str, float]:
-    """Valence and arousal as labels; none where one of the two is unknown.
+    """Valence and arousal as labels; neither if one of the two is unknown.
 
     Raises:
-      UserError: one is no number of [-1, 1].
+      UserError: one is not a number in [-1, 1].
     """
     known = {}
     for name, cell in (("valence", valence), ("arousal", arousal)):

@@ -80,7 +80,7 @@ class Builder(PhotographBuilder):
             return manifest.catalogue(epath.Path(self._manifest), folder, self._test_share)
         found = Catalogue({"train": [], "test": []})
         for path, _, reason in photographs_below(folder):
-            # Bytes of names that are no UTF-8 are spelled out: keys are texts, and hashed as such.
+            # Bytes of names that are not UTF-8 are escaped, since keys are hashed as texts.
             name = path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
             split = manifest.SPLITS[manifest.in_test(name, self._test_share)]
             if reason:

@@ -13,7 +13,7 @@ Columns (all but `image` may be absent, and any cell empty, NaN, None or NA):
   landmarks_68  136 numbers x1;y1;x2;y2 ... in pixels of the photograph (JSONL: a list)
   landmarks_203 .npy of [203, 2] below the source folder
   pixel_aspect  width of a pixel over its height, for frames stored squeezed
-Numbers may be written as floats. A column without a name, as pandas writes its index, says nothing.
+Numbers may be written as floats. A column without a name, such as pandas' index, is ignored.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LONGEST_CELL = 200  # lines that a quoted cell may have, such as a printed arra
 
 
 def in_test(name: str, share: float) -> bool:
-    """Whether a subject or photograph is for testing: by its name alone, the same for ever."""
+    """Whether a subject or photograph is for testing; depends on its name and the share only."""
     digest = hashlib.sha256(name.encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
@@ -57,7 +57,7 @@ def catalogue(manifest: epath.Path, source: epath.Path, test_share: float) -> Ca
     Args:
       manifest: the table, .csv or .jsonl.
       source: folder that its paths are relative to.
-      test_share: share of the subjects (or photographs) for `test` where no split is given.
+      test_share: fraction of the subjects (or photographs) for `test` where no split is given.
 
     Raises:
       MissingFile: there is no such file.
@@ -132,8 +132,7 @@ def _records(
 ) -> Iterator[tuple[int, list[str] | None]]:
     """(line, cells) of each row; None where it is not of this width.
 
-    A quoted cell may go on over some lines. A stray quote, which nothing closes, spoils its own
-    line only.
+    A quoted cell may span some lines. A stray quote, which nothing closes, spoils only its line.
     """
     ahead: deque[tuple[int, str]] = deque()
     while True:
@@ -155,9 +154,9 @@ def _records(
 def _continued(
     line: str, lines: Iterator[tuple[int, str]], ahead: deque[tuple[int, str]], width: int
 ) -> tuple[list[str] | None, int]:
-    """Cells of a row, and how many further lines its last, quoted cell goes on for.
+    """Cells of a row, and the number of further lines that its last, quoted cell spans.
 
-    None and 0 where no such lines make a row of this width.
+    None and 0 if no number of lines makes a row of this width.
     """
     parts = [line]
     while len(parts) < _LONGEST_CELL:
@@ -196,7 +195,7 @@ def _sample(
     """Split and photograph of one row.
 
     Raises:
-      Rejected: a cell that is not what its column wants.
+      Rejected: a cell that does not fit its column.
     """
     try:
         image, subject, name = (

@@ -80,7 +80,7 @@ def _frames(clip: epath.Path) -> dict[str, Any]:
 
 
 def _labels(known: Any) -> dict[str, Any]:
-    """What is known of a frame: valence and arousal, or the landmarks, or all.
+    """The labels of a frame: valence and arousal, landmarks, or all of them.
 
     Raises:
       UserError: a value that AFEW-VA does not use.
@@ -101,7 +101,7 @@ def _labels(known: Any) -> dict[str, Any]:
 
 
 def _pixel_aspect(frame: epath.Path | None) -> float:
-    """Of a clip, from the header of one frame; a damaged one is named when the set is prepared."""
+    """Pixel aspect of a clip, by the header of one frame; `prepare` will report a damaged one."""
     if frame is None:
         return 1.0
     try:

@@ -80,7 +80,7 @@ def _tables(source: epath.Path) -> Iterator[tuple[str, str, epath.Path]]:
 
 
 def _video(name: str) -> str:
-    """Without the side that tells two people in one video apart."""
+    """A video's name without the suffix that tells its two people apart."""
     return re.sub(r"_(left|right)$", "", name)
 
 
@@ -137,7 +137,7 @@ def _frames(file: epath.Path) -> Iterator[tuple[int, str, list[str]]]:
 
 
 def _is_numbers(row: list[str]) -> bool:
-    """Whether a first line is that of a frame already, in copies without header."""
+    """Whether the first line belongs to a frame, as in copies without a header."""
     try:
         return None not in [table_cells.number(cell) for cell in row]
     except UserError:

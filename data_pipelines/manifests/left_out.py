@@ -1,4 +1,4 @@
-"""What a set has and its manifest has not."""
+"""Counts of the photographs of a set that its manifest leaves out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import Counter
 
 
 class LeftOut:
-    """Counts by reason, and where the first of each reason is.
+    """Counts by reason, and the place of the first of each.
 
     Attributes:
-      counts: how many, by reason.
+      counts: number left out, by reason.
       first: the file, line or photograph, by reason.
     """
 

@@ -68,7 +68,7 @@ def _places(source: epath.Path) -> tuple[epath.Path, str, str]:
 
 
 def _name_and_label(line: str) -> tuple[str, int | None]:
-    """The first two cells of a line; some copies of the list have more, which say nothing."""
+    """The first two cells of a line; some copies of the list have more, which are ignored."""
     name, label, *_ = (*_BETWEEN_CELLS.split(line.strip().replace('"', "")), "")
     try:
         return name, table_cells.whole(label)

@@ -1,1 +1,1 @@
-"""Sets read: mixtures of shards as batches, cropped, augmented, balanced."""
+"""Reads sets: mixtures of shards as batches, cropped, augmented, balanced."""

@@ -86,7 +86,7 @@ def crop_matrix(box: tf.Tensor, scale: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def warp_example(record: Example, matrix: tf.Tensor, window: tf.Tensor, size: int) -> Example:
-    """Moves image, mask and landmarks by one similarity and drops what only records hold.
+    """Moves image, mask and landmarks by one similarity and drops fields that only records have.
 
     Pixels from beyond the stored image are black and outside the face hull; landmarks come out in
     [-1, 1] and stay where they fall, also beyond the picture.
@@ -177,7 +177,7 @@ def _evaluation_window(
 def _window(matrix: tf.Tensor, shape: tf.Tensor, size: int) -> tf.Tensor:
     """The stored pixels that a crop samples: [4] y, x, height, width.
 
-    Wider than needed up to a multiple of `_BLOCK`, for nothing is won by decoding less.
+    Enlarged to a multiple of `_BLOCK`, since decoding less would not be faster.
     """
     inverse = _inverse(matrix)
     corners = tf.constant([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]) * size
@@ -204,7 +204,7 @@ def _shrunk(
     """Averages both down where a crop shrinks them twofold or more: sampling would skip pixels.
 
     Returns:
-      Both, and [2] their new height and width as shares of the old.
+      Both, and [2] their new height and width as fractions of the old.
     """
     factor = tf.cast(1 / tf.norm(matrix[:2, 0]) + 1e-3, tf.int32)
 
@@ -239,13 +239,13 @@ def _sampled(
 ) -> Example:
     """Samples image and mask bilinearly at the centres of a crop's pixels; moves the landmarks.
 
-    Compiled, for tensorflow's own op takes three times as long.
+    Compiled, since tensorflow's own op takes three times as long.
 
     Args:
       image: [H, W, 3] uint8, a window of the stored picture.
       mask: [H, W, 1] uint8, 255 outside the face.
       marks: landmark sets [N, 2] in pixels of the whole stored picture.
-      flags: which of them are there.
+      flags: which of the sets are there.
       place: matrix [3, 3] from stored pixels to crop pixels, the window's corner (y, x), how much
         it was shrunk (y, x), and its rows and columns; what lies beyond these is padding.
       size: of the crop.
@@ -291,6 +291,6 @@ def _painted(
 ) -> tf.Tensor:
     """Changes the colours.
 
-    A program of its own: joined with the sampling, both take a fifth longer.
+    A program of its own: compiled together with the sampling, both take a fifth longer.
     """
     return colours.augment(image, _draws(uniform), key, settings)

@@ -50,7 +50,7 @@ class BadExamples:
     """The bad examples that a run has met so far; each is replaced by a good one of its source."""
 
     def __init__(self, sources: list[Source], max_share: float):
-        """Takes the sources in order and the share of a source that may be bad."""
+        """Takes the sources in order and the fraction of a source that may be bad."""
         self._sources, self._max_share = sources, max_share
         self._ids: list[set[str]] = [set() for _ in sources]
 

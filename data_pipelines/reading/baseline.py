@@ -1,7 +1,7 @@
-"""What `benchmarks/pipeline.py` measures the data pipeline against; nothing else uses it.
+"""The baseline that `benchmarks/pipeline.py` compares the data pipeline with; only used there.
 
-The yardstick is decoding and resizing stored pictures, which no pipeline can do without. It lives
-here because only this package knows tensorflow.
+It decodes and resizes stored pictures, the least any pipeline must do. It is here because only this
+package imports tensorflow.
 """
 
 from __future__ import annotations

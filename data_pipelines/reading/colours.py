@@ -1,6 +1,6 @@
 """Colour augmentation: albumentations' transforms as SMIRK chains them, in tensorflow ops.
 
-Written to be compiled by XLA, which walks over a picture once where tensorflow's kernels do so for
+Written to be compiled by XLA, which goes over a picture once, where tensorflow's kernels do so for
 every op.
 """
 

@@ -1,7 +1,7 @@
 """Batches of numpy arrays from prepared sets.
 
-Training batches are a pure function of (seed, step): a run continues at any step without any other
-state, and each process of many takes its slice of the same global batches.
+Training batches are a pure function of (seed, step): a run continues at any step without other
+state, and each of several processes takes its slice of the same global batches.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def training_batches(
       process: which slice of every batch to yield.
 
     Raises:
-      DataError: a set is absent, damaged (also while iterating) or without a place in a batch.
+      DataError: a set is absent, damaged (also while iterating) or gets no example of a batch.
     """
     if batch_size % process.count:
         raise DataError(f"batch_size {batch_size} does not divide by {process.count} processes")
@@ -242,7 +242,7 @@ def _batches(
 ) -> Iterator[Batch]:
     """Yields batches from a step on; replaces bad examples once the first one has been met.
 
-    Looking out for them halves the speed, so it starts when there is one.
+    Checking for them halves the speed, so it only starts after the first one.
     """
     failure = tf.errors.OpError  # an abandoned iterator is closed after tensorflow is gone
     try:

@@ -115,7 +115,7 @@ def draws(
 
 
 def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """One record; its image stays JPEG, of which a crop needs a part."""
+    """One record; its image stays JPEG, since a crop decodes only a part of it."""
     return records.features().deserialize_example(
         serialized, decoders={"image": tfds.decode.SkipDecoding()}
     )
@@ -139,7 +139,7 @@ def damage(sources: list[Source], error: Exception) -> DataError:
 
 
 def digest(source: Source) -> str:
-    """A hash of what a set is: version, features, and sizes in every shard.
+    """A hash of a set's version, features, and sizes in every shard.
 
     Raises:
       DataError: its description cannot be read.
@@ -167,7 +167,7 @@ def _describe(
             split: (list(part.filepaths), int(part.num_examples))
             for split, part in info.splits.items()
         }
-    except Exception as error:  # whatever a damaged description makes the reader raise
+    except Exception as error:  # the reader raises anything at a damaged description
         raise DataError(
             f"{folder}: unreadable description ({first_line(error)}); {again}"
         ) from error
@@ -177,7 +177,7 @@ def _describe(
 
 
 def _fault(serialized: tf.Tensor) -> str | None:
-    """What keeps a record from being decoded, with the record's id."""
+    """Why a record cannot be decoded, with the record's id; None if it can."""
     try:
         records.features().deserialize_example(serialized)
     except tf.errors.OpError:

@@ -23,7 +23,7 @@ _SCLERA = np.array((236, 230, 224))
 _MOUTH = np.array((66, 20, 20))
 _TEETH = np.array((232, 226, 212))
 _LASH = np.array((30, 22, 20))
-_RED = np.array((1.18, 0.86, 0.86))  # what blood does to skin, as a factor per channel
+_RED = np.array((1.18, 0.86, 0.86))  # effect of blood on the colour of skin, factor per channel
 
 
 class Appearance(NamedTuple):

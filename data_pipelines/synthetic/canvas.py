@@ -1,6 +1,6 @@
 """Everything that is painted rather than modelled: walls, hair, clothes, occluders, the camera.
 
-Pictures are [S, S, 3] of linear colour; shapes are placed in shares of the picture's side.
+Pictures are [S, S, 3] of linear colour; shapes are placed in fractions of the picture's side.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def clothes(
     neck: Float[np.ndarray, "2"],
     colour: Float[np.ndarray, "3"],
 ) -> Float[np.ndarray, "S S 3"]:
-    """Shoulders with a collar at the lower end of the neck, given in shares of the picture."""
+    """Shoulders with a collar at the lower end of the neck, given in fractions of the picture."""
     x, y = neck[0], neck[1] - 0.04
     return _paint(canvas, [("ellipse", (x - 0.58, y, x + 0.58, y + 0.8))], colour)
 
@@ -127,7 +127,7 @@ def _paint(
     colour: np.ndarray,
     outline: int = 0,
 ) -> np.ndarray:
-    """Draws shapes, given in shares of the canvas, filled or as outlines of some pixels."""
+    """Draws shapes, given in fractions of the canvas, filled or as outlines of some pixels."""
     size, fine = canvas.shape[0], 2
     mask = Image.new("L", (size * fine, size * fine), 0)
     draw = ImageDraw.Draw(mask)

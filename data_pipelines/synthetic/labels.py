@@ -45,7 +45,7 @@ _NEIGHBOURS = {
     "anger": ("disgust", "contempt", "sad"),
     "contempt": ("disgust", "anger"),
 }
-LABEL_NOISE = 0.35  # share of training labels that are mistaken
+LABEL_NOISE = 0.35  # fraction of training labels that are mistaken
 VA_NOISE = 0.05  # standard deviation of an annotator's valence and arousal
 
 
@@ -57,7 +57,7 @@ def _confusion() -> Float[np.ndarray, "8 8"]:
     return matrix
 
 
-CONFUSION = _confusion()  # rows: true class; where a mistaken label falls
+CONFUSION = _confusion()  # row: true class; distribution of the mistaken label
 
 
 def valence_arousal(

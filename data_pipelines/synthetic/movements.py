@@ -197,14 +197,14 @@ JAW_ONSET = 0.2  # intensity below which the jaw stays closed
 
 
 def growth(movement: str, strength: float) -> float:
-    """How strong a movement is at an intensity in [0, 1], as a share of its full strength."""
+    """How strong a movement is at an intensity in [0, 1], as a fraction of its full strength."""
     if movement.startswith(_UPPER_FACE):
         return float(strength**UPPER_GROWTH)
     return _smooth_step(strength)
 
 
 def jaw_growth(strength: float) -> float:
-    """How far the jaw opens at an intensity in [0, 1], as a share of its full opening."""
+    """How far the jaw opens at an intensity in [0, 1], as a fraction of its full opening."""
     return _smooth_step(max(0.0, (strength - JAW_ONSET) / (1 - JAW_ONSET)))
 
 

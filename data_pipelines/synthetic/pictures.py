@@ -38,7 +38,7 @@ def records(
     waiting: tuple[list[Sample], Picture] | None = None
     while batch := list(itertools.islice(stream, BATCH)):
         padded = batch + [batch[-1]] * (BATCH - len(batch))
-        # Dispatched, not awaited: painting the previous batch overlaps with rendering this one.
+        # Not awaited: painting the previous batch overlaps with rendering this one.
         rendering = render(*_stack(padded))
         if waiting:
             yield from _finish(*waiting, image_size)
@@ -128,5 +128,5 @@ def _over(picture: Picture, behind: np.ndarray) -> np.ndarray:
 
 
 def _share(points: np.ndarray) -> np.ndarray:
-    """Points in [-1, 1] as shares of the picture."""
+    """Points in [-1, 1] as fractions of the picture."""
     return (points + 1) / 2

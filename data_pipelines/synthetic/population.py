@@ -1,4 +1,4 @@
-"""Who is seen and what their face does: subjects, expressions, sequences, in FLAME coefficients.
+"""Subjects and what their faces do: expressions and sequences, in FLAME coefficients.
 
 Everything is drawn with numpy generators. Emotion and intensity act through non-linear growth, two
 prototypes per class, personal style and random movements on top, so that valence and arousal are in
@@ -97,7 +97,7 @@ def noise_spread(names: tuple[str, ...]) -> Float[np.ndarray, "50"]:
 
 
 def noise(rng: np.random.Generator, names: tuple[str, ...]) -> Noise:
-    """Draws meaningless movement; the two lids move together but for a little."""
+    """Draws meaningless movement; the two lids move nearly together."""
     return Noise(
         expression=noise_spread(names) * rng.standard_normal(N_EXPRESSION),
         jaw=np.array(JAW_NOISE) * rng.standard_normal(3),
@@ -141,7 +141,7 @@ def perform(names: tuple[str, ...], who: Person, acting: Acting, extra: Noise) -
 
 
 def nuance(emotion: int, va: Float[np.ndarray, "2"]) -> Prototype:
-    """How valence and arousal within a class show."""
+    """Movements that show valence and arousal within a class."""
     valence, arousal = np.tanh((va - labels.VA_MEAN[emotion]) / labels.VA_SD[emotion])
     shown: dict[str, float] = {}
     for amount, tables in (

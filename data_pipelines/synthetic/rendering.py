@@ -51,7 +51,7 @@ class Picture(NamedTuple):
 
     Attributes:
       radiance: [B, H, W, 3] linear, times coverage.
-      coverage: [B, H, W] share of the pixel that the head covers.
+      coverage: [B, H, W] fraction of the pixel that the head covers.
       outline: [B, K, 2] the vertices of the face mask.
       neck: [B, 2] the middle of the neck's lower end.
       landmarks_68, landmarks_105, landmarks_203: [B, N, 2].
@@ -71,7 +71,7 @@ def make_renderer(
 ) -> Callable[[FlameCoefficients, Float[Array, "B 3"], Skin, Lights], Picture]:
     """Builds the jitted function (coefficients, framing, skin, lights) -> Picture.
 
-    `framing` is [B, 3]: the mean of the face box's width and height as a share of the image, and
+    `framing` is [B, 3]: the mean of the face box's width and height as a fraction of the image, and
     the place of the box's centre in [-1, 1]. The camera of `coefficients` is not used. The face
     box is that of the face mask's vertices. Pixels are averages of a picture of `fine_size`.
     """

@@ -26,8 +26,8 @@ from fields_jax.emotions import EMOTIONS, N_EMOTIONS
 PARTS = ("spont4d", "wild2d", "levels")
 SPLITS = ("train", "test")
 STRENGTHS = (0.33, 0.66, 1.0)  # of the three levels
-_SUBJECTS_PER_PART = 100_000  # subject ids of the parts do not meet
-_DETECTOR_NOISE = 0.01  # of a landmark in the wild, as a share of the face box
+_SUBJECTS_PER_PART = 100_000  # offset that keeps the subject ids of the parts distinct
+_DETECTOR_NOISE = 0.01  # of a landmark in the wild, as a fraction of the face box
 _LAB_YAW = 20.0  # degrees
 
 
@@ -53,16 +53,16 @@ SIZES: dict[str, dict[str, dict[str, Size]]] = {
 
 
 class Sample(NamedTuple):
-    """All there is to know of one image before it is rendered.
+    """Everything about one image before it is rendered.
 
     Attributes:
       id: unique in its part.
       shape: [300] identity.
       look, performance, view: see their classes.
       wild: backdrops, occluders and cameras of the wild instead of the laboratory.
-      landmark_noise: standard deviation of the landmarks told, as a share of the face box.
-      labels: what the record tells, landmarks excepted.
-      rng: for what is drawn on the pixels.
+      landmark_noise: standard deviation of the recorded landmarks, as a fraction of the face box.
+      labels: of the record, without landmarks.
+      rng: for random effects on the pixels.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Subject(NamedTuple):
     Attributes:
       number: counted from 0 in its part; test subjects follow those of train.
       label: the `subject` of its records.
-      person, look: who it is.
+      person, look: of the subject.
       seed: of the generators of this subject.
     """
 
@@ -108,7 +108,7 @@ def samples(
       size: of the split.
       first: number of its first subject.
       seed: of the whole set.
-      studio: where they will be rendered; its head says which expressions there are.
+      studio: where they will be rendered; its head has the named expressions.
     """
     make = {"spont4d": _spontaneous, "wild2d": _wild, "levels": _levels}[part]
     index = PARTS.index(part)

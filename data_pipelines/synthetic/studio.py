@@ -19,7 +19,7 @@ class Studio(NamedTuple):
 
     Attributes:
       names: of the head's leading expression components.
-      surface: what is where on the head.
+      surface: where lips, brows, hair and eyes are.
       render: see `rendering.make_renderer`.
     """
 

@@ -1,4 +1,4 @@
-"""Where on the head is what: lips, brows, hair, eyes, as a weight of every vertex."""
+"""Where lips, brows, hair and eyes are on the head, as a weight of every vertex."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Surface(NamedTuple):
       points: [V, 3] template, metres.
       weight: [V] in [0, 1] of lips, brows, lashes, blush, beard, eyeballs, mouth and teeth.
       scalp_distance: [V] metres from the border of the scalp, negative inside it.
-      openness: [V] share of the sky that the surface sees, weighted by the cosine.
+      openness: [V] fraction of the sky that the surface sees, weighted by the cosine.
       eye_direction: [V, 3] from the centre of its eyeball, unit length; 0 off the eyeballs.
       waves: for each kind of NOISES, [V, W] waves whose random sums are smooth functions of space.
     """
@@ -67,7 +67,7 @@ class Surface(NamedTuple):
         """A random smooth function of the place on the head, of about unit variance."""
         waves = self.waves[kind]
         weights = rng.standard_normal(waves.shape[1], np.float32)
-        return np.einsum("vw,w->v", waves, weights)  # BLAS would wait for its threads
+        return np.einsum("vw,w->v", waves, weights)  # faster here than BLAS with its threads
 
     def hair(self, growth: float) -> Float[np.ndarray, " V"]:
         """Weight of hair when the hairline is `growth` metres beyond the scalp's border."""
@@ -75,7 +75,7 @@ class Surface(NamedTuple):
 
 
 def describe(model: FlameModel, teeth: Int[np.ndarray, " T"]) -> Surface:
-    """Computes what is fixed about a head; `teeth` are the vertices of its teeth."""
+    """The surface of a head; `teeth` are the vertices of its teeth."""
     points = np.asarray(model.template, np.float64)
     regions = {name: np.asarray(index) for name, index in model.regions.items()} | {"teeth": teeth}
     openness = sky_openness(model)

@@ -10,7 +10,7 @@ from fields_jax.landmark_schemes import LOWER_RIM_68, UPPER_RIM_68
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 _COLUMNS = 13  # vertices along a strip
-_WIDTH = 0.62  # of a strip, as a share of the inner mouth
+_WIDTH = 0.62  # of a strip, as a fraction of the inner mouth
 # Metres behind the rim: far enough that no movement of the lips uncovers a strip from outside.
 _UPPER_DEPTH, _LOWER_DEPTH = 0.006, 0.011
 # Height in metres of the strips' edges above the line where the lips meet: hidden, visible.

@@ -18,7 +18,7 @@ class View(NamedTuple):
     Attributes:
       pose: [3] axis-angle of the head, radians.
       eyes: [6] axis-angle of the left, then the right eye.
-      framing: [3] size of the face box as a share of the crop, place of its centre in [-1, 1].
+      framing: [3] size of the face box as a fraction of the crop, place of its centre in [-1, 1].
       light_direction: [3, 3] unit vectors towards the lights.
       light_colour: [3, 3] linear.
       sky: [2, 3] ambient light from above, from below.

@@ -57,7 +57,7 @@ class Persistent:
 
 
 class Damaged(ValueError):
-    """The bytes are no pickle, or describe nothing that could be meant."""
+    """The bytes are no pickle, or describe something that cannot be an array or a dictionary."""
 
 
 def entries(value: Any) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def is_dictionary(value: Any) -> bool:
 
 
 def kind_of(value: Any) -> str:
-    """What a description is of, for messages."""
+    """The kind of thing that a description describes, for messages."""
     if isinstance(value, Made):
         return f"a {quoted(value.of)}"
     if isinstance(value, Name | Persistent):

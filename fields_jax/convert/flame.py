@@ -1,4 +1,4 @@
-"""FLAME's own files to a head of ours: the model's pickle, then what is published around it."""
+"""FLAME's own files to a head of ours: the model's pickle, then the files published beside it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def convert_model(source: str, target: str, version: str = "") -> str:
     Args:
       source: generic_model.pkl (FLAME 2020), flame2023.pkl or flame2023_Open.pkl.
       target: the .npz to write.
-      version: of FLAME; empty: told by the name of the file.
+      version: of FLAME; empty: taken from the name of the file.
 
     Returns:
       The version.

@@ -155,7 +155,7 @@ def _origin(name: str, source: str) -> dict[str, str]:
 
 def _state_dict(source: str, ignored: Collection[str] = ()) -> dict[str, StoredArray]:
     found = read_torch(source, ignored)
-    found = found.get("state_dict", found)  # of Lightning's checkpoints, beside what is not ours
+    found = found.get("state_dict", found)  # Lightning's checkpoints hold other things beside it
     if not isinstance(found, Mapping) or not found:
         raise UserError(f"{source} holds no state dict")
     other = [key for key, value in found.items() if not isinstance(value, StoredArray)]
@@ -163,7 +163,7 @@ def _state_dict(source: str, ignored: Collection[str] = ()) -> dict[str, StoredA
         raise UserError(f"{source} is no flat state dict: {quoted(other[0])} is no tensor")
     if all(key.startswith(_PARALLEL) for key in found):
         found = {key.removeprefix(_PARALLEL): value for key, value in found.items()}
-    # Torch's batch norms count batches, for a momentum that nobody uses.
+    # Torch's batch norms count batches, for a kind of momentum that these networks do not use.
     norms = [key.removesuffix("running_mean") for key in found if key.endswith(".running_mean")]
     counters = {f"{norm}num_batches_tracked" for norm in norms}
     return {key: value for key, value in found.items() if key not in counters}
@@ -216,7 +216,7 @@ def _teaser_path(key: str, value: StoredArray) -> tuple[str, ...]:
 
 
 def _smirk_path(key: str, value: StoredArray) -> tuple[str, ...]:
-    """As TEASER's, but for blocks whose layers repeat the block's name: encoder1.enc1conv1."""
+    """Like TEASER's, except that layers of blocks repeat the block's name: encoder1.enc1conv1."""
     encoder, generator = "smirk_encoder.", "smirk_generator."
     if key.startswith(encoder):
         return _path(key.removeprefix(encoder), value)

@@ -62,7 +62,7 @@ def read_pickle(
     try:
         found = machine.run()
     except (Damaged, ValueError, IndexError, struct.error, OverflowError) as error:
-        # A name that has no business here says more of a file than where it breaks.
+        # A forbidden name tells more about a file than the place where it breaks.
         _check_names(machine.named, source, names, ignored)
         raise UserError(
             f"{source} is damaged or no pickle ({error} at byte {machine.at}); fetch it anew"

@@ -44,9 +44,9 @@ ARRAYS = frozenset({
     *(Name("collections", name) for name in ("OrderedDict", "defaultdict")),
     *(Name("builtins", name) for name in ("set", "frozenset", "object")),
 })  # fmt: skip
-# What FLAME's files may name; of chumpy anything, see CHUMPY.
+# What FLAME's files may name, besides anything in the packages of CHUMPY.
 FLAME = frozenset({*ARRAYS, *_COPY, *_SPARSE})
-CHUMPY = ("chumpy",)  # packages: an array's history refers to any of it, and is passed over
+CHUMPY = ("chumpy",)  # an array's history may name any part of it, and is passed over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class StoredArray:
     Attributes:
       dtype: of its numbers.
       shape: of the array.
-      read: gives it, to be read only; takes no more memory than `shape` says. Raises Damaged.
+      read: returns the array, read-only, in no more memory than `shape` needs. Raises Damaged.
     """
 
     dtype: np.dtype
@@ -98,13 +98,13 @@ def sole_object(value: Any) -> Any:
     return content[0] if isinstance(content, list) and len(content) == 1 else value
 
 
-def whole_numbers(value: Any, most: int = 32) -> tuple[int, ...]:
-    """A shape, or other short tuple of whole numbers.
+def whole_numbers(value: Any) -> tuple[int, ...]:
+    """A shape, or another tuple of at most 32 whole numbers.
 
     Raises:
       Damaged: anything else.
     """
-    if not isinstance(value, tuple | list) or len(value) > most:
+    if not isinstance(value, tuple | list) or len(value) > 32:
         raise Damaged(f"{kind_of(value)} in place of a shape")
     return tuple(_whole_number(number) for number in value)
 
@@ -119,7 +119,7 @@ def _whole_number(value: Any) -> int:
 
 
 def _class_and_state(made: Made) -> tuple[Name, Any]:
-    """What kind of object was written: copyreg's helpers name it in their first argument."""
+    """The class of the object that was written, which copyreg's helpers take as first argument."""
     of = made.arguments[0] if made.of in _COPY and made.arguments else made.of
     if not isinstance(of, Name):
         raise Damaged("an object of no class")
@@ -136,7 +136,7 @@ def _arguments(made: Made, *counts: int) -> tuple[Any, ...]:
 
 
 def _state_of_array(state: Any) -> tuple[Any, Any, bool, Any]:
-    """Shape, type, order and content; before 2006 without a version."""
+    """Shape, type, order and content; states written before 2006 lack the version."""
     if not isinstance(state, tuple) or len(state) not in (4, 5):
         raise Damaged("an array without a state")
     shape, dtype, fortran, content = state[-4:]

@@ -69,7 +69,7 @@ LIGHTNING = (
     *("argparse", "enum", "pathlib", "typing"),
 )
 _DEEPEST = 8  # dictionaries inside each other that are read
-_ROOM = 64 * 2**20  # that an archive may unpack to beyond four times its size
+_ROOM = 64 * 2**20  # bytes an archive may unpack to, beyond four times its own size
 
 Storage = Callable[[], np.ndarray]  # reads the flat array of a storage
 
@@ -82,8 +82,8 @@ def read_torch(path: str, ignored: Collection[str] = ()) -> dict[str, Any]:
       ignored: modules and packages whose objects may occur and are passed over.
 
     Returns:
-      The dictionary, and those in it, with `StoredArray` for tensors. Dictionaries whose keys are
-      no texts, and all that is neither number nor text, stay descriptions.
+      The dictionary and those inside it, with a `StoredArray` for each tensor. Dictionaries with
+      other keys than texts, and whatever is neither number nor text, stay descriptions.
 
     Raises:
       FileNotFoundError: no such file.
@@ -164,7 +164,7 @@ def _read_zip(content: bytes, source: str, ignored: Collection[str]) -> dict[str
 
 
 def zip_without(source: str, members: Collection[str], wanted: str) -> str:
-    """What to say of a zip file that lacks what is wanted of it."""
+    """The message about a zip file that lacks the wanted members."""
     inside = sorted(name for name in members if name.endswith((".pkl", ".pt", ".pth", ".ckpt")))
     if inside:
         return f"{source} is a zip file that holds {quoted(inside[0])}: unpack it and name that"

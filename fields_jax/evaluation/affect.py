@@ -33,7 +33,7 @@ def rmse(label: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def pcc(label: ArrayLike, prediction: ArrayLike) -> float:
-    """Pearson's correlation, cov / (sd sd); 0 where a side is constant, NaN of one example."""
+    """Pearson's correlation, cov / (sd sd); 0 if either side is constant, NaN for one example."""
     return pearson(*_pair(label, prediction))
 
 
@@ -41,7 +41,7 @@ def ccc(label: ArrayLike, prediction: ArrayLike) -> float:
     """Lin's concordance, 2 cov / (var + var + (mean - mean)^2), population moments.
 
     Equal to 1 - MSE / (var + var + (mean - mean)^2), and never above |PCC|: it also punishes a
-    wrong mean or scale. 0 where either side is constant; of one example there is none: NaN.
+    wrong mean or scale. 0 if either side is constant, NaN for one example.
     """
     y, x = _pair(label, prediction)
     if y.size < 2:
@@ -52,7 +52,7 @@ def ccc(label: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def sagr(label: ArrayLike, prediction: ArrayLike) -> float:
-    """Share of examples with the right sign; sign 0 matches only 0.
+    """Fraction of examples with the right sign; sign 0 matches only 0.
 
     Never report it alone: on AffectNet's validation labels the better constant sign gets about .70
     for valence and .77 for arousal.
@@ -72,13 +72,13 @@ def defined(score: float) -> float | None:
     return None if math.isnan(score) else score
 
 
-def confusion(label: ArrayLike, prediction: ArrayLike, classes: int = N_EMOTIONS) -> np.ndarray:
-    """Counts [classes, classes]: row is the label, column the prediction.
+def confusion(label: ArrayLike, prediction: ArrayLike) -> np.ndarray:
+    """Counts [8, 8] of emotion classes: row is the label, column the prediction.
 
     Raises:
-      ValueError: nothing to count, lengths that differ, or an id outside 0..classes - 1.
+      ValueError: nothing to count, lengths that differ, or an id outside 0..7.
     """
-    y, x = np.asarray(label), np.asarray(prediction)
+    y, x, classes = np.asarray(label), np.asarray(prediction), N_EMOTIONS
     if y.shape != x.shape or y.ndim != 1 or y.size == 0:
         raise ValueError(f"class labels {y.shape} and predictions {x.shape} must be equal and [N]")
     for name, ids in (("label", y), ("prediction", x)):
@@ -99,12 +99,12 @@ def unweighted_accuracy(counts: np.ndarray) -> float:
 
 
 def hit_rate(label: ArrayLike, prediction: ArrayLike) -> float:
-    """Share of the class ids [N] that are right: the accuracy, without a confusion matrix."""
+    """Fraction of the class ids [N] that are right: the accuracy, without a confusion matrix."""
     return float(np.mean(np.asarray(label) == np.asarray(prediction)))
 
 
 def weighted_accuracy(counts: np.ndarray) -> float:
-    """WA, the share of examples put into their class."""
+    """WA, the fraction of examples put into their class."""
     return float(np.trace(counts) / counts.sum())
 
 
@@ -149,7 +149,7 @@ def bootstrap(
       groups: [N] subject (or clip) of each row.
       samples: number of resampled sets.
       seed: of the draws.
-      level: share of the resampled values inside the interval.
+      level: fraction of the resampled values inside the interval.
 
     Returns:
       NaN where the metric is undefined for some drawn set.
@@ -174,7 +174,7 @@ def bootstrap(
 
 
 def pearson(a: Floats, b: Floats) -> float:
-    """Correlation of two float64 vectors; 0 where either is constant, NaN of single numbers."""
+    """Correlation of two float64 vectors; 0 if either is constant, NaN for single numbers."""
     if len(a) < 2:
         return math.nan
     a, b = a - a.mean(), b - b.mean()

@@ -29,10 +29,10 @@ Floats = NDArray[np.float64]
 _MILLIMETRES = 1000.0
 BINS = ("subtle", "middle", "strong")
 
-# Points of each set that are scored. Of the 203 those that TEASER uses at every yaw: their
-# neighbours slide along the face's outline, which depends on the view.
+# Sets of landmarks that are scored. Of the 203 only the points that TEASER uses at every yaw count:
+# the others slide along the face's outline, which depends on the view.
 LANDMARK_SETS = ("landmarks_68", "landmarks_105", "landmarks_203")
-_TRUTH = {"landmarks_68": "has_annotated_68"}  # those read off other points are not scored
+_TRUTH = {"landmarks_68": "has_annotated_68"}  # 68 points taken from mediapipe's are not scored
 
 
 class Expression(NamedTuple):
@@ -46,8 +46,8 @@ class Expression(NamedTuple):
 def true_coefficients(labels: Mapping[str, np.ndarray]) -> tuple[FlameCoefficients, np.ndarray]:
     """The true expression of each example, and [N] bool where it is known.
 
-    It is the training label where there is one and otherwise `eval_*`, which training never sees.
-    Where the identity is not known (`has_shape` False) the mean head, zero shape, stands for it.
+    It is the training label if there is one, otherwise `eval_*`, which training never sees. An
+    unknown identity (`has_shape` False) is replaced by the mean head, zero shape.
     """
     trained = labels["has_flame"]
 
@@ -114,8 +114,8 @@ def _distance(a: Float[Array, "B K 3"], b: Float[Array, "B K 3"]) -> Float[Array
 def calibration(intensity: Floats, predicted: Floats) -> dict[str, float | None]:
     """Line through predicted against true intensity (want slope 1, intercept 0) and correlations.
 
-    The slope is that of least squares, so noise in the prediction does not bias it but a prediction
-    that hedges toward the mean lowers it. None where the true intensity does not vary.
+    The slope is that of least squares: noise in the prediction does not bias it, but predictions
+    that hedge toward the mean lower it. None if the true intensity does not vary.
     """
     variance = np.var(intensity) if len(intensity) else 0.0
     if variance == 0:
@@ -158,7 +158,7 @@ def expression_scores(expression: Expression, rows: np.ndarray) -> dict:
 def ordered_pairs(
     predicted: Floats, identity: np.ndarray, emotion: np.ndarray, level: np.ndarray
 ) -> dict[str, float | int | None]:
-    """Share of pairs, same identity and emotion but different level, in the right order.
+    """Fraction of pairs, same identity and emotion but different level, in the right order.
 
     A tie counts half, so a prediction that never changes scores 0.5. Rows without an emotion or a
     level (-1) are left out.
@@ -185,7 +185,7 @@ def landmark_errors(
     """Mean distance of projected landmarks from their labels, per set and example.
 
     Returns:
-      For each landmark set `ndc` [N] (half image widths) and `interocular` [N] (share of the
+      For each landmark set `ndc` [N] (half image widths) and `interocular` [N] (fraction of the
       distance between the labelled outer eye corners, of the 68 or else the 105 points); NaN where
       an example has no label.
     """

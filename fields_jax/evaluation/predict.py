@@ -72,7 +72,7 @@ def predict_set(
 def spread(batches: Iterable[Labels], total: int, count: int) -> tuple[Iterator[Labels], list]:
     """Passes batches on and keeps `count` whole examples, evenly spaced over `total`.
 
-    Which are kept depends on nothing but their place, so two models show the same ones.
+    Which ones are kept depends only on their place, so that two models show the same ones.
 
     Returns:
       The batches, and a list that has filled up with examples (dicts without a batch dimension and
@@ -105,7 +105,7 @@ def synthesize_set(
     *,
     masking: Masking,
 ) -> UInt8[np.ndarray, "B H W 3"]:
-    """The synthesiser's images of what was predicted, from what surrounds the face.
+    """The synthesiser's images of the predicted faces, given the photographs without the face.
 
     Args:
       model: FieldsModel.

@@ -1,9 +1,9 @@
-"""The scores that are shown, each once: where it is stored, what it is called, what is good.
+"""The scores that are shown: where each is stored, what it is called, which value is better.
 
 `summary.summarize` computes the scores and resamples those with an interval; the table in the
-terminal and the report show METRICS in this order. To add one, compute it there and add an entry
-here: it has a row in the report's table of numbers, and by `shown_as`, `column` or `headline` also
-a place in the terminal's table, the report's table of sets or its headline numbers.
+terminal and the report show METRICS in this order. To add a score, compute it there and add an
+entry here: it gets a row in the report's table of numbers, and with `shown_as`, `column` or
+`headline` also a place in the terminal's table, the report's table of sets or its headline numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Resampled(NamedTuple):
 
     Attributes:
       key: name of the interval in evaluation.json, under "intervals".
-      statistic: of the columns, the score itself.
+      statistic: function of the columns that gives the score.
       columns: names in `summary.columns`, in the order that `statistic` takes them.
       rows: the column of flags that says which examples count.
     """
@@ -48,8 +48,8 @@ class Headline(NamedTuple):
     Attributes:
       place: in the order.
       title: above the number.
-      unit: behind it; "%" for shares.
-      note: below it; {} is what knowing nothing gives.
+      unit: after the number; "%" for fractions.
+      note: below the number; {} stands for the score of knowing nothing.
     """
 
     place: int
@@ -62,15 +62,15 @@ class Metric(NamedTuple):
     """One score of an evaluation.
 
     Attributes:
-      path: keys in evaluation.json, joined by dots; of a set as of all together.
-      group: heading it stands under in the report's table of numbers.
-      name: its row there.
-      style: "share" (of 1, shown in percent) or "number".
-      best: which value is the better one, "low", "high" or "one"; "" for none.
-      chance: what knowing nothing gives, as text.
-      zero: path of what predicting no expression gives, instead. A metric at that path has no row
-        of its own.
-      network: without which, trained, the score means nothing: an entry of "trained".
+      path: keys in evaluation.json, joined by dots; the same for each set and for all together.
+      group: heading in the report's table of numbers.
+      name: of the row under that heading.
+      style: "share" (a fraction, shown in percent) or "number".
+      best: which value is better, "low", "high" or "one"; "" for none.
+      chance: the score of knowing nothing, as text.
+      zero: instead of `chance`, the path of the score of predicting no expression. A metric at
+        that path gets no row of its own.
+      network: the network, an entry of "trained", without whose training the score means nothing.
       interval: how its interval is computed, if it has one.
       shown_as: title in the terminal's table; "" for none.
       column: in the report's table of sets, if any.
@@ -232,7 +232,7 @@ METRICS = (
 
 
 def value_at(scores: Mapping[str, Any], path: str) -> Any:
-    """What evaluation.json, or a part of it, holds at a dotted path; None where a part is None.
+    """The value in evaluation.json, or a part of it, at a dotted path; None if a part is None.
 
     Raises:
       KeyError: there is no such place.

@@ -125,7 +125,7 @@ def intensity_edges(parts: Sequence[Columns]) -> tuple[float, float] | None:
 
 
 def _groups(subject: np.ndarray) -> np.ndarray:
-    """Consecutive ids of what is drawn together: a subject, or one example of an unknown one."""
+    """Consecutive ids of the groups to resample: a subject, or one example without a subject."""
     alone = -1 - np.arange(len(subject))
     return np.unique(np.where(subject >= 0, subject, alone), return_inverse=True)[1]
 

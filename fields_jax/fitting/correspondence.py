@@ -13,7 +13,7 @@ from fields_jax.fitting.surface import Surface
 from fields_jax.geometry.closest_points import closest_on_triangles
 from fields_jax.geometry.normals import ring_normals
 
-_NEAREST = 2  # vertices of a point whose triangles are tried
+_NEAREST = 2  # nearest vertices of a point, whose triangles are tried
 _FACING = 0.5  # cosine of 60 degrees; normals that differ by more belong to different surfaces
 _ON_BORDER = 1e-5  # weight below which a corner does not carry a point
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -26,7 +26,7 @@ class Cloud:
     Attributes:
       points: [N, 3] metres.
       normals: [N, 3] outward and of unit length, or 0 where unknown.
-      real: [N] False for rows that only fill up.
+      real: [N] False for padding.
     """
 
     points: Float[np.ndarray, "N 3"]
@@ -44,9 +44,9 @@ class Matches:
       normal: [N, 3] of the surface there.
       target: [N, 3] the scan point.
       distance: [N] between them, metres.
-      inside: [N] 1 where the place is off the face's border, beyond which lie neck, hair and
-        eyeballs; 0 elsewhere and for rows that only fill up.
-      weight: [N] 1 for those `inside` that are within reach and face the same way.
+      inside: [N] 1 where the place is not on the face's border, beyond which lie neck, hair and
+        eyeballs; 0 on the border and for padding.
+      weight: [N] 1 where the place is `inside`, within reach and faces the same way as the point.
     """
 
     corners: Int[Array, "N 3"]
@@ -78,8 +78,8 @@ def match(
       surface: its tables.
       vertices: of the posed face, metres.
       cloud: the scan points.
-      near: `nearest_vertices`, of these or of slightly other vertices.
-      reach: metres; points that are further do not weigh.
+      near: from `nearest_vertices`, for these or slightly different vertices.
+      reach: metres; points farther away have no weight.
     """
     tried = surface.ring[near].reshape(len(near), -1)
     corners = vertices[surface.triangles]  # [F, 3, 3]
@@ -102,6 +102,6 @@ def match(
 def covered(
     vertices: Float[np.ndarray, "V 3"], points: Float[np.ndarray, "N 3"], reach: float
 ) -> float:
-    """Share of the vertices with a scan point within `reach`."""
+    """Fraction of the vertices with a scan point within `reach`."""
     distance, _ = KDTree(points).query(vertices, distance_upper_bound=reach)
     return float(np.mean(np.isfinite(distance)))

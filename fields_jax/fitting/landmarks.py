@@ -1,8 +1,9 @@
 """Coefficients, pose and camera of faces from their landmarks.
 
-First pose, camera and jaw of the mean face are searched from several turns of the head at once, of
-which the best is kept, then all unknowns, with an outlier threshold that falls from loose to tight.
-Either search goes in rounds; each renews the contour, the visibility and the unit of length.
+First pose, camera and jaw of the mean face are searched from several turns of the head, and the
+best result is kept; then all unknowns are searched, with an outlier threshold that falls from loose
+to tight. Both searches go in rounds; each renews the contour, the visibility and the unit of
+length.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from fields_jax.fitting.view import (
 from fields_jax.types import FlameCoefficients, FlameModel
 
 SETS = {f"landmarks_{count}": count for count in COUNTS}
-# First and last outlier threshold of each round, in units of the settings' final one. The mean face
-# is far from any, hence the loose ones of placing.
+# First and last outlier threshold of each round, in units of the settings' final one. Placing uses
+# loose ones, because the mean face differs much from any real face.
 _PLACING = ((40.0, 8.0), (8.0, 8.0))
 _REFINING = ((8.0, 2.0), (2.0, 1.0), (1.0, 1.0))
-_SETTLED = 0.01  # share of the cost that the steps of the last round may still gain
+_SETTLED = 0.01  # fraction of the cost that the steps of the last round may still gain
 _BATCHES = (1, 8, 32)  # faces solved at a time; others are padded to the next
 
 
@@ -66,7 +67,7 @@ class FitSettings:
     Attributes:
       noise_mm: standard deviation of a landmark, in mm on the face. It weighs landmarks against
         the priors of the coefficients.
-      gap_noise_mm: the same of the gap between a pair of points on opposite lids or lips. Detectors
+      gap_noise_mm: the same for the gap between two points on opposite lids or lips. Detectors
         shift both alike, so gaps are surer than places, and they tell a shut eye from a narrow one.
       outlier: residuals beyond about this many standard deviations cease to count.
       yaws: starting turns of the head, degrees, at the roll and scale that suit the points best.
@@ -89,12 +90,12 @@ class Fit:
 
     Attributes:
       coefficients: [B, ...] on the head that was given.
-      residual: [B] weighted mean distance of the projected landmarks, as share of the distance of
-        the outer eye corners of the fitted head (which does not shrink as the head turns).
-      residual_68, residual_105, residual_203: [B] the same of each set; NaN where none was seen.
+      residual: [B] weighted mean distance of the projected landmarks, as a fraction of the distance
+        of the outer eye corners of the fitted head (which does not shrink as the head turns).
+      residual_68, residual_105, residual_203: [B] the same for each set; NaN if none was seen.
       converged: [B] the last steps changed the cost by less than one per cent.
-      valid: [B] enough points were seen and all that were given were finite. Where there were not
-        enough the coefficients are the neutral head's and the residual is NaN.
+      valid: [B] enough points were seen and all points with a weight were finite. With too few
+        points the coefficients are the neutral head's and the residual is NaN.
     """
 
     coefficients: FlameCoefficients
@@ -142,7 +143,7 @@ def fit_landmarks(
 
 
 def _collect(observed: Observed) -> tuple[Float[np.ndarray, "B N 2"], Float[np.ndarray, "B N"]]:
-    """All sets as one, those missing with weight 0, so that every combination is one program."""
+    """All sets as one, missing ones with weight 0, so that one program serves every combination."""
     given = [name for name in SETS if getattr(observed, name) is not None]
     if not given:
         raise ValueError(f"no landmarks to fit: give at least one of {', '.join(SETS)}")
@@ -173,7 +174,7 @@ def _fit_batch(rigs: LandmarkRigs, points, weights, layout: Layout, settings: Fi
 
 def _fit_one(rigs: LandmarkRigs, points, weights, layout: Layout, settings: FitSettings) -> Fit:
     finite = jnp.all(jnp.isfinite(points), axis=-1) & jnp.isfinite(weights)
-    given = ~(weights <= 0)  # a weight that is not a number was meant for something
+    given = ~(weights <= 0)  # true for NaN, so that a faulty weight is noticed
     seen = jnp.where(finite & given, weights, 0.0)
     enough = jnp.sum(seen > 0) >= settings.min_points
     face = _Face(rigs, jnp.where(finite[:, None], points, 0.0), seen, layout, settings)

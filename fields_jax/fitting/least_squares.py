@@ -7,8 +7,8 @@ Minimises over x [P], with r [N, D] the residual points of one example,
 where rho(s; c) = s / (1 + s / c^2) is Geman and McClure's: s for small residuals, at most c^2 for
 outliers. Each step solves the normal equations with the outliers' weights frozen (iteratively
 reweighted least squares); c falls from step to step, which spares the search bad local minima.
-Bounds are kept by projection: a parameter on its bound that the gradient pushes outward sits the
-step out. The number of steps is fixed, so that examples can be mapped.
+Bounds are kept by projection: a parameter on its bound that the gradient pushes outward is left out
+of the step. The number of steps is fixed, so that examples can be mapped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Prior:
     Attributes:
       mean: [P].
       precision: [P] 1 / variance; 0 where nothing is known.
-      lower, upper: [P] bounds, infinite where there are none.
+      lower, upper: [P] bounds, infinite for unbounded parameters.
     """
 
     mean: Float[Array, " P"]
@@ -79,7 +79,7 @@ def minimise(
       prior: of the parameters.
       weights: of the points; 0 leaves a point out.
       scales: c of each step, in the residuals' unit.
-      linearise: residuals with their Jacobian; forward differentiation does without.
+      linearise: residuals with their Jacobian; None: by forward differentiation.
     """
     linearise = linearise or partial(_linearise, residuals)
 
@@ -90,7 +90,7 @@ def minimise(
         proposal = x + _direction(found, jacobian, x, prior, weights, scale, damping)
         proposal = jnp.clip(proposal, prior.lower, prior.upper)
         after = _cost(residuals(proposal), proposal, prior, weights, scale)
-        better = after < before  # False for a step to where nothing is finite
+        better = after < before  # False if the step leads to NaN
         x = jnp.where(better, proposal, x)
         damping = jnp.clip(damping * jnp.where(better, _LOWER, _RAISE), *_DAMPING_RANGE)
         return (x, damping), jnp.where(better, after, before)

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float
 from fields_jax.fitting.least_squares import Prior
 from fields_jax.types import FlameCoefficients
 
-# The order of the unknowns: what places the face comes first, so that it can be searched alone.
-# The camera is (log s, s tx, s ty): its scale stays positive, its shift is one of the image.
+# The order of the unknowns: those that place the face come first, so that they can be searched
+# alone. The camera is (log s, s tx, s ty): scale stays positive, and the shift is in the image.
 POSE, CAMERA, JAW, EYELID = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 11)
 PLACE = slice(0, 7)  # pose, camera and the jaw's opening
 MOTION = slice(0, 11)  # all but the coefficients of expression and shape, which follow
@@ -23,8 +23,8 @@ COEFFICIENTS = slice(11, None)
 
 # Ranges of SMIRK's and TEASER's expression encoder: the jaw only opens, and hardly turns aside.
 _JAW_RANGE = np.array([[0.0, 0.6], [-0.2, 0.2], [-0.2, 0.2]])
-# Standard deviations, ours. Speech opens the jaw by 0.1 to 0.2 rad; turning it aside is rare. The
-# lids' leaves a shut eye likelier than components that narrow it.
+# Standard deviations, ours. Speech opens the jaw by 0.1 to 0.2 rad; turning it aside is rare. That
+# of the lids makes a shut eye likelier than expression components that narrow it.
 _JAW_SD = np.array([0.2, 0.03, 0.03])
 _EYELID_SD = 0.7
 
@@ -59,10 +59,10 @@ def with_jacobian(
     x: Float[Array, " P"],
     basis: Float[Array, "N D K"],
 ) -> tuple[Float[Array, "N D"], Float[Array, "N D P"]]:
-    """Points and their derivative, by `MOTION` in forward mode beside a known one.
+    """Points and their derivative: by `MOTION` in forward mode, by the coefficients as given.
 
     Args:
-      points_of: the points of the unknowns.
+      points_of: the points as a function of the unknowns.
       x: the unknowns.
       basis: the derivative by the coefficients, in closed form.
     """

@@ -28,7 +28,7 @@ _JAW_FEATURES = slice(9, 18)  # of the correctives' 36: the second of the joints
 
 @struct.dataclass
 class Rig:
-    """What moves N points; K coefficients are those of expression, then of shape.
+    """How N points move with K coefficients, those of expression, then those of shape.
 
     Attributes:
       mean: [*R, N, 3] at rest, metres.
@@ -126,7 +126,7 @@ def pose_basis(rig: Rig, jaw: Float[Array, "3"], pose: Float[Array, "3"]) -> Flo
 
 
 def turn(rotation: Float[Array, "3 3"], basis: Float[Array, "N 3 K"]) -> Float[Array, "N 3 K"]:
-    """The basis with its vectors rotated: a sum, which compiles to far less than a product does."""
+    """The basis with rotated vectors, as a sum: it compiles to far less code than a product."""
     return jnp.sum(rotation[None, :, :, None] * basis[:, None], axis=2)
 
 

@@ -36,8 +36,10 @@ from fields_jax.fitting.surface import LANDMARKS, Surface, face_surface, posed, 
 from fields_jax.types import FlameCoefficients, FlameModel
 
 _IDENTITY_TRIES = 3
-_UNUSUAL = 2.0  # times the usual distance of a scan to its landmarks' face; a ball's is fivefold
-_FAR_MM = 30.0  # of a scan point that tells of that distance
+# Frames whose scan is farther than this from their landmarks' face, in units of the usual distance,
+# are not used for the identity; a scan of a ball is at 5.
+_UNUSUAL = 2.0
+_FAR_MM = 30.0  # largest distance of a scan point that counts for it
 
 _posed = jax.jit(posed)
 _posed_frames = jax.jit(jax.vmap(posed, in_axes=(None, 0)))
@@ -132,7 +134,7 @@ class ScanFitter:
         if not able:
             raise UserError(f"no scan can be fitted; the first: {started[0].fault}")
         limit, distance = self.settings.gate.landmark_mm, self._distances(started, able)
-        # What is no face lies far from where its landmarks put one; it would bend the shape to it.
+        # A scan of something else lies far from its landmarks' face and would spoil the shape.
         usual = np.nanmedian(list(distance.values()))
         able = [t for t in able if not distance[t] > _UNUSUAL * usual]
         able.sort(key=lambda t: (started[t].misfit_mm > limit, started[t].movement_mm))
@@ -166,11 +168,11 @@ class ScanFitter:
     ) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, "K M"]]:
         """One shape for some frames, searched with all their other unknowns."""
         real, count = len(chosen), self.settings.neutral_frames
-        chosen = [chosen[k % real] for k in range(count)]  # always as many: one program
+        chosen = [chosen[k % real] for k in range(count)]  # always `count`, for one program
         clouds = jax.tree.map(lambda *leaves: np.stack(leaves), *(f.cloud for f in chosen))
         clouds = clouds.replace(real=clouds.real * (np.arange(count) < real)[:, None])
         landmarks = np.stack([frame.landmarks for frame in chosen])
-        landmarks[real:] = np.nan  # what fills up must not weigh
+        landmarks[real:] = np.nan  # padding must not count
         calm = self._prior.replace(
             precision=self._prior.precision.at[COEFFICIENTS].divide(self.settings.neutral_sd**2)
         )
@@ -276,7 +278,7 @@ class ScanFitter:
 
 
 def _tied(prior: Prior, neighbours: Float[np.ndarray, "N M"], settings: ScanSettings) -> Prior:
-    """The prior of a frame between neighbours in time: a product of Gaussians is one."""
+    """The prior of a frame given its neighbours in time: a product of Gaussians, again Gaussian."""
     change = np.full(prior.mean.size, np.inf)
     change[COEFFICIENTS] = settings.expression_change
     change[JAW], change[EYELID] = settings.jaw_change, settings.eyelid_change

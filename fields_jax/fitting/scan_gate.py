@@ -24,18 +24,18 @@ def measure(
     landmarks: Float[np.ndarray, "L 3"],
     reach_mm: float,
 ) -> dict[str, float]:
-    """What the gate judges, of one frame, independent of how it was searched.
+    """The numbers of one frame that the gate judges, independent of how it was searched.
 
     Args:
       surface: its tables.
       posed_rig: vertices and landmarks at the solution, metres.
       cloud: the scan.
       landmarks: metres, not finite where missing.
-      reach_mm: further points are none of the face's.
+      reach_mm: points farther away do not belong to the face.
 
     Returns:
-      `median_mm`, `p95_mm` of the kept points, `landmark_mm`, `kept` and `coverage`; those that
-      nothing is known of are NaN.
+      `median_mm`, `p95_mm` of the kept points, `landmark_mm`, `kept` and `coverage`; NaN if there
+      is nothing to measure.
     """
     vertices = np.asarray(posed_rig[:-LANDMARKS], np.float64)
     points = cloud.points[cloud.real > 0]

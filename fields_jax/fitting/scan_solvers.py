@@ -196,7 +196,7 @@ def _rows(
 ) -> Float[Array, "M 1"]:
     """Distances in standard deviations: of scan points to the surface's plane, then of landmarks.
 
-    Along the plane a closest point says nothing of where the scan point belongs.
+    Along the plane a closest point does not tell where the scan point belongs.
     """
     at = jnp.einsum("nc,ncd->nd", matches.barycentric, points[matches.corners], precision=_HIGHEST)
     across = jnp.sum((at - matches.target) * matches.normal, axis=-1) / (1e-3 * noise.point)

@@ -1,4 +1,4 @@
-"""Where the search for a scan begins: a frame's landmarks, and the scan points about them."""
+"""The start of the search for a scan: a frame's landmarks, and the scan points near the face."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from fields_jax.fitting.scan_types import Scan, ScanSettings
 from fields_jax.fitting.surface import LANDMARKS
 from fields_jax.geometry.similarity import rigid_motion
 
-_FEWEST_LANDMARKS = 6  # that fix a rigid start
-_FEWEST_POINTS = 300  # about the face
-_SIZES = (0.7, 1.4)  # of heads; landmarks of another size are not metres, or not a face's
+_FEWEST_LANDMARKS = 6  # that determine a rigid start
+_FEWEST_POINTS = 300  # near the face
+_SIZES = (0.7, 1.4)  # of heads; landmarks of another size are not in metres, or not of a face
 _ABOUT = 0.03  # metres from the landmark fit within which scan points belong to the face
 _STEPS = 15  # of the search by landmarks
 
@@ -33,9 +33,9 @@ class Started:
     Attributes:
       landmarks: [L, 3] metres, not finite where missing.
       x: the layout's unknowns.
-      movement_mm: by which expression and jaw move the landmarks.
-      misfit_mm: mean distance of the landmarks.
-      cloud: the draw of its points.
+      movement_mm: how far expression and jaw move the landmarks.
+      misfit_mm: mean distance of the landmarks from the fit.
+      cloud: the points drawn from the scan.
       fault: "" for a frame that can be searched.
     """
 
@@ -96,7 +96,7 @@ def start(
 
 
 def _landmarks(frame: Scan) -> Float[np.ndarray, "L 3"]:
-    """Both sets in one, after a look at all shapes."""
+    """Both sets in one, after a check of all shapes."""
     sets = []
     for count in (51, 105):
         given = getattr(frame, f"landmarks_{count}")
@@ -123,7 +123,7 @@ def _about_face(
     low, high = face.min(axis=0) - _ABOUT, face.max(axis=0) + _ABOUT
     about = about[((points[about] > low) & (points[about] < high)).all(axis=1)]
     draw = np.random.default_rng((settings.seed, number)).permutation(about)
-    draw = draw[: 3 * settings.points]  # of which few lie beyond the face
+    draw = draw[: 3 * settings.points]  # enough, since few of them lie beyond the face
     distance, _ = KDTree(face).query(points[draw], distance_upper_bound=_ABOUT)
     return draw[np.isfinite(distance)][: settings.points]
 

@@ -46,13 +46,13 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """What a frame must meet. Ours, after the yields one can expect of a clean scanner.
+    """Bounds for an accepted frame; ours, chosen for the scans of a clean scanner.
 
     Attributes:
       median_mm, p95_mm: of the distances of scan points to the surface.
       landmark_mm: mean distance of the landmarks, whose schemes differ by some mm.
-      kept: share of the scan points about the face that lie within `ScanSettings.reach_mm`.
-      coverage: share of the face's vertices with a scan point within 5 mm.
+      kept: fraction of the scan points about the face that lie within `ScanSettings.reach_mm`.
+      coverage: fraction of the face's vertices with a scan point within 5 mm.
       expression, shape: largest coefficient, in standard deviations.
     """
 
@@ -76,13 +76,13 @@ class ScanSettings:
       noise: standard deviations in mm.
       expression_change, jaw_change, eyelid_change: prior of the change between neighbours in time,
         in standard deviations, radians and closures. A blink takes two or three frames.
-      rounds: of matching in the first sweep over the frames and for the identity.
-      last_rounds: of them that the second sweep repeats.
+      rounds: rounds of matching in the first sweep over the frames and for the identity.
+      last_rounds: how many of these rounds the second sweep repeats.
       steps: of the search after each matching.
-      first_reach_mm, reach_mm: points further from the surface are not matched, in the first and
+      first_reach_mm, reach_mm: points farther from the surface are not matched, in the first and
         the last round.
-      first_outlier_mm, last_outlier_mm: distances of scan points that cease to count; those of
-        landmarks are larger by the ratio of their noise.
+      first_outlier_mm, last_outlier_mm: distances beyond which scan points cease to count; for
+        landmarks they are larger by the ratio of the noises.
       gate: what makes a frame good.
       seed: of the draw of points.
     """
@@ -118,7 +118,7 @@ class SequenceFit:
       coefficients: [T, ...], `shape` the same in all; pose zero and a unit camera.
       rotation, translation: [T, 3] axis-angle and metres, from the head's frame to the scan's.
       neutral: [K] the frames that decided the identity.
-      median_mm, p95_mm, landmark_mm, kept, coverage: [T] what the gate judges.
+      median_mm, p95_mm, landmark_mm, kept, coverage: [T] as in `Gate`.
       accepted: [T].
       reasons: of each frame that is not accepted; "" for the others.
     """

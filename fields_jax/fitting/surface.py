@@ -1,8 +1,8 @@
 """The face's surface and landmarks in space.
 
 Unknowns are those of `parameters`, with the rotation and translation from the head's frame to the
-scan's in the places of pose and camera: the head itself stays upright, since FLAME's eyelids, added
-after posing, close an eye only there.
+scan's in place of pose and camera: the head itself stays upright, since FLAME's eyelids, added
+after posing, close the eyes of an upright head only.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _as_points(faces: Int[np.ndarray, "F 3"], vertices: Int[np.ndarray, " V"]) -
 
 
 def with_shape(rig: Rig, shape: Float[Array, " S"]) -> Rig:
-    """The rig of one identity: what its shape adds becomes part of the means."""
+    """The rig of one identity, with its shape's displacements added to the means."""
     split = rig.basis.shape[-1] - shape.shape[0]
     pairs = (("mean", "basis"), ("dragged_mean", "dragged_basis"), ("joint_mean", "joint_basis"))
     fields = {}
@@ -113,6 +113,6 @@ def posed(rig: Rig, x: Float[Array, " P"]) -> Float[Array, "N 3"]:
 def posed_with_jacobian(
     rig: Rig, x: Float[Array, " P"]
 ) -> tuple[Float[Array, "N 3"], Float[Array, "N 3 P"]]:
-    """The same and its derivative, for the many coefficients in closed form."""
+    """`posed` and its derivative, in closed form for the coefficients."""
     basis = turn(rodrigues(x[POSE]), pose_basis(rig, x[JAW], jnp.zeros_like(x[POSE])))
     return with_jacobian(lambda x: posed(rig, x), x, basis)

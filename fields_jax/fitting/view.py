@@ -1,8 +1,8 @@
 """The landmarks of a face as seen at some pose: which contour, which points count, and where.
 
-All sets are kept as one of 376 points in the order 68, 105, 203. What depends on the pose without
-a derivative (the row of the contour table, the visibility) is chosen once for each round of a
-search, so that within it the residuals are smooth.
+All sets are kept as one of 376 points in the order 68, 105, 203. What depends on the pose in steps
+(the row of the contour table, the visibility) is chosen once for each round of a search, so that
+the residuals are smooth within a round.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from fields_jax.render.camera import project
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 COUNTS = (68, 105, 203)
-# A point counts fully where its direction is 70 degrees or less from the camera's, and this little
-# where it is behind the head, since detectors guess the points they do not see. Ours.
+# Visibility of a point: 1 where its direction is 70 degrees or less from the camera's, falling to
+# _LEAST behind the head, since detectors guess the points they do not see. Ours.
 _FULL_FACING, _LEAST = 0.35, 0.1
 
 
@@ -43,7 +43,7 @@ class LandmarkRigs:
       inner: rig of the other 359 points.
       outward: [376, 3] direction of each point from the vertical axis through the jaw's hinge.
       subsets: [3, 203] frontal, left and right subsets of the dense points.
-      pairs: [G, 2] rows of the points that part when an eye or the mouth opens.
+      pairs: [G, 2] rows of points that move apart when an eye or the mouth opens.
     """
 
     contour: Rig
@@ -87,7 +87,7 @@ def landmark_rigs(model: FlameModel, layout: Layout) -> LandmarkRigs:
 
 
 def without_coefficients(rigs: LandmarkRigs) -> LandmarkRigs:
-    """The mean head, which only moves: the same tables with no expression and shape."""
+    """The tables of the mean head, which has no expression and shape components."""
     bases = ("basis", "dragged_basis", "joint_basis")
     still = [
         part.replace(**{name: getattr(part, name)[..., :0] for name in bases})
@@ -103,7 +103,7 @@ def _pairs(model: FlameModel) -> Int[np.ndarray, "G 2"]:
 
 
 def view(rigs: LandmarkRigs, pose: Float[Array, "3"]) -> View:
-    """What is seen of a head at a pose."""
+    """The landmarks of a head as seen at a pose."""
     rotation = rodrigues(pose)
     row = contour_row(rotation[None])[0]
     contour = {name: getattr(rigs.contour, name)[row] for name in _per_point(rigs)}
@@ -121,9 +121,9 @@ def _per_point(rigs: LandmarkRigs) -> list[str]:
 def _visibility(rigs: LandmarkRigs, rotation: Float[Array, "3 3"]) -> Float[Array, "376"]:
     """Weights by how far each point has turned away.
 
-    A point's direction from the head's axis tells, not its normal, which on lips and lids points
-    up or down. The contour lies on the outline at any pose. Of the 203 the yaw's subset counts, as
-    in training.
+    Uses a point's direction from the head's axis, not its normal, which on lips and lids points up
+    or down. The contour lies on the outline at any pose. Of the 203 points the subset for the yaw
+    counts, as in training.
     """
     facing = jnp.dot(rigs.outward, rotation[2], precision=jax.lax.Precision.HIGHEST)
     weight = jnp.clip(facing / _FULL_FACING, _LEAST, 1.0).at[CONTOUR_68].set(1.0)
@@ -142,7 +142,7 @@ def projected(seen: View, x: Float[Array, " P"]) -> Float[Array, "376 2"]:
 def projected_with_jacobian(
     seen: View, x: Float[Array, " P"]
 ) -> tuple[Float[Array, "376 2"], Float[Array, "376 2 P"]]:
-    """The same and its derivative, for the many coefficients in closed form."""
+    """`projected` and its derivative, in closed form for the coefficients."""
     flip = jnp.exp(x[3]) * jnp.array([[[1], [-1]]], x.dtype)
     basis = flip * pose_basis(seen.rig, x[JAW], x[POSE])[:, :2]
     return with_jacobian(lambda x: projected(seen, x), x, basis)

@@ -20,8 +20,8 @@ from fields_jax.types import FlameModel, LandmarkEmbedding
 _FORMAT = 1
 _EMBEDDINGS = ("static_51", "contour", "static_68", "landmarks_105", "landmarks_203")
 _STATIC = ("parents", "expression_names", "name", "version", "sha256")
-# Shapes by letter; a number is that number. Then the kind of the values: "real", "mask", or for
-# indices the letter or number that they are below. Checked on load so that a wrong file is named.
+# Each array's shape, with letters for sizes that differ between heads, and the kind of its values:
+# "real", "mask", or for indices the size they stay below. Checked on load: a wrong file is named.
 _ARRAYS = {
     "template": (("V", 3), "real"),
     "shape_basis": (("V", 3, "S"), "real"),
@@ -49,7 +49,7 @@ for _name, _shape in (
 ):
     _ARRAYS[f"{_name}.face_index"] = (_shape, "F")
     _ARRAYS[f"{_name}.barycentric"] = ((*_shape, 3), "real")
-LARGEST = 10.0  # metres, and coefficients of bases, weights and texture: far beyond any head's
+LARGEST = 10.0  # of real values: metres, weights, texture coordinates; far beyond any head's
 
 
 def resolve_head(path: str) -> FlameModel:

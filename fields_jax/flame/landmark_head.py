@@ -10,11 +10,11 @@ _EMBEDDINGS = ("static_51", "contour", "static_68", "landmarks_105", "landmarks_
 
 
 def landmark_head(head: FlameModel) -> FlameModel:
-    """The vertices and triangles under the landmarks and joints, and nothing of the rest.
+    """The head with only the vertices and triangles that its landmarks and joints depend on.
 
     `flame` gives the same joints and landmarks for it as for the whole head, in a fraction of the
-    work: a full head costs as much as an encoder, and pretraining never looks at its surface. What
-    describes that surface (face mask, UV, regions) is empty.
+    work: a full head costs as much as an encoder, and pretraining never looks at its surface. The
+    fields that describe the surface (face mask, UV, regions) are empty.
     """
     faces = np.asarray(head.faces)
     tables = {name: getattr(head, name) for name in _EMBEDDINGS}

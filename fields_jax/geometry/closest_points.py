@@ -1,8 +1,8 @@
 """Closest points on triangles and on triangle meshes.
 
 `closest_points` is exact, over a whole mesh by a k-d tree; `closest_weights` (numpy) and
-`closest_on_triangles` (JAX) do one triangle for each point. Numbers that are recorded hang on the
-order of their operations, so that neither stands in for the other.
+`closest_on_triangles` (JAX) do one triangle for each point. They order their operations
+differently, and recorded numbers depend on that, so neither can replace the other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.spatial import KDTree
 
-_FIRST_TRIED = 8  # candidates per point at first; fourfold for the points they do not settle
+_FIRST_TRIED = 8  # candidates per point at first; four times as many where these do not suffice
 
 
 class Closest(NamedTuple):
@@ -72,7 +72,7 @@ def closest_points(
 
 
 def _best(corners: Float[np.ndarray, "Q C 3 3"], queries: Float[np.ndarray, "Q 3"]) -> Closest:
-    """The closest of each query's C triangles; `face` is the number of the candidate."""
+    """The closest of each query's C triangles; `face` is the row of the candidate, 0..C - 1."""
     weights = closest_weights(corners, queries[:, None])
     found = np.einsum("qck,qckd->qcd", weights, corners)
     distance = np.linalg.norm(found - queries[:, None], axis=-1)
@@ -86,8 +86,8 @@ def closest_of_nearest(
 ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, "N 3"]]:
     """The points of T triangles closest to targets: rows of triangles and barycentric weights.
 
-    Only the `tried` triangles with the nearest centres are looked at, and distances that agree to
-    12 decimals are equal, so that the first of them wins: mirrored triangles then win in pairs.
+    Only the `tried` triangles with the nearest centres are tested. Distances that agree to 12
+    decimals count as equal and the first wins, so that mirrored targets get mirrored triangles.
     """
     centre = corners.mean(1)
     distance = ((targets**2).sum(1)[:, None] + (centre**2).sum(1)) - 2 * targets @ centre.T

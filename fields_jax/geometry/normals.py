@@ -1,8 +1,8 @@
 """Area-weighted normals of vertices: sums of the cross products of the faces around each.
 
-All point outward where faces are counter-clockwise seen from outside. The forms differ in how they
-sum and in the shortest sum that they make a unit vector of: scatters for batches, gathers for
-searches that map over frames, numpy for files.
+All point outward where faces are counter-clockwise seen from outside. The versions differ in how
+they sum and below which length they do not normalise: scatters for batches, gathers for searches
+that map over frames, numpy for files.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def vertex_normals(
 def ring_normals(
     corners: Float[Array, "F 3 3"], ring: Int[Array, "V R"], ring_size: Int[Array, " V"]
 ) -> Float[Array, "V 3"]:
-    """`vertex_normals` of one mesh by gathers, from tables of the triangles about each vertex.
+    """`vertex_normals` of one mesh by gathers, from tables of the triangles around each vertex.
 
     Args:
       corners: of the triangles, metres.
-      ring: rows of the triangles about each vertex; what follows the first `ring_size` is padding.
+      ring: rows of the triangles around each vertex; padding follows the first `ring_size`.
       ring_size: how many there are.
     """
     doubled = jnp.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -59,7 +59,7 @@ def ring_normals(
 def summed_normals(
     vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
 ) -> Float[np.ndarray, "V 3"]:
-    """The sums themselves, twice the area long, in numpy; 0 for vertices without faces."""
+    """The sums without normalisation, in numpy: twice the area long, 0 without faces."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     doubled, corners = np.cross(b - a, c - a), faces.T.ravel()
     return np.stack(

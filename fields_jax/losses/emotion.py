@@ -21,12 +21,10 @@ def intensity(valence: Float[Array, " B"], arousal: Float[Array, " B"]) -> Float
     return jnp.minimum(1.0, jnp.hypot(valence, arousal))
 
 
-def soft_targets(
-    emotion: Int[Array, " B"], strength: Float[Array, " B"], classes: int = N_EMOTIONS
-) -> Float[Array, "B C"]:
+def soft_targets(emotion: Int[Array, " B"], strength: Float[Array, " B"]) -> Float[Array, "B C"]:
     """Targets I onehot(c) + (1 - I) onehot(neutral): a weak expression may stay near neutral."""
-    labelled = jax.nn.one_hot(emotion, classes)
-    neutral = jax.nn.one_hot(NEUTRAL, classes)
+    labelled = jax.nn.one_hot(emotion, N_EMOTIONS)
+    neutral = jax.nn.one_hot(NEUTRAL, N_EMOTIONS)
     return strength[:, None] * labelled + (1 - strength[:, None]) * neutral[None]
 
 

@@ -1,4 +1,4 @@
-"""What the loss terms look at: a step's predictions and labels, and where a micro-batch stands."""
+"""What the loss terms read: a step's predictions and labels, and a micro-batch's place in both."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class LossSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What a micro-batch knows of this device's whole batch, so that its terms are the whole's.
+    """What a micro-batch must know of this device's whole batch.
 
     Attributes:
-      parts: micro-batches of a batch; the terms of all of them add up to those of the batch.
-      first: place in the batch of its first example.
+      parts: number of micro-batches in the batch; their terms add up to the batch's terms.
+      first: place in the batch of this micro-batch's first example.
       counts: examples of the global batch that carry each flag, and under "" all of them.
       affect: [D] valence, arousal and has_va of the batch.
-      predicted: [D] valence and arousal that the networks predict for it, or None.
+      predicted: [D] valence and arousal that the networks predict for the batch, or None.
     """
 
     parts: int
@@ -46,7 +46,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """All that a term may look at. Fields a step did not compute are None.
+    """All that a term may read. Fields that a step did not compute are None.
 
     Attributes:
       batch: the examples (fields_jax/batch.py), images as float in [0, 1].
@@ -54,17 +54,17 @@ class Evidence:
       head: the FLAME model; gives the 203 subsets.
       gram: [E, E] metric of the expression components in mm^2 (`expression_gram`).
       part: where the batch is a part of a larger one, or None.
-      output: what the networks said of the images.
+      output: of the networks, for the images.
       landmarks: projected landmarks, normalised device coordinates and depth.
       reconstruction: [B, H, W, 3] the synthesiser's image.
       tokens_again: [B, K, D] tokens of the reconstruction.
       features: perceptual features of (reconstruction, image).
       emotion_features: [B, 2048] of (reconstruction, image).
       base: coefficients by the frozen base model.
-      cycle: coefficients read back from the image of `perturbed`.
-      perturbed: what was put in.
-      cycle_tokens: [B, K, D] tokens read back.
-      cycle_tokens_target: [B, K, D] tokens put in.
+      cycle: coefficients read back from the image synthesised from `perturbed`.
+      perturbed: coefficients of the perturbed faces.
+      cycle_tokens: [B, K, D] tokens read back from that image.
+      cycle_tokens_target: [B, K, D] tokens it was synthesised from.
     """
 
     batch: Mapping[str, Array]
@@ -86,7 +86,7 @@ class Evidence:
 
 
 def clear_absent(batch: Mapping[str, Array]) -> dict[str, Array]:
-    """The batch with every label that no flag of the example speaks for at its absent value.
+    """The batch with absent values for all labels that no flag of their example declares present.
 
     A mask after the fact keeps a NaN out of a mean, but not out of the mean's gradient.
     """

@@ -20,18 +20,18 @@ from fields_jax.losses import emotion, terms
 from fields_jax.losses.evidence import Evidence, LossSettings
 from fields_jax.losses.terms import Total, masked_mean
 
-# What a step computes, or a run has, for the sake of some terms only.
+# What a step computes, or a run loads, only where a term needs it.
 NEEDS = {
     "landmarks": "the projected landmarks of the predicted faces",
     "reconstruction": "the image that the synthesiser makes of the predicted faces",
-    "tokens": "a token encoder, and what it says of a synthesised image",
+    "tokens": "a token encoder, and the tokens it reads from a synthesised image",
     "features": "the frozen perceptual network",
     "emotion_features": "the frozen emotion-feature network",
     "base": "the frozen base model",
     "cycle": "perturbed faces, synthesised and read back",
     "moments": "valence and arousal of the whole batch at once",
 }
-# The flag of the terms whose weights `config.losses.va_weights="shake"` draws.
+# `config.losses.va_weights="shake"` draws the weights of the terms with this flag.
 AFFECT = "has_va"
 
 _COMMON = "SMIRK and TEASER"
@@ -247,8 +247,8 @@ def evaluate_losses(
 def reduce(term: Term, evidence: Evidence, total: Total) -> Float[Array, ""]:
     """A term over the global batch: the mean over the examples that count, 0 where none does.
 
-    Of a micro-batch it is that part's share: the shares of all parts add up to the whole's value,
-    and their gradients to its gradient.
+    For a micro-batch it is that part's share: the shares of all parts add up to the whole batch's
+    value, and their gradients to its gradient.
 
     Args:
       term: an entry of `TERMS`.
@@ -267,7 +267,7 @@ def reduce(term: Term, evidence: Evidence, total: Total) -> Float[Array, ""]:
 def _reduce_batch(term: BatchTerm, e: Evidence, total: Total) -> Float[Array, ""]:
     predicted = {"valence": e.output.valence, "arousal": e.output.arousal}
     labels = e.batch
-    if e.part:  # moments are those of the whole batch, whose other parts are held
+    if e.part:  # moments are over the whole batch; the other parts are constants
         labels, held = e.part.affect, e.part.predicted
         predicted = {
             k: jax.lax.dynamic_update_slice(held[k], x, (e.part.first,))
@@ -279,5 +279,5 @@ def _reduce_batch(term: BatchTerm, e: Evidence, total: Total) -> Float[Array, ""
     ]
     loss = (losses[0] + losses[1]) / 2
     chex.assert_rank(loss, 0)
-    # Of the value each part is one share; its gradient is the whole's.
+    # All parts compute the same value, so each counts a share of it; gradients differ and add up.
     return loss - (1 - 1 / e.part.parts) * jax.lax.stop_gradient(loss) if e.part else loss

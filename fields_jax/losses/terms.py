@@ -31,8 +31,8 @@ def masked_mean(
       values: [B] of the examples.
       valid: [B] which of them count.
       total: sums over the examples of every device.
-      count: how many count; None: those that are valid here. Of a part of a batch, divided by the
-        count of the whole, the means of all parts add up to that of the whole.
+      count: what to divide by; None: the number of valid values. With the count of a whole batch,
+        the results of its micro-batches add up to the whole batch's mean.
     """
     valid = valid.astype(bool)
     kept = jnp.where(valid, values, 0.0)
@@ -90,7 +90,7 @@ def region_weight(
     Args:
       landmarks: the annotated 68 points, normalised device coordinates.
       image_size: H = W.
-      growth: share of its size by which the (mouth, eyes) box grows on each side.
+      growth: fraction of its size by which the (mouth, eyes) box grows on each side.
     """
     centre = (2 * jnp.arange(image_size) + 1) / image_size - 1
     centre = centre[None, None]
@@ -107,7 +107,7 @@ def region_weight(
 def token_error(
     prediction: Float[Array, "B K D"], target: Float[Array, "B K D"]
 ) -> Float[Array, " B"]:
-    """Sum over the K tokens of each one's mean squared error (TEASER)."""
+    """Sum over the K tokens of their mean squared errors (TEASER)."""
     return jnp.sum(jnp.mean((prediction - target) ** 2, axis=-1), axis=-1)
 
 

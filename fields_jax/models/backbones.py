@@ -31,12 +31,12 @@ class Backbone(Protocol):
 
         Args:
           variant: "small" for the encoders of pose and tokens, "large" for shape and expression.
-          width, depth: `config.model.encoder_width` and `encoder_depth`, multipliers of a size that
-            the backbone decides on.
+          width, depth: `config.model.encoder_width` and `encoder_depth`, multipliers of the
+            backbone's own size.
           dtype: of the computation; parameters are float32.
           axis_name: mapped axis over which training synchronises batch statistics, or None.
           remat: compute blocks again in the gradient, see `layers.rematerialized`.
-          name: of the submodule; the learning rates of backbones are found by it.
+          name: of the submodule; learning-rate rules find the backbone by it.
         """
 
 

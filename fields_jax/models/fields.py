@@ -35,7 +35,7 @@ SYNTHESIZERS = ("teaser", "smirk")
 
 
 class FieldsModel(nn.Module):
-    """All networks; each method runs those it needs, and needs the parameters of no others.
+    """All networks; each method runs, and needs the parameters of, only those it is about.
 
     Methods take `train`, a collection of names of `NETWORKS`: these use the statistics of the batch
     and, with `mutable=["batch_stats"]`, update their running ones. All others run in eval mode.
@@ -80,7 +80,7 @@ class FieldsModel(nn.Module):
         self.emotion_head = EmotionHead(self.emotion_hidden, self.emotion_detach_shape)
 
     def __call__(self, image: Float[Array, "B H W 3"], train: Collection[str] = ()) -> FieldsOutput:
-        """What the encoders and the emotion head say of images in [0, 1].
+        """Outputs of the encoders and the emotion head for images in [0, 1].
 
         Raises:
           ValueError: images of another size, or an unknown name in `train`.
@@ -188,9 +188,9 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
 
 @partial(jax.jit, static_argnums=0)
 def predict(model: FieldsModel, variables: dict, image: UInt8[Array, "B H W 3"]) -> FieldsOutput:
-    """What the encoders and the emotion head say of pictures as files hold them, in eval mode.
+    """Outputs of the encoders and the emotion head for 8-bit images, in eval mode.
 
-    One program for each model and number of pictures.
+    One program is compiled for each model and number of images.
     """
     return model.apply(variables, image.astype(jnp.float32) / 255)
 
@@ -228,7 +228,7 @@ def _hash(key: Array, start: Array, shape: tuple[int, ...]) -> Array:
     return words.reshape(shape)
 
 
-# The generator of `_init` and of nothing else (it draws 32-bit words only). JAX's own, inlined
+# Random numbers for `_init` only, since it draws just 32-bit words. JAX's own generator, inlined
 # hundreds of times, takes four times as long to compile: 26 s of CPU time against 6.
 _counter_hash = define_prng_impl(
     key_shape=(2,),

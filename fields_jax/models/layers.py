@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 # Running statistics keep nine tenths of the past, torch's momentum 0.1. Statistics are float32
-# whatever the dtype, and with an `axis_name` those of training are of the whole mapped batch.
+# whatever the dtype; with an `axis_name`, training takes them over the whole mapped batch.
 BatchNorm = partial(nn.BatchNorm, momentum=0.9)
 
 
@@ -57,12 +57,12 @@ def at_least_float32(x: Array) -> Array:
 
 
 def rematerialized(block: type[nn.Module], active: bool, *static: int) -> type[nn.Module]:
-    """The block, or one that is computed again in the gradient instead of being kept in memory.
+    """The block, or a version that is computed again in the gradient instead of kept in memory.
 
     Args:
       block: a module class; parameters keep their names.
       active: False leaves it as it is.
-      static: which arguments of its call are no arrays; the module itself is number 0.
+      static: positions of the call's arguments that are not arrays; the module itself is 0.
     """
     return nn.remat(block, static_argnums=static) if active else block
 
@@ -89,7 +89,7 @@ class UpConv(nn.Module):
     """Transposed convolution 2x2 with stride 2: doubles the image; no two outputs overlap.
 
     Output (2h + i, 2w + j) is `x[h, w] @ kernel[i, j] + bias`; kernel is [2, 2, inputs, features].
-    Both start like torch's, whose fan-in of a transposed convolution counts the outputs.
+    Both start like torch's, whose fan-in counts the output channels of a transposed convolution.
     """
 
     features: int
@@ -181,8 +181,8 @@ def max_pool_by_window(x: Array) -> Array:
 def max_pool_by_pairs(x: Array) -> Array:
     """`max_pool` as maxima of pairs.
 
-    Not as one maximum over two axes: its gradient divides by the number of entries equal to the
-    maximum, which is none, and the gradient NaN, once XLA recomputes an entry in another fusion.
+    The gradient of one maximum over two axes divides by the number of entries equal to the maximum.
+    Where XLA recomputes an entry in another fusion that number can be 0, and the gradient NaN.
     """
     batch, rows, columns, channels = x.shape
     rows, columns = rows // 2, columns // 2

@@ -76,7 +76,7 @@ def scale_channels(channels: int, width: float) -> int:
 
 
 def scale_row(row: Row, width: float) -> Row:
-    """A row with its channels scaled; a block that expands nothing still does not."""
+    """A row with its channels scaled; a block without expansion stays without."""
     expanded = scale_channels(row.expanded, width) if row.expanded else 0
     return Row(expanded, scale_channels(row.features, width), row.stride)
 
@@ -111,7 +111,7 @@ class Block(nn.Module):
 
 
 class LastBlock(nn.Module):
-    """1x1 convolution to the many channels of the deepest features."""
+    """1x1 convolution to the channels of the deepest features."""
 
     features: int
     dtype: Any = jnp.float32

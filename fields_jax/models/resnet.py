@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
 
 
 def _conv(dtype: Any, features: int, size: int, stride: int, *, name: str) -> nn.Conv:
-    # Padded alike on both sides, where SAME pads even images at the end alone.
+    # Padded on both sides like torch; SAME would pad images of even size at the end only.
     pads = [(size // 2, size // 2)] * 2
     return nn.Conv(
         features, (size, size), (stride, stride), pads, use_bias=False, dtype=dtype, name=name

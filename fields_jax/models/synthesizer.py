@@ -1,9 +1,8 @@
 """Synthesiser: geometry map and masked image to a photograph, guided by appearance tokens.
 
 A U-Net with residual blocks at its bottleneck (SMIRK). TEASER adds a modulation by a token after
-each batch norm of its blocks, and a decoder of the tokens whose maps are added to the U-Net's,
-through 1x1 convolutions that start at zero. Submodules are named after TEASER's, also in SMIRK's
-network.
+each batch norm of its blocks, and a token decoder whose maps are added to the U-Net's through 1x1
+convolutions that start at zero. Submodules are named after TEASER's, also in SMIRK's network.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _EPSILON = 1e-5  # torch's default, in batch norm and in instance norm
 
 
 class AdaptiveInstanceNorm(nn.Module):
-    """Instance norm whose scale and shift a token decides; statistics are float32.
+    """Instance norm whose scale and shift are computed from a token; statistics are float32.
 
     Attributes:
       hidden: width of the layer between token and modulation.
@@ -130,7 +129,7 @@ class TokenDecoder(nn.Module):
 
 
 class Synthesizer(nn.Module):
-    """The U-Net. Images must be multiples of 16, and of 32 for the residual blocks' borders.
+    """The U-Net. Image sides must be multiples of 16, and of 32 for the residual blocks' borders.
 
     Attributes:
       width: channels of the first block; they double at each of four halvings. 32 in TEASER.

@@ -1,1 +1,1 @@
-"""What a person takes away of a face: arrays, meshes and pictures, by a table of writers."""
+"""The files that describe a face to a person: arrays, meshes, pictures; a table of writers."""

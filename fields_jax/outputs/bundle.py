@@ -1,4 +1,4 @@
-"""What is known of one face, and its params.npz: what is in it and how it is read back."""
+"""All that is known about one face, and its params.npz: what it holds and how to read it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CONVENTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What was found of one face.
+    """The reconstruction of one face.
 
     Attributes:
       coefficients: by the names of FlameCoefficients, without those that are absent.
@@ -58,8 +58,8 @@ class Result:
       vertices_ndc: [V, 3] as `render.project` returns them.
       landmarks_ndc: [68, 3].
       geometry: [P, P, 1] geometry map of the crop, P = 320.
-      emotion: the network's reading, or None.
-      residual: of a fit, or None.
+      emotion: as the network reads it, or None.
+      residual: of a landmark fit, or None.
     """
 
     coefficients: dict[str, np.ndarray]
@@ -72,7 +72,7 @@ class Result:
     residual: float | None = None
 
     def is_finite(self) -> bool:
-        """Whether every number is one."""
+        """Whether every number is finite."""
         residual = () if self.residual is None else (np.float64(self.residual),)
         arrays = (*self.coefficients.values(), self.vertices_ndc, *residual)
         return all(np.isfinite(array).all() for array in arrays)
@@ -83,9 +83,9 @@ class Bundle:
     """All that the files of one face are made of.
 
     Attributes:
-      face: of the photograph.
+      face: in its photograph.
       model: the head.
-      result: what was found of the face.
+      result: the reconstruction.
       size: side in pixels of the crop that the result's camera belongs to.
       meta: JSON: "version" of fields_jax, "head", and "weights" where networks were used.
     """
@@ -109,7 +109,7 @@ class Bundle:
 
     @property
     def comment(self) -> str:
-        """One line about the mesh and where it comes from, for files that hold little else."""
+        """One line on the mesh and its origin, for file formats without other metadata."""
         head, weights = self.meta["head"], self.meta.get("weights")
         by = (
             f"weights {weights['workdir']} step {weights['step']}"

@@ -16,8 +16,8 @@ from fields_jax.render.camera import reframe
 from fields_jax.types import FlameModel
 
 _OPACITY = 0.85
-# Sides at which a face is drawn: few, so that few programs are compiled. The smallest that is twice
-# the face's side in the photograph is taken, and reduced.
+# Sides at which a face is drawn: few, so that few programs are compiled. It is drawn at the
+# smallest one of at least twice its side in the photograph, and reduced.
 _SIDES = (512, 1024, 2048)
 
 
@@ -81,7 +81,7 @@ _draw = jax.jit(geometry_map, static_argnums=3)
 
 
 def _window(pixels: np.ndarray, height: int, width: int) -> Window | None:
-    """The smallest square about the points that the photograph shows, or None."""
+    """The smallest square around the points inside the photograph, or None."""
     low = np.floor(np.maximum(pixels.min(axis=0), 0)).astype(int) - 1
     high = np.ceil(np.minimum(pixels.max(axis=0), (width, height))).astype(int) + 1
     if (high - low <= 2).any():
@@ -90,7 +90,7 @@ def _window(pixels: np.ndarray, height: int, width: int) -> Window | None:
 
 
 def _camera_of(window: Window, camera: np.ndarray, matrix: np.ndarray, size: int) -> jax.Array:
-    """The camera that fills the window with what the crop's camera shows there."""
+    """The camera that shows in the window what the crop's camera shows there."""
     zoom = matrix[0, 0]
     centre = (size / 2 - matrix[:2, 2]) / zoom  # of the crop, in pixels of the photograph
     shift = 2 * (centre - (window.left, window.top)) / window.side - 1

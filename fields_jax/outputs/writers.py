@@ -1,4 +1,4 @@
-"""The files of one face: WRITERS says which there are, and a function of each what is in it."""
+"""The files of one face: WRITERS lists them, each with the function that makes its content."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fields_jax.render.draw import grid, png_bytes, to_uint8
 class OutputWriter(Protocol):
     """Makes the content of one file from what is known of a face.
 
-    It reads the bundle, changes nothing and writes nothing itself. Text is stored as UTF-8; None
-    says that there is nothing to write of this face, and the file is left out.
+    It reads the bundle, changes nothing and writes nothing itself. Text is stored as UTF-8; where
+    it returns None, as for a face without a reading of emotion, the file is left out.
     """
 
     def __call__(self, bundle: Bundle) -> bytes | str | None: ...
@@ -48,7 +48,7 @@ def write_bundle(folder: epath.PathLike, bundle: Bundle) -> list[str]:
 
 
 def params(bundle: Bundle) -> bytes:
-    """Every number about the face, with the CONVENTIONS it is stored by; see `load_params`."""
+    """Every number about the face, and the CONVENTIONS it follows; see `load_params`."""
     face, result, matrix, size = bundle.face, bundle.result, bundle.matrix, bundle.size
     arrays = result.coefficients | {
         "crop_matrix": matrix,
@@ -98,7 +98,7 @@ def geometry(bundle: Bundle) -> bytes:
 
 
 def emotion(bundle: Bundle) -> str | None:
-    """The reading of the emotion, where there is one."""
+    """The emotion as the network reads it; None without a network."""
     if bundle.result.emotion is None:
         return None
     return json.dumps(bundle.result.emotion, indent=1) + "\n"

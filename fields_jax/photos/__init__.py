@@ -1,1 +1,1 @@
-"""Photographs of faces: files, landmark files and the geometry of crops, in numpy and pillow."""
+"""Photographs of faces: images, landmark files and the geometry of crops, in numpy and pillow."""

@@ -1,8 +1,8 @@
-"""Which files beside a photograph are its own.
+"""Which files beside a photograph belong to it.
 
-They are found by name: the points of a.jpg are a.jpg.npy or a.npy. The first can be no other
-picture's and comes first. The second is as much that of a.png or A.JPG in the same folder, and with
-such a twin about it is nobody's: to take it would give several people one person's points.
+They are found by name: the points of a.jpg are a.jpg.npy or else a.npy. The first belongs to no
+other picture. The second could equally belong to a.png or A.JPG in the same folder; if there is
+such a twin, neither gets the file, since one of the two would get another person's points.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NAMED = 4  # twins that a message names at most
 
 
 class Shared(UserError):
-    """A file, or a name without its suffix, that is as much one picture's as another's."""
+    """A file, or a name without its suffix, that several pictures could own."""
 
 
 class Beside(NamedTuple):
@@ -28,7 +28,7 @@ class Beside(NamedTuple):
 
     Attributes:
       file: None where there is none.
-      passed_over: of files that are called like one and are none, why they are not.
+      passed_over: why files with such a name are not landmark files, one reason for each.
     """
 
     file: epath.Path | None
@@ -36,10 +36,10 @@ class Beside(NamedTuple):
 
 
 def landmark_file(photograph: epath.PathLike) -> Beside:
-    """The landmark file beside a photograph that is its own.
+    """The landmark file beside a photograph that belongs to it.
 
-    Of a.jpg it is a.jpg.npy, .pts or .txt, or else a.npy, .pts or .txt where no other picture of
-    the folder is called a. A .txt without points is a caption or somebody's notes.
+    For a.jpg that is a.jpg.npy, .pts or .txt, or else a.npy, .pts or .txt if no other picture of
+    the folder is called a. A .txt without points is taken for a caption or notes.
 
     Raises:
       Shared: there is one, but it may be another picture's.
@@ -77,10 +77,10 @@ def own_file(photograph: epath.PathLike, suffix: str) -> epath.Path | None:
 
 
 def points_file(photograph: epath.PathLike) -> tuple[epath.Path, bool]:
-    """Where the points of a photograph are to be written, and whether that file is there.
+    """Where to write the points of a photograph, and whether that file exists.
 
-    That is a.npy, or a.jpg.npy where another picture is called a as well or where a.jpg.* has
-    points already, which would be taken before a.npy.
+    For a.jpg that is a.npy, or a.jpg.npy if another picture is called a as well, or if a.jpg.*
+    already has points, which would be read before a.npy.
 
     Raises:
       UserError: the folder cannot be listed.
@@ -120,7 +120,7 @@ def find_picture(path: epath.PathLike) -> epath.Path | None:
 def _candidates(
     photograph: epath.Path, suffixes: Sequence[str]
 ) -> Iterator[tuple[epath.Path, list[str]]]:
-    """Files that are there of a photograph, and the other pictures that each may belong to."""
+    """Existing files of a photograph, each with the other pictures that it may belong to."""
     folder = folder_of(photograph.parent)
     whole, stem = photograph.name, stem_of(photograph.name)
     for base in dict.fromkeys((whole, stem)):

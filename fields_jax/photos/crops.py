@@ -16,14 +16,14 @@ from PIL import Image, ImageDraw
 
 from fields_jax.errors import UserError
 
-# What a face is, in a picture. Below 16 pixels an eye is 3 wide and shows nothing.
-SMALLEST_FACE = 16  # pixels, the smaller side of its box
-# Of a face twice as large as the picture in both directions, a quarter is in it: the most of a
-# close-up that still has eyes, nose and mouth, and the least of a face at the edge that says much.
-LARGEST_FACE = 2.0  # the larger side of its box, in larger sides of the picture
-LEAST_INSIDE = 0.25  # share of its box that is in the picture
+# Bounds for the box of a face. Below 16 pixels an eye is 3 pixels wide and shows nothing.
+SMALLEST_FACE = 16  # pixels, the smaller side of the box
+# A quarter of a face twice as wide and high as the picture lies inside it: the closest close-up
+# that still has eyes, nose and mouth, and the least of a face at the edge that tells much.
+LARGEST_FACE = 2.0  # the larger side of the box, in larger sides of the picture
+LEAST_INSIDE = 0.25  # fraction of the box inside the picture
 
-_NORMALISED = 2.0  # shares of a picture, or of half of it, hardly go beyond
+_NORMALISED = 2.0  # coordinates as fractions of a picture, or of half of it, hardly exceed it
 
 
 def bounding_box(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "4"]:
@@ -32,10 +32,10 @@ def bounding_box(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "4"]:
 
 
 def box_fault(box: Sequence[float], height: int, width: int, what: str = "the box spans") -> str:
-    """Why there is no face in a box (x0, y0, x1, y1) in pixels of a picture, or "" where it may be.
+    """Why a box (x0, y0, x1, y1) in pixels cannot hold a face; "" if it can.
 
-    A face at the edge may reach out of the picture. SMALLEST_FACE, LARGEST_FACE and LEAST_INSIDE
-    are the bounds.
+    A face at the edge may reach beyond the picture. The bounds are SMALLEST_FACE, LARGEST_FACE and
+    LEAST_INSIDE.
 
     Args:
       box: any four numbers.
@@ -61,7 +61,7 @@ def box_fault(box: Sequence[float], height: int, width: int, what: str = "the bo
 
 
 def is_normalised(coordinates: Sequence[float]) -> bool:
-    """Whether coordinates are so small that they must be shares of the picture, not pixels."""
+    """Whether coordinates are so small that they must be fractions of the picture, not pixels."""
     return float(np.abs(coordinates).max()) <= _NORMALISED
 
 

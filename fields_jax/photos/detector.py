@@ -31,7 +31,7 @@ class DetectorError(UserError):
 
 
 def find_python() -> Path | None:
-    """The interpreter of the landmark environment, or None where it was not made."""
+    """The interpreter of the landmark environment, or None if that was not made."""
     python = ENVIRONMENT / "bin" / "python"
     return python if python.exists() else None
 
@@ -111,7 +111,7 @@ class Detector:
 
     @property
     def finder(self) -> Finder:
-        """What `fields_jax.photos.faces` wants of a detector."""
+        """This detector as `fields_jax.photos.faces` takes one."""
         return Finder(self.name, self.detect)
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class Detector:
         self.close()
 
     def _answer(self, key: str) -> Any:
-        """What the child's next line says under a key."""
+        """The value of a key in the child's next line."""
         line = self._child.stdout.readline()
         if not line:
             self._noise.seek(0)

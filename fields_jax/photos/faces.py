@@ -1,4 +1,4 @@
-"""Where the faces of a photograph are: a box, landmark files, a detector, or no idea at all."""
+"""Where the faces of a photograph are: by a box, landmark file or detector, or the whole image."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def find_faces(
     """The faces of a photograph, and what is wrong with those that cannot be used.
 
     The user's box comes first, then a landmark file beside the photograph, then the detector. With
-    none of them the crop is the smallest square that holds the whole image. A landmark file that is
-    there and cannot be used is named; neither the detector nor the whole image stand in for it.
+    none of them the crop is the smallest square that holds the whole image. An unusable landmark
+    file is reported, and not replaced by the detector or the whole image.
 
     Args:
       photograph: the file.
@@ -143,7 +143,7 @@ def _boxed(
 
 
 def _whole(photograph: Photograph, image: np.ndarray, remark: str) -> Face | Unusable:
-    """The whole image as a face, where nothing says where one is."""
+    """The whole image as a face, if nothing says where the face is."""
     path, (height, width) = photograph.path, image.shape[:2]
     if min(height, width) < crops.SMALLEST_FACE:
         return Unusable(
@@ -162,7 +162,7 @@ def _marked(
     scale: float,
     remark: str,
 ) -> Iterator[Face | Unusable]:
-    """Faces of points, each with where they are from, and a remark on all of them."""
+    """Faces from sets of points, each with its origin; `remark` applies to all of them."""
     path = photograph.path
     if not found:
         yield Unusable(path, f"no face found; name one with --box=x0,y0,x1,y1{remark}")

@@ -14,14 +14,14 @@ from fields_jax.files import is_remote, read_bytes
 from fields_jax.photos.kinds import why_not_read
 from fields_jax.photos.pictures import decode
 
-_LARGEST = 2**31  # bytes: a picture of 268 million pixels, three colours of 16 bits, as they are
+_LARGEST = 2**31  # bytes: more than 268 million uncompressed pixels of three colours and 16 bits
 
 
 class Photograph(NamedTuple):
     """A file and the name its results go by.
 
     Attributes:
-      path: as the user named or we found it.
+      path: as the user named it or as it was found.
       name: the path below the folder that the user named, or the file's own name, without suffix;
         see `names.unique_name`.
     """
@@ -31,7 +31,7 @@ class Photograph(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """A file, or a face in it, that nothing can be made of.
+    """A file, or a face in it, that cannot be used.
 
     Attributes:
       path: the file.
@@ -46,11 +46,11 @@ def read_photograph(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
     """The RGB picture of a file, upright; see `pictures.decode`.
 
     Raises:
-      UserError: no such file, one that cannot be read, a kind that is not, or no sound picture; in
-        one line.
+      UserError: no such file, an unreadable one, a kind of file that is not read, or a damaged
+        picture; in one line.
     """
     path = epath.Path(path)
-    if why := why_not_read(path.suffix):  # in camera raw pillow would find a thumbnail
+    if why := why_not_read(path.suffix):  # pillow would read the thumbnail of a camera's raw file
         raise UserError(f"{path}: {why}")
     if not is_remote(path) and path.exists() and not os.path.isfile(path):  # would wait for ever
         raise UserError(f"{path}: no file but a folder, a pipe or a device")
@@ -63,5 +63,5 @@ def read_photograph(path: epath.PathLike) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _without(path: epath.Path, error: UserError) -> str:
-    """What an error says of a file, without its name."""
+    """The message of an error about a file, without the file's name."""
     return str(error).removeprefix(printable(path)).lstrip(": ")

@@ -24,12 +24,12 @@ _LANDMARKS = (".npy", ".pts", ".txt", ".json")  # suffixes of the files that bel
 
 
 class Found(NamedTuple):
-    """Something that a user means.
+    """A file that the user's arguments name.
 
     Attributes:
-      path: as the user named or we found it.
-      real: what it is once links are followed: the same for all names of one file.
-      reason: why it is of no use, "WHAT; REMEDY", or "" for a photograph.
+      path: as the user named it or as it was found.
+      real: the path with links followed: the same for all names of one file.
+      reason: why it cannot be used, "WHAT; REMEDY", or "" for a photograph.
     """
 
     path: epath.Path
@@ -47,13 +47,13 @@ class _Entry(NamedTuple):
 def find_photographs(paths: Iterable[str]) -> tuple[list[Photograph], list[Unusable]]:
     """The photographs that files, folders and patterns name; each once, in the order given.
 
-    Folders are searched to any depth for the suffixes of kinds.IMAGE_SUFFIXES; a file that is named
-    itself may have any. Patterns that no shell has expanded are expanded here, into files and
-    folders as a shell would. Landmark files that are named together with their photographs (as by a
-    shell's FOLDER/*) are passed over.
+    Folders are searched to any depth for the suffixes of kinds.IMAGE_SUFFIXES; a file that the user
+    names may have any suffix. Patterns that no shell has expanded are expanded here, into files and
+    folders as a shell would. Landmark files named together with their photographs (as by a shell's
+    FOLDER/*) are passed over.
 
     Returns:
-      The photographs, with distinct names, and what was named or found and cannot be used.
+      The photographs, with distinct names, and the files that cannot be used.
     """
     found = {}
     for given in paths:
@@ -72,11 +72,11 @@ def find_photographs(paths: Iterable[str]) -> tuple[list[Photograph], list[Unusa
 
 
 def photographs_below(folder: epath.Path) -> Iterator[Found]:
-    """Photographs below a folder and what looks like one, in order; each file and folder once.
+    """Photographs below a folder and files that look like one, in order; each file and folder once.
 
-    Links are followed, after all that is no link: they add what lies elsewhere and never change
-    what is called how. Hidden files are passed over, and so are the pictures that `reconstruct` and
-    `fit` have written: overlay.png and geometry.png beside a params.npz.
+    Links are followed last: they add files from elsewhere and never change the name of a file that
+    is found without them. Hidden files are passed over, and so are the pictures that `reconstruct`
+    and `fit` have written: overlay.png and geometry.png beside a params.npz.
     """
     return _walk([_Entry(folder, _real(folder), True, False)])
 
@@ -107,7 +107,7 @@ def _walk(roots: Sequence[_Entry]) -> Iterator[Found]:
 
 
 def _expand(given: str) -> Iterator[tuple[Found, str]]:
-    """What one argument means, and the names of it."""
+    """The files that one argument names, each with the name of its results."""
     path = epath.Path(given)
     if path.is_dir():
         yield from _named_below(path)
@@ -120,7 +120,7 @@ def _expand(given: str) -> Iterator[tuple[Found, str]]:
 
 
 def _named_below(folder: epath.Path) -> Iterator[tuple[Found, str]]:
-    """What is below a folder, by names relative to it."""
+    """The files below a folder, by names relative to it."""
     thing = None
     for thing in photographs_below(folder):
         yield thing, _name(thing.path, folder)
@@ -129,7 +129,7 @@ def _named_below(folder: epath.Path) -> Iterator[tuple[Found, str]]:
 
 
 def _matching(pattern: epath.Path) -> Iterator[tuple[Found, str]]:
-    """What a pattern matches, by names relative to its part without wildcards."""
+    """The files that a pattern matches, by names relative to its part without wildcards."""
     base = next(part for part in pattern.parents if not _WILDCARDS & set(str(part)))
     thing = None
     for thing in _matches(pattern, base):
@@ -140,7 +140,7 @@ def _matching(pattern: epath.Path) -> Iterator[tuple[Found, str]]:
 
 def _matches(pattern: epath.Path, base: epath.Path) -> Iterator[Found]:
     parts = pattern.relative_to(base).parts
-    if "**" in parts:  # glob follows links round and round, and epath knows no such pattern
+    if "**" in parts:  # glob follows circular links, and epath does not know this pattern
         at = parts.index("**")
         starts = _glob(base.joinpath(*parts[:at]), base)
         found = _walk([entry for entry in starts if entry.is_folder])
@@ -165,7 +165,7 @@ def _glob(pattern: epath.Path, base: epath.Path) -> list[_Entry]:
 
 
 def _fits(path: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the parts of a path match those of a pattern, or lie below what does."""
+    """Whether a path, given by its parts, matches a pattern or lies below a folder that does."""
     if not pattern:
         return True
     if pattern[0] == "**":
@@ -174,7 +174,7 @@ def _fits(path: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _inside(folder: _Entry) -> list[_Entry]:
-    """What a folder holds, in order, without what is hidden and links that lead back.
+    """The entries of a folder, in order, without hidden ones and links that lead back.
 
     Raises:
       OSError: it cannot be opened.
@@ -194,7 +194,7 @@ def _inside(folder: _Entry) -> list[_Entry]:
 
 
 def _sorted_out(entries: Sequence[_Entry]) -> tuple[list[_Entry], deque[_Entry]]:
-    """What is no link, the last first, and links in order."""
+    """The entries that are not links, in reverse order, and the links in order."""
     own = [entry for entry in reversed(entries) if not entry.is_link]
     return own, deque(entry for entry in entries if entry.is_link)
 
@@ -216,7 +216,7 @@ def _is_within(real: str, folder: str) -> bool:
 
 
 def _was_written(path: epath.Path) -> bool:
-    """Whether it is a picture of results; see `outputs.writers`."""
+    """Whether a file is a picture that a command wrote; see `outputs.writers`."""
     return path.name in OF_A_FACE and path.with_name(OF_A_FACE[0]).exists()
 
 

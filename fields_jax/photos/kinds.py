@@ -1,4 +1,4 @@
-"""Kinds of files by their names: photographs, what looks like one and is not read, and the rest."""
+"""Kinds of files by name: photographs, files that look like one but are not read, and the rest."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import functools
 import importlib.util
 
 # Raster formats of photographs that pillow reads without running another program, and their
-# suffixes: pillow's own and other common names of the same formats. What is left out of pillow's
-# list are drawings, icons, textures of games and arrays of measurements.
+# suffixes: pillow's own and other common names of the same formats. Left out of pillow's list:
+# drawings, icons, textures of games and arrays of measurements.
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".mpo"),
     "PNG": (".png", ".apng"),
@@ -26,7 +26,7 @@ FORMATS = {
     "DIB": (".dib",),
     "TGA": (".tga", ".icb", ".vda", ".vst"),
 }
-# Those whose first bytes prove little: believed only where the suffix says the same.
+# Formats whose first bytes prove little: accepted only if the suffix agrees.
 BY_SUFFIX_ONLY = ("PCX", "DIB", "TGA")
 IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 NAMES = "JPEG, PNG, WebP, TIFF, GIF, BMP, HEIC, AVIF, JPEG 2000, PPM, TGA and a few more"
@@ -36,7 +36,7 @@ VIDEO_SUFFIXES = (
 )
 
 NO_HEIC = "HEIC needs pillow-heif; pip install -e '.[heic]', or save it as JPEG"
-# What looks like a picture and is not read: (suffixes, what it is; the remedy).
+# Files that look like pictures and are not read: (suffixes, what they are; the remedy).
 _NOT_READ = (
     (VIDEO_SUFFIXES, "videos are not read by this version; name pictures of it"),
     (
@@ -65,7 +65,7 @@ _NOT_READ = (
     ),
 )
 _REMEDIES = {suffix: remedy for suffixes, remedy in _NOT_READ for suffix in suffixes}
-# Folders in which systems keep thumbnails, copies and what was thrown away.
+# Folders in which operating systems keep thumbnails, copies and deleted files.
 _OF_SYSTEMS = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found")
 
 
@@ -82,7 +82,7 @@ def why_not_read(suffix: str) -> str:
 
 
 def is_of_system(name: str) -> bool:
-    """Whether systems make folders of that name for themselves."""
+    """Whether operating systems make folders of that name for their own use."""
     return name.lower() in _OF_SYSTEMS
 
 

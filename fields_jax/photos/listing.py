@@ -1,4 +1,4 @@
-"""What a folder holds of pictures and of files that belong to them, listed once for all of them."""
+"""The pictures of a folder and the files that may belong to them, listed once for all pictures."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ NOT_READ = (".npz", ".mat", ".csv")  # other programs keep points in them
 _COMPANIONS = (*LANDMARKS, DENSE, ABOUT, *NOT_READ)
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
-# A listing is renewed when the folder's time of change is another. That time advances in ticks of
-# at most 10 ms: what is listed sooner after a change than this may lack what the same tick brought.
+# A listing is renewed when the folder's time of change differs. That time advances in ticks of at
+# most 10 ms: a listing made sooner than this after a change may lack files added in the same tick.
 _TICKS = 0.05
-# A folder that changes all the while, such as one that another program fills, is not listed for
+# A folder that changes all the time, such as one that another program fills, is not listed anew for
 # every photograph: a listing of over _MANY names is kept for _KEPT times as long as it took.
 _MANY, _KEPT = 10_000, 100
 
@@ -37,13 +37,13 @@ _listings: dict[str, _Listing] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """What matters of a folder's content.
+    """The pictures of a folder and the files that may belong to them.
 
-    Names are told apart by case only where two pictures are called alike whole: some disks do not.
+    Case is ignored, as on some disks, unless two pictures' whole names differ in nothing else.
 
     Attributes:
       files: names of files that may belong to pictures.
-      cased: those of them that are not in small letters, by what they are in small letters.
+      cased: the files whose names have capitals, by their names in small letters.
       pictures: names of pictures by their stems in small letters.
     """
 
@@ -59,7 +59,7 @@ class Folder:
         return name if name in self.files else self.cased.get(name)
 
     def called_whole(self, picture: str, suffix: str) -> str | None:
-        """The file that is named after a picture whole; its suffix alone may differ in case."""
+        """The file named after a picture's whole name; only its suffix may differ in case."""
         name = self.called(picture + suffix)
         return name if name and name.startswith(picture) else None
 
@@ -68,7 +68,7 @@ class Folder:
         return picture in self.pictures.get(stem_of(picture).casefold(), ())
 
     def claims(self, file: str) -> tuple[str | None, set[str]]:
-        """The picture that a file is named after whole, or None; those with its stem."""
+        """The picture whose whole name a file has, or None, and the pictures with its stem."""
         lower = file.lower()
         bases = [file[: -len(end)] for end in _COMPANIONS if lower.endswith(end)]
         owner = next((base for base in bases if self.has(base)), None)
@@ -77,7 +77,7 @@ class Folder:
 
 
 def folder_of(path: epath.Path) -> Folder:
-    """The content of a folder; nothing where there is none.
+    """The content of a folder, empty if there is no such folder.
 
     Raises:
       UserError: it cannot be listed.
@@ -110,13 +110,13 @@ def is_picture(name: str) -> bool:
 
 
 class _Listing(NamedTuple):
-    """A folder as it was.
+    """A folder at the time it was listed.
 
     Attributes:
       folder: its content.
       version: of the folder on a disk; None in a bucket, where nothing tells of changes.
-      begun, took: when it was listed, seconds since 1970, and for how long.
-      count: of the names in it.
+      begun, took: when it was listed (seconds since 1970), and how long that took.
+      count: number of names in it.
     """
 
     folder: Folder
@@ -126,7 +126,7 @@ class _Listing(NamedTuple):
     count: int
 
     def holds(self, place: str) -> bool:
-        """Whether it still says what is there."""
+        """Whether the listing is still up to date."""
         if self.version is None:
             return True
         if self.count > _MANY and time.time() - self.begun < _KEPT * self.took:

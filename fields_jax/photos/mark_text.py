@@ -13,7 +13,7 @@ from fields_jax.files import read_text
 
 # Fewer rows of numbers than this are a caption's or a note's; the coarsest landmarks are 5 points.
 _FEWEST_ROWS = 5
-_ONE_ROW = 2 * 68  # numbers: all coordinates of a face in a row are no note's either
+_ONE_ROW = 2 * 68  # numbers: a row with all coordinates of a face is not a note either
 _LARGEST = 2**17  # characters; 478 points of three numbers as numpy writes them take 36,000
 _LONGEST_NUMBER = 40  # characters
 
@@ -27,8 +27,8 @@ _DECLARED = re.compile(r"n_points\D{0,9}([0-9]{1,9})", re.IGNORECASE)
 def read_rows(path: epath.PathLike) -> Float[np.ndarray, "N C"]:
     """The points of a .txt or .pts, a row of two or three numbers for each.
 
-    Numbers are set apart by blanks, tabs, commas, semicolons or brackets. Before the first row may
-    stand lines of words and the number of rows; `#` begins a comment. A first column that counts
+    Numbers are separated by blanks, tabs, commas, semicolons or brackets. Lines of words and the
+    number of rows may come before the first row; `#` begins a comment. A first column that counts
     the rows, from 0 or from 1, is left out.
 
     Raises:
@@ -52,7 +52,7 @@ def read_rows(path: epath.PathLike) -> Float[np.ndarray, "N C"]:
 
 
 def is_prose(path: epath.PathLike) -> bool:
-    """Whether a text is plainly about something else: it has hardly a row of numbers.
+    """Whether a text holds no landmarks, since it has hardly any row of numbers.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -72,7 +72,7 @@ def _text(path: epath.PathLike) -> str:
 
 
 def _parsed(text: str, source: str) -> tuple[list[tuple[int, list[float]]], int | None]:
-    """Rows of numbers, each with the number of its line, and how many a header says there are."""
+    """Rows of numbers, each with the number of its line, and the count of rows in the header."""
     rows: list[tuple[int, list[float]]] = []
     declared, begun = None, False
     for number, line in enumerate(text.splitlines(), start=1):
@@ -99,10 +99,10 @@ def _numbers(line: str) -> list[float] | None:
 def _without_count(
     rows: list[tuple[int, list[float]]], declared: int | None, source: str
 ) -> list[tuple[int, list[float]]]:
-    """The rows without a first line that only says how many there are.
+    """The rows without a first line that only gives their number.
 
-    That is a number by itself, or rows and columns: then only if it is true, for it could be a
-    point as well.
+    That line is a single number, or the numbers of rows and columns: these only if they are right,
+    since two numbers could be a point as well.
 
     Raises:
       UserError: there are more or fewer than are said to be.

@@ -6,10 +6,10 @@ Requests and answers are lines of JSON on stdin and stdout; arrays pass through 
     -> {"image": FILE, "points": FILE}    uint8 [H, W, 3] to read, float32 [F, 478, 3] to write
     <- {"scores": [0.97, null, ...]}      one per face, the largest face first
 
-An answer is {"error": ...} where detection fails. The first line on stdout is {"name": ...}, or
-{"error": ...} where there is nothing to detect with. Faces are looked for in the whole image; where
-there are none, in overlapping windows of a half, then of a quarter of its sides, because the
-detectors reduce what they see to about 200 pixels.
+An answer is {"error": ...} if detection fails. The first line on stdout is {"name": ...}, or
+{"error": ...} if no detector can be loaded. Faces are looked for in the whole image, then, if there
+are none, in overlapping windows of a half and of a quarter of its sides, because the detectors
+reduce their input to about 200 pixels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ N_POINTS = 478
 class FaceMesh:
     """mediapipe's legacy solutions, which bring their models (up to 0.10.21).
 
-    The face mesh gives no score: that of a face is the score of the detection at the same place.
+    The face mesh gives no score; a face gets the score of the detection at the same place.
     """
 
     def __init__(self, mediapipe, options):
@@ -101,7 +101,7 @@ class Landmarker:
 
 
 def find_at_any_size(detector, image):
-    """Faces of the whole image or, where there are none, of ever smaller windows of it."""
+    """Faces of the whole image or, if there are none, of smaller and smaller windows of it."""
     height, width = image.shape[:2]
     for parts in (1, 2, 4):
         faces = []
@@ -118,7 +118,7 @@ def find_at_any_size(detector, image):
 
 
 def _distinct(faces):
-    """Each face once, the largest first; of two at one place the surer one."""
+    """Each face once, the largest first; of two at one place, the one with the higher score."""
     kept = []
     for points, score in sorted(faces, key=lambda face: -(face[1] or 0)):
         if all(_overlap(_box(points), _box(other)) < SAME_FACE for other, _ in kept):
@@ -133,7 +133,7 @@ def _pixels(landmarks, image):
 
 
 def _score(points, detections):
-    """Score of the surest detection at a mesh's place; 0 where there is none."""
+    """The highest score of a detection at a mesh's place; 0 if there is none."""
     box = _box(points)
     return next((score for place, score in detections if _overlap(place, box) >= SAME_FACE), 0.0)
 

@@ -1,4 +1,4 @@
-"""Names that results go by: a folder each, harmless on any disk."""
+"""Names of the folders of results, one for each face, valid on any disk."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _LONGEST = 200  # bytes of a folder's name; file systems take 255, numbers are a
 
 
 def unique_name(name: str, taken: set[str]) -> str:
-    """The name made harmless, or that with -2, -3 ... where it is taken; adds it to `taken`.
+    """The name made valid on any disk, with -2, -3 ... if it is taken; adds it to `taken`.
 
     Parts between slashes become folders: never hidden, `..`, empty, longer than disks allow or
-    called as the files that are written beside them. Signs that are none, bytes that are no UTF-8
-    and what some disk forbids become `_`. Names that differ by case or by how an accent is written
-    count as one, for on many disks they are.
+    equal to a file that is written beside them. Unprintable characters, bytes that are not UTF-8
+    and characters that some disk forbids become `_`. Names that differ only by case or by the
+    encoding of an accent count as the same, as they are on many disks.
 
     Args:
       name: such as "day/one", from a path without its suffix.
-      taken: what this function has added to it for other names.
+      taken: the names given so far, as this function has added them.
     """
     harmless = "/".join(_harmless(part) for part in name.split("/"))
     chosen, count = harmless, 1

@@ -1,4 +1,4 @@
-"""Decoding pictures of any kind into RGB of 8 bits, or refusing them in a line."""
+"""Decoding pictures of any kind into RGB of 8 bits, or refusing them with a one-line message."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from fields_jax.photos import kinds
 # while it is converted three.
 LARGEST_PIXELS = 2**28
 _TOO_LARGE = f"more than {LARGEST_PIXELS // 10**6} million pixels; reduce it"
-# Beyond this size the pixels must come from somewhere: flat colour takes a JPEG 64 pixels a byte
-# and a PNG 1,030, a photograph 10 at most.
+# Beyond this many pixels a file must have enough bytes for them: flat colour gives a JPEG 64 pixels
+# per byte and a PNG 1,030; a photograph gives 10 at most.
 _SURELY_SMALL, _PIXELS_PER_BYTE = 25_000_000, 1500
 
 _INTEGER_SCALES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 31))
@@ -38,8 +38,8 @@ _TURNS = {
 }
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
-# Pillow's bound, a third of ours, is one for the process, and its decoders ask for it too. What it
-# thinks of damaged notes in a file helps nobody: the picture is read, or refused in our own line.
+# Pillow's bound, a third of ours, holds for the whole process, and its decoders read it too. Its
+# warnings about damaged metadata are silenced: the picture is read, or refused by our own message.
 Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
@@ -49,19 +49,18 @@ with contextlib.suppress(OSError, AttributeError):  # libtiff writes to the term
 
 
 def decode(content: bytes, suffix: str = "") -> UInt8[np.ndarray, "H W 3"]:
-    """An RGB picture, turned upright by its EXIF note as OpenCV and browsers do.
+    """An RGB picture, turned upright by its EXIF orientation as OpenCV and browsers do.
 
-    Of an animation the first frame is taken. What is transparent lies over white, as on a page.
-    Numbers of more than 8 bits are scaled as `scaled` says. A note that cannot be read costs no
-    more than itself.
+    Animations give their first frame. Transparency is laid over white. Values of more than 8 bits
+    are scaled by `scaled`. Unreadable metadata is ignored.
 
     Args:
       content: of a file.
       suffix: of its name; only kinds.BY_SUFFIX_ONLY must have their own.
 
     Raises:
-      UserError: not a picture, a damaged one, one of more than LARGEST_PIXELS, or one that is far
-        larger than its file can be; in one line.
+      UserError: not a picture, a damaged one, one of more than LARGEST_PIXELS, or one with far more
+        pixels than its file can hold; in one line.
     """
     try:
         with _opened(content, suffix.lower()) as image:
@@ -81,8 +80,8 @@ def decode(content: bytes, suffix: str = "") -> UInt8[np.ndarray, "H W 3"]:
 def scaled(values: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
     """Grey values of any range as 8 bits.
 
-    Files do not say how many bits their cameras had, so the largest value tells: integers are taken
-    for the least of 8, 10, 12, 14, 16, 24 and 31 bits that hold it, floats for [0, 1], [0, 255] or
+    Files do not say how many bits their cameras had, so the largest value decides: integers count
+    as the fewest of 8, 10, 12, 14, 16, 24 and 31 bits that hold it, floats as [0, 1], [0, 255] or
     [0, 65535].
 
     Raises:
@@ -123,7 +122,7 @@ def _opened(content: bytes, suffix: str) -> Image.Image:
         if is_heif and not kinds.reads_heic():
             raise UserError(kinds.NO_HEIC) from None
         raise
-    except ValueError:  # how AVIF's decoder takes a bad EXIF note
+    except ValueError:  # raised by AVIF's decoder for bad EXIF data
         return Image.open(io.BytesIO(_without_notes(content)), formats=known)
 
 
@@ -151,7 +150,7 @@ def _check_size(size: tuple[int, int], length: int) -> None:
 def _loaded(image: Image.Image) -> Image.Transpose | None:
     """Decodes a picture; returns how it must be turned, if at all.
 
-    A TIFF must be asked before: decoded, it reads all its notes and stumbles over bad ones.
+    The orientation of a TIFF is read first: decoding reads all its metadata and fails at bad parts.
     """
     if image.format != "TIFF":
         image.load()
@@ -166,7 +165,7 @@ def _loaded(image: Image.Image) -> Image.Transpose | None:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    with contextlib.suppress(Exception):  # bad notes fail their parsers in any way
+    with contextlib.suppress(Exception):  # bad metadata makes its parsers raise anything
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     return None
 

@@ -25,11 +25,11 @@ from fields_jax.landmark_schemes import (
 )
 from fields_jax.photos import beside, crops, mark_text
 
-LEAST_SEEN = 0.5  # share of the points: a turned head hides less than half of them
+LEAST_SEEN = 0.5  # fraction of the points: a turned head hides less than half of them
 _LARGEST_FILE = 2**24  # bytes; 1000 faces of 478 points are 11.5 million in double precision
 
-_NEAR = 0.25  # of a face's size: how far from its other points a point beyond the corner may be
-# Chin to brows as a share of chin to hairline, the top of mediapipe's mesh: the mean over
+_NEAR = 0.25  # of a face's size: largest distance of a point outside the picture from the others
+# Chin to brows as a fraction of chin to hairline, the top of mediapipe's mesh: the mean over
 # photographs of 21 faces.
 _BROW_HEIGHT = 0.86
 # The contour of the 68-point scheme on the procedural head seen from the front: x in widths between
@@ -74,7 +74,7 @@ def load_faces(path: epath.PathLike) -> Float[np.ndarray, "F N 2"]:
         )
     if faces.shape[1] == N_WFLW:
         faces = faces[:, WFLW_68]
-    with np.errstate(over="ignore"):  # what single precision cannot hold is no place in a picture
+    with np.errstate(over="ignore"):  # a number beyond single precision is no place in a picture
         return faces[..., :2].astype(np.float32)
 
 
@@ -97,10 +97,10 @@ def load_points(path: epath.PathLike) -> Float[np.ndarray, "478 2"]:
 
 
 def seen(points: Float[np.ndarray, "N 2"]) -> Bool[np.ndarray, " N"]:
-    """Which points are places in the picture, and not what stands for a point nobody saw.
+    """Which points are places in the picture, and not a code for a point that was not seen.
 
-    Such are 0, 0 and the same negative number twice, such as -1, -1. Some sets give the place of a
-    covered point with its signs turned: both numbers are negative, and far from the other points.
+    Such codes are 0, 0 and twice the same negative number, as -1, -1. Some sets give the place of a
+    covered point with its signs flipped: both numbers are negative, and far from the other points.
     """
     unseen = (points[:, 0] == points[:, 1]) & (points[:, 0] <= 0)
     beyond = (points < 0).all(axis=1)
@@ -159,14 +159,14 @@ def _contour_of_49(points: Float[np.ndarray, "49 2"]) -> Float[np.ndarray, "17 2
 
 
 def fault(points: Float[np.ndarray, "N 2"], height: int, width: int) -> str:
-    """Why landmarks are no face in an image of that size, or "" where they are one.
+    """Why landmarks cannot be a face in an image of that size, or "" if they can.
 
-    The face that they outline must pass `crops.box_fault`, LEAST_SEEN of them must be seen, and of
-    the 68 those that say how high the face is.
+    The face that they outline must pass `crops.box_fault`. The fraction LEAST_SEEN of them must be
+    seen, and of the 68 the points that give the height of the face.
     """
     if not np.isfinite(points).all():
         return "some of its landmarks are not finite"
-    points = points.astype(np.float64)  # in which whatever a file holds can be compared
+    points = points.astype(np.float64)  # compares any values that a file may hold
     visible = seen(points)
     if visible.mean() < LEAST_SEEN:
         return f"{(~visible).sum()} of its {len(points)} landmarks are unseen"

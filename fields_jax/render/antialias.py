@@ -43,10 +43,10 @@ def antialias(
 ) -> Float[Array, "B H W C"]:
     """The image with smooth outlines, through which gradients reach the vertices' x and y.
 
-    Works on the outline of the object and on those in front of other parts of it. Faces that touch
-    must share their vertices: an edge that only one face knows is an outline. A pixel in a gap
-    that is narrower than itself may be blended from several sides. Where the plane at `near` cuts
-    through a face there is no edge, and that border is not blended.
+    Blends the outline of the object and the outlines inside it, where one part hides another. Faces
+    that touch must share their vertices: an edge with only one face is an outline. A pixel in a gap
+    narrower than itself may be blended from several sides. Where the plane at `near` cuts through a
+    face there is no edge, and that border is not blended.
 
     Args:
       image: [B, H, W, C] floats, what was shaded; for a mask, 1 where `fragments.face_index` >= 0.
@@ -90,7 +90,7 @@ def _antialias(image, fragments, vertices, near, edges, cull):
 
 
 class _Edges(NamedTuple):
-    """The sides of all faces, those between the same two vertices next to each other.
+    """The sides of all faces, sorted so that sides between the same two vertices are adjacent.
 
     Attributes:
       ends: [2, N] the lower and the higher vertex.
@@ -136,7 +136,7 @@ class _Outline(NamedTuple):
 
 def _outline(xy, z, edges, size, cull) -> _Outline:
     points = jnp.concatenate([xy, z[:, None]], axis=1)
-    # From an end that is not far off the screen, if there is one: see `Triangles.corners`.
+    # Starts at an end that is not far off the screen, if there is one: see `Triangles.corners`.
     swapped = far(xy[:, 0], xy[:, 1])[edges.ends[0]]
     ends = jnp.where(swapped, edges.ends[::-1], edges.ends)
     a, b, apex = points[ends[0]], points[ends[1]], points[edges.apex]
@@ -222,14 +222,14 @@ def _cross(outline, ends, first, depth, near) -> _Crossings:
     place = jnp.where(side > 0, below, below + 1)[None] + outward[None] * jnp.arange(-1, 3)[:, None]
     row, column = jnp.where(by_rows, middle, place), jnp.where(by_rows, place, middle)
     if near is not None:
-        used &= z >= near  # and so no edge of a face that is wholly nearer
+        used &= z >= near  # which leaves out all edges of faces that are wholly nearer
     seen = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     pixel = jnp.where(seen, row * width + column, pixels)
     z_at = depth.reshape(-1).at[pixel].get(mode="fill", fill_value=jnp.nan)
     inner = outer = jnp.full_like(owner, pixels)
     reach = jump = jnp.zeros_like(crossing)
-    # The outline may pass the pixels' own line, the middle one, a pixel farther out or in: where
-    # the depth jumps, not between two pixels of one surface.
+    # Along the middle line of the pixels the outline may lie one pixel farther out or in than along
+    # this one: it lies where the depth jumps, not between two pixels of one surface.
     for k in (1, 2, 0):
         step = z_at[k + 1] - z_at[k]
         chosen = used & jnp.isfinite(z_at[k]) & (z < z_at[k + 1]) & (step > jump)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 
 def project(points: Float[Array, "B N 3"], camera: Float[Array, "B 3"]) -> Float[Array, "B N 3"]:
-    """Points of the head's frame as the camera sees them: X = s(x+tx), Y = -s(y+ty), Z = -sz.
+    """Image coordinates of points of the head's frame: X = s(x+tx), Y = -s(y+ty), Z = -sz.
 
     Translation comes before scale, as in SMIRK's and TEASER's renderer.
 

@@ -14,7 +14,6 @@ from PIL import Image
 from fields_jax.files import write_whole
 
 GREEN = (0, 255, 0)
-RED = (255, 0, 0)
 
 
 def to_uint8(images: np.ndarray | jax.Array) -> np.ndarray:

@@ -165,7 +165,7 @@ def _backward_compacted(table, face_index, cotangent, faces):
 
 
 def _accumulate(total, pixel, table, face_index, cotangent, faces):
-    """Adds what some pixels pull back to the gradient of the table; out-of-range ones add nothing.
+    """Adds the contributions of some pixels to the table's gradient; out-of-range ones add nothing.
 
     With out = sum_k w_k a_k, w_k = e_k / A and e_k the cross product of the two other corners
     relative to the pixel, q_k = g . a_k gives dL/de_k = (q_k - sum_j w_j q_j) / A.
@@ -209,7 +209,7 @@ def _weights(corners, pixel, width):
     cross = [x[k - 2] * y[k - 1] - y[k - 2] * x[k - 1] for k in range(3)]
     area = sum(cross)
     weights = [value / jnp.where(area == 0, 1, area) for value in cross]
-    # Rounding rules the quotient in a sliver: a convex combination is the most it can mean.
+    # In a sliver the quotient is mostly rounding error: it is forced to be a convex combination.
     convex = [jnp.clip(weight, 0, 1) for weight in weights]
     total = jnp.maximum(sum(convex), 1)
     sliver = jnp.abs(area) < _SLIVER

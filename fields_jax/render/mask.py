@@ -1,4 +1,4 @@
-"""What the synthesiser gets: the geometry map and what it may see of the photograph."""
+"""The synthesiser's input: the geometry map, and the photograph without the face."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Masking:
     """How the masked image is made.
 
     Attributes:
-      dilation: growth of the face hull, share of the image's height.
+      dilation: growth of the face hull, fraction of the image's height.
       skin: SMIRK's pixels of the skin, or None for TEASER's bare mask.
     """
 
@@ -63,8 +63,8 @@ def synthesizer_input(
       camera: [B, 3] (scale, tx, ty).
       image: [B, H, W, 3] the photograph.
       face_mask: [B, H, W], 1 outside the hull of the face in the photograph.
-      keys: one of each sample; see `sample_keys`. TEASER's masking draws nothing.
-      seen: [B, V, 3] the head in the photograph; None where it is the one to be painted.
+      keys: one for each sample; see `sample_keys`. TEASER's masking draws nothing.
+      seen: [B, V, 3] metres, the head in the photograph; None where it is the one to be painted.
 
     Returns:
       Geometry map [B, H, W, 1] and masked image [B, H, W, 3].

@@ -25,7 +25,7 @@ _WINDOWS = jax.lax.ScatterDimensionNumbers(
 
 
 def shape(size: tuple[int, int]) -> tuple[int, ...]:
-    """Shape of the buffers: the frame, and a margin that takes what patches reach out of it."""
+    """Shape of the buffers: the frame, and a margin for patches that reach beyond it."""
     return size[0] + PATCH[0] - 1, size[1] + PATCH[1] - 1
 
 
@@ -51,7 +51,7 @@ def draw(triangles: Triangles, work: Pass, buffers: Samples, frame: Frame, first
 
     Args:
       triangles: F triangles.
-      work: of what `count` returned for them.
+      work: the pass, over the jobs that `count` returned for them.
       buffers: of `shape`.
       frame: what is drawn.
       first_face: index of the first triangle in the whole mesh.

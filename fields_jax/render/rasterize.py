@@ -33,7 +33,7 @@ from fields_jax.render.triangles import (
 from fields_jax.types import Fragments
 
 _CHUNK_SAMPLES = 2**18  # per chunk of images on a CPU: what fits its cache
-_MOST_JOBS = 2**30  # per group of faces; with a pass more it still fits an int32
+_MOST_JOBS = 2**30  # per group of faces; one more pass of jobs still fits an int32
 
 
 def rasterize(
@@ -64,11 +64,11 @@ def rasterize(
       faces: [F, 3] integers. Their range is checked unless they are traced.
       image_size: pixels, square, or (height, width).
       cull: drop the faces that turn their back (clockwise on the screen).
-      near: the smallest depth that is drawn, in the units of z. What of a face is nearer is cut
-        off, pixel by pixel; a face that is wholly nearer is not drawn. None cuts nothing, as
-        weak perspective needs it, whose camera has no place along z. Where z is the distance from
-        a camera, pass one above 0, and cut faces with corners on both sides of a perspective
-        camera before projecting: the division by z turns those behind it over.
+      near: the smallest depth that is drawn, in the units of z. Nearer parts of a face are cut off
+        pixel by pixel. None cuts nothing, as weak perspective needs: its camera has no position
+        along z. Where z is the distance from a camera, pass a value above 0, and split faces with
+        corners on both sides of a perspective camera before projecting: the division by z mirrors
+        the corners behind it.
       backend: "scatter", patches of triangles by scatter-mins; "sorted", triangles sorted by tile,
         for TPUs; "reference", which is slow and obvious; "auto", "sorted" on TPUs and
         "scatter" elsewhere; or another name of `backends.BACKENDS`.

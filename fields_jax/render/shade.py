@@ -45,8 +45,8 @@ def geometry_map(
     not made unit again, as in the reference. Gradients reach the vertices through normals and
     barycentric weights, and the camera through the latter; outlines and the mask have none.
 
-    Nothing is cut off for being too near: the camera is weakly perspective, its depth is -s z from
-    the head's origin, not a distance from a camera, and half of any head has a negative one.
+    There is no near plane: the camera is weakly perspective, its depth -s z counts from the head's
+    origin, not from a camera, and is negative for half of any head.
 
     Args:
       model: the head; its `face_vertices` and `face_triangles` choose what is drawn.

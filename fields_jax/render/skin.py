@@ -1,7 +1,7 @@
 """Skin pixels that SMIRK leaves in the masked image, so that its synthesiser knows the colours.
 
-Points are drawn on the visible mesh. Their pixels, each with some noise, return into the blacked
-out face: where they were, or where a changed expression moves them. Every random number is keyed by
+Points are drawn on the visible mesh. Their pixels, with some noise, are copied into the blacked-out
+face: where they were, or where a changed expression moves them. Every random number is keyed by
 sample, so that a batch may be split over devices in any way.
 """
 
@@ -31,11 +31,11 @@ class SkinSettings:
     """How much skin is kept; `config.skin` holds it with SMIRK's values as defaults.
 
     Attributes:
-      share: points drawn, share of the image's pixels.
+      share: points drawn, as a fraction of the image's pixels.
       noise: relative standard deviation of each colour.
-      drop: probability of a pixel of a 224 px image to black out the square around it; at other
-        sizes it is such that the same share is lost.
-      cycle_drop: the same where the head is not the photograph's.
+      drop: probability that a pixel of a 224 px image blacks out the square around it; scaled at
+        other sizes so that the same fraction of pixels is lost.
+      cycle_drop: the same for a painted head that is not the photograph's.
     """
 
     share: float
@@ -73,14 +73,14 @@ def keep_skin(
     """The masked image with pixels of the face returned to it; a constant to the gradient.
 
     Args:
-      keys: one of each sample.
+      keys: one for each sample.
       model: the head.
       masked: the image without the face.
       image: the photograph.
       before: the head in the photograph, projected.
       after: the head to be painted, projected.
       settings: sizes.
-      drop: one of the two of `settings`.
+      drop: `settings.drop` or `settings.cycle_drop`.
     """
     masked, image, before, after = jax.lax.stop_gradient((masked, image, before, after))
     rows, columns = image.shape[1:3]
@@ -116,7 +116,7 @@ def pixels_of(
 ) -> Int[Array, "B P 2"]:
     """(row, column) under each point, at the border for points outside the image.
 
-    Points that lie nowhere get a row and column behind the last.
+    Points without a visible triangle get a row and column beyond the last.
     """
     corners = jnp.asarray(faces)[points.triangle]
     flat = projected[..., :2]
@@ -211,7 +211,7 @@ def _draw(key: Array, weight: Float[Array, " F"], count: int) -> tuple[Array, Ar
 
 
 def _copy(image: Array, source: Array, target: Array) -> Array:
-    """The pixels of one image on black; where several fall on one place, the last of them."""
+    """One image's pixels copied onto black; where several land on one place, the last one stays."""
     order = jnp.arange(1, len(source) + 1)
     last = jnp.zeros(image.shape[:2], order.dtype)
     last = last.at[target[:, 0], target[:, 1]].max(order, mode="drop")

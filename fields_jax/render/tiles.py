@@ -93,7 +93,7 @@ def _assign(work: Pass):
 
 
 def _at_most(values: Int[Array, " N"], queries: Int[Array, " Q"]) -> Int[Array, " Q"]:
-    """How many values are at most each query, both ascending: a merge by two sorts."""
+    """For each query the number of values up to it, both ascending: a merge by two sorts."""
     keys = jnp.concatenate([values, queries])
     asked = jnp.concatenate([jnp.zeros_like(values), jnp.ones_like(queries)])
     _, asked = jax.lax.sort((keys, asked), num_keys=2)

@@ -21,8 +21,8 @@ _MARGIN = 1e-3
 # Square pixels, and depth: below both, the product of two edges and a depth is finite.
 _LARGEST = 2.0**90
 _DEEPEST = 2.0**27
-# Pixels. An edge is measured from an end that is nearer than this, if it has one: from farther off
-# the numbers of a pixel would be lost in those of the vertex.
+# Pixels. An edge is measured from an end that is nearer than this, if it has one: farther off,
+# rounding to the vertex's coordinates would swallow those of a pixel.
 _FAR = 2.0**14
 EMPTY = np.uint32(0xFFFFFFFF)
 
@@ -99,7 +99,7 @@ def far(x, y):
 
 
 def drawable(x, y, z):
-    """Whether faces can be drawn at all: each coordinate in pixels of three corners [F].
+    """Whether faces can be drawn, given x, y (pixels) and z of their three corners, each [F].
 
     They can if their coordinates are finite and their bounding box not too large to compute with.
     """
@@ -113,7 +113,7 @@ def drawable(x, y, z):
 
 
 def cover(corners, column, row, near):
-    """Whether triangles cover pixel centres, edges included and at `near` or beyond; the depth.
+    """Whether triangles cover pixel centres (edges included, `near` or beyond), and their depth.
 
     Args:
       corners: the ten numbers of `Triangles.corners`.
@@ -180,7 +180,7 @@ def keep(buffers: Samples, samples: Samples, lower: Callable, held: Callable) ->
 
     Args:
       buffers: what was kept so far.
-      samples: what comes to it.
+      samples: what is added.
       lower: (buffer, values) -> the buffer, at most the values at their samples' places.
       held: buffer -> what it holds at the samples' places.
     """

@@ -1,4 +1,4 @@
-"""Held-out examples as rows of pictures: what the model saw, understood and drew again."""
+"""Held-out examples as rows of pictures: the input, the predicted face, the reconstruction."""
 
 from __future__ import annotations
 

@@ -30,16 +30,16 @@ _ON_THE_PAGE = ("overlay.png", "geometry.png", "emotion.json")  # the other file
 
 
 class Gallery:
-    """Collects faces and files that are no use, and writes them below one folder.
+    """Collects faces and unusable files, and writes them below one folder.
 
     Attributes:
       faces: folders written so far, by name.
-      guessed: how many of them are crops of whole images, for want of landmarks.
-      unusable: files and faces that nothing was made of.
+      guessed: how many of them are crops of whole images, for lack of landmarks.
+      unusable: files and faces without a result.
     """
 
     def __init__(self, out: epath.PathLike, model: FlameModel, size: int, meta: Mapping[str, Any]):
-        """Begins with an empty folder or one that is written over.
+        """Makes the folder if it is absent; files in it are overwritten.
 
         Args:
           out: the folder.
@@ -60,7 +60,7 @@ class Gallery:
     def add(self, face: Face, result: Result) -> None:
         """Writes the folder of one face.
 
-        A result that is not finite, or a folder that cannot be written, is kept out and listed.
+        A result that is not finite, or a folder that cannot be written, is listed as unusable.
         """
         if not result.is_finite():
             self.refuse(Unusable(epath.Path(face.path), f"{face.name}: the result is not finite"))
@@ -96,7 +96,7 @@ class Gallery:
         self._cards.append({"name": name, "link": link, "notes": notes, "files": files})
 
     def refuse(self, unusable: Unusable) -> None:
-        """Notes a file or face that nothing can be made of."""
+        """Lists a file or face as unusable."""
         self.unusable.append(unusable)
         path, reason = printable(unusable.path), printable(unusable.reason)
         self._rows.append({"face": "", "status": "unusable", "image": path, "reason": reason})

@@ -50,7 +50,7 @@ def render(runs: Sequence[Run], head: FlameModel) -> str:
 
 
 def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """What was trained on what: names and values for the head of the page."""
+    """Facts about the training, as names and values for the top of the page."""
     last = runs[-1]
     head, config = last.scores["head"], last.config
     known = [

@@ -12,7 +12,7 @@ from fields_jax.report.runs import Run
 
 
 class Rule(NamedTuple):
-    """Which of several values is the best: in words, and as what is least for it."""
+    """Which of several values is best: in words, and as a function that is smallest for it."""
 
     text: str
     cost: Callable[[float], float]
@@ -72,7 +72,7 @@ def number_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def tiles(runs: Sequence[Run]) -> list[Tile]:
-    """The headline numbers of the last run, with those of the first and of knowing nothing."""
+    """The headline numbers of the last run, beside the first run's and those of knowing nothing."""
     metrics = sorted((m for m in registry.METRICS if m.headline), key=lambda m: m.headline.place)
     made = []
     for metric in metrics:
@@ -93,7 +93,7 @@ def tiles(runs: Sequence[Run]) -> list[Tile]:
 
 
 def source_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
-    """Column titles and rows of text: every set as every run reads it."""
+    """Column titles and rows of text: one row for each set and run."""
     metrics = sorted((m for m in registry.METRICS if m.column), key=lambda m: m.column.place)
     titles = ["set", "run", "n", *(metric.column.title for metric in metrics)]
     rows = []
@@ -149,7 +149,7 @@ def _interval(run: Run, metric: Metric) -> str:
 
 
 def _reference(run: Run, metric: Metric) -> str:
-    """What predicting no expression, or nothing in particular, would score."""
+    """The score of predicting no expression, or of guessing."""
     if not metric.zero:
         return metric.chance
     return show(registry.value_at(run.scores, metric.zero), metric.style)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fields_jax.report.runs import Run
 
 _EMBEDDED = "synthetic/"  # names of the generated sets begin so
-_PROCEDURAL = "procedural"  # and that of the generated head
+_PROCEDURAL = "procedural"  # and so does the name of the generated head
 
 
 def findings(runs: Sequence[Run]) -> list[str]:
@@ -86,7 +86,7 @@ def limits(runs: Sequence[Run]) -> list[str]:
 
 
 def lead(runs: Sequence[Run]) -> str:
-    """One sentence about what the page is about."""
+    """One sentence on the subject of the page."""
     generated = all(name.startswith(_EMBEDDED) for name in runs[-1].scores["sources"])
     faces = "embedded, generated faces" if generated else "held-out faces"
     names = " and ".join(run.name.lower() for run in runs)

@@ -19,7 +19,7 @@ from fields_jax.workdir import schema
 
 T = TypeVar("T")
 
-# What a report says of a run's config.
+# Keys of a run's config that the report shows.
 _OF_CONFIG = (
     *("batch_size", "head", "image_size", "data.mixture"),
     *("model.encoder_width", "model.encoder_depth", "model.dtype"),
@@ -115,7 +115,7 @@ def _read(
     remedy: str,
     check: Callable[[T, epath.Path], None],
 ) -> T:
-    """A file that must be there and sound; `remedy` is how to make it anew."""
+    """The content of a file that must exist and be intact; `remedy` says how to make it again."""
     try:
         found = read(file)
         check(found, file)

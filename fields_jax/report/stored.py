@@ -1,4 +1,4 @@
-"""What a report needs of the files of a run; whatever they lack is named before it is drawn."""
+"""Checks that the files of a run hold what a report needs, and names what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_STEPS = 2**53
 
 
 class Kind(NamedTuple):
-    """What a value may be, and how a message calls it."""
+    """What a value may be, and its name in messages."""
 
     what: str
     holds: Callable[[Any], bool]
@@ -51,8 +51,8 @@ _NUMBER = Kind("a number", _is_number)
 _SCORE = _or_null(_NUMBER)
 _ENDS = _or_null(_list_of(_NUMBER, 2))
 
-# What evaluation.json must hold of a set and of all together, by path: besides the metrics of the
-# registry, with their intervals, what sentences and plots are made of.
+# What evaluation.json must hold for each set and for all together, by path: besides the registry's
+# metrics and their intervals, the inputs of sentences and plots.
 _BESIDES_METRICS = {
     "n": _COUNT,
     **dict.fromkeys(("valence_ccc", "arousal_ccc", "accuracy"), _SCORE),
@@ -61,8 +61,8 @@ _BESIDES_METRICS = {
     "classes.recall": _list_of(_SCORE, _CLASSES),
     "classes.confusion": _list_of(_list_of(_COUNT, _CLASSES), _CLASSES),
 }
-_NULLABLE = ("expression.bins", "valence", "arousal", "classes")  # groups, for want of labels
-# And of all together alone.
+_NULLABLE = ("expression.bins", "valence", "arousal", "classes")  # null for lack of labels
+# The same for all sets together only.
 _WHOLE = {
     "stage": _COUNT,
     "step": _COUNT,
@@ -96,7 +96,7 @@ _EXAMPLES: dict[str, tuple[str, tuple[int, ...]]] = {
     **dict.fromkeys(("predicted_eyelid", "true_eyelid"), ("f", (2,))),
     "true_jaw": ("f", (3,)),
 }
-_WIDER = {"i": "iu", "u": "u", "f": "fiu", "b": "b", "U": "U"}  # kinds of numpy that will do
+_WIDER = {"i": "iu", "u": "u", "f": "fiu", "b": "b", "U": "U"}  # accepted kinds of numpy's types
 
 
 def check_scores(scores: Mapping[str, Any], source: epath.Path) -> None:
@@ -117,7 +117,7 @@ def check_scores(scores: Mapping[str, Any], source: epath.Path) -> None:
 
 
 def _spec_of_a_part() -> dict[str, Any]:
-    """What `_check` expects of a set, nested as evaluation.json is."""
+    """What `_check` expects for a set, nested like evaluation.json."""
     kinds = dict(_BESIDES_METRICS)
     for metric in registry.METRICS:
         kinds |= {path: _SCORE for path in (metric.path, metric.zero) if path}
@@ -194,7 +194,7 @@ def read_log(file: epath.Path) -> list[dict[str, Any]]:
     are None.
 
     Raises:
-      UserError: another line that is none, naming it and the field.
+      UserError: another line is damaged; names the line and the field.
     """
     if not file.exists():
         return []
@@ -245,7 +245,7 @@ def _check(value: Any, spec: Any, source: Any, path: str) -> None:
 def _array(
     arrays: Mapping[str, np.ndarray], name: str, kind: str, shape: tuple[int, ...], source: Any
 ) -> np.ndarray:
-    """An array of that kind and shape, where 0 is any size but 0; numbers are finite."""
+    """An array of that kind and shape, 0 standing for any positive size; numbers are finite."""
     if name not in arrays:
         raise UserError(f"{source}: {name} is missing")
     found = arrays[name]

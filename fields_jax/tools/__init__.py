@@ -1,1 +1,1 @@
-"""Commands for those who run trainings rather than use them."""
+"""Commands for planning trainings."""

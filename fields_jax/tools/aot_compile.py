@@ -1,4 +1,4 @@
-r"""Compiles the training step for TPUs that are not there and says what it would need.
+r"""Compiles the training step for TPUs that need not exist here and reports what it would need.
 
     pip install fields_jax[tpu]
     python -m fields_jax.tools.aot_compile --config=configs/stage2.py:full --topology=v5e:4x4
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
 
 
 def find_devices(topology: str) -> Sequence[Any]:
-    """The devices of a topology that need not be there.
+    """The devices of a topology, which need not exist here.
 
     Raises:
       UserError: no libtpu, or a topology it does not know.

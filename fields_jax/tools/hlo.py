@@ -1,4 +1,4 @@
-"""Reads what a compiled program says of itself: its text in XLA's notation."""
+"""Reads costs from the text of a compiled program, in XLA's notation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(([^)]*)\)(.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
 _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
-# Name or rename memory, or take what another instruction has brought.
+# Instructions that move no bytes: they name or rename memory, or wait for another instruction.
 # fmt: off
 _FREE = frozenset([
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota",
@@ -34,9 +34,9 @@ def collectives(text: str) -> tuple[int, int]:
 def memory_traffic(text: str) -> int:
     """Bytes that a program's instructions read from and write to a device's main memory.
 
-    An instruction reads its operands and writes its results, once each; what stays on the chip
-    (memory space 1 of a TPU's layouts) and what goes on within a fusion costs nothing. Loops count
-    as often as the compiler knows they run, else once; of a conditional the costliest branch.
+    An instruction reads its operands and writes its results, once each; data on the chip (memory
+    space 1 of a TPU's layouts) and inside a fusion costs nothing. Loops count as often as the
+    compiler knows they run, else once; conditionals count their costliest branch.
 
     `cost_analysis()["bytes accessed"]` counts on-chip memory too, several times as much on a TPU.
     """

@@ -1,9 +1,9 @@
-"""Gradient accumulation: a device's batch in parts, one after the other, as if it were taken whole.
+"""Gradient accumulation: a device's batch in parts, one after the other, with the same gradients.
 
-Every term of the losses is the whole global batch's: a mean over examples divides each part's sum
-by the count of all (`losses.evidence.Part`), and the moments of valence and arousal are taken over
-all parts, of which one at a time is differentiated. Only batch normalisation differs: while a
-network learns it normalises each part by that part's statistics, over all devices.
+Every loss is that of the whole global batch: a mean over examples divides each part's sum by the
+count of the whole batch (`losses.evidence.Part`), and the moments of valence and arousal are taken
+over all parts, of which one at a time is differentiated. Only batch normalisation differs: in
+training mode it normalises each part by that part's statistics, over all devices.
 """
 
 from __future__ import annotations
@@ -39,13 +39,12 @@ def over_parts(
       batch: this device's examples [D, ...].
       split: trees [D, ...] whose parts `of_part` takes.
       context: what the step is bound to; `recipe.accumulate`, the number of parts, divides D.
-      before: the parameters whose gradients these are, and the batch statistics from which each
-        part starts.
-      predict: valence and arousal of a part [b], where the terms need those of the batch.
+      before: the parameters to differentiate by, and the batch statistics each part starts from.
+      predict: gives valence and arousal of a part [b]; None where no term needs the whole batch's.
 
     Returns:
       What `of_part` gives for the whole: sums of gradients and of values, all outputs [D, ...], and
-      the statistics moved by the mean of the parts' moves.
+      the batch statistics, changed by the mean of their changes over the parts.
     """
     count, stats = context.recipe.accumulate, before[1]
     if count == 1:
@@ -68,7 +67,7 @@ def over_parts(
         gradients, moved = carry
         found, (outputs, after, values) = of_part(Part(first=number * size, **known), *pieces)
         gradients = jax.tree.map(jnp.add, gradients, found)
-        # The statistics of a network that rests do not move, not even by rounding.
+        # The statistics of a frozen network do not change, not even by rounding.
         moved = jax.tree.map(lambda m, new, old: m + (new - old) / count, moved, after, stats)
         return (gradients, moved), (outputs, values)
 

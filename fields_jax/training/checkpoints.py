@@ -1,4 +1,4 @@
-"""What a run starts from, and what it leaves for the next one: the loop's side of the store."""
+"""The state a run starts from and the checkpoints it saves, on top of `workdir.store`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from fields_jax.workdir.inference import check_head, read_networks
 def first_state(
     config: ConfigDict, plan: setup.Plan, manager: ocp.CheckpointManager, meta: Mapping[str, Any]
 ) -> tuple[TrainState, set[str], list[str]]:
-    """The state to go on from, the networks not at their random start, and what to say of it.
+    """The state to go on from, the networks that are no longer random, and a note for the user.
 
-    That state is the newest intact checkpoint, `config.init_from`, or the random start, in this
-    order.
+    The state comes from the newest intact checkpoint, else from `config.init_from`, else it is
+    random.
 
     Raises:
       UserError: no intact checkpoint, networks of other shapes, or learnt with another head.
@@ -65,14 +65,14 @@ def first_state(
 
 
 def _within(limit: int, state: TrainState) -> TrainState:
-    """The state with no more bad steps than are allowed now: above, no step moves it any more."""
+    """The state with at most `limit` bad steps in a row: with more, no step would change it."""
     if int(state.bad_steps) <= limit:
         return state
     return state.replace(bad_steps=jnp.full_like(state.bad_steps, limit))
 
 
 class Checkpoints:
-    """Saves the states of a run, each with who has learnt and what the run was made of."""
+    """Saves the states of a run, with the networks that have learnt and the run's meta item."""
 
     def __init__(
         self,
@@ -82,14 +82,14 @@ class Checkpoints:
         meta: Mapping[str, Any],
         best: retention.KeepBest | None = None,
     ) -> None:
-        """Of one run.
+        """Prepares the saving of one run.
 
         Args:
           manager: of the workdir.
           workdir: where best.json is written.
           seed: of the data.
           meta: what goes into every checkpoint.
-          best: the policy that wants the metrics, or None.
+          best: the policy that keeps the best checkpoint by a metric, or None.
         """
         self.manager = manager
         self._workdir, self._seed, self._meta, self._best = workdir, seed, dict(meta), best
@@ -100,14 +100,14 @@ class Checkpoints:
         self._trained |= set(networks)
 
     def add(self, metrics: Mapping[str, np.ndarray]) -> None:
-        """Takes one step's metrics, by which the best checkpoint is told."""
+        """Takes one step's metrics, from which the best checkpoint is chosen."""
         if self._best is not None:
             self._best.add(metrics)
 
     def save(self, state: TrainState, *, early: bool = False) -> bool:
         """Writes a checkpoint of this step; False if it is there already.
 
-        An `early` one is no candidate for the best: few steps may lie behind it.
+        An `early` one does not compete for the best: its metrics may cover only a few steps.
         """
         step = int(state.step)
         if self.manager.latest_step() == step:

@@ -1,7 +1,7 @@
-"""TensorBoard's event files, written by the thread that has something to say.
+"""TensorBoard's event files, written by the calling thread.
 
-tensorboardX's own writer does it in another one: on a full disk that dies with a traceback, and the
-training waits for it for ever.
+tensorboardX's own writer uses another thread: on a full disk that one dies with a traceback, and
+the training waits for it for ever.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Events:
 
         Args:
           folder: of the event files; it is made.
-          first_step: TensorBoard forgets what older files of the folder say of it and later steps.
+          first_step: TensorBoard drops this and later steps of the folder's older files.
         """
         # tensorboardX makes the messages without tensorflow.
         from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -61,7 +61,7 @@ class Events:
         self._add(step, [image(name, picture, dataformats="HWC")])
 
     def close(self) -> None:
-        """Nothing is pending: every call has written what it was given."""
+        """Closes the file; nothing is pending, since every call writes at once."""
         os.close(self._file)
 
     def _add(self, step: int, summaries: Iterable) -> None:

@@ -69,7 +69,7 @@ def gather_evidence(
       base: of the frozen base model, or None.
       examples: of this device, all or a part of them.
       assets, context: what the step is bound to.
-      needs: of the weighted terms, names of `registry.NEEDS`.
+      needs: names of `registry.NEEDS` that the weighted terms need.
 
     Returns:
       The evidence and the new batch statistics.
@@ -113,7 +113,7 @@ def gather_evidence(
 
 
 def _encode(variables: PyTree, image: Array, context: Context) -> tuple[FieldsOutput, PyTree]:
-    """What the networks say of the images, and their new batch statistics."""
+    """The networks' output for the images, and their new batch statistics."""
     output, updates = context.recipe.model.apply(
         variables, image, train=context.phase.train, mutable=["batch_stats"]
     )
@@ -123,7 +123,7 @@ def _encode(variables: PyTree, image: Array, context: Context) -> tuple[FieldsOu
 def _read_base(
     model: FieldsModel, base: PyTree, image: Array, coefficients: FlameCoefficients
 ) -> FlameCoefficients:
-    """What the frozen base model reads of the face; pose and camera are the networks'."""
+    """Coefficients of the face by the frozen base model; pose and camera are the networks'."""
     shape, expression, eyelid, jaw = model.apply(base, image, method="encode_face")
     read = coefficients.replace(shape=shape, expression=expression, eyelid=eyelid, jaw=jaw)
     return jax.lax.stop_gradient(read)
@@ -167,7 +167,7 @@ def _tokens_again(
     variables: PyTree, reconstruction: Array, context: Context
 ) -> Float[Array, "B K D"]:
     """Tokens of the reconstruction."""
-    # Running statistics describe real images: those of reconstructions are dropped.
+    # Running statistics shall describe real images: updates by reconstructions are dropped.
     tokens, _ = context.recipe.model.apply(
         variables,
         reconstruction,
@@ -188,8 +188,8 @@ def emotion_features(
 ) -> tuple[Array, Array]:
     """Features of the reconstruction and of the photograph.
 
-    Of a reconstruction by itself, by the synthesiser in eval mode and held constant: the encoders
-    shall draw the emotion, and the synthesiser not paint it over what they say (SMIRK).
+    The reconstruction is made anew by the synthesiser in eval mode and held constant, so that the
+    encoders have to express the emotion and the synthesiser cannot paint it in (SMIRK).
 
     Args:
       variables: of all networks.
@@ -198,7 +198,7 @@ def emotion_features(
       image: the photographs.
       assets, recipe: what the step is bound to.
     """
-    # Its new statistics depend on its parameters, too.
+    # The new statistics depend on the synthesiser's parameters, so they are held constant too.
     frozen = jax.lax.stop_gradient({"params": variables["params"], "batch_stats": stats})
     painted = recipe.model.apply(frozen, *inputs, method="synthesize")
     found, wanted = (recipe.emotion_features(assets.emotion_features, x) for x in (painted, image))
@@ -233,7 +233,7 @@ def perturbed_face(
 
     Args:
       examples: of this device, all or a part of them.
-      coefficients: what the networks said of them.
+      coefficients: the networks' output for them.
       expressions: [G, E] of the global batch.
       assets, context: what the step is bound to.
     """

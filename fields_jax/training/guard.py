@@ -52,8 +52,8 @@ class FiniteGuard:
           values: its metrics, on the host.
           batch: what this process fed it.
           ids: names of the examples [B], or None.
-          variables: the networks', as this step left them, to find the examples whose outputs are
-            not finite; looked at only where the run ends here.
+          variables: the networks', after this step, to find the examples whose outputs are not
+            finite; used only where the run ends here.
 
         Raises:
           DivergedError: more than the allowed number of bad steps in a row.

@@ -1,10 +1,10 @@
 """The training loop: phases in order, a checkpoint now and then, metrics one step late.
 
 Order within an iteration, never to be changed: fetch the batch, dispatch the step, read the
-metrics of the step before, write, save. So a step and its batch, on its way to the devices, are in
-their queue while the step before runs; until its metrics are read, JAX refuses every copy between
-host and devices that nobody asked for. A stop request (Ctrl-C, SIGTERM, a preemption notice) is
-looked at after each step; the state is saved and the run ends.
+metrics of the step before, write, save. A step and its batch are thus queued on the devices while
+the step before runs; until the metrics are read, JAX refuses every implicit copy between host and
+devices. Stop requests (Ctrl-C, SIGTERM, a preemption notice) are checked after each step; the state
+is then saved and the run ends.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def train(
       config: see configs/common.py.
       workdir: where everything is written; local or gs://.
       plan: what `setup.plan` made of the config and a head.
-      make_batches: given the first step, yields that step's batch and all that follow: numpy
-        arrays, all of which go to the devices but `id` [B], which names the examples in the log.
+      make_batches: given the first step, yields that step's batch and all later ones: numpy arrays.
+        All but `id` [B], which names the examples in the log, go to the devices.
       meta: what else goes into every checkpoint (head and data hashes).
 
     Returns:
@@ -61,14 +61,14 @@ def train(
 
     Raises:
       UserError: the config does not fit the workdir or the checkpoint, another training holds the
-        workdir, or it takes no more (DiskError).
+        workdir, or its disk is full or read-only (DiskError).
       KeyboardInterrupt, Preemption: asked to stop; the state is saved.
       DivergedError: too many non-finite steps; earlier checkpoints are untouched.
     """
     first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_run(workdir) if first else contextlib.nullcontext())
-        # Before anything is read: what a failed start has left is none of this run's.
+        # Before anything is read, so that no file of an earlier failed start is taken for ours.
         claimed = claim_workdir(workdir, config)
         policies, best = retention.make_policies(config, workdir)
         manager = stack.enter_context(store.open_manager(workdir, policies=policies))
@@ -95,10 +95,10 @@ def train(
 
 @dataclasses.dataclass(frozen=True)
 class PendingStep:
-    """A step that was dispatched and whose metrics nobody has read yet, with what judges it.
+    """A dispatched step whose metrics are not read yet, with what is needed to judge them.
 
-    Its parameters are not among it: it gave them away to the step after. Where the guard asks for
-    them, that step has left them as they were (`Recipe.max_bad_steps`).
+    Its parameters are missing: they were donated to the next step. Where the guard asks for them,
+    that step has left them unchanged (`Recipe.max_bad_steps`).
 
     Attributes:
       step: the iteration.
@@ -117,12 +117,12 @@ class PendingStep:
 
 @dataclasses.dataclass
 class _Pace:
-    """What is measured of a phase under way, and since when.
+    """Measurements of the current phase, and since when they are taken.
 
     Attributes:
-      phase: which.
+      phase: the current one.
       window: metrics since the last report.
-      spikes: watches its loss.
+      spikes: watches the loss.
       first: the iteration from which on `began` counts.
       compiling: iterations from `first` on until every program is compiled; 0 afterwards.
       began: seconds, of `time.monotonic`.
@@ -157,7 +157,7 @@ class _Run:
         self._paint = make_painter(plan.recipe, workdir, count=config.log.images)
         self._guard = FiniteGuard(plan.recipe.model, workdir, limit=config.guard.max_bad_steps)
         self._trace = Trace(workdir, *config.profile)
-        self._compiled: dict[str, float] = {}  # goes out with the next numbers
+        self._compiled: dict[str, float] = {}  # logged with the next report
         self._rates: dict[str, float] = {}  # of the phase
 
     def phase(
@@ -221,7 +221,7 @@ class _Run:
 
         Args:
           pace: of the phase.
-          state: the newest, of that step or of the one after it.
+          state: the newest: after that step or after the next one.
         """
         pending, pace.pending = pace.pending, None
         if pending is None:

@@ -32,7 +32,7 @@ class Window:
     def flush(self) -> dict[str, float]:
         """Means since the last flush, and rates where steps were timed.
 
-        `data_wait` is the share of time spent waiting for data.
+        `data_wait` is the fraction of time spent waiting for data.
         """
         means = {name: float(np.mean(values)) for name, values in self._values.items()}
         self._values.clear()
@@ -44,7 +44,7 @@ class Window:
         return means
 
     def restart_clock(self) -> float:
-        """Seconds since the clock's start; steps so far count in means and no more in rates."""
+        """Restarts the clock and returns its seconds; steps so far then count in means only."""
         now = time.monotonic()
         elapsed, self._started = now - self._started, now
         self._waited, self._timed = 0.0, 0

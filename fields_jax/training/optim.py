@@ -38,7 +38,7 @@ def label_params(params: Mapping[str, PyTree], rules: Mapping[str, Mapping]) -> 
 def make_optimizer(
     params: Mapping[str, PyTree], rules: Mapping[str, Mapping]
 ) -> dict[str, optax.GradientTransformation]:
-    """One transformation per network; updates come at the full rate, see `schedule_factor`."""
+    """One transformation per network; its updates have the full rate, see `schedule_factor`."""
     labels = label_params(params, rules)
     transforms = {
         name: optax.chain(
@@ -48,7 +48,7 @@ def make_optimizer(
     }
     optimizer = {}
     for network, tree in labels.items():
-        # Sorted: the order of a set differs between processes, and with it the compiled program.
+        # Sorted: a set's order differs between processes, and the compiled program depends on it.
         used = sorted(set(jax.tree.leaves(tree)))
         optimizer[network] = optax.partition({name: transforms[name] for name in used}, tree)
     return optimizer
@@ -66,7 +66,7 @@ def rates(
       labels: see `label_params`.
       rules: `config.optim.rules`.
       train: networks that learn.
-      shares: a share of the rate for some of them.
+      shares: factors of the rate for some of them.
     """
     found = {}
     for network in train:
@@ -80,7 +80,7 @@ def rates(
 def schedule_factor(
     step: jax.Array, *, start: int, length: int, period: int, warmup: int, final: float
 ) -> jax.Array:
-    """Share of each rule's rate: cosine from 1 to `final`, restarted each period (SMIRK, TEASER).
+    """Factor of each rule's rate: cosine from 1 to `final`, restarted each period (SMIRK, TEASER).
 
     Args:
       step: iterations done in the run.
@@ -88,7 +88,7 @@ def schedule_factor(
       length: iterations of the phase.
       period: iterations of one cosine; 0 means the length of the phase.
       warmup: iterations of linear growth at the start of the phase.
-      final: share at the end of a period.
+      final: factor at the end of a period.
     """
     done = (step - start).astype(jnp.float32)
     period = period or max(length, 1)
@@ -119,8 +119,8 @@ def update(
 
     Args:
       optimizer, gradients, params, opt_state: by network.
-      factor: share of every rate, see `schedule_factor`.
-      shares: a further share for some networks.
+      factor: of every rate, see `schedule_factor`.
+      shares: further factors of the rate for some networks.
     """
     params, opt_state = dict(params), dict(opt_state)
     for network, gradient in gradients.items():

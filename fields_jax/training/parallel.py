@@ -86,9 +86,9 @@ def place(
 
 
 def no_implicit_transfers(how: str) -> contextlib.AbstractContextManager[None]:
-    """Has JAX refuse, in its block, every copy to or from a device that nobody asked for.
+    """Makes JAX refuse implicit copies to or from a device inside the block.
 
-    Of several processes pmap itself makes such copies, of keys: there it refuses none.
+    With several processes pmap itself copies keys in this way: nothing is refused there.
     """
     if how == "pmap" and jax.process_count() > 1:
         return contextlib.nullcontext()
@@ -103,7 +103,7 @@ def replicate(tree, devices: Sequence[jax.Device] | None = None):
 
 def replicated_key(seed: int) -> jax.Array:
     """The random key of a seed, on every device of all processes."""
-    # By its numbers: a key itself is only ever put on devices of this process.
+    # As plain numbers: JAX puts a key itself on devices of this process only.
     numbers = np.asarray(jax.random.key_data(jax.random.key(seed)))
     return jax.random.wrap_key_data(replicate(numbers))
 
@@ -116,9 +116,9 @@ def replicated_shapes(tree, devices: Sequence[jax.Device] | None = None):
 
 
 def as_global(tree):
-    """A replicated tree as arrays over the devices of all processes, as checkpoints want it.
+    """A replicated tree as arrays over the devices of all processes, as checkpoints need it.
 
-    With several processes pmap returns arrays that know of this process's devices alone.
+    With several processes pmap returns arrays over this process's devices only.
     """
     if jax.process_count() == 1:
         return tree

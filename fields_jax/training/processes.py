@@ -10,7 +10,7 @@ import jax
 
 from fields_jax.errors import Preemption, UserError
 
-# The names jax.distributed reads by itself but for the count and rank, which it does not.
+# Environment variables; jax.distributed reads only the first by itself.
 ADDRESS, COUNT, RANK = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
 
@@ -18,9 +18,9 @@ ADDRESS, COUNT, RANK = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROC
 def joined(mode: str) -> Iterator[None]:
     """Starts `jax.distributed` before and shuts it down after; call it before any device is used.
 
-    Shutting down waits for all processes. A mistake may be seen by one of them alone, which would
-    wait for minutes and then lose its message: after an exception that not all have agreed on it
-    is left to `cli.leave`, and the others notice that this one is gone.
+    Shutting down waits for all processes. A process that alone meets an error would wait for
+    minutes and then lose its message. So after an exception that the processes have not agreed on
+    nothing is shut down: `cli.leave` ends this process, and the others notice that it is gone.
 
     Args:
       mode: "" for one process; "auto" where JAX knows the cluster (Cloud TPU, Slurm, Open MPI,

@@ -25,8 +25,8 @@ def map_programs(
 ) -> dict[str, Any]:
     """The programs that an iteration of a phase is made of: reconstruction, then the turns.
 
-    They are apart because each then compiles once, where a whole iteration would compile the
-    reconstruction again for each turn. All take what `parallel.place` made of a batch.
+    They are separate so that each compiles once: as one program per iteration, the reconstruction
+    would be compiled again for each turn. All take batches as `parallel.place` returns them.
     """
     context = Context(recipe, phase, parallel.AXIS)
     mapped = functools.partial(parallel.map_step, how=how, devices=devices)
@@ -60,13 +60,13 @@ def iteration(
     """One whole iteration of a phase: what the training loop runs.
 
     Args:
-      programs: of `map_programs`.
+      programs: from `map_programs`.
       how, devices: as they were mapped.
 
     Returns:
-      A function of (step, state, batch, rng, assets) that gives the next state, which takes the
-      place of the one given, and the metrics. `batch` is this process's, [B, ...] on the host;
-      `step` decides whose turn it is in the cycle.
+      A function of (step, state, batch, rng, assets) that returns the next state and the metrics;
+      the given state is donated. `batch` is this process's, [B, ...] on the host; `step` decides
+      whose turn it is in the cycle.
     """
     reconstruct, *cycles = programs.values()
 

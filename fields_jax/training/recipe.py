@@ -29,7 +29,7 @@ class Assets:
 
     Attributes:
       head: the FLAME model.
-      landmark_head: what of it the landmarks depend on; see `flame.reduce`.
+      landmark_head: `head` cut down to what its landmarks depend on; see `flame.landmark_head`.
       gram: [E, E] metric of the expression components, mm^2.
       templates: [M, E] expressions for the cycle, or None: it then draws from the batch.
       perceptual: variables of the perceptual network, or None.
@@ -49,12 +49,12 @@ class Phase:
     """A stretch of training with one set of trained networks and one set of weights."""
 
     name: str
-    start: int  # first iteration, counted over the run
+    start: int  # first iteration, counted from the start of the run
     steps: int
     train: tuple[str, ...]
     cycle: bool
     weights: Mapping[str, float]
-    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # share, by network
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)  # factors, by network
 
     @property
     def end(self) -> int:
@@ -72,7 +72,7 @@ class Phase:
         """Weights of the terms in a turn of the cycle, or (None) in the reconstruction step."""
         cycle = registry.needing("cycle")
         found = {name: w for name, w in self.weights.items() if (name in cycle) == bool(turn)}
-        if turn == "encoders":  # the encoder of shape does not learn then
+        if turn == "encoders":  # the shape encoder does not learn then
             found.pop("cycle_shape", None)
         return found
 
@@ -86,7 +86,7 @@ class Recipe:
       optimizer: {network: transformation}.
       settings: choices of the losses that are not weights.
       cycle: sizes of the cycle's perturbation.
-      schedule: keyword arguments of `schedule_factor` but start and length.
+      schedule: keyword arguments of `schedule_factor` except start and length.
       shake: draw the weights of the valence and arousal terms afresh each step (EmoNet).
       masking: how the masked image is made.
       synthesizer_clip: largest norm of the synthesiser's gradient in its cycle turn.
@@ -120,7 +120,7 @@ class Context:
 
     Attributes:
       recipe: of the run.
-      phase: of the run that is under way.
+      phase: the current one.
       axis_name: the mapped axis.
       turn: who learns in a cycle step, one of `TURNS`; None in the reconstruction step.
     """

@@ -111,9 +111,11 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
 
 
 def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
-    """The phases of a config, with the terms and networks that it lacks taken out and noted.
+    """The phases of a config, without terms whose inputs it lacks and networks it does not have.
 
-    Without a start, stage 2 has no base model to stay near and no encoder of pose to freeze: the
+    `notes` gets a line for each such group of terms.
+
+    Without `init_from`, stage 2 has no base model to stay near and no pose encoder to freeze: the
     base terms are dropped and the pose encoder is trained (our reading of FIELDS).
     """
     from_scratch = config.stage == 2 and not config.init_from
@@ -147,7 +149,7 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
 
 
 def _absent_terms(config: ConfigDict) -> dict[str, frozenset[str]]:
-    """Terms that lack what they compare by, under the note that says so."""
+    """Terms whose inputs the config lacks, by the note that says so."""
     absent = {}
     if not config.losses.perceptual_weights:
         absent[
@@ -183,7 +185,7 @@ def describe(phase: Phase) -> str:
 
 
 def check_same_shapes(expected: Any, found: Any, name: str) -> None:
-    """Refuses a tree of other leaves or shapes.
+    """Refuses a tree whose leaves or shapes differ.
 
     Raises:
       UserError: naming the first leaf that differs.
@@ -219,7 +221,7 @@ def _check(config: ConfigDict) -> None:
 
 
 def _check_best(config: ConfigDict, phases: tuple[Phase, ...]) -> None:
-    """The best checkpoint can be told only by a number that some step gives."""
+    """Refuses a metric for the best checkpoint that no step computes."""
     metric, known = config.checkpoint.best_metric, metric_names(phases)
     if metric and metric not in known:
         raise UserError(
@@ -228,7 +230,7 @@ def _check_best(config: ConfigDict, phases: tuple[Phase, ...]) -> None:
 
 
 def _trim(head: FlameModel, shapes: int, expressions: int) -> FlameModel:
-    """Only the components the networks predict: the step then carries no more than it uses."""
+    """The head with only the components that the networks predict, which is all a step uses."""
     if head.shape_basis.shape[-1] < shapes or head.expression_basis.shape[-1] < expressions:
         raise UserError(
             f"head {head.name} has {head.shape_basis.shape[-1]} shape and "

@@ -73,7 +73,7 @@ def cycle_step(
 ) -> tuple[TrainState, Metrics]:
     """Updates the synthesiser or the encoders, as `context.turn` says, and ends the iteration.
 
-    More arguments than six, because some are split over the devices and others replicated.
+    It takes many arguments because some are split over the devices and others replicated.
 
     Args:
       state, metrics, output: as `reconstruction_step` returned them.
@@ -174,7 +174,7 @@ def cycle_gradients(
     Args:
       state: before the step.
       batch: this device's examples, images as float.
-      output: what the networks said of the images, gradients stopped.
+      output: of the networks for the images, gradients stopped.
       key: of this step.
       assets, context: what the step is bound to.
 
@@ -250,7 +250,7 @@ def _read_back(
     )
     if context.turn == "encoders":
         image = jax.lax.stop_gradient(image)
-    # Running statistics describe real images: those of synthetic ones are dropped.
+    # Running statistics shall describe real images: updates by synthetic ones are dropped.
     read = dict(train=learners, mutable=["batch_stats"])
     (shape, expression, eyelid, jaw), _ = model.apply(
         variables, image, method="encode_face", **read
@@ -277,8 +277,8 @@ def _advance(
 ) -> tuple[TrainState, Metrics]:
     """Applies an update if its loss and gradients are finite and the run is not over.
 
-    A run ends when the metrics of one bad step too many are read, which is when the next step is
-    under way: that one must leave the parameters with which the guard looks for the culprits.
+    A run ends when the metrics of one bad step too many are read. By then the next step is already
+    running: it must not change the parameters, with which the guard looks for the bad examples.
     """
     recipe, phase = context.recipe, context.phase
     factor = schedule_factor(state.step, start=phase.start, length=phase.steps, **recipe.schedule)

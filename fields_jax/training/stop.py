@@ -18,9 +18,9 @@ from fields_jax.errors import Preemption
 class StopSwitch:
     """Turns signals into a request. A second Ctrl-C ends the process at once.
 
-    With several processes SIGTERM is left to JAX's preemption service: it agrees with the others
-    on a step at which all of them stop, where a handler of ours would stop one of them early and
-    leave the rest in a collective. Ctrl-C is then what ends a run without saving.
+    With several processes SIGTERM is left to JAX's preemption service, which makes all of them stop
+    at the same step; a handler of ours would stop one early and leave the others waiting in a
+    collective. Ctrl-C then ends a run without saving.
     """
 
     def __init__(self) -> None:
@@ -57,5 +57,5 @@ class StopSwitch:
         if self._asked is None:
             self._asked = number
             again = " (Ctrl-C again to stop at once)" if number == signal.SIGINT else ""
-            # Not print: the signal may have come in the middle of one, which cannot be re-entered.
+            # Not print, which is not reentrant: the signal may have interrupted one.
             os.write(1, f"\nstopping after this step{again}\n".encode())

@@ -26,7 +26,7 @@ RESUME = "the same command then goes on from the last checkpoint"
 class Writers:
     """Writes a run's numbers and pictures; silent on every process but the first.
 
-    What a killed run had written of steps after `step`, where this one goes on, is dropped.
+    Lines about steps after `step`, written by a run that was killed, are dropped.
 
     Buckets cannot append: for a workdir in one, files grow in a temporary local folder, and
     `publish` and `close` copy them.
@@ -80,7 +80,7 @@ class Writers:
     def publish(self) -> None:
         """Copies what was written so far to a workdir in a bucket; call it at each checkpoint.
 
-        A failure is a warning and not the end of the run: the next copy is again of everything.
+        A failure is only a warning: the next call copies everything again.
         """
         if self._active and self._remote:
             self._copy("it is tried again at the next checkpoint")
@@ -94,7 +94,7 @@ class Writers:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _rewind(self, step: int) -> None:
-        """Starts with what the workdir's metrics.jsonl says of steps up to `step`."""
+        """Starts metrics.jsonl with the workdir's lines about steps up to `step`."""
         before = self._workdir / self._file.name
         if before.exists():
             kept = [f"{line}\n" for line in read_lines(before) if _written_until(line, step)]

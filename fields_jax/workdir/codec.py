@@ -1,7 +1,7 @@
 """Trees as one long vector per type, for the parts of a checkpoint that nobody reads by name.
 
-What Orbax spends on an array, a millisecond or two, does not depend on its size: the optimiser's
-thousand small moments would cost more than all their bytes.
+Orbax spends a millisecond or two on every array, whatever its size: one by one, the optimiser's
+thousand small moments would cost more time than their bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PyTree = Any
 
 
 def on_host(array: jax.Array | np.ndarray) -> np.ndarray:
-    """The values of an array; one of several processes must be replicated, each reads its copy."""
+    """The values of an array; with several processes it must be replicated: each reads its copy."""
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         array = array.addressable_data(0)
     return np.asarray(array)
@@ -26,7 +26,7 @@ def pack(tree: PyTree) -> dict[str, np.ndarray]:
     """The leaves of a tree, type by type, each flattened and joined in the tree's order.
 
     Args:
-      tree: arrays; those of several processes must be replicated.
+      tree: arrays; with several processes they must be replicated.
 
     Returns:
       {type's name: [count]}, on the host.
@@ -38,7 +38,7 @@ def pack(tree: PyTree) -> dict[str, np.ndarray]:
 
 
 def empty(tree: PyTree) -> dict[str, np.ndarray]:
-    """Room for what `pack` makes of a tree of these shapes: what a checkpoint is restored to."""
+    """Empty vectors of the sizes that `pack` gives for a tree of these shapes, to restore into."""
     sizes: dict[str, int] = {}
     for leaf in jax.tree.leaves(tree):
         sizes[str(leaf.dtype)] = sizes.get(str(leaf.dtype), 0) + math.prod(leaf.shape)

@@ -22,9 +22,9 @@ from fields_jax.files import is_remote, read_json, write_whole
 from fields_jax.workdir import schema
 
 CONFIG_FILE = "config.json"
-_OURS = {"stage", "phases", "optim", "data"}  # a config.json without these keys is not of training
-# What a start leaves in a workdir besides checkpoints. The config is last: while it is there, a
-# move that was interrupted is done again.
+_OURS = {"stage", "phases", "optim", "data"}  # a training's config.json has these keys
+# What a start leaves in a workdir besides checkpoints. The config is moved last: while it is there,
+# an interrupted move is done again.
 _OF_A_START = (
     *("metrics.jsonl", "tensorboard", "images", "profile", "best.json", "bad_examples*.jsonl"),
     CONFIG_FILE,
@@ -90,7 +90,7 @@ def has_checkpoint(workdir: str) -> bool:
 
 
 def check_workdir(workdir: str, config: ConfigDict) -> list[str]:
-    """Checks that a workdir may be trained in with this config; writes nothing.
+    """Checks that this config may be trained in a workdir; writes nothing.
 
     Returns:
       How the config differs from that of an earlier start without a checkpoint, one line for each

@@ -1,8 +1,8 @@
 """Checksums of what a checkpoint holds, taken from the values themselves.
 
-Orbax reads flipped bits without a word. So the checksum of the arrays in memory is stored beside
-them and compared after they are read: it covers the whole way to the disk and back, on any number
-of devices.
+Orbax does not notice flipped bits. So the checksum of the arrays in memory is stored beside them
+and compared after they are read: it covers the whole way to the disk and back, on any number of
+devices.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ PyTree = Any
 
 
 class DamagedError(Exception):
-    """What a checkpoint holds is not what was written."""
+    """A checkpoint does not hold what was written."""
 
 
 def tree_checksum(tree: PyTree) -> str:
     """SHA-256 of the leaves of a tree in order: types, shapes and bytes.
 
-    Arrays of several processes must be replicated: each process reads its own copy.
+    With several processes arrays must be replicated: each process reads its own copy.
     """
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):

@@ -1,4 +1,4 @@
-"""One training per workdir: the system drops the lock with its process, however that ends."""
+"""One training per workdir, by a lock that the system drops when its process ends in any way."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ MODES = ("min", "max")
 
 
 class KeepBest:
-    """Keeps the checkpoint before which the mean of a metric was best; an Orbax policy.
+    """Keeps the checkpoint with the best mean of a metric over the steps before; an Orbax policy.
 
     The record is WORKDIR/best.json: {"metric", "mode", "values": {step: mean}}. It lies outside
     the checkpoints, so that a damaged one cannot hide which was best. It holds the value of every

@@ -1,7 +1,7 @@
 """What each key of a config may be: the one table of types, lengths and ranges.
 
-It has the shape of the config itself (configs/common.py says what the keys mean). Values are looked
-at as they are, before anything is made of them: a wrong one costs a line, not an hour.
+It has the shape of the config itself (configs/common.py says what the keys mean). Values are
+checked before anything is built from them, so that a wrong one ends a run at its start.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from fields_jax.errors import UserError, printable
 from fields_jax.models.backbones import BACKBONES
 from fields_jax.models.fields import DTYPES, NETWORKS, SYNTHESIZERS
 
-_MOST_STEPS = 2**31 - 2  # they are counted in 32 bits
-_LARGEST = 3e38  # that float32 holds
+_MOST_STEPS = 2**31 - 2  # steps are counted in 32 bits
+_LARGEST = 3e38  # about the largest number of float32
 _SHOWN = 80  # characters of a value that a message repeats
 MAPPINGS = ("pmap", "shard_map")  # of the step over devices
 
@@ -25,7 +25,7 @@ class Rule(NamedTuple):
 
     Attributes:
       what: ends the sentence "config.key is ...".
-      holds: whether a value is that.
+      holds: whether a value conforms.
     """
 
     what: str
@@ -39,7 +39,7 @@ class Choice(NamedTuple):
 
 
 class Each(NamedTuple):
-    """A group of any names, at least `least` of them, whose values all follow one rule."""
+    """A group with at least `least` keys of any names, whose values all follow one rule."""
 
     rule: Any
     least: int = 0
@@ -63,7 +63,7 @@ def whole(low: int, high: int = _MOST_STEPS, what: str = "a whole number") -> Ru
 
 
 def several(count: int, rule: Rule, example: str, *, ordered: bool = False) -> Rule:
-    """A tuple of so many values that each follow a rule, the smaller ones first if `ordered`."""
+    """A tuple of `count` values that each follow a rule, in ascending order if `ordered`."""
 
     def holds(value: Any) -> bool:
         fits = isinstance(value, (tuple, list)) and len(value) == count
@@ -75,7 +75,7 @@ def several(count: int, rule: Rule, example: str, *, ordered: bool = False) -> R
 
 
 def some(rule: Rule, what: str) -> Rule:
-    """A tuple of values that each follow a rule; perhaps of none."""
+    """A tuple of any number of values, even none, that each follow a rule."""
     return Rule(what, lambda v: isinstance(v, (tuple, list)) and all(map(rule.holds, v)))
 
 
@@ -99,7 +99,7 @@ def _is_regex(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return plain and abs(value) < _LARGEST  # nor is NaN one
+    return plain and abs(value) < _LARGEST  # False for NaN
 
 
 _MODEL = dict(
@@ -227,7 +227,7 @@ TABLE = dict(
     compilation_cache=_TEXT,
     phases=Each(_PHASE, least=1),
 )
-# What a trained model needs of its config. The rest may be of an older version, and unknown.
+# Keys that a trained model needs in its config. Others may be of an older version, and unknown.
 _NEEDED = (
     *("stage", "image_size", "head", "model.synthesizer", "model.dtype", "losses.dilation"),
     *("data.root", "data.mixture", "data.eval_crop_scale", "data.threads"),
@@ -258,12 +258,12 @@ def check(config: Mapping[str, Any]) -> None:
 def check_trained(
     config: Mapping[str, Any], source: str, *, needed: Collection[str] = _NEEDED
 ) -> None:
-    """Checks what is known of the config that a trained model brings.
+    """Checks the known keys of a trained model's config.
 
     Args:
       config: plain dictionaries.
       source: names the file in messages.
-      needed: keys that must be there; the default is what a model is made and scored by.
+      needed: keys that must be there; by default those needed to build and score the model.
 
     Raises:
       UserError: one of them is missing, or some key is not what the table wants.

@@ -205,8 +205,8 @@ def _read(
     """Reads items of one checkpoint and compares their checksums.
 
     Raises:
-      DamagedError: they cannot be read, or are not what was written.
-      UserError: they do not fit into the device's memory.
+      DamagedError: the items cannot be read, or are not what was written.
+      UserError: the items do not fit into the device's memory.
     """
     arguments = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
     arguments |= {name: ocp.args.JsonRestore() for name in (*texts, "checksums")}
@@ -258,7 +258,7 @@ def _writing(path: epath.Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _on_every_process(fine: bool) -> bool:
-    """Whether all processes of the run agree that something is fine."""
+    """Whether `fine` is true on all processes of the run."""
     if jax.process_count() == 1:
         return fine
     return bool(multihost_utils.process_allgather(np.asarray(fine)).all())

@@ -1,4 +1,4 @@
-"""Export: what is written gives what the model gives, and is refused where it does not."""
+"""Export: the written program gives the model's outputs, and is refused if it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command, given what is not there or odd values: one line on stderr and status 2."""
+"""Every command, given absent files or odd values: one line on stderr and status 2."""
 
 from __future__ import annotations
 

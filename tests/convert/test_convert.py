@@ -1,4 +1,4 @@
-"""Heads and arrays out of foreign files: the right ones, nothing run, damage named."""
+"""Heads and arrays from foreign files: correct values, nothing run, damage named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published networks: every entry at its place or named, and nothing written by halves."""
+"""Published networks: every entry is used or named, and nothing is written in part."""
 
 from __future__ import annotations
 

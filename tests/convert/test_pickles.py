@@ -1,4 +1,4 @@
-"""The reader of pickles: it describes, it never does."""
+"""The reader of pickles describes their content and never executes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a crop does to image, mask, landmarks and labels, and what the colours do."""
+"""Effects of cropping on image, mask, landmarks and labels, and of colour augmentation."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Sets made by Apache Beam's direct runner are those made without it."""
+"""Sets made by Apache Beam's direct runner equal those made without it."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever is damaged in raw data is counted or refused by name, and all the rest is kept."""
+"""Damaged raw data are counted or refused by name, and all the rest is kept."""
 
 from __future__ import annotations
 

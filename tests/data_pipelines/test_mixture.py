@@ -1,4 +1,4 @@
-"""The mixture: shares, determinism, and what it says of sets that are not there."""
+"""The mixture: shares, determinism, and messages about absent sets."""
 
 import shutil
 

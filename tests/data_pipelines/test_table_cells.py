@@ -1,4 +1,4 @@
-"""One meaning for the many ways in which tables say it, such as pandas'."""
+"""Cells of tables: one meaning for the many ways in which pandas and others write a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any number of examples through a function that takes batches of one size."""
+"""Any number of examples, through a function of batches of one size."""
 
 import numpy as np
 import pytest

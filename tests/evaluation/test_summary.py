@@ -1,4 +1,4 @@
-"""Scores that some examples do not give."""
+"""Scores that are undefined for some examples."""
 
 import json
 

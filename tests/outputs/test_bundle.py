@@ -1,4 +1,4 @@
-"""What reconstruct and fit write of a face: meshes, overlays, its folder."""
+"""Files that reconstruct and fit write for a face: meshes, overlays, its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files beside a photograph are its own, in every command that takes them."""
+"""Which files beside a photograph belong to it, in every command that reads them."""
 
 from __future__ import annotations
 

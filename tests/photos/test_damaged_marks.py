@@ -1,4 +1,4 @@
-"""Damaged files of landmarks cost one line each."""
+"""Damaged landmark files lead to one line each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The face detector: the hand-over to its process, the command, and mediapipe where it is there."""
+"""The face detector: its process, the command, and mediapipe if it is installed."""
 
 from __future__ import annotations
 

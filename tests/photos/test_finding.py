@@ -1,4 +1,4 @@
-"""What a user's files, folders and patterns mean: everything once, and a word on what is no use."""
+"""The photographs that files, folders and patterns name, each once, and unusable files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs in bfloat16 and float16: every value and gradient is that of their float32 cast."""
+"""Inputs in bfloat16 and float16: values and gradients equal those of their float32 cast."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ def test_points_are_drawn_where_they_are():
     images = np.zeros((2, 6, 8, 3), np.uint8)
     # Pixel (row 1, column 2) of a frame 8 wide and 6 high.
     points = np.array([[[-0.375, -0.5], [np.nan, 0], [1.5, 0]], [[1.0, 1.0], [2, 2], [2, 2]]])
-    found = draw.draw_points(images, points, draw.RED, radius=0.5)
+    found = draw.draw_points(images, points, (255, 0, 0), radius=0.5)
     assert not np.any(images)
     assert np.argwhere(found[0, ..., 0]).tolist() == [[1, 2]]
     assert found[0, 1, 2].tolist() == [255, 0, 0]

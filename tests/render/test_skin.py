@@ -1,4 +1,4 @@
-"""Skin pixels in SMIRK's masked image: where they are drawn, where they go, what is left out."""
+"""Skin pixels in SMIRK's masked image: where they are drawn, pasted and left out."""
 
 from __future__ import annotations
 

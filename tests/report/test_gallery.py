@@ -1,4 +1,4 @@
-"""All faces of a run: a folder each, one table and one page."""
+"""All faces of a run: one folder for each, one table and one page."""
 
 from __future__ import annotations
 

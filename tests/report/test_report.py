@@ -1,4 +1,4 @@
-"""The report, from runs whose every number is made up."""
+"""The report of runs whose numbers are all made up."""
 
 import base64
 import dataclasses

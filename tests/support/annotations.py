@@ -1,11 +1,11 @@
-"""What the tests hold the annotations of fields_jax to, with jaxtyping's import hook.
+"""Checks the annotations of fields_jax during the tests, with jaxtyping's import hook.
 
-Every annotated function of the packages that compute is called with its shapes and types checked,
-arguments and results. Left out are:
-- commands, files and the training loop, where few arrays pass and tests put doubles;
+The shapes and types of arguments and results are checked in every annotated function of the
+packages that compute. Left out are:
+- commands, files and the training loop, which handle few arrays and get stand-ins from tests;
 - fields of dataclasses that are pytrees: JAX rebuilds them with leaves of any kind, such as
   placeholders, axes of a map, one row of a batch;
-- the container: where an annotation says Array, numpy's will do, as everywhere in JAX.
+- the container: numpy arrays are accepted for Array, as everywhere in JAX.
 """
 
 from __future__ import annotations
@@ -37,5 +37,5 @@ def check_annotations() -> None:
     )
 
 
-# As PEP 484 has it, an int will do where a float is asked for.
+# As in PEP 484, an int is accepted for a float.
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))

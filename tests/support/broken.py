@@ -1,4 +1,4 @@
-"""The ways in which files break, and what a reader may make of them: a right read, or one line."""
+"""The ways in which files break; a reader must read them correctly or refuse them in one line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy as np
 from data_pipelines.building.photographs import Rejected
 from fields_jax.errors import UserError
 
-RANDOM = 60  # corruptions of each kind of file that are drawn
+RANDOM = 60  # random corruptions of each kind of file
 _STRANGE = ("\x1b[31m", "\0", "\u202e", "\n\r", "nan", "1e999", "-", '"', ",,", "\ufeff", "9" * 400)
-# Values of JSON that stand where others should.
+# Wrong values to put into JSON.
 _OTHERS = (
     *(None, True, -1, 0, 1.5, 1e300, float("nan"), float("inf"), 10**30, "", "x\x1b[31m\n", []),
     *({}, [[]], {"a": 1}, [1, "b"], "9" * 400, -(10**18)),
@@ -26,7 +26,7 @@ _OTHERS = (
 
 
 def chosen(content: bytes) -> Iterator[bytes]:
-    """What has been seen in the field, for any kind of file."""
+    """Damage seen in practice, for any kind of file."""
     yield from (b"", b"\n", b"\0" * 64, b"\xef\xbb\xbf", b"\xff\xfe", b"\xff" * 300)
     yield from (content[: len(content) // 2], content[:-1], content[1:], content[:9])
     yield from (content + b"\0", content * 2, content + content[: len(content) // 3])
@@ -98,12 +98,12 @@ def arrays(stored: dict[str, np.ndarray], *, seed: int = 0, count: int = RANDOM)
 def outcomes(
     file: Path, contents: Iterable[bytes], read: Callable[[], Any], *, named: str = ""
 ) -> Counter:
-    """How many are read and how many refused; anything but a line about the file is a failure.
+    """How many are read and how many refused; an error without a line that names the file fails.
 
     Args:
-      file: to be written, and read unchanged.
-      contents: of it, one after the other.
-      read: raises UserError, Rejected or FileNotFoundError for what it refuses.
+      file: path to write the contents to; reading must not change it.
+      contents: of the file, one after the other.
+      read: raises UserError, Rejected or FileNotFoundError to refuse a file.
       named: what the line must contain; default: the file's name.
     """
     found: Counter = Counter()

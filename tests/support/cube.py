@@ -1,4 +1,4 @@
-"""A head of eight vertices, whose movements are known by hand, and labels of faces of it."""
+"""A head of eight vertices, whose movements are known by hand, and labels for its faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damage to files, at random and on purpose, and what must come of it."""
+"""Damage to files, at random and on purpose, and a check of what readers do with it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def damaged(content: bytes, count: int = RANDOM, seed: int = 0) -> Iterator[byte
             yield before + filling + after
 
 
-# What any file may be in place of what was expected.
+# Contents of a file that is not what was expected.
 ANYTHING = {
     "empty": b"",
     "a byte": b"\x80",
@@ -55,7 +55,7 @@ ANYTHING = {
 
 
 def npy(array: np.ndarray, **changes: bytes) -> bytes:
-    """An .npy file; changes replace texts of its header, whose length stays right."""
+    """An .npy file; changes replace texts of its header, whose stored length stays right."""
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=True)
     content = stream.getvalue()
@@ -69,7 +69,7 @@ def npy(array: np.ndarray, **changes: bytes) -> bytes:
 
 
 def npz(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A zip file of .npy members, whatever they hold."""
+    """A zip file with .npy members of any content."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", compression) as archive:
         for name, content in members.items():
@@ -104,9 +104,9 @@ def outcomes(
     """How many of the contents were read and how many refused, as every reader must.
 
     Args:
-      read: reads one content; raises UserError or FileNotFoundError where it is wrong.
+      read: reads one content; raises UserError or FileNotFoundError to refuse it.
       contents: the damaged files.
-      name: of the file, which every message must name.
+      name: of the file, which every message must contain.
       target: a file that a refusal must not change.
     """
     taken = refused = 0

@@ -1,4 +1,4 @@
-"""A state saved on 8 fake devices goes on, on others: run as a program with WORKDIR.
+"""A state saved on 8 fake devices is continued on other numbers: run as a program with WORKDIR.
 
 Prints one JSON line: {"devices/mapping": {"restored": whether the restored state is the saved one,
 bit for bit on every device, "apart": largest difference after three more steps}}. In float64.
@@ -25,7 +25,7 @@ from fields_jax.training.state import create_state
 from fields_jax.workdir import store
 
 RULES = dict(all=dict(match=".*", lr=0.1, b1=0.9, b2=0.999))
-NAMES = ("shape_encoder", "expression_encoder")  # those a base model is kept of
+NAMES = ("shape_encoder", "expression_encoder")  # the networks of the base model
 ELSEWHERE = ((1, "pmap"), (2, "pmap"), (2, "shard_map"), (8, "shard_map"))
 
 
@@ -97,7 +97,7 @@ def main(workdir: str) -> None:
 
 
 def everywhere(tree, expected, count: int) -> bool:
-    """Whether all of so many devices hold exactly these values."""
+    """Whether each of `count` devices holds exactly these values."""
 
     def equal(x, value):
         copies = [np.asarray(shard.data) for shard in x.addressable_shards]

@@ -1,7 +1,7 @@
-"""Random pickle programs over the names that readers allow, and the process that survives them.
+"""Random pickle programs with the names that readers allow, and a process that reads them.
 
-Run as a program it reads COUNT of them with everything that makes arrays of descriptions, and
-prints as JSON what came of it.
+Run as a program it reads COUNT of them with every function that makes arrays from descriptions, and
+prints the outcomes as JSON.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HOSTILE = (
     Name("chumpy.ch", "Ch"),
     Name("chumpy.ch_ops", "add"),
 )
-# Without their first opcode, which tells the protocol, and their last, which ends them.
+# Without the first opcode, which gives the protocol, and the last, which ends the program.
 SOUND = [
     pickle.dumps(value, protocol)[2:-1]
     for protocol in (2, 3, 4, 5)
@@ -104,7 +104,7 @@ def argument(opcode: pickletools.OpcodeInfo, rng: np.random.Generator) -> bytes:
 
 
 def spoiled(content: bytes, rng: np.random.Generator) -> bytes:
-    """The content, in half of all cases with a few bits of it turned."""
+    """The content, in half of all cases with a few flipped bits."""
     turned = bytearray(content)
     for place in rng.integers(len(turned), size=max(0, int(rng.integers(-3, 4)))):
         turned[place] ^= 1 << int(rng.integers(8))
@@ -130,7 +130,7 @@ def wild_piece(rng: np.random.Generator) -> bytes:
 
 
 def tame_piece(rng: np.random.Generator) -> bytes:
-    """What leaves one more description on the stack, or makes one of those that are there."""
+    """Opcodes that push one more description, or make one from descriptions on the stack."""
     match rng.integers(6):
         case 0:
             return global_of(pick_name(rng), rng) + (b"", b")R", b"N\x85R")[rng.integers(3)]
@@ -169,7 +169,7 @@ def kinds(value: object) -> set[type]:
 
 
 def parts(value: object) -> list[object]:
-    """A description and all that it is made of which is a description itself."""
+    """A description and all its parts that are descriptions themselves."""
     found, waiting = [], [value]
     while waiting and len(found) < 1000:
         part = waiting.pop()
@@ -184,7 +184,7 @@ def parts(value: object) -> list[object]:
 
 
 def use(value: object) -> int:
-    """Does with a description, and with all in it, whatever the converters may do."""
+    """Does to a description, and to all its parts, whatever the converters may do."""
     arrays = 0
     for part in [value, *parts(value)]:
         for read in (sole_object, entries, lambda part: array_with_tensors(part).read()):

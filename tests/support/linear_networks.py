@@ -1,7 +1,7 @@
 """Networks of the smallest kind: a linear layer each, which compile at once and have no batch norm.
 
-They answer as `FieldsModel` does. A network that learns moves its running mean of the images, which
-nothing reads.
+They have the methods of `FieldsModel`. A network in training mode updates a running mean of the
+images, which nothing reads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from fields_jax.types import FieldsOutput, FlameCoefficients
 
-_GRID = 4  # images enter as their means over so many cells to a side
+_GRID = 4  # images enter as means over this many cells to a side
 
 
 class Reader(nn.Module):

@@ -1,4 +1,4 @@
-"""Meshes for the rasteriser's tests, and a float64 loop over triangles to judge it by."""
+"""Meshes for the rasteriser's tests, and a float64 loop over triangles to compare with."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def posed_spheres(rng, zooms=(0.5, 0.8, 0.95, 4.0)):
     return np.array(vertices, np.float32), faces
 
 
-# What vertices may do to a mesh: the axes they are wild in, and how far they go. Nothing is first.
+# Wild vertices: the axes along which they go far, and how far. The first entry changes nothing.
 WILD = [([], 0)]
 WILD += [
     (axes, value) for axes in ([0], [1], [2]) for value in (100, 1e4, 1e10, 1e20, 1e37, np.inf)
@@ -136,13 +136,13 @@ def oracle(vertices, faces, size, *, cull=False, near=-np.inf, margin=1e-4):
             slope += np.array([-edge[1], edge[0]]) / area * corner[k, 2]
             distances.append(np.sign(area) * cross / max(np.hypot(*edge), 1e-300))
         inside = np.min(distances, axis=0)
-        # The slope of a sliver is no measure of its depths: those lie between its corners'.
+        # The slope of a sliver may exceed its range of depths, which lie between its corners'.
         allowed = min(margin * np.abs(slope).sum(), np.ptp(corner[:, 2])) + 2.0**-22 * size_of_z
         seen, slack, unsure = depth[window], tolerance[window], doubt[window]
         possible = (inside > -margin) & (z <= seen + allowed + slack) & (z >= near - allowed)
         sure = (inside >= margin) & (z < seen - allowed - slack) & (z > near + allowed)
         won = (inside >= 0) & (z < seen) & (z >= near)
-        # A clear win removes the doubts of what it hides.
+        # A face that is clearly in front removes the doubts of the faces behind it.
         unsure[possible], unsure[sure] = True, False
         face_index[window][won], seen[won], slack[won] = face, z[won], allowed[won]
     return face_index, depth, doubt

@@ -1,6 +1,6 @@
-"""Writes the small checkpoint that stands for newer versions: run as a program.
+"""Writes a small checkpoint with newer versions of the libraries: run as a program.
 
-newer_jax.zip beside it was made so under Python 3.12 with the versions named in its meta item. The
+It made newer_jax.zip beside it, under Python 3.12 with the versions named in its meta item. The
 values are a function of their shapes, so that a reader knows them.
 """
 

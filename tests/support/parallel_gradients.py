@@ -1,8 +1,8 @@
 """Gradients on 8 fake devices, by the mappings named, against one device. Run as a program.
 
 Prints one JSON line: {case: {"tree": error, "leaf": error}}, see `step_gradients.compare`. In
-float64: in float32 the rounding of batch statistics over few pixels shows in single leaves, 3e-4 of
-them, and would hide an error of that size.
+float64, because in float32 the rounding of batch statistics over few pixels changes single leaves
+by 3e-4, which would hide an error of that size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Folders of photographs with their points, and what a prepared set says of its splits."""
+"""Folders of photographs with their points, and the splits of a prepared set."""
 
 import numpy as np
 import tensorflow_datasets as tfds

@@ -23,7 +23,7 @@ SIZE = 48  # of the crops
 
 
 def coefficients(count: int = 1, yaw: float = 0.0) -> FlameCoefficients:
-    """A neutral head, as the encoders would give it."""
+    """Coefficients of a neutral head, as the encoders would give them."""
     rest = jnp.zeros((count, 3))
     return FlameCoefficients(
         shape=jnp.zeros((count, 10)),
@@ -39,7 +39,7 @@ def coefficients(count: int = 1, yaw: float = 0.0) -> FlameCoefficients:
 def face_picture(size: int = 128, yaw: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """A shaded face [size, size, 3] uint8 on grey and its 478 points in pixels.
 
-    The rows that no landmark of the head stands for are vertices of its face mask.
+    Points without a landmark on the head are vertices of its face mask.
     """
     head, known = procedural_head(), coefficients(yaw=yaw)
 
@@ -80,7 +80,7 @@ def write_photograph(
 
 
 def photograph(height=150, width=210, box=(60, 40, 140, 130), scale=1.4):
-    """A face found in noise, its box and the scale of its crop given."""
+    """A picture of noise with a face at a given box, and the scale of its crop."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
     marks = rng.uniform(60, 120, (478, 2)).astype(np.float32)

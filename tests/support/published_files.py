@@ -44,9 +44,9 @@ def pretended(*names: str):
 
 
 class _Python2(pickle._Pickler):
-    """Writes text and bytes as Python 2 wrote its strings, and modules by their names there."""
+    """Writes text and bytes as Python 2 wrote strings, and modules by their names in Python 2."""
 
-    # The standard library's own: dill, which comes with Beam, puts others into its table.
+    # The standard library's own table: dill, which comes with Beam, changes it.
     dispatch: ClassVar = {
         kind: save for kind, save in pickle._Pickler.dispatch.items() if save.__module__ == "pickle"
     } | {
@@ -75,7 +75,7 @@ class _Python2(pickle._Pickler):
 
 
 def python2_pickle(value, protocol: int = 2) -> bytes:
-    """What Python 2's pickle made of a value."""
+    """A value pickled as by Python 2."""
     stream = io.BytesIO()
     _Python2(stream, protocol).dump(value)
     content = stream.getvalue()
@@ -141,9 +141,9 @@ def flame_pickle(protocol: int = 2, **changes) -> bytes:
 
 
 class _Tensor:
-    """Pickles as torch's do: a function of a storage, which is a persistent id.
+    """Pickled like torch's tensors, as a function of a storage, which is a persistent id.
 
-    `view` claims another (offset, size, stride) than the array's.
+    `view` replaces the array's (offset, size, stride) by false ones.
     """
 
     def __init__(self, array: np.ndarray, key: str, rebuild, storage, view=None) -> None:
@@ -187,7 +187,7 @@ def _memory(array: np.ndarray) -> bytes:
 def torch_zip(
     tree: dict[str, np.ndarray], *, under: str = "", view: tuple | None = None, **extra
 ) -> bytes:
-    """What torch.save writes today, the tensors under a key of their own if it is named."""
+    """A file of today's torch.save, the tensors under a key of their own if one is given."""
     content, storages = _torch_pickle(tree, extra, under, view)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -199,7 +199,7 @@ def torch_zip(
 
 
 def torch_sequence(tree: dict[str, np.ndarray], **extra) -> bytes:
-    """What torch.save wrote before the zip format."""
+    """A file as torch.save wrote it before the zip format."""
     content, storages = _torch_pickle(tree, extra)
     head = [MAGIC, 1001, {"protocol_version": 1001, "little_endian": True}]
     out = b"".join(pickle.dumps(part, protocol=2) for part in head) + content

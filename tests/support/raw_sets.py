@@ -1,4 +1,4 @@
-"""Small folders of raw data, laid out as the real sets are, with every trap that these hold."""
+"""Small folders of raw data, laid out like the real sets, with all their irregularities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workdirs of runs that were trained and scored, whose every number is made up."""
+"""Workdirs as of runs that were trained and scored; all numbers are made up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEPT = 2  # examples of each set
 
 
 def make_columns(rng, n, *, skill, graded):
-    """Columns of one set; `skill` 0..1 is how much of the truth is recovered."""
+    """Columns of one set; `skill` in 0..1 is the recovered fraction of the truth."""
     intensity = rng.gamma(2.0, 0.8, n)
     emotion = np.arange(n) % 8
     valence, arousal = rng.uniform(-0.9, 0.9, (2, n))

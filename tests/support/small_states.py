@@ -1,4 +1,4 @@
-"""Small training states, for checkpoints that cost nothing."""
+"""Small training states, for checkpoints that are fast to write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients of a step by any mapping over any devices, and how far two of them are apart."""
+"""Gradients of a step by any mapping over any devices, and their relative errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gradients(state, batch, assets, *, recipe, phase):
 
 
 def mapped(how, function, devices):
-    """A function of (state, batch, assets) over some devices; each process gives its batch."""
+    """A function of (state, batch, assets) mapped over devices; each process gives its batch."""
     if how == "pmap":
         program = jax.pmap(
             function, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, devices=devices
@@ -58,7 +58,7 @@ def mapped(how, function, devices):
 def compare(found, expected) -> dict[str, float | str]:
     """Relative errors ||a - b|| / ||b|| over the tree, and the worst of its leaves.
 
-    Of the leaves those above 1e-5 of the whole count: others have no gradient but rounding.
+    Only leaves above 1e-5 of the whole count: the others' gradients are rounding errors.
     """
     expected = jax.tree_util.tree_leaves_with_path(expected)
     names = [jax.tree_util.keystr(path) for path, _ in expected]

@@ -1,4 +1,4 @@
-"""The smallest backbone that does what the encoders' real one does, for tests of everything else.
+"""The smallest backbone for the encoders, for tests that are not about backbones.
 
 Five convolutions compile in a fifth of the time that MobileNetV3's blocks take. Importing this
 module makes `config.model.backbone="strided"` known.

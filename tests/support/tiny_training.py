@@ -21,7 +21,7 @@ from tests.support.strided_backbone import STRIDED
 def tiny_config(batch_size: int = 8, synthesizer: str = "teaser", backbone: str = STRIDED):
     """Stage 2 with every part at its smallest.
 
-    Commands in processes of their own, and all that is about blocks, need "mobilenet_v3".
+    Commands in processes of their own, and tests of MobileNet's blocks, need "mobilenet_v3".
     """
     config = stage2.get_config("synthetic")
     config.model.synthesizer = synthesizer

@@ -1,9 +1,9 @@
 """One of two processes with two devices: run as a program with MODE WORKDIR [WORD...].
 
-MODE is that of `--distributed`. Trains one network for a few tiny steps, of which each process
-feeds its half, restores what was saved, and prints one line of JSON. Words: "preempted" has the
-second process told to stop, "gradients" compares those of phase B with those of one device, in
-float64 as `tests.support.parallel_gradients` does.
+MODE is that of `--distributed`. Trains one network for a few tiny steps, to which each process
+gives its half of the batch, restores the checkpoint, and prints one line of JSON. Words:
+"preempted" makes the second process receive a request to stop; "gradients" compares the gradients
+of phase B with those of one device, in float64 like `tests.support.parallel_gradients`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.support.step_gradients import compare, gradients, in_float64, mapped
 from tests.support.tiny_training import tiny_batch, tiny_parts
 
 STEPS = 4
-# One network learns and no other is run, so that little is compiled.
+# Only one network learns and runs, so that little is compiled.
 LITTLE = {
     "stage": 1,
     "phases.A.train": ("expression_encoder",),
@@ -52,7 +52,7 @@ def half(batch):
 
 
 def train(workdir: str, preempted: bool):
-    """Trains, or goes on; asked for, the second process is told to stop at its third batch."""
+    """Trains or goes on; if `preempted`, the second process is told to stop at its third batch."""
 
     def halves(first):
         for step, batch in enumerate(batches(config, first), start=first):

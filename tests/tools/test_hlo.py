@@ -1,4 +1,4 @@
-"""What is read off the text of compiled programs."""
+"""Costs read from the text of compiled programs."""
 
 from __future__ import annotations
 

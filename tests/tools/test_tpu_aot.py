@@ -1,4 +1,4 @@
-"""Compiles for TPUs that are not there, wherever libtpu is installed (extra `tpu`)."""
+"""Compiles for absent TPUs, if libtpu is installed (extra `tpu`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch in parts is the batch: gradients, values and outputs, whoever carries the labels."""
+"""A batch in parts gives the whole's gradients, values and outputs, wherever the labels are."""
 
 from __future__ import annotations
 

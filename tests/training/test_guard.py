@@ -1,4 +1,4 @@
-"""Guards: who is to blame for a step that is not finite, spikes, the mean of the parameters."""
+"""Guards: examples that make a step non-finite, loss spikes, the mean of the parameters."""
 
 from __future__ import annotations
 

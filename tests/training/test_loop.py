@@ -1,4 +1,4 @@
-"""The loop around its steps: what the guard judges by, and what goes to the devices unasked."""
+"""The loop around its steps: the state the guard judges, and implicit copies to devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changes memory and speed and must not change what is learnt: recomputation, bfloat16."""
+"""Recomputation and bfloat16 change memory and speed and must not change what is learnt."""
 
 from __future__ import annotations
 

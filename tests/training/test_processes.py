@@ -1,4 +1,4 @@
-"""Several processes are one training: started in every way, fed by halves, stopped together."""
+"""Several processes of one training: started in every way, each with half a batch, stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint serves other devices, the other mapping and older versions than wrote it."""
+"""A checkpoint can be read on other devices, by the other mapping and other versions."""
 
 from __future__ import annotations
 

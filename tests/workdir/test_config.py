@@ -1,4 +1,4 @@
-"""The config of a workdir: who may train in it, and what gives way."""
+"""The config of a workdir: which runs may train in it, and which files are set aside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: nothing damaged is ever taken for what was written."""
+"""Checkpoints: damage is always noticed."""
 
 from __future__ import annotations
 

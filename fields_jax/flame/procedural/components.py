@@ -66,7 +66,7 @@ EXPRESSIONS = (
     "lip_dimple",
     "cheek_puff",
 )
-# Those made of bumps, given for the left half as above.
+# The movements made of bumps, given for the left half like `_PROPORTIONS`.
 _MOVEMENTS = {
     "brow_inner_up": [((11, 43, 62), (12, 10, 26), (0.4, 3.2, 0.4))],
     "brow_outer_up": [((43, 42, 46), (14, 10, 26), (0.2, 3.0, -0.4))],

@@ -1,8 +1,8 @@
 """A licence-free head in FLAME's own schema, computed from analytic shapes.
 
 It stands in for FLAME wherever the real model is not at hand: same joints, bases, landmark tables,
-masks and units, an own mesh. The geometry is built in millimetres by the modules of this package
-and turned into a `FlameModel` in metres here.
+masks and units, but a mesh of its own. The other modules of this package build the geometry in
+millimetres; this one turns it into a `FlameModel` in metres.
 """
 
 from __future__ import annotations

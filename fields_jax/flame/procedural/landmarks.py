@@ -35,8 +35,9 @@ _JAW_LINE = np.array(
         [0.0, 9.95],
     ]
 )
-_FACING = 0.2  # least z of the unit normal of a contour point that counts as seen
-_MARGIN = 0.3  # mm by which it stands out from what lies before it
+# A contour point counts as seen if its unit normal has at least this z, and if it stands out by
+# more millimetres than this beyond every point farther along its path.
+_FACING, _MARGIN = 0.2, 0.3
 
 # Where mediapipe's points of `landmark_schemes` lie: frontal y of the nose's midline, frontal x and
 # y of its side, shares of the half width of the lips.
@@ -55,9 +56,6 @@ class Points:
 
     def __getitem__(self, rows: slice | list[int] | np.ndarray) -> Points:
         return Points(self.face[rows], self.weight[rows])
-
-    def positions(self, mesh: HeadMesh) -> np.ndarray:
-        return np.einsum("nkc,nk->nc", mesh.points[mesh.faces[self.face]], self.weight)
 
 
 def join(*groups: Points) -> Points:
@@ -132,7 +130,7 @@ class Places:
         return self.nearest(np.stack([np.interp(columns, steps, m) for m in margin.T], -1))
 
     def lip(self, share, upper: bool, ring: int) -> Points:
-        """A lip's border or slit at a share of the half width (0 midline, 1 corner)."""
+        """A lip's border or slit at a fraction of the half width (0 midline, 1 corner)."""
         line = self.mesh.points[self._lip_line(upper, ring)]
         across = line[:, 0] / line[-1, 0]
         target = np.stack([np.interp(share, across, axis) for axis in line.T], -1)
@@ -288,7 +286,7 @@ def landmarks_203(places: Places) -> Points:
 
 
 def _along(line: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Points of a line in (azimuth, level) at shares of its length on the skin."""
+    """Points of a line in (azimuth, level) at fractions of its length on the skin."""
     fine = surface.cubic_spline(np.arange(len(line)), line, np.linspace(0, len(line) - 1, 400))
     fine[:, 0] = np.maximum(fine[:, 0], 0)
     step = np.linalg.norm(np.diff(surface.skin(*fine.T), axis=0), axis=1)

@@ -138,7 +138,7 @@ def _mouth_lining(slit, share, side) -> tuple[list[np.ndarray], np.ndarray]:
     return rings, line
 
 
-# The ear's folds from the hollow to the edge: share of the outline, then height over the ear's
+# The ear's folds from the hollow to the edge: fraction of the outline, then height over the ear's
 # plane behind, at the lobe and in front.
 _EAR_FOLDS = (
     (0.15, -10.0, -4.5, -8.5),

@@ -14,7 +14,7 @@ _EYE = surface.EYE_CENTRE
 # The jaw turns about the line through its condyles, a finger's breadth before the ears.
 JOINTS = np.array([[0, -140, -48], [0, -98, -44], [0, 0, -14], _EYE, _EYE * [-1, 1, 1]])
 _HALF_MOUTH = patches.MOUTH_COLUMNS // 2
-_CLOSING = 0.76  # share of the opening that the upper lid covers; the lower lid covers the rest
+_CLOSING = 0.76  # fraction of the opening that the upper lid covers; the lower lid covers the rest
 _LID_CLEARANCE = 0.2  # mm between a moving lid and the eyeball
 # How far each ring of the eye patch follows its lid, from the tucked rim to brow and cheek.
 _LID_FOLLOWS = np.array([0.95, 1.0, 1.0, 0.93, 0.8, 0.6, 0.34, 0.12, 0.0])
@@ -107,7 +107,7 @@ def pose_basis(mesh: HeadMesh) -> np.ndarray:
 
 
 def lid_travel(mesh: HeadMesh) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets that close the left eye, [V, 3]: those of the upper lid, those of the lower lid.
+    """Offsets [V, 3] of the upper lid, and of the lower lid, that close the left eye.
 
     Offsets act along straight lines, so each vertex lands far enough off the eyeball for its whole
     path to clear it.
