@@ -128,7 +128,8 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
         registry.check_names(phase.losses)
         weights = {k: float(w) for k, w in phase.losses.items() if w and k not in dropped}
         train = tuple(network for network in phase.train if network not in lacking)
-        train += ("pose_encoder",) if from_scratch else ()
+        if from_scratch and "pose_encoder" not in train:
+            train += ("pose_encoder",)
         steps = max(1, round(phase.steps * config.steps_scale))
         rates = dict(phase.rates)
         if unknown := sorted(rates.keys() - set(NETWORKS)):

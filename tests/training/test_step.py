@@ -237,6 +237,8 @@ def test_phases_follow_the_config():
         assert "pose_encoder" in phase.train
         assert not any(name.startswith("base_") for name in phase.weights)
     assert any("from scratch" in note for note in notes)
+    config.phases.A.train = ("pose_encoder", "shape_encoder")  # named already, it stands there once
+    assert setup.make_phases(config, [])[0].train == ("pose_encoder", "shape_encoder")
 
 
 @pytest.mark.parametrize(
