@@ -74,11 +74,11 @@ class Surface(NamedTuple):
         return _soft_step(growth - self.scalp_distance, _HAIR_EDGE)
 
 
-def describe(model: FlameModel, teeth: Int[np.ndarray, " T"]) -> Surface:
+def describe(head: FlameModel, teeth: Int[np.ndarray, " T"]) -> Surface:
     """The surface of a head; `teeth` are the vertices of its teeth."""
-    points = np.asarray(model.template, np.float64)
-    regions = {name: np.asarray(index) for name, index in model.regions.items()} | {"teeth": teeth}
-    openness = sky_openness(model)
+    points = np.asarray(head.template, np.float64)
+    regions = {name: np.asarray(index) for name, index in head.regions.items()} | {"teeth": teeth}
+    openness = sky_openness(head)
     openness[teeth] = _TEETH_OPENNESS
     openness[regions["mouth_interior"]] += _MOUTH_OPENNESS
     scalp = signed_distance(points, regions["scalp"])
@@ -86,7 +86,7 @@ def describe(model: FlameModel, teeth: Int[np.ndarray, " T"]) -> Surface:
         scalp[regions[hairless]] = 1.0
     return Surface(
         points=points,
-        weight=_weights(model, points, regions),
+        weight=_weights(head, points, regions),
         scalp_distance=scalp,
         openness=openness,
         eye_direction=_eye_directions(points, regions),
@@ -95,10 +95,10 @@ def describe(model: FlameModel, teeth: Int[np.ndarray, " T"]) -> Surface:
 
 
 def _weights(
-    model: FlameModel, points: np.ndarray, regions: dict[str, np.ndarray]
+    head: FlameModel, points: np.ndarray, regions: dict[str, np.ndarray]
 ) -> dict[str, Float[np.ndarray, " V"]]:
-    landmarks = _embedded(model, points, model.static_68)
-    lid_margins = _embedded(model, points, model.landmarks_203)[:48]
+    landmarks = _embedded(head, points, head.static_68)
+    lid_margins = _embedded(head, points, head.landmarks_203)[:48]
     part = {name: _indicator(index, len(points)) for name, index in regions.items()}
     skin = 1 - sum(part[name] for name in _NOT_SKIN)
     ears = part["left_ear"] + part["right_ear"]
@@ -136,7 +136,7 @@ def signed_distance(
     return distance + 0.5 * (within.min() - outside.min())
 
 
-def sky_openness(model: FlameModel) -> Float[np.ndarray, " V"]:
+def sky_openness(head: FlameModel) -> Float[np.ndarray, " V"]:
     """How open the template is to light from all around: 1 on a convex hull, near 0 in folds.
 
     The head is rendered from directions spread evenly over the sphere; a vertex that faces a
@@ -147,7 +147,7 @@ def sky_openness(model: FlameModel) -> Float[np.ndarray, " V"]:
     towards = np.stack(
         [np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)], axis=-1
     )
-    template, faces = jnp.asarray(model.template)[None], jnp.asarray(model.faces)
+    template, faces = jnp.asarray(head.template)[None], jnp.asarray(head.faces)
     normals = vertex_normals(template, faces)[0]
     centre = 0.5 * (template.min(axis=1) + template.max(axis=1))[:, None]
 
@@ -185,8 +185,8 @@ def _eye_directions(points: np.ndarray, regions: dict[str, np.ndarray]) -> np.nd
     return direction
 
 
-def _embedded(model: FlameModel, points: np.ndarray, embedding: LandmarkEmbedding) -> np.ndarray:
-    corners = points[np.asarray(model.faces)[np.asarray(embedding.face_index)]]
+def _embedded(head: FlameModel, points: np.ndarray, embedding: LandmarkEmbedding) -> np.ndarray:
+    corners = points[np.asarray(head.faces)[np.asarray(embedding.face_index)]]
     return (corners * np.asarray(embedding.barycentric)[..., None]).sum(axis=-2)
 
 

@@ -17,21 +17,21 @@ _UPPER_DEPTH, _LOWER_DEPTH = 0.006, 0.011
 _UPPER_EDGES, _LOWER_EDGES = (0.005, -0.0014), (-0.0065, -0.0042)
 
 
-def with_teeth(model: FlameModel) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
+def with_teeth(head: FlameModel) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
     """The head with two strips of teeth appended, and the indices of their vertices.
 
     A strip follows identity, head and jaw as the nearest vertex of the mouth does, but no
     expression moves it. Landmarks and regions keep their meaning.
     """
-    template = np.asarray(model.template)
-    rims = [_embedded(model, template, rim) for rim in (UPPER_RIM_68, LOWER_RIM_68)]
+    template = np.asarray(head.template)
+    rims = [_embedded(head, template, rim) for rim in (UPPER_RIM_68, LOWER_RIM_68)]
     meeting = 0.5 * (rims[0][2, 1] + rims[1][2, 1])
     strips = [
         _strip(rims[0], meeting, _UPPER_EDGES, _UPPER_DEPTH),
         _strip(rims[1], meeting, _LOWER_EDGES, _LOWER_DEPTH),
     ]
-    mouth = np.asarray(model.regions["mouth_interior"])
-    jaw = np.asarray(model.skin_weights)[mouth, 2]
+    mouth = np.asarray(head.regions["mouth_interior"])
+    jaw = np.asarray(head.skin_weights)[mouth, 2]
     anchors = [mouth[jaw < 0.5], mouth[jaw > 0.5]]  # of the skull, of the jaw
     follow = np.concatenate(
         [_nearest(strip, template, anchor) for strip, anchor in zip(strips, anchors, strict=True)]
@@ -42,16 +42,16 @@ def with_teeth(model: FlameModel) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
     def stay(basis):
         return jnp.concatenate([basis, jnp.zeros_like(basis[follow])])
 
-    grown = model.replace(
-        template=jnp.concatenate([model.template, jnp.asarray(np.concatenate(strips))]),
-        shape_basis=jnp.concatenate([model.shape_basis, model.shape_basis[follow]]),
-        skin_weights=jnp.concatenate([model.skin_weights, model.skin_weights[follow]]),
-        expression_basis=stay(model.expression_basis),
-        pose_basis=stay(model.pose_basis),
-        eyelid_basis=jnp.pad(model.eyelid_basis, ((0, 0), (0, len(follow)), (0, 0))),
-        joint_regressor=jnp.pad(model.joint_regressor, ((0, 0), (0, len(follow)))),
-        faces=jnp.concatenate([model.faces, jnp.asarray(np.concatenate(squares))]),
-        uv_faces=jnp.pad(model.uv_faces, ((0, sum(map(len, squares))), (0, 0))),
+    grown = head.replace(
+        template=jnp.concatenate([head.template, jnp.asarray(np.concatenate(strips))]),
+        shape_basis=jnp.concatenate([head.shape_basis, head.shape_basis[follow]]),
+        skin_weights=jnp.concatenate([head.skin_weights, head.skin_weights[follow]]),
+        expression_basis=stay(head.expression_basis),
+        pose_basis=stay(head.pose_basis),
+        eyelid_basis=jnp.pad(head.eyelid_basis, ((0, 0), (0, len(follow)), (0, 0))),
+        joint_regressor=jnp.pad(head.joint_regressor, ((0, 0), (0, len(follow)))),
+        faces=jnp.concatenate([head.faces, jnp.asarray(np.concatenate(squares))]),
+        uv_faces=jnp.pad(head.uv_faces, ((0, sum(map(len, squares))), (0, 0))),
     )
     return grown, teeth
 
@@ -81,7 +81,7 @@ def _nearest(points: np.ndarray, template: np.ndarray, index: np.ndarray) -> np.
     return index[np.argmin(apart, axis=1)]
 
 
-def _embedded(model: FlameModel, template: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
-    embedding: LandmarkEmbedding = model.static_68
-    corners = template[np.asarray(model.faces)[np.asarray(embedding.face_index)[list(rows)]]]
+def _embedded(head: FlameModel, template: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
+    embedding: LandmarkEmbedding = head.static_68
+    corners = template[np.asarray(head.faces)[np.asarray(embedding.face_index)[list(rows)]]]
     return (corners * np.asarray(embedding.barycentric)[list(rows), :, None]).sum(axis=1)

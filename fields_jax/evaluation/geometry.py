@@ -67,7 +67,7 @@ def true_coefficients(labels: Mapping[str, np.ndarray]) -> tuple[FlameCoefficien
 
 
 def measure_expression(
-    model: FlameModel,
+    head: FlameModel,
     truth: FlameCoefficients,
     prediction: FlameCoefficients,
     *,
@@ -76,35 +76,35 @@ def measure_expression(
     """Expression error and intensity of N >= 1 examples.
 
     Args:
-      model: the head.
+      head: FLAME or the procedural head.
       truth: true shape, expression, jaw and eyelids, [N, ...]; pose and camera are not used.
       prediction: predicted expression, jaw and eyelids, [N, ...]; the rest is not used.
       batch_size: examples posed at a time.
     """
-    columns = map_batches(partial(_compare, model), (truth, prediction), batch_size)
+    columns = map_batches(partial(_compare, head), (truth, prediction), batch_size)
     return Expression(*(column.astype(np.float64) for column in columns))
 
 
 @jax.jit
 def _compare(
-    model: FlameModel, columns: tuple[FlameCoefficients, FlameCoefficients]
+    head: FlameModel, columns: tuple[FlameCoefficients, FlameCoefficients]
 ) -> tuple[Float[Array, " B"], ...]:
     true, predicted = columns
-    neutral = _face(model, true.shape, jax.tree.map(jnp.zeros_like, true))
-    actual = _face(model, true.shape, true)
-    guessed = _face(model, true.shape, predicted)
+    neutral = _face(head, true.shape, jax.tree.map(jnp.zeros_like, true))
+    actual = _face(head, true.shape, true)
+    guessed = _face(head, true.shape, predicted)
     return _distance(guessed, actual), _distance(actual, neutral), _distance(guessed, neutral)
 
 
 def _face(
-    model: FlameModel, shape: Float[Array, "B S"], movement: FlameCoefficients
+    head: FlameModel, shape: Float[Array, "B S"], movement: FlameCoefficients
 ) -> Float[Array, "B K 3"]:
     """Face-mask vertices in mm at zero global pose."""
     still = jnp.zeros_like(movement.pose)
     coefficients = FlameCoefficients(
         shape, movement.expression, movement.jaw, movement.eyelid, pose=still, camera=still
     )
-    return _MILLIMETRES * flame(model, coefficients).vertices[:, model.face_vertices]
+    return _MILLIMETRES * flame(head, coefficients).vertices[:, head.face_vertices]
 
 
 def _distance(a: Float[Array, "B K 3"], b: Float[Array, "B K 3"]) -> Float[Array, " B"]:
@@ -176,7 +176,7 @@ def ordered_pairs(
 
 
 def landmark_errors(
-    model: FlameModel,
+    head: FlameModel,
     prediction: FlameCoefficients,
     labels: Mapping[str, np.ndarray],
     *,
@@ -189,11 +189,11 @@ def landmark_errors(
       distance between the labelled outer eye corners, of the 68 or else the 105 points); NaN where
       an example has no label.
     """
-    points = map_batches(partial(_projected, model), prediction, batch_size)
-    scale = _interocular(model, labels)
+    points = map_batches(partial(_projected, head), prediction, batch_size)
+    scale = _interocular(head, labels)
     errors = {}
     for name, predicted in zip(LANDMARK_SETS, points, strict=True):
-        scored = _scored_points(model, name)
+        scored = _scored_points(head, name)
         offset = np.asarray(predicted - labels[name], np.float64)[:, scored]
         distance = np.linalg.norm(offset, axis=-1).mean(axis=-1)
         ndc = np.where(labels[_TRUTH.get(name, f"has_{name}")], distance, np.nan)
@@ -202,19 +202,19 @@ def landmark_errors(
 
 
 @jax.jit
-def _projected(model: FlameModel, coefficients: FlameCoefficients) -> list[Float[Array, "B N 2"]]:
-    output = flame(model, coefficients)
+def _projected(head: FlameModel, coefficients: FlameCoefficients) -> list[Float[Array, "B N 2"]]:
+    output = flame(head, coefficients)
     return [project(getattr(output, name), coefficients.camera)[..., :2] for name in LANDMARK_SETS]
 
 
-def _scored_points(model: FlameModel, name: str) -> np.ndarray | slice:
+def _scored_points(head: FlameModel, name: str) -> np.ndarray | slice:
     if name != "landmarks_203":
         return slice(None)
-    return np.asarray(model.front_203 & model.left_203 & model.right_203)
+    return np.asarray(head.front_203 & head.left_203 & head.right_203)
 
 
-def _interocular(model: FlameModel, labels: Mapping[str, np.ndarray]) -> Floats:
-    order = np.asarray(model.mediapipe_index).tolist()
+def _interocular(head: FlameModel, labels: Mapping[str, np.ndarray]) -> Floats:
+    order = np.asarray(head.mediapipe_index).tolist()
     mediapipe = [order.index(point) for point in EYE_CORNERS_478]
     scale = np.full(len(labels["has_landmarks_68"]), np.nan)
     for name, corners in (("landmarks_105", mediapipe), ("landmarks_68", EYE_CORNERS_68)):

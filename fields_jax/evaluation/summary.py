@@ -20,7 +20,7 @@ _LABELS = ("emotion", "valence", "arousal", "has_emotion", "has_va", "subject", 
 
 
 def columns(
-    model: FlameModel,
+    head: FlameModel,
     prediction: FieldsOutput,
     labels: Mapping[str, np.ndarray],
     *,
@@ -37,8 +37,8 @@ def columns(
     guess = prediction.coefficients
     for name in ("shape", "expression", "jaw", "eyelid", "pose", "camera"):
         _check_finite(name, getattr(guess, name))
-    expression = geometry.measure_expression(model, truth, guess, batch_size=batch_size)
-    landmarks = geometry.landmark_errors(model, guess, labels, batch_size=batch_size)
+    expression = geometry.measure_expression(head, truth, guess, batch_size=batch_size)
+    landmarks = geometry.landmark_errors(head, guess, labels, batch_size=batch_size)
     return {
         **{name: labels[name] for name in _LABELS},
         "predicted_emotion": prediction.logits.argmax(axis=-1),

@@ -108,7 +108,7 @@ class Fit:
 
 
 def fit_landmarks(
-    model: FlameModel,
+    head: FlameModel,
     observed: Observed,
     *,
     n_shape: int = 100,
@@ -118,7 +118,7 @@ def fit_landmarks(
     """Fits each face of a batch on its own.
 
     Args:
-      model: the head.
+      head: FLAME or the procedural head.
       observed: landmarks; at least one set.
       n_shape, n_expression: components that are fitted.
       settings: of the search.
@@ -130,7 +130,7 @@ def fit_landmarks(
     settings = settings or FitSettings()
     layout = Layout(n_expression, n_shape)
     points, weights = _collect(observed)
-    rigs = jax.device_put(landmark_rigs(model, layout))
+    rigs = jax.device_put(landmark_rigs(head, layout))
     parts = []
     for first in range(0, len(points), _BATCHES[-1]):
         chunk = slice(first, first + _BATCHES[-1])

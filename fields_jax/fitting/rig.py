@@ -53,20 +53,20 @@ class Rig:
     joint_basis: Float[Array, "2 3 K"]
 
 
-def point_rig(model: FlameModel, points: LandmarkEmbedding, n_expression: int, n_shape: int) -> Rig:
+def point_rig(head: FlameModel, points: LandmarkEmbedding, n_expression: int, n_shape: int) -> Rig:
     """The rig of points in triangles, in numpy.
 
     Raises:
       UserError: more components than the head has.
     """
-    _check_components(model, n_expression, n_shape)
-    corners = np.asarray(model.faces)[np.asarray(points.face_index)]  # [*R, N, 3]
+    _check_components(head, n_expression, n_shape)
+    corners = np.asarray(head.faces)[np.asarray(points.face_index)]  # [*R, N, 3]
     share = np.asarray(points.barycentric)
     basis = np.concatenate(
-        [model.expression_basis[..., :n_expression], model.shape_basis[..., :n_shape]], axis=-1
+        [head.expression_basis[..., :n_expression], head.shape_basis[..., :n_shape]], axis=-1
     )
-    weight = np.asarray(model.skin_weights)[:, _JAW]
-    joint_regressor = np.asarray(model.joint_regressor)[[_ROOT, _JAW]]
+    weight = np.asarray(head.skin_weights)[:, _JAW]
+    joint_regressor = np.asarray(head.joint_regressor)[[_ROOT, _JAW]]
     plain, dragged = share, share * weight[corners]
 
     def average(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -74,8 +74,8 @@ def point_rig(model: FlameModel, points: LandmarkEmbedding, n_expression: int, n
         total = sum(shares[..., i, None] * flat[corners[..., i]] for i in range(3))
         return total.reshape(*corners.shape[:-1], *values.shape[1:])
 
-    template = np.asarray(model.template)
-    corrective = np.asarray(model.pose_basis)[..., _JAW_FEATURES]
+    template = np.asarray(head.template)
+    corrective = np.asarray(head.pose_basis)[..., _JAW_FEATURES]
     return Rig(
         mean=average(template, plain),
         basis=average(basis, plain),
@@ -84,16 +84,16 @@ def point_rig(model: FlameModel, points: LandmarkEmbedding, n_expression: int, n
         dragged_basis=average(basis, dragged),
         dragged_corrective=average(corrective, dragged),
         jaw_weight=dragged.sum(-1),
-        eyelid=average(np.moveaxis(np.asarray(model.eyelid_basis), 0, -1), plain),
+        eyelid=average(np.moveaxis(np.asarray(head.eyelid_basis), 0, -1), plain),
         joint_mean=joint_regressor @ template,
         joint_basis=np.tensordot(joint_regressor, basis, axes=1),
     )
 
 
-def _check_components(model: FlameModel, n_expression: int, n_shape: int) -> None:
+def _check_components(head: FlameModel, n_expression: int, n_shape: int) -> None:
     asked = {"expression": n_expression, "shape": n_shape}
     for name, count in asked.items():
-        there = getattr(model, f"{name}_basis").shape[-1]
+        there = getattr(head, f"{name}_basis").shape[-1]
         if not 0 <= count <= there:
             raise UserError(f"n_{name} is {count}: the head has {there} {name} components")
 

@@ -56,7 +56,7 @@ class ScanFitter:
 
     def __init__(
         self,
-        model: FlameModel,
+        head: FlameModel,
         *,
         n_shape: int = 300,
         n_expression: int = 50,
@@ -65,7 +65,7 @@ class ScanFitter:
         """Prepares tables.
 
         Args:
-          model: the head.
+          head: FLAME or the procedural head.
           n_shape, n_expression: components that are fitted.
           settings: of the search and the gate.
 
@@ -73,7 +73,7 @@ class ScanFitter:
           UserError: more components than the head has.
         """
         self.settings, self.layout = settings or ScanSettings(), Layout(n_expression, n_shape)
-        surface = face_surface(model, self.layout)
+        surface = face_surface(head, self.layout)
         self._tables, self._surface = surface.replace(rig=None), jax.device_put(surface)
         prior = parameters.prior(self.layout, jnp.float32)
         self._shape_prior, self._prior = split_prior(prior, n_expression)

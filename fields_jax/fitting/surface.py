@@ -49,25 +49,25 @@ class Surface:
     ring_size: Int[Array, " V"]
 
 
-def face_surface(model: FlameModel, layout: Layout) -> Surface:
+def face_surface(head: FlameModel, layout: Layout) -> Surface:
     """Tables of a head's face, in numpy.
 
     Raises:
       UserError: more components than the head has.
     """
-    vertices = _as_points(np.asarray(model.faces), np.asarray(model.face_vertices))
-    sets = (vertices, model.static_51, model.landmarks_105)
+    vertices = _as_points(np.asarray(head.faces), np.asarray(head.face_vertices))
+    sets = (vertices, head.static_51, head.landmarks_105)
     joined = LandmarkEmbedding(
         face_index=np.concatenate([points.face_index for points in sets]),
         barycentric=np.concatenate([points.barycentric for points in sets]),
     )
-    triangles = np.asarray(model.face_triangles)
+    triangles = np.asarray(head.face_triangles)
     edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
     edges, count = np.unique(edges, axis=0, return_counts=True)
-    border = np.zeros(len(model.face_vertices), bool)
+    border = np.zeros(len(head.face_vertices), bool)
     border[edges[count == 1]] = True
     ring, size = _rings(triangles, len(border))
-    return Surface(point_rig(model, joined, *layout), triangles, border, ring, size)
+    return Surface(point_rig(head, joined, *layout), triangles, border, ring, size)
 
 
 def _rings(

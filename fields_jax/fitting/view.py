@@ -66,24 +66,24 @@ class View:
     visibility: Float[Array, "376"]
 
 
-def landmark_rigs(model: FlameModel, layout: Layout) -> LandmarkRigs:
+def landmark_rigs(head: FlameModel, layout: Layout) -> LandmarkRigs:
     """Tables of a head's landmarks, in numpy.
 
     Raises:
       UserError: more components than the head has.
     """
-    sets = (model.static_51, model.landmarks_105, model.landmarks_203)
+    sets = (head.static_51, head.landmarks_105, head.landmarks_203)
     joined = LandmarkEmbedding(
         face_index=np.concatenate([points.face_index for points in sets]),
         barycentric=np.concatenate([points.barycentric for points in sets]),
     )
-    inner = point_rig(model, joined, *layout)
-    contour = point_rig(model, model.contour, *layout)
+    inner = point_rig(head, joined, *layout)
+    contour = point_rig(head, head.contour, *layout)
     _, hinge = inner.joint_mean
     outward = (np.concatenate([contour.mean[0], inner.mean]) - hinge) * [1, 0, 1]
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
-    subsets = np.stack([model.front_203, model.left_203, model.right_203])
-    return LandmarkRigs(contour, inner, outward.astype(np.float32), subsets, _pairs(model))
+    subsets = np.stack([head.front_203, head.left_203, head.right_203])
+    return LandmarkRigs(contour, inner, outward.astype(np.float32), subsets, _pairs(head))
 
 
 def without_coefficients(rigs: LandmarkRigs) -> LandmarkRigs:
@@ -96,8 +96,8 @@ def without_coefficients(rigs: LandmarkRigs) -> LandmarkRigs:
     return rigs.replace(contour=still[0], inner=still[1])
 
 
-def _pairs(model: FlameModel) -> Int[np.ndarray, "G 2"]:
-    row = {int(point): COUNTS[0] + i for i, point in enumerate(model.mediapipe_index)}
+def _pairs(head: FlameModel) -> Int[np.ndarray, "G 2"]:
+    row = {int(point): COUNTS[0] + i for i, point in enumerate(head.mediapipe_index)}
     mediapipe = [(row[a], row[b]) for a, b in ACROSS_SLITS_478 if a in row and b in row]
     return np.array([*ACROSS_SLITS_68, *mediapipe], np.int32)
 

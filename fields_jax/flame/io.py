@@ -57,11 +57,11 @@ def resolve_head(path: str) -> FlameModel:
     return load_flame(path) if path else procedural_head()
 
 
-def save_flame(path: str, model: FlameModel) -> None:
+def save_flame(path: str, head: FlameModel) -> None:
     """Writes a head as .npz; the static fields go into one JSON entry."""
     arrays = {}
     for field in dataclasses.fields(FlameModel):
-        value = getattr(model, field.name)
+        value = getattr(head, field.name)
         if field.name in _STATIC or value is None:
             continue
         if field.name == "regions":
@@ -71,7 +71,7 @@ def save_flame(path: str, model: FlameModel) -> None:
             arrays[f"{field.name}.barycentric"] = value.barycentric
         else:
             arrays[field.name] = value
-    write_arrays(path, arrays, {name: getattr(model, name) for name in _STATIC})
+    write_arrays(path, arrays, {name: getattr(head, name) for name in _STATIC})
 
 
 def write_arrays(path: str, arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> None:

@@ -84,14 +84,14 @@ class Bundle:
 
     Attributes:
       face: in its photograph.
-      model: the head.
+      head: of the face.
       result: the reconstruction.
       size: side in pixels of the crop that the result's camera belongs to.
       meta: JSON: "version" of fields_jax, "head", and "weights" where networks were used.
     """
 
     face: Face
-    model: FlameModel
+    head: FlameModel
     result: Result
     size: int
     meta: Mapping[str, Any]
@@ -121,7 +121,7 @@ class Bundle:
         return f"FLAME mesh in metres by fields_jax {version}; {printable(origin)}"
 
 
-def pose_heads(model: FlameModel, coefficients: FlameCoefficients, batch_size: int) -> list[Result]:
+def pose_heads(head: FlameModel, coefficients: FlameCoefficients, batch_size: int) -> list[Result]:
     """Poses and draws at most `batch_size` heads; fewer are filled up, so that one program is
     compiled.
     """
@@ -130,13 +130,13 @@ def pose_heads(model: FlameModel, coefficients: FlameCoefficients, batch_size: i
     coefficients = jax.tree.map(lambda column: np.asarray(column)[rows], coefficients)
     present = {name: getattr(coefficients, name) for name in _COEFFICIENTS}
     present = {name: value for name, value in present.items() if value is not None}
-    columns = jax.device_get((present, *_pose_heads(model, coefficients)))
+    columns = jax.device_get((present, *_pose_heads(head, coefficients)))
     return [Result(*jax.tree.map(lambda a, i=i: np.asarray(a[i]), columns)) for i in range(count)]
 
 
 @jax.jit
-def _pose_heads(model: FlameModel, coefficients: FlameCoefficients) -> tuple[jax.Array, ...]:
-    face, geometry, _ = draw_head(model, coefficients, PICTURE)
+def _pose_heads(head: FlameModel, coefficients: FlameCoefficients) -> tuple[jax.Array, ...]:
+    face, geometry, _ = draw_head(head, coefficients, PICTURE)
     points = face.vertices, face.landmarks_68
     return *points, *(project(each, coefficients.camera) for each in points), geometry
 

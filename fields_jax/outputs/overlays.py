@@ -45,7 +45,7 @@ def to_photograph(
 
 def paste_face(
     image: UInt8[np.ndarray, "H W 3"],
-    model: FlameModel,
+    head: FlameModel,
     vertices: Float[np.ndarray, "V 3"],
     camera: Float[np.ndarray, "3"],
     matrix: Float[np.ndarray, "3 3"],
@@ -55,13 +55,13 @@ def paste_face(
 
     Args:
       image: [H, W, 3] the photograph.
-      model: the head; its face mask is drawn.
+      head: the head; its face mask is drawn.
       vertices: [V, 3] metres.
       camera: [3] (scale, tx, ty) of the crop.
       matrix: from pixels of the photograph to pixels of the crop.
       size: side of the crop in pixels.
     """
-    skin = np.asarray(vertices)[np.asarray(model.face_vertices)]
+    skin = np.asarray(vertices)[np.asarray(head.face_vertices)]
     projected = np.asarray(project(jnp.asarray(skin)[None], jnp.asarray(camera)[None])[0])
     window = _window(to_photograph(projected, matrix, size), *image.shape[:2])
     if window is None:
@@ -70,7 +70,7 @@ def paste_face(
     inside = _camera_of(window, np.asarray(camera), matrix, size)
     geometry, cover = (
         np.asarray(layer)[0]
-        for layer in _draw(model, jnp.asarray(vertices)[None], inside[None], drawn)
+        for layer in _draw(head, jnp.asarray(vertices)[None], inside[None], drawn)
     )
     # The geometry map is 0 beside the face: reduced, it is the shade times the cover.
     layers = (_resized(layer, window.side) for layer in (geometry[..., 0], cover))

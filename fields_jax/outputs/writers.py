@@ -71,14 +71,14 @@ def params(bundle: Bundle) -> bytes:
 
 def obj(bundle: Bundle) -> str:
     """The posed mesh with texture coordinates."""
-    model = bundle.model
-    faces, uv, uv_faces = (np.asarray(a) for a in (model.faces, model.uv, model.uv_faces))
+    head = bundle.head
+    faces, uv, uv_faces = (np.asarray(a) for a in (head.faces, head.uv, head.uv_faces))
     return meshes.obj(bundle.result.vertices, faces, uv, uv_faces, bundle.comment)
 
 
 def ply(bundle: Bundle) -> bytes:
     """The posed mesh."""
-    return meshes.ply(bundle.result.vertices, np.asarray(bundle.model.faces), bundle.comment)
+    return meshes.ply(bundle.result.vertices, np.asarray(bundle.head.faces), bundle.comment)
 
 
 def overlay(bundle: Bundle) -> bytes:
@@ -86,7 +86,7 @@ def overlay(bundle: Bundle) -> bytes:
     result = bundle.result
     camera = result.coefficients["camera"]
     pasted = paste_face(
-        bundle.face.image, bundle.model, result.vertices, camera, bundle.matrix, bundle.size
+        bundle.face.image, bundle.head, result.vertices, camera, bundle.matrix, bundle.size
     )
     return png_bytes(pasted)
 

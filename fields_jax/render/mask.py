@@ -43,7 +43,7 @@ def sample_keys(key: jax.Array, index: Int[Array, " B"]) -> Key[Array, " B"]:
 
 def synthesizer_input(
     masking: Masking,
-    model: FlameModel,
+    head: FlameModel,
     vertices: Float[Array, "B V 3"],
     camera: Float[Array, "B 3"],
     image: Float[Array, "B H W 3"],
@@ -58,7 +58,7 @@ def synthesizer_input(
 
     Args:
       masking: how the face is taken out.
-      model: the head.
+      head: FLAME or the procedural head.
       vertices: [B, V, 3] metres, the head to be painted.
       camera: [B, 3] (scale, tx, ty).
       image: [B, H, W, 3] the photograph.
@@ -70,14 +70,14 @@ def synthesizer_input(
       Geometry map [B, H, W, 1] and masked image [B, H, W, 3].
     """
     size = image.shape[1]
-    geometry, mask = geometry_map(model, vertices, camera, size)
+    geometry, mask = geometry_map(head, vertices, camera, size)
     masked = masked_image(image, face_mask, mask, dilation=round(masking.dilation * size))
     if (skin := masking.skin) is None:
         return geometry, masked
     after = project(vertices, camera)
     before = after if seen is None else project(seen, camera)
     drop = skin.drop if seen is None else skin.cycle_drop
-    masked = keep_skin(keys, model, masked, image, before, after, settings=skin, drop=drop)
+    masked = keep_skin(keys, head, masked, image, before, after, settings=skin, drop=drop)
     return geometry, masked
 
 

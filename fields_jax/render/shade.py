@@ -34,7 +34,7 @@ def five_light_shade(normals: Float[Array, "*N 3"]) -> Float[Array, "*N"]:
 
 
 def geometry_map(
-    model: FlameModel,
+    head: FlameModel,
     vertices: Float[Array, "B V 3"],
     camera: Float[Array, "B 3"],
     image_size: int | tuple[int, int],
@@ -49,7 +49,7 @@ def geometry_map(
     origin, not from a camera, and is negative for half of any head.
 
     Args:
-      model: the head; its `face_vertices` and `face_triangles` choose what is drawn.
+      head: the head; its `face_vertices` and `face_triangles` choose what is drawn.
       vertices: [B, V, 3] metres, the whole head.
       camera: [B, 3] (scale, tx, ty).
       image_size: pixels, square, or (height, width).
@@ -59,10 +59,10 @@ def geometry_map(
     """
     chex.assert_shape(vertices, (None, None, 3))
     chex.assert_shape(camera, (vertices.shape[0], 3))
-    skin = vertices[:, model.face_vertices]
+    skin = vertices[:, head.face_vertices]
     projected = project(skin, camera)
-    fragments = rasterize(projected, model.face_triangles, image_size)
-    normals = vertex_normals(skin, model.face_triangles)
-    pixel_normals = interpolate(fragments, projected, model.face_triangles, normals)
+    fragments = rasterize(projected, head.face_triangles, image_size)
+    normals = vertex_normals(skin, head.face_triangles)
+    pixel_normals = interpolate(fragments, projected, head.face_triangles, normals)
     mask = (fragments.face_index >= 0).astype(vertices.dtype)
     return five_light_shade(pixel_normals)[..., None], mask

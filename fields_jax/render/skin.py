@@ -61,7 +61,7 @@ class SkinPoints:
 
 def keep_skin(
     keys: Key[Array, " B"],
-    model: FlameModel,
+    head: FlameModel,
     masked: Float[Array, "B H W 3"],
     image: Float[Array, "B H W 3"],
     before: Float[Array, "B V 3"],
@@ -74,7 +74,7 @@ def keep_skin(
 
     Args:
       keys: one for each sample.
-      model: the head.
+      head: FLAME or the procedural head.
       masked: the image without the face.
       image: the photograph.
       before: the head in the photograph, projected.
@@ -85,25 +85,25 @@ def keep_skin(
     masked, image, before, after = jax.lax.stop_gradient((masked, image, before, after))
     rows, columns = image.shape[1:3]
     both = jax.vmap(jax.random.split)(keys)
-    points = sample_skin(both[:, 0], model, before, int(settings.share * rows * columns))
+    points = sample_skin(both[:, 0], head, before, int(settings.share * rows * columns))
     source, target = (
-        pixels_of(points, model.faces, projected, (rows, columns)) for projected in (before, after)
+        pixels_of(points, head.faces, projected, (rows, columns)) for projected in (before, after)
     )
     return paste_skin(both[:, 1], masked, image, source, target, noise=settings.noise, drop=drop)
 
 
 def sample_skin(
-    keys: Key[Array, " B"], model: FlameModel, projected: Float[Array, "B V 3"], count: int
+    keys: Key[Array, " B"], head: FlameModel, projected: Float[Array, "B V 3"], count: int
 ) -> SkinPoints:
     """Draws visible points of the face, evenly over the image, with repetition.
 
     Args:
       keys: one of each sample.
-      model: the head; its `face_vertices`, `regions` and `faces` are read.
+      head: the head; its `face_vertices`, `regions` and `faces` are read.
       projected: [B, V, 3] the whole head as the camera sees it.
       count: P.
     """
-    weight = _visible_area(model, projected)
+    weight = _visible_area(head, projected)
     triangle, barycentric = jax.vmap(_draw, (0, 0, None))(keys, weight, count)
     return SkinPoints(triangle, barycentric, weight.sum(axis=1) > 0)
 
@@ -177,23 +177,23 @@ def dilate(mask: Float[Array, "B H W"], radius: int) -> Float[Array, "B H W"]:
     return mask
 
 
-def _visible_area(model: FlameModel, projected: Array) -> Float[Array, "B F"]:
-    faces = jnp.asarray(model.faces)
+def _visible_area(head: FlameModel, projected: Array) -> Float[Array, "B F"]:
+    faces = jnp.asarray(head.faces)
     normals = vertex_normals(projected, faces)[..., 2]
     visible = normals[:, faces].mean(axis=-1) < _GRAZING
     a, b, c = (projected[:, faces[:, k], :2] for k in range(3))
     u, v = b - a, c - a
     area = jnp.abs(u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]) / 2
-    return visible * area * _part_weight(model).astype(area.dtype)[None]
+    return visible * area * _part_weight(head).astype(area.dtype)[None]
 
 
-def _part_weight(model: FlameModel) -> Float[Array, " F"]:
-    parts = {**model.regions, "face": model.face_vertices}
-    weight = jnp.zeros(len(model.faces))
+def _part_weight(head: FlameModel) -> Float[Array, " F"]:
+    parts = {**head.regions, "face": head.face_vertices}
+    weight = jnp.zeros(len(head.faces))
     for name, value in _WEIGHTS:
         if name in parts:
-            inside = jnp.zeros(len(model.template), bool).at[parts[name]].set(True)
-            weight = jnp.where(inside[jnp.asarray(model.faces)].any(axis=1), value, weight)
+            inside = jnp.zeros(len(head.template), bool).at[parts[name]].set(True)
+            weight = jnp.where(inside[jnp.asarray(head.faces)].any(axis=1), value, weight)
     return weight
 
 
