@@ -43,7 +43,7 @@ _WEIGHTS = (
     ("VGG16", "vgg16 vgg16.pth runs/vgg16", "for the perceptual loss"),
     ("ResNet-50", "emotion_resnet50 CHECKPOINT runs/emotion", "for the emotion-feature loss"),
 )
-# Sets of data_pipelines.prepare, and what its command needs besides --out.
+# Sets of data_pipelines.sets, and what its command needs besides --out.
 _SETS = {
     "synthetic": "",
     "affectnet": " --source=DIR",

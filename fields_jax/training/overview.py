@@ -20,8 +20,7 @@ def describe_run(config: ConfigDict, plan: Plan) -> str:
     """Tables of the parameters and of the loss terms, one column per phase."""
     phases = plan.phases
     head = ", ".join(
-        f"{p.name}: steps {p.start}..{p.start + p.steps}{', cycle in turns' if p.cycle else ''}"
-        for p in phases
+        f"{p.name}: steps {p.start}..{p.end}{', cycle in turns' if p.cycle else ''}" for p in phases
     )
     parameters = [("network", "rule", "parameters", *(f"rate in {p.name}" for p in phases))]
     parameters += _parameter_rows(config, plan)

@@ -11,7 +11,7 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from data_pipelines import prepare
+from data_pipelines import prepare, sets
 from data_pipelines.building import photographs, shards
 from data_pipelines.reading import mixture
 from fields_jax.photos import kinds
@@ -75,12 +75,12 @@ def test_command_makes_a_set_from_flags(tmp_path):
 
 
 def test_remedy_fits_the_set():
-    assert prepare.remedy("synthetic/wild2d", "data") == (
+    assert sets.remedy("synthetic/wild2d", "data") == (
         "make it with `python -m data_pipelines.prepare synthetic --out=data`"
     )
-    assert "prepare faces --source=DIR --out=gs://b" in prepare.remedy("faces", "gs://b")
-    assert "prepare faces --source=DIR --name=raf_db --out=d" in prepare.remedy("faces/raf_db", "d")
-    assert "prepare affectnet/full --source=DIR" in prepare.remedy("affectnet/full", "d")
+    assert "prepare faces --source=DIR --out=gs://b" in sets.remedy("faces", "gs://b")
+    assert "prepare faces --source=DIR --name=raf_db --out=d" in sets.remedy("faces/raf_db", "d")
+    assert "prepare affectnet/full --source=DIR" in sets.remedy("affectnet/full", "d")
 
 
 def test_interrupted_preparation_finishes_what_is_missing(tmp_path, monkeypatch):

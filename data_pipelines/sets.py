@@ -1,0 +1,63 @@
+"""The sets that `data_pipelines.prepare` can make; importing it loads none of their builders."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from etils import epath
+
+_OF_PHOTOGRAPHS = ("limit", "threads", "stored_size")  # flags of every set of photographs
+
+
+class PreparedSet(NamedTuple):
+    """A set that can be made; docs/extending.md says how to add one.
+
+    Attributes:
+      module: holds a class `Builder`, derived from `PhotographBuilder` if the set is one of
+        photographs; imported only when wanted.
+      configs: names of its builder configs; () for none. A module with configs also has a function
+        `config_of`, which tells the config of a folder of raw data.
+      flags: flags of `data_pipelines.prepare` that its builder takes.
+      needs_source: whether it is made from raw data.
+    """
+
+    module: str
+    configs: tuple[str, ...]
+    flags: tuple[str, ...]
+    needs_source: bool = True
+
+
+SETS = {
+    "synthetic": PreparedSet(
+        "data_pipelines.synthetic.synthetic_dataset_builder",
+        ("spont4d", "wild2d", "levels"),
+        ("size",),
+        needs_source=False,
+    ),
+    "affectnet": PreparedSet(
+        "data_pipelines.affectnet.affectnet_dataset_builder",
+        ("full", "eight_class"),
+        _OF_PHOTOGRAPHS,
+    ),
+    "bp4d": PreparedSet(
+        "data_pipelines.bp4d.bp4d_dataset_builder",
+        ("spontaneous", "plus"),
+        (*_OF_PHOTOGRAPHS, "fits", "head", "test_fold", "every", "coded_only"),
+    ),
+    "faces": PreparedSet(
+        "data_pipelines.faces.faces_dataset_builder",
+        (),
+        (*_OF_PHOTOGRAPHS, "manifest", "test_share"),
+    ),
+}
+
+
+def remedy(name: str, root: epath.PathLike) -> str:
+    """How to make the set of that name, as the end of an error line."""
+    kind, _, config = name.partition("/")
+    if kind not in SETS:
+        return f"known sets: {', '.join(SETS)}"
+    source = " --source=DIR" if SETS[kind].needs_source else ""
+    chosen = name if SETS[kind].needs_source and config in SETS[kind].configs else kind
+    named = f" --name={config}" if config and not SETS[kind].configs else ""
+    return f"make it with `python -m data_pipelines.prepare {chosen}{source}{named} --out={root}`"
