@@ -1,4 +1,4 @@
-"""Parts the networks share: initialisers, normalisation, and operations with a fast CPU form.
+"""Parts the networks share: initialisers, and operations with a fast CPU form.
 
 XLA's CPU backend is slow on grouped convolutions, on the kernel gradient of strided transposed
 convolutions and on the gradient of windowed maxima. Each of these has a second form here, equal in
@@ -19,10 +19,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
-
-# Running statistics keep nine tenths of the past, torch's momentum 0.1. Statistics are float32
-# whatever the dtype; with an `axis_name`, training takes them over the whole mapped batch.
-BatchNorm = partial(nn.BatchNorm, momentum=0.9)
 
 
 def uniform(bound: float) -> nn.initializers.Initializer:
