@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from fields_jax.models.layers import DepthwiseConv, rematerialized
+from fields_jax.models.layers import DepthwiseConv, PointwiseConv, rematerialized
 from fields_jax.models.normalization import BatchNorm
 
 # He's variance by the fan-out, as is usual for this family, uniform because that compiles fastest.
@@ -149,7 +149,15 @@ class MobileNetV3(nn.Module):
     ) -> tuple[Float[Array, "B h w C"], ...]:
         stages, last, taps = VARIANTS[self.variant]
         common = dict(dtype=self.dtype, axis_name=self.axis_name)
-        x = _conv(scale_channels(16, self.width), self.dtype, "conv_stem", size=3, stride=2)(image)
+        x = nn.Conv(
+            scale_channels(16, self.width),
+            (3, 3),
+            strides=2,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=_INIT,
+            name="conv_stem",
+        )(image)
         x = _norm("bn1", train=train, **common)(x, relu=True)
         block, last_block = (rematerialized(b, self.remat, 2) for b in (Block, LastBlock))
         outputs = [x]
@@ -163,16 +171,8 @@ class MobileNetV3(nn.Module):
         return (*(outputs[tap] for tap in taps), x)
 
 
-def _conv(features: int, dtype: Any, name: str, *, size: int = 1, stride: int = 1) -> nn.Conv:
-    return nn.Conv(
-        features,
-        (size, size),
-        (stride, stride),
-        use_bias=False,
-        dtype=dtype,
-        kernel_init=_INIT,
-        name=name,
-    )
+def _conv(features: int, dtype: Any, name: str) -> PointwiseConv:
+    return PointwiseConv(features, dtype, kernel_init=_INIT, name=name)
 
 
 def _norm(name: str, *, train: bool, dtype: Any, axis_name: str | None) -> BatchNorm:

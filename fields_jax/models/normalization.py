@@ -8,6 +8,8 @@ image only the input is kept, in its own dtype. Statistics and arithmetic are fl
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +18,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
+
+from fields_jax.models.cpu_forms import apart, sums
 
 
 class Affine(NamedTuple):
@@ -120,21 +124,22 @@ def _batch_norm_forward(x: Array, affine: Affine, rules: Rules) -> tuple:
     of_images = None if affine.gamma is None else _moments(x, _inner_axes(x))
     local = _moments(x, _all_axes(x)) if of_images is None else _mean_of_images(of_images)
     of_batch = _over_devices(local, rules.axis_name)
-    y = _transform(x, _batch_line(affine, of_batch, of_images, rules.epsilon), rules)
+    small = affine, of_batch, of_images
+    line = _small(_batch_line, *small, epsilon=rules.epsilon)
     statistics = of_batch.first[0], of_batch.variance[0]
-    return (y, statistics), (x, affine, of_batch, of_images)
+    return (_transform(x, line, rules), statistics), (x, line, small)
 
 
 def _batch_norm_backward(rules: Rules, kept: tuple, gradients: tuple) -> tuple:
-    x, *small = kept
-    line, pull = jax.vjp(lambda *small: _batch_line(*small, rules.epsilon), *small)
-    d_y = _before_relu(x, line, gradients[0], rules)
-    d_affine, d_batch, d_images = pull(_line_gradients(x, line, d_y))
+    x, line, small = kept
+    d_y = gradients[0]
+    d_line = _line_gradients(x, line, d_y, rules)
+    d_affine, d_batch, d_images = _small(_pull_batch_line, small, d_line, epsilon=rules.epsilon)
     # Each device's result depends on all devices' images.
     d_moments = _over_devices(d_batch, rules.axis_name)
     if d_images is not None:
         d_moments = Moments(*(a + b / len(x) for a, b in zip(d_images, d_moments, strict=True)))
-    return _input_gradient(x, line, d_y, d_moments), d_affine
+    return _input_gradient(x, line, d_y, d_moments, rules), d_affine
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
@@ -153,16 +158,16 @@ def apply_batch_norm(
 
 def _apply_forward(x: Array, affine: Affine, statistics: tuple, rules: Rules) -> tuple:
     of_images = None if affine.gamma is None else _moments(x, _inner_axes(x))
-    y = _transform(x, _line(affine, statistics, of_images, rules.epsilon), rules)
-    return y, (x, affine, statistics, of_images)
+    small = affine, statistics, of_images
+    line = _small(_line, *small, epsilon=rules.epsilon)
+    return _transform(x, line, rules), (x, line, small)
 
 
 def _apply_backward(rules: Rules, kept: tuple, d_y: Array) -> tuple:
-    x, *small = kept
-    line, pull = jax.vjp(lambda *small: _line(*small, rules.epsilon), *small)
-    d_y = _before_relu(x, line, d_y, rules)
-    d_affine, d_statistics, d_images = pull(_line_gradients(x, line, d_y))
-    return _input_gradient(x, line, d_y, d_images), d_affine, d_statistics
+    x, line, small = kept
+    d_line = _line_gradients(x, line, d_y, rules)
+    d_affine, d_statistics, d_images = _small(_pull_line, small, d_line, epsilon=rules.epsilon)
+    return _input_gradient(x, line, d_y, d_images, rules), d_affine, d_statistics
 
 
 apply_batch_norm.defvjp(_apply_forward, _apply_backward)
@@ -198,21 +203,36 @@ def _on_line(x: Array, line: tuple[Array, Array, Array]) -> Array:
     return (_raised(x) - shift) * factor + offset
 
 
+def _pull_batch_line(small: tuple, d_line: tuple, *, epsilon: float) -> tuple:
+    return jax.vjp(lambda *small: _batch_line(*small, epsilon), *small)[1](d_line)
+
+
+def _pull_line(small: tuple, d_line: tuple, *, epsilon: float) -> tuple:
+    return jax.vjp(lambda *small: _line(*small, epsilon), *small)[1](d_line)
+
+
 def _before_relu(x: Array, line: tuple, d_y: Array, rules: Rules) -> Array:
     d_y = _raised(d_y)
     return jnp.where(_on_line(x, line) > 0, d_y, 0) if rules.relu else d_y
 
 
-def _line_gradients(x: Array, line: tuple, d_y: Array) -> tuple[Array, Array, Array]:
+def _line_gradients(x: Array, line: tuple, d_y: Array, rules: Rules) -> tuple[Array, Array, Array]:
     shift, factor, _ = line
     axes = _all_axes(x) if len(shift) == 1 else _inner_axes(x)
-    d_offset = d_y.sum(axes).reshape(shift.shape)
-    d_factor = (d_y * (_raised(x) - _spread(shift, x))).sum(axes).reshape(shift.shape)
+    sums = _sums(_line_terms, (x, line, d_y), axes, rules=rules)
+    d_offset, d_factor = (v.reshape(shift.shape) for v in sums)
     return -factor * d_offset, d_factor, d_offset
 
 
-def _input_gradient(x: Array, line: tuple, d_y: Array, d_moments: Moments | None) -> Array:
-    d_x = _spread(line[1], x) * d_y
+def _line_terms(x: Array, line: tuple, d_y: Array, *, rules: Rules) -> tuple[Array, Array]:
+    d_y = _before_relu(x, line, d_y, rules)
+    return d_y, d_y * (_raised(x) - _spread(line[0], x))
+
+
+def _input_gradient(
+    x: Array, line: tuple, d_y: Array, d_moments: Moments | None, rules: Rules
+) -> Array:
+    d_x = _spread(line[1], x) * _before_relu(x, line, d_y, rules)
     if d_moments is not None:
         count = x.size // d_moments.first.size
         first, second = (_spread(v / count, x) for v in d_moments)
@@ -221,8 +241,40 @@ def _input_gradient(x: Array, line: tuple, d_y: Array, d_moments: Moments | None
 
 
 def _moments(x: Array, axes: tuple[int, ...]) -> Moments:
-    x = _raised(x)
-    return Moments(*(v.mean(axes).reshape(-1, x.shape[-1]) for v in (x, x**2)))
+    count = math.prod(x.shape[axis] for axis in axes)
+    sums = _sums(_powers, (x,), axes)
+    return Moments(*(v.reshape(-1, x.shape[-1]) / count for v in sums))
+
+
+def _powers(x: Array) -> tuple[Array, Array]:
+    return _raised(x), _raised(x) ** 2
+
+
+def _sums(terms: Callable, arguments: tuple, axes: tuple[int, ...], **static: Any) -> list[Array]:
+    """Sums over axes of each term of the arguments, in one pass over these."""
+
+    def plain(*arguments: Any) -> list[Array]:
+        return [v.sum(axes) for v in terms(*arguments, **static)]
+
+    def in_parts(*arguments: Any) -> list[Array]:
+        return apart(_sums_in_parts, *arguments, terms=terms, axes=axes, **static)
+
+    return lax.platform_dependent(*arguments, cpu=in_parts, default=plain)
+
+
+def _sums_in_parts(
+    *arguments: Any, terms: Callable, axes: tuple[int, ...], **static: Any
+) -> list[Array]:
+    return sums(terms(*arguments, **static), axes)
+
+
+def _small(function: Callable, *arguments: Any, **static: Any) -> Any:
+    """A function of coefficients, which CPUs shall not compute again for each pixel."""
+    return lax.platform_dependent(
+        *arguments,
+        cpu=lambda *arguments: apart(function, *arguments, **static),
+        default=lambda *arguments: function(*arguments, **static),
+    )
 
 
 def _mean_of_images(moments: Moments) -> Moments:

@@ -29,6 +29,15 @@ def assert_same_value_and_gradients(one, other, *args):
         np.testing.assert_allclose(a, b, rtol=0, atol=3e-6 * float(jnp.abs(b).max()))
 
 
+def test_pointwise_forms_agree():
+    assert_same_value_and_gradients(
+        layers.pointwise_conv_by_matmul,
+        layers.pointwise_conv_by_conv,
+        normal(0, 2, 4, 3, 5),
+        normal(1, 1, 1, 5, 7),
+    )
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("image", [(6, 8), (7, 5), (5, 6), (1, 3)])
 def test_depthwise_forms_agree(stride, image):
