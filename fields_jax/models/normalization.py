@@ -283,7 +283,7 @@ def _mean_of_images(moments: Moments) -> Moments:
 
 def _over_devices(moments: Moments, axis_name: str | None) -> Moments:
     """Means over a mapped axis; both travel in one collective."""
-    if axis_name is None:
+    if axis_name is None or lax.axis_size(axis_name) == 1:
         return moments
     return Moments(*lax.pmean(jnp.stack(moments), axis_name))
 
