@@ -57,14 +57,15 @@ class Conv1x1(nn.Module):
 
     features: int
     dtype: Any = jnp.float32
-    init: nn.initializers.Initializer = nn.initializers.zeros_init()
+    initializer: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
-        kernel = self.param("kernel", self.init, (1, 1, x.shape[-1], self.features))
-        bias = self.param("bias", self.init, (self.features,))
+        kernel = self.param("kernel", self.initializer, (1, 1, x.shape[-1], self.features))
+        bias = self.param("bias", self.initializer, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return x @ kernel[0, 0] + bias[None, None, None]
+        y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]  # flat: gradients without transposed copies
+        return (y + bias[None]).reshape(*x.shape[:-1], -1)
 
 
 @partial(jax.jit, static_argnames="padding")  # so that layers of one shape are traced once
