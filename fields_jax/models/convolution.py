@@ -21,8 +21,9 @@ from jaxtyping import Array, Float
 from fields_jax.models.layers import torch_uniform
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
-# Fewest channels in and out, and most pixels of an image, for which Winograd's form was faster.
-_FEWEST_CHANNELS, _MOST_PIXELS = 64, 64 * 64
+# Bounds within which Winograd's form was faster: channels in and out, entries of a tap, and pixels
+# of an image. The batch must have a pixel for each channel, or transforming kernels costs too much.
+_FEWEST_CHANNELS, _FEWEST_ENTRIES, _MOST_PIXELS = 64, 64 * 128, 64 * 64
 
 
 class Conv3x3(nn.Module):
@@ -122,9 +123,12 @@ def _kernel_gradient(x: Array, dy: Array, padding: int) -> Array:
 
 def _favours_winograd(x: Array, kernel: Array, padding: int) -> bool:
     rows, columns = (n + 2 * padding - 2 for n in x.shape[1:3])
+    inputs, outputs = kernel.shape[2:]
     return (
-        min(kernel.shape[2:]) >= _FEWEST_CHANNELS
+        min(inputs, outputs) >= _FEWEST_CHANNELS
+        and inputs * outputs >= _FEWEST_ENTRIES
         and rows * columns <= _MOST_PIXELS
+        and len(x) * rows * columns >= max(inputs, outputs)
         and rows % 2 == columns % 2 == 0
         # The sums before the products would round away half precision.
         and jnp.finfo(x.dtype).bits >= 32

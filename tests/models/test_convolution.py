@@ -50,11 +50,11 @@ def test_winograd_equals_convolution_in_value_and_gradients(padding, dtype):
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize(
     ("image", "inputs", "dtype"),
-    [((5, 4), 64, "float32"), ((4, 4), 3, "float32"), ((4, 6), 64, "bfloat16")],
+    [((9, 16), 128, "float32"), ((12, 12), 3, "float32"), ((12, 12), 128, "bfloat16")],
 )
 def test_odd_images_few_channels_and_half_precision_are_convolved(padding, image, inputs, dtype):
     x = jnp.asarray(normal(0, 1, *image, inputs), dtype)
-    kernel = jnp.asarray(normal(1, 3, 3, inputs, 64), dtype)
+    kernel = jnp.asarray(normal(1, 3, 3, inputs, 128), dtype)
     found = value_and_gradients(lambda x, k: conv3x3(x, k, padding), x, kernel)
     plain = partial(convolution.conv3x3_by_conv, padding=padding)
     for a, b in zip(found, value_and_gradients(plain, x, kernel), strict=True):
@@ -64,14 +64,14 @@ def test_odd_images_few_channels_and_half_precision_are_convolved(padding, image
 @pytest.mark.parametrize(("platform", "plain"), [("cpu", False), ("cuda", True), ("tpu", True)])
 def test_each_platform_gets_its_form_in_both_directions(platform, plain):
     loss = lambda x, k: conv3x3(x, k).sum()  # noqa: E731
-    args = normal(0, 1, 4, 4, 64), normal(1, 3, 3, 64, 64)
+    args = normal(0, 2, 8, 8, 64), normal(1, 3, 3, 64, 128)
     traced = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).trace(*args)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert ("stablehlo.convolution" in text) == plain
 
 
 def test_mapped_over_devices():
-    x, kernel = normal(0, jax.local_device_count(), 1, 4, 4, 64), normal(1, 3, 3, 64, 64)
+    x, kernel = normal(0, jax.local_device_count(), 2, 8, 8, 64), normal(1, 3, 3, 64, 128)
     graded = jax.value_and_grad(lambda x: (conv3x3(x, kernel) ** 2).sum())
     found = jax.pmap(graded)(x)
     for k in range(len(x)):
@@ -86,13 +86,13 @@ def test_mapped_over_devices():
             Conv3x3(4, padding=0, use_bias=False),
             nn.Conv(4, (3, 3), padding="VALID", use_bias=False),
         ),
-        (Conv3x3(64), nn.Conv(64, (3, 3))),
+        (Conv3x3(128), nn.Conv(128, (3, 3))),
         (Conv1x1(4, initializer=nn.initializers.normal()), nn.Conv(4, (1, 1))),
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_modules_take_the_parameters_of_flax(ours, flax, dtype):
-    x = normal(0, 2, 4, 6, ours.features)
+    x = normal(0, 2, 8, 10, ours.features)
     ours, flax = ours.clone(dtype=dtype), flax.clone(dtype=dtype)
     variables = ours.init(KEY, x)
     shapes = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)  # noqa: E731
