@@ -281,9 +281,30 @@ def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
     return _double(_double(x, 1), 2)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _double(x: Array, axis: int) -> Array:
     # Output centres lie a quarter pixel to either side of each input centre.
-    padded = jnp.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(x.ndim)], mode="edge")
+    padded = _repeat_edges(x, axis)
     before, after = (lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis) for i in (0, 2))
     pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
     return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
+
+
+def _double_forward(x: Array, axis: int) -> tuple[Array, None]:
+    return _double(x, axis), None
+
+
+def _double_backward(axis: int, _: None, dy: Array) -> tuple[Array]:
+    # What autodiff makes of the slices, sums of padded images, is ten times slower on CPUs.
+    padded, stop = _repeat_edges(dy, axis), dy.shape[axis] - 1
+    far, near, near_too, far_too = (
+        lax.slice_in_dim(padded, i, i + stop, 2, axis=axis) for i in range(4)
+    )
+    return (0.75 * (near + near_too) + 0.25 * (far + far_too),)
+
+
+_double.defvjp(_double_forward, _double_backward)
+
+
+def _repeat_edges(x: Array, axis: int) -> Array:
+    return jnp.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(x.ndim)], mode="edge")

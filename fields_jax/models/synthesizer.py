@@ -13,13 +13,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from fields_jax.models.convolution import Conv1x1, Conv3x3
 from fields_jax.models.layers import (
     UpConv,
     at_least_float32,
-    conv,
     linear,
     max_pool,
     rematerialized,
+    torch_uniform,
     upsample,
 )
 from fields_jax.models.normalization import BatchNorm
@@ -80,7 +81,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W C"]:
-        bare = dict(use_bias=False, padding="VALID")
+        bare = dict(use_bias=False, padding=0)
         y = _conv3(self, _reflect(x), x.shape[-1], "conv_block_1", **bare)
         y = _norm(self, train, "conv_block_2")(y, relu=True)
         y = _conv3(self, _reflect(y), x.shape[-1], "conv_block_5", **bare)
@@ -191,13 +192,13 @@ class Synthesizer(nn.Module):
             x = UpConv(features, self.dtype, name=f"upconv{k}")(x)
             x = block(jnp.concatenate([x, skips.pop()], axis=-1), features, token, f"decoder{k}")
             if self.token_guided:
-                x += _zero_conv(features, self.dtype, f"token_zero_conv_{k}")(maps[4 - k])
-        x = conv(self.width, 3, 1, dtype=self.dtype, name="conv")(x)
+                x += Conv1x1(features, self.dtype, name=f"token_zero_conv_{k}")(maps[4 - k])
+        x = Conv1x1(3, self.dtype, torch_uniform(self.width), name="conv")(x)
         return nn.sigmoid(at_least_float32(x))
 
 
 def _conv3(module: nn.Module, x: Array, features: int, name: str, **kwargs: Any) -> Array:
-    return conv(x.shape[-1], features, 3, dtype=module.dtype, name=name, **kwargs)(x)
+    return Conv3x3(features, dtype=module.dtype, name=name, **kwargs)(x)
 
 
 def _norm(module: nn.Module, train: bool, name: str) -> BatchNorm:
@@ -208,11 +209,6 @@ def _norm(module: nn.Module, train: bool, name: str) -> BatchNorm:
         axis_name=module.axis_name,
         name=name,
     )
-
-
-def _zero_conv(features: int, dtype: Any, name: str) -> nn.Conv:
-    zero = nn.initializers.zeros_init()
-    return nn.Conv(features, (1, 1), dtype=dtype, kernel_init=zero, name=name)
 
 
 def _reflect(x: Array) -> Array:
