@@ -9,21 +9,24 @@ from importlib import metadata
 # Breadth-first order keeps two cores busy but defeats their caches: depth-first, a step of the
 # small configs takes 46 ms instead of 75.
 _DEPTH_FIRST = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
-_KNOW_DEPTH_FIRST = ("0.10.", "0.11.")  # jaxlib ends the process at a flag it does not know
+# The library that jaxlib calls for products and convolutions by default leaves one of two cores
+# idle: without it, an encoders' step at 64 px takes 65 ms instead of 106.
+_OWN_PRODUCTS = "--xla_cpu_experimental_ynn_fusion_type=reduce"
+_KNOWN = ("0.10.", "0.11.")  # jaxlib ends the process at a flag it does not know
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # M_* of glibc's malloc.h
 
 
 def tune() -> None:
     """Tunes the process; call it before JAX touches a device. The user's XLA_FLAGS win."""
-    _schedule_depth_first()
+    _set_flags()
     _keep_freed_memory()
 
 
-def _schedule_depth_first() -> None:
+def _set_flags() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
-    known = metadata.version("jaxlib").startswith(_KNOW_DEPTH_FIRST)
-    if known and _DEPTH_FIRST.split("=")[0] not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_DEPTH_FIRST}".strip()
+    if metadata.version("jaxlib").startswith(_KNOWN):
+        ours = [flag for flag in (_DEPTH_FIRST, _OWN_PRODUCTS) if flag.split("=")[0] not in flags]
+        os.environ["XLA_FLAGS"] = " ".join([flags, *ours]).strip()
 
 
 def _keep_freed_memory() -> None:

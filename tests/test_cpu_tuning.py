@@ -10,7 +10,9 @@ import pytest
 
 from fields_jax import cpu_tuning
 
-FLAG = "--xla_cpu_enable_concurrency_optimized_scheduler"
+ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler"
+PRODUCTS = "--xla_cpu_experimental_ynn_fusion_type"
+OURS = f"{ORDER}=false {PRODUCTS}=reduce"
 
 
 @pytest.fixture(autouse=True)
@@ -22,25 +24,25 @@ def memory_as_it_is(monkeypatch):
 @pytest.mark.parametrize(
     "given, expected",
     [
-        ("", f"{FLAG}=false"),
-        ("--xla_dump_to=x", f"--xla_dump_to=x {FLAG}=false"),
-        (f"{FLAG}=true", f"{FLAG}=true"),
+        ("", OURS),
+        ("--xla_dump_to=x", f"--xla_dump_to=x {OURS}"),
+        (f"{ORDER}=true", f"{ORDER}=true {PRODUCTS}=reduce"),
     ],
 )
-def test_flag_joins_those_of_the_user_and_yields_to_them(monkeypatch, given, expected):
+def test_flags_join_those_of_the_user_and_yield_to_them(monkeypatch, given, expected):
     monkeypatch.setenv("XLA_FLAGS", given)
     cpu_tuning.tune()
     assert os.environ["XLA_FLAGS"] == expected
 
 
-def test_flag_is_left_out_for_a_jaxlib_that_may_not_know_it(monkeypatch):
+def test_flags_are_left_out_for_a_jaxlib_that_may_not_know_it(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setattr(cpu_tuning.metadata, "version", lambda name: "9.9.9")
     cpu_tuning.tune()
     assert os.environ["XLA_FLAGS"] == ""
 
 
-def test_the_installed_jaxlib_starts_with_the_flag():
+def test_the_installed_jaxlib_starts_with_the_flags():
     code = (
         "from fields_jax import cpu_tuning as c; c.tune(); import jax.numpy as n; print(n.ones(()))"
     )

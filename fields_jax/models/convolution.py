@@ -1,13 +1,15 @@
-"""3x3 and 1x1 convolutions with fast forms for XLA's CPU backend, and their modules.
+"""Convolutions of 3x3, 1x1 and single channels, each with a fast form for XLA's CPU backend.
 
 On CPUs a 3x3 convolution of many channels is computed by Winograd's F(2x2, 3x3): 16 products for
 four outputs instead of 36 (Lavin and Gray, "Fast algorithms for convolutional neural networks",
-2016). Its two gradients are computed the same way. Elsewhere, and where images are large or
-channels few, so that transforming costs more than it saves, it is one plain convolution.
+2016), and so are its two gradients. A 1x1 convolution is a matrix product there, and one of single
+channels nine shifted multiply-adds. Elsewhere, and where images are large or channels few, so that
+transforming costs more than it saves, each is one plain convolution.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,7 +20,8 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from fields_jax.models.layers import torch_uniform
+from fields_jax.models.cpu_forms import apart, sums
+from fields_jax.models.layers import torch_uniform, uniform
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 # Bounds within which Winograd's form was faster: channels in and out, entries of a tap, and pixels
@@ -50,23 +53,43 @@ class Conv3x3(nn.Module):
         return y if bias is None else y + bias[None, None, None]
 
 
-class Conv1x1(nn.Module):
-    """1x1 convolution with the parameters of `nn.Conv`, as the matrix product that it is.
+class PointwiseConv(nn.Module):
+    """1x1 convolution; the kernel is that of `nn.Conv`, [1, 1, inputs, features].
 
-    XLA's CPU backend is slow on the gradients of a convolution of this size.
+    Attributes:
+      initializer: of kernel and bias.
     """
 
     features: int
+    use_bias: bool = True
     dtype: Any = jnp.float32
     initializer: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
         kernel = self.param("kernel", self.initializer, (1, 1, x.shape[-1], self.features))
-        bias = self.param("bias", self.initializer, (self.features,))
+        bias = self.param("bias", self.initializer, (self.features,)) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]  # flat: gradients without transposed copies
-        return (y + bias[None]).reshape(*x.shape[:-1], -1)
+        y = pointwise_conv(x, kernel)
+        return y if bias is None else y + bias[None, None, None]
+
+
+class DepthwiseConv(nn.Module):
+    """3x3 convolution of every channel by itself, SAME padding, no bias.
+
+    The kernel has the layout of `nn.Conv` with as many groups as channels, [3, 3, 1, C]. It starts
+    uniform with He's variance of 2 / fan-out, which is 9 for each channel.
+    """
+
+    stride: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+        init = uniform(math.sqrt(3 * 2 / 9))
+        kernel = self.param("kernel", init, (3, 3, 1, x.shape[-1]))
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        return depthwise_conv(x, kernel, self.stride)
 
 
 @partial(jax.jit, static_argnames="padding")  # so that layers of one shape are traced once
@@ -141,21 +164,28 @@ _Line = Callable[[Sequence[Array]], list[Array]]
 
 def _transform(line: _Line, x: Array, source: int, target: int | None = None) -> Array:
     """Transforms the entries along one axis, which becomes axis `target` (default: the same)."""
-    lines = [lax.index_in_dim(x, k, source, keepdims=False) for k in range(x.shape[source])]
-    return _stacked(line(lines), source if target is None else target)
-
-
-def _stacked(lines: Sequence[Array], axis: int) -> Array:
+    target = source if target is None else target
     # Fused with the next transform, each entry would be computed four times.
-    return lax.optimization_barrier(jnp.stack(lines, axis))
+    return apart(_transformed, x, line=line, source=source, target=target)
+
+
+def _transformed(x: Array, *, line: _Line, source: int, target: int) -> Array:
+    lines = [lax.index_in_dim(x, k, source, keepdims=False) for k in range(x.shape[source])]
+    return jnp.stack(line(lines), target)
 
 
 def _input_tiles(x: Array, padding: int) -> Array:
     """Transformed 4x4 inputs of each 2x2 block of outputs, [4, 4, B, H/2, W/2, I]."""
+    return apart(_column_tiles, apart(_row_tiles, x, padding=padding))
+
+
+def _row_tiles(x: Array, *, padding: int) -> Array:
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    rows, columns = (n - 3 for n in x.shape[1:3])
-    x = _stacked(_input_line([x[:, i : i + rows : 2] for i in range(4)]), 0)
-    return _stacked(_input_line([x[:, :, :, j : j + columns : 2] for j in range(4)]), 1)
+    return jnp.stack(_input_line([x[:, i : i + x.shape[1] - 3 : 2] for i in range(4)]), 0)
+
+
+def _column_tiles(x: Array) -> Array:
+    return jnp.stack(_input_line([x[:, :, :, j : j + x.shape[3] - 3 : 2] for j in range(4)]), 1)
 
 
 def _input_line(x: Sequence[Array]) -> list[Array]:
@@ -181,3 +211,110 @@ def _tap_line(k: Sequence[Array]) -> list[Array]:  # transposed _kernel_line
 
 def _flat(x: Array) -> Array:
     return x.reshape(4, 4, -1, x.shape[-1])
+
+
+@jax.jit  # so that layers of one shape are traced once
+def pointwise_conv(
+    x: Float[Array, "B H W I"], kernel: Float[Array, "1 1 I O"]
+) -> Float[Array, "B H W O"]:
+    """1x1 convolution."""
+    return lax.platform_dependent(
+        x, kernel, cpu=pointwise_conv_by_matmul, default=pointwise_conv_by_conv
+    )
+
+
+def pointwise_conv_by_conv(x: Array, kernel: Array) -> Array:
+    """`pointwise_conv` as a convolution."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=_NHWC)
+
+
+def pointwise_conv_by_matmul(x: Array, kernel: Array) -> Array:
+    """`pointwise_conv` as one matrix product: its gradients need no transposed copies then."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
+
+
+@partial(jax.jit, static_argnames="stride")  # so that layers of one shape are traced once
+def depthwise_conv(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 1 C"], stride: int
+) -> Float[Array, "B h w C"]:
+    """3x3 convolution of every channel by itself, SAME padding."""
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=partial(depthwise_conv_by_shifts, stride=stride),
+        default=partial(depthwise_conv_by_groups, stride=stride),
+    )
+
+
+def depthwise_conv_by_groups(x: Array, kernel: Array, *, stride: int) -> Array:
+    """`depthwise_conv` as one grouped convolution."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=_NHWC,
+        feature_group_count=x.shape[-1],
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnames=("stride",))
+def depthwise_conv_by_shifts(x: Array, kernel: Array, stride: int) -> Array:
+    """`depthwise_conv` as nine shifted multiply-adds, in forward and in gradient."""
+    return apart(_sum_of_shifts, x, kernel, stride=stride)
+
+
+def _sum_of_shifts(x: Array, kernel: Array, *, stride: int) -> Array:
+    total = 0.0
+    for i in range(3):
+        for j in range(3):
+            # Padded one by one, the products fuse with their sum; a padded x would be written out.
+            total += _shift(x * kernel[None, None, i, j], (i, j), stride)
+    return total
+
+
+def _shift(x: Array, tap: tuple[int, int], stride: int) -> Array:
+    """What the entry `tap` of a kernel is multiplied with, [B, h, w, C]."""
+    config = [(0, 0, 0)]
+    size = x.shape[1:3]
+    pads = lax.padtype_to_pads(size, (3, 3), (stride, stride), "SAME")
+    for offset, (before, _), inputs in zip(tap, pads, size, strict=True):
+        outputs = -(-inputs // stride)
+        after = (outputs - 1) * stride + 1 + offset - before - inputs
+        config.append((before - offset, after, 0))
+    x = lax.pad(x, jnp.zeros((), x.dtype), [*config, (0, 0, 0)])
+    return x[:, ::stride, ::stride]
+
+
+def _by_shifts_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple]:
+    return depthwise_conv_by_shifts(x, kernel, stride), (x, kernel)
+
+
+def _by_shifts_backward(stride: int, kept: tuple[Array, Array], d_y: Array) -> tuple[Array, Array]:
+    return apart(_shifts_gradients, *kept, d_y, stride=stride)
+
+
+def _shifts_gradients(x: Array, kernel: Array, d_y: Array, *, stride: int) -> tuple[Array, Array]:
+    batch, *size, channels = x.shape
+    pads = lax.padtype_to_pads(size, (3, 3), (stride, stride), "SAME")
+    rows, columns = ((n - 1) // stride * stride + 1 for n in size)
+
+    def shifts(x: Array) -> list[Array]:
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        strides = (1, stride, stride, 1)
+        return [
+            lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), strides)
+            for i in range(3)
+            for j in range(3)
+        ]
+
+    def forward(x: Array) -> Array:  # whose transpose, unlike `_sum_of_shifts`'s, pads late
+        entries = kernel.reshape(9, 1, 1, 1, channels)
+        return sum(s * k for s, k in zip(shifts(x), entries, strict=True))
+
+    (d_x,) = jax.vjp(forward, x)[1](d_y)
+    d_kernel = sums([s * d_y for s in shifts(x)], (0, 1, 2))
+    return d_x, jnp.stack(d_kernel).reshape(kernel.shape)
+
+
+depthwise_conv_by_shifts.defvjp(_by_shifts_forward, _by_shifts_backward)

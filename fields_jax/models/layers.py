@@ -18,8 +18,6 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from fields_jax.models.cpu_forms import apart, sums
-
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
@@ -65,38 +63,6 @@ def rematerialized(block: type[nn.Module], active: bool, *static: int) -> type[n
     return nn.remat(block, static_argnums=static) if active else block
 
 
-class DepthwiseConv(nn.Module):
-    """3x3 convolution of every channel by itself, SAME padding, no bias.
-
-    The kernel has the layout of `nn.Conv` with as many groups as channels, [3, 3, 1, C]. It starts
-    uniform with He's variance of 2 / fan-out, which is 9 for each channel.
-    """
-
-    stride: int = 1
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-        init = uniform(math.sqrt(3 * 2 / 9))
-        kernel = self.param("kernel", init, (3, 3, 1, x.shape[-1]))
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        return depthwise_conv(x, kernel, self.stride)
-
-
-class PointwiseConv(nn.Module):
-    """1x1 convolution without bias; the kernel has the layout of `nn.Conv`, [1, 1, I, O]."""
-
-    features: int
-    dtype: Any = jnp.float32
-    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
-        kernel = self.param("kernel", self.kernel_init, (1, 1, x.shape[-1], self.features))
-        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        return pointwise_conv(x, kernel)
-
-
 class UpConv(nn.Module):
     """Transposed convolution 2x2 with stride 2: doubles the image; no two outputs overlap.
 
@@ -114,113 +80,6 @@ class UpConv(nn.Module):
         bias = self.param("bias", init, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return up_conv(x, kernel) + bias[None, None, None]
-
-
-@jax.jit  # so that layers of one shape are traced once
-def pointwise_conv(
-    x: Float[Array, "B H W I"], kernel: Float[Array, "1 1 I O"]
-) -> Float[Array, "B H W O"]:
-    """1x1 convolution."""
-    return lax.platform_dependent(
-        x, kernel, cpu=pointwise_conv_by_matmul, default=pointwise_conv_by_conv
-    )
-
-
-def pointwise_conv_by_conv(x: Array, kernel: Array) -> Array:
-    """`pointwise_conv` as a convolution."""
-    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=_NHWC)
-
-
-def pointwise_conv_by_matmul(x: Array, kernel: Array) -> Array:
-    """`pointwise_conv` as one matrix product: its gradients need no transposed copies then."""
-    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
-
-
-@partial(jax.jit, static_argnames="stride")  # so that layers of one shape are traced once
-def depthwise_conv(
-    x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 1 C"], stride: int
-) -> Float[Array, "B h w C"]:
-    """3x3 convolution of every channel by itself, SAME padding."""
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=partial(depthwise_conv_by_shifts, stride=stride),
-        default=partial(depthwise_conv_by_groups, stride=stride),
-    )
-
-
-def depthwise_conv_by_groups(x: Array, kernel: Array, *, stride: int) -> Array:
-    """`depthwise_conv` as one grouped convolution."""
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        "SAME",
-        dimension_numbers=_NHWC,
-        feature_group_count=x.shape[-1],
-    )
-
-
-@partial(jax.custom_vjp, nondiff_argnames=("stride",))
-def depthwise_conv_by_shifts(x: Array, kernel: Array, stride: int) -> Array:
-    """`depthwise_conv` as nine shifted multiply-adds, in forward and in gradient."""
-    return apart(_sum_of_shifts, x, kernel, stride=stride)
-
-
-def _sum_of_shifts(x: Array, kernel: Array, *, stride: int) -> Array:
-    total = 0.0
-    for i in range(3):
-        for j in range(3):
-            # Padded one by one, the products fuse with their sum; a padded x would be written out.
-            total += _shift(x * kernel[None, None, i, j], (i, j), stride)
-    return total
-
-
-def _shift(x: Array, tap: tuple[int, int], stride: int) -> Array:
-    """What the entry `tap` of a kernel is multiplied with, [B, h, w, C]."""
-    config = [(0, 0, 0)]
-    size = x.shape[1:3]
-    pads = lax.padtype_to_pads(size, (3, 3), (stride, stride), "SAME")
-    for offset, (before, _), inputs in zip(tap, pads, size, strict=True):
-        outputs = -(-inputs // stride)
-        after = (outputs - 1) * stride + 1 + offset - before - inputs
-        config.append((before - offset, after, 0))
-    x = lax.pad(x, jnp.zeros((), x.dtype), [*config, (0, 0, 0)])
-    return x[:, ::stride, ::stride]
-
-
-def _by_shifts_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple]:
-    return depthwise_conv_by_shifts(x, kernel, stride), (x, kernel)
-
-
-def _by_shifts_backward(stride: int, kept: tuple[Array, Array], d_y: Array) -> tuple[Array, Array]:
-    return apart(_shifts_gradients, *kept, d_y, stride=stride)
-
-
-def _shifts_gradients(x: Array, kernel: Array, d_y: Array, *, stride: int) -> tuple[Array, Array]:
-    batch, *size, channels = x.shape
-    pads = lax.padtype_to_pads(size, (3, 3), (stride, stride), "SAME")
-    rows, columns = ((n - 1) // stride * stride + 1 for n in size)
-
-    def shifts(x: Array) -> list[Array]:
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        strides = (1, stride, stride, 1)
-        return [
-            lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), strides)
-            for i in range(3)
-            for j in range(3)
-        ]
-
-    def forward(x: Array) -> Array:  # whose transpose, unlike `_sum_of_shifts`'s, pads late
-        entries = kernel.reshape(9, 1, 1, 1, channels)
-        return sum(s * k for s, k in zip(shifts(x), entries, strict=True))
-
-    (d_x,) = jax.vjp(forward, x)[1](d_y)
-    d_kernel = sums([s * d_y for s in shifts(x)], (0, 1, 2))
-    return d_x, jnp.stack(d_kernel).reshape(kernel.shape)
-
-
-depthwise_conv_by_shifts.defvjp(_by_shifts_forward, _by_shifts_backward)
 
 
 def up_conv(

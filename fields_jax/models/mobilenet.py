@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from fields_jax.models.layers import DepthwiseConv, PointwiseConv, rematerialized
+from fields_jax.models.convolution import DepthwiseConv, PointwiseConv
+from fields_jax.models.layers import rematerialized
 from fields_jax.models.normalization import BatchNorm
 
 # He's variance by the fan-out, as is usual for this family, uniform because that compiles fastest.
@@ -172,7 +173,7 @@ class MobileNetV3(nn.Module):
 
 
 def _conv(features: int, dtype: Any, name: str) -> PointwiseConv:
-    return PointwiseConv(features, dtype, kernel_init=_INIT, name=name)
+    return PointwiseConv(features, use_bias=False, dtype=dtype, initializer=_INIT, name=name)
 
 
 def _norm(name: str, *, train: bool, dtype: Any, axis_name: str | None) -> BatchNorm:

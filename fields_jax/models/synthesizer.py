@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from fields_jax.models.convolution import Conv1x1, Conv3x3
+from fields_jax.models.convolution import Conv3x3, PointwiseConv
 from fields_jax.models.layers import (
     UpConv,
     at_least_float32,
@@ -192,8 +192,12 @@ class Synthesizer(nn.Module):
             x = UpConv(features, self.dtype, name=f"upconv{k}")(x)
             x = block(jnp.concatenate([x, skips.pop()], axis=-1), features, token, f"decoder{k}")
             if self.token_guided:
-                x += Conv1x1(features, self.dtype, name=f"token_zero_conv_{k}")(maps[4 - k])
-        x = Conv1x1(3, self.dtype, torch_uniform(self.width), name="conv")(x)
+                x += PointwiseConv(features, dtype=self.dtype, name=f"token_zero_conv_{k}")(
+                    maps[4 - k]
+                )
+        x = PointwiseConv(3, dtype=self.dtype, initializer=torch_uniform(self.width), name="conv")(
+            x
+        )
         return nn.sigmoid(at_least_float32(x))
 
 

@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 
 from fields_jax.models import convolution
-from fields_jax.models.convolution import Conv1x1, Conv3x3, conv3x3
+from fields_jax.models.convolution import Conv3x3, PointwiseConv, conv3x3
 from tests.support.networks import KEY, normal, quick_jit
 
 # Forms sum in different orders; errors are relative to an array's largest entry.
@@ -87,7 +87,7 @@ def test_mapped_over_devices():
             nn.Conv(4, (3, 3), padding="VALID", use_bias=False),
         ),
         (Conv3x3(128), nn.Conv(128, (3, 3))),
-        (Conv1x1(4, initializer=nn.initializers.normal()), nn.Conv(4, (1, 1))),
+        (PointwiseConv(4, initializer=nn.initializers.normal()), nn.Conv(4, (1, 1))),
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

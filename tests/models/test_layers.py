@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 from jax.test_util import check_grads
 
-from fields_jax.models import layers, mobilenet, synthesizer
+from fields_jax.models import convolution, layers, mobilenet, synthesizer
 from tests.support.networks import KEY, normal, quick_jit
 
 
@@ -31,8 +31,8 @@ def assert_same_value_and_gradients(one, other, *args):
 
 def test_pointwise_forms_agree():
     assert_same_value_and_gradients(
-        layers.pointwise_conv_by_matmul,
-        layers.pointwise_conv_by_conv,
+        convolution.pointwise_conv_by_matmul,
+        convolution.pointwise_conv_by_conv,
         normal(0, 2, 4, 3, 5),
         normal(1, 1, 1, 5, 7),
     )
@@ -43,8 +43,8 @@ def test_pointwise_forms_agree():
 def test_depthwise_forms_agree(stride, image):
     x, kernel = normal(0, 2, *image, 3), normal(1, 3, 3, 1, 3)
     assert_same_value_and_gradients(
-        lambda x, k: layers.depthwise_conv_by_shifts(x, k, stride=stride),
-        lambda x, k: layers.depthwise_conv_by_groups(x, k, stride=stride),
+        lambda x, k: convolution.depthwise_conv_by_shifts(x, k, stride=stride),
+        lambda x, k: convolution.depthwise_conv_by_groups(x, k, stride=stride),
         *(x, kernel),
     )
 
@@ -60,7 +60,7 @@ def test_depthwise_is_same_padded(stride, rows):
         r, c = i * stride + a - before, j * stride + b - before
         if 0 <= r < rows and 0 <= c < rows:
             expected[i, j] += x[0, r, c].astype(float) * kernel[a, b, 0]
-    found = layers.depthwise_conv(x, kernel, stride)[0]
+    found = convolution.depthwise_conv(x, kernel, stride)[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_strided_same_padding_by_hand():
     expected = [[0 + 1 + 2 + 4 + 5 + 6 + 8 + 9 + 10, 2 + 3 + 6 + 7 + 10 + 11],
                 [8 + 9 + 10 + 12 + 13 + 14, 10 + 11 + 14 + 15]]  # fmt: skip
     ones = np.ones((3, 3, 1, 1), np.float32)
-    np.testing.assert_array_equal(layers.depthwise_conv(x, ones, 2)[0, ..., 0], expected)
+    np.testing.assert_array_equal(convolution.depthwise_conv(x, ones, 2)[0, ..., 0], expected)
     stem = nn.Conv(1, (3, 3), (2, 2), use_bias=False)
     found = stem.apply({"params": {"kernel": ones}}, x)
     np.testing.assert_array_equal(found[0, ..., 0], expected)
@@ -104,7 +104,7 @@ def test_max_pool_shares_the_gradient_of_ties_on_cpu():
 
 @pytest.mark.parametrize(("platform", "grouped"), [("cpu", False), ("cuda", True), ("tpu", True)])
 def test_each_platform_gets_its_form_in_both_directions(platform, grouped):
-    loss = lambda x, k: layers.depthwise_conv(x, k, 2).sum()  # noqa: E731
+    loss = lambda x, k: convolution.depthwise_conv(x, k, 2).sum()  # noqa: E731
     args = normal(0, 1, 4, 4, 3), normal(1, 3, 3, 1, 3)
     traced = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).trace(*args)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
@@ -131,7 +131,7 @@ def test_gradients_in_float64():
             [(2, 4, 4, 3), (3, 3, 1, 3), (2, 5)]
         ))  # fmt: skip
         check = dict(order=1, modes=("rev",), rtol=1e-6, atol=1e-6)
-        check_grads(lambda x, k: layers.depthwise_conv(x, k, 2), (x, kernel), **check)
+        check_grads(lambda x, k: convolution.depthwise_conv(x, k, 2), (x, kernel), **check)
         block = synthesizer.Block(3, adain_hidden=4, dtype=jnp.float64)
         variables = block.init(KEY, x, token, True)
         run = dict(train=True, mutable=["batch_stats"])
@@ -159,7 +159,7 @@ def test_batch_statistics_by_hand_and_over_a_mapped_axis():
     run = dict(train=True, mutable=["batch_stats"])
     y, new = alone.apply(variables, x, **run)
 
-    depthwise = layers.depthwise_conv(x, variables["params"]["conv_dw"]["kernel"], 1)
+    depthwise = convolution.depthwise_conv(x, variables["params"]["conv_dw"]["kernel"], 1)
     stats = new["batch_stats"]["bn1"]
     np.testing.assert_allclose(stats["mean"], 0.1 * depthwise.mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * depthwise.var((0, 1, 2)), atol=1e-6)
