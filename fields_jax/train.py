@@ -13,19 +13,12 @@ import functools
 import sys
 from collections.abc import Iterator, Mapping
 
-import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from fields_jax.cli import run
 from fields_jax.errors import UserError
-from fields_jax.flame.io import resolve_head
-from fields_jax.training import loop, setup
-from fields_jax.training.overview import describe_run
-from fields_jax.training.processes import joined
-from fields_jax.workdir import schema
-from fields_jax.workdir.config import check_workdir, has_checkpoint, require_config
 
 
 def define_flags() -> None:
@@ -44,11 +37,20 @@ def main(argv: list[str]) -> int:
     chosen = flags.FLAGS
     if chosen.config is None:
         raise UserError("name a config, e.g. --config=configs/stage2.py")
+    from fields_jax.training.processes import joined
+
     with joined(chosen.distributed):
         return _train(chosen)
 
 
 def _train(chosen: flags.FlagValues) -> int:
+    import jax
+
+    from fields_jax.flame.io import resolve_head
+    from fields_jax.training import loop, setup
+    from fields_jax.training.overview import describe_run
+    from fields_jax.workdir import schema
+
     config = chosen.config
     if not isinstance(config, ConfigDict):
         raise UserError("the config file's get_config() must return an ml_collections.ConfigDict")
@@ -79,6 +81,8 @@ def _train(chosen: flags.FlagValues) -> int:
 
 def _check_places(config: ConfigDict, workdir: str) -> None:
     """Says what is wrong with the folders named before anything is made or written."""
+    from fields_jax.workdir.config import check_workdir, has_checkpoint, require_config
+
     check_workdir(workdir, config)
     if config.init_from and not has_checkpoint(workdir):
         require_config(config.init_from)
@@ -127,6 +131,8 @@ def _import_pipeline():
 
 def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
     """This process's share of every global batch from `start_step` on, checked."""
+    import jax
+
     from fields_jax.batch import training_arrays, validate_batch
 
     for batch in pipeline.training_batches(
