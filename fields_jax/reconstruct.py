@@ -25,6 +25,7 @@ from jaxtyping import UInt8
 
 from fields_jax import photo_commands
 from fields_jax.cli import run
+from fields_jax.compile_cache import keep_programs_in
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 
@@ -57,8 +58,6 @@ def main(argv: list[str]) -> int:
     if not chosen.workdir:
         raise UserError("--workdir is missing: name the folder of a training run")
     named = photo_commands.read_arguments(argv, chosen.box)
-    import jax
-
     from fields_jax.flame.io import resolve_head
     from fields_jax.models.fields import predict
     from fields_jax.workdir.inference import check_head, load_inference
@@ -66,7 +65,7 @@ def main(argv: list[str]) -> int:
     inference = load_inference(chosen.workdir)
     config = inference.config
     if cache := config.get("compilation_cache"):
-        jax.config.update("jax_compilation_cache_dir", cache)
+        keep_programs_in(cache)
     head = resolve_head(chosen.head or config.head)
     check_head(inference.meta, head)
     _check_trained(inference, chosen.workdir)

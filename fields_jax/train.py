@@ -18,6 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from fields_jax.cli import run
+from fields_jax.compile_cache import keep_programs_in
 from fields_jax.errors import UserError
 
 
@@ -44,8 +45,6 @@ def main(argv: list[str]) -> int:
 
 
 def _train(chosen: flags.FlagValues) -> int:
-    import jax
-
     from fields_jax.flame.io import resolve_head
     from fields_jax.training import loop, setup
     from fields_jax.training.overview import describe_run
@@ -60,7 +59,7 @@ def _train(chosen: flags.FlagValues) -> int:
     suffix = "" if config.variant == "synthetic" else f"-{config.variant}"
     workdir = chosen.workdir or f"runs/stage{config.stage}{suffix}"
     if config.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
+        keep_programs_in(config.compilation_cache)
     head = resolve_head(config.head)
     _check_places(config, workdir)
     plan = setup.plan(config, head)
