@@ -134,7 +134,7 @@ REFERENCE = {
     "checkpoint.best_mode": "min",  # or "max"
     "evaluation.sources": "",  # empty: those of data.mixture
     "evaluation.batch_size": 64,
-    "compilation_cache": "",  # a folder that keeps compiled steps between runs
+    "compilation_cache": "",  # a folder that keeps compiled steps between runs; empty: the user's
 }
 
 # For two CPU cores and the embedded faces; all ours.

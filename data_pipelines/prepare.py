@@ -24,18 +24,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tensorflow_datasets as tfds
 from absl import flags, logging
 from etils import epath
 
-from data_pipelines.building import report
-from data_pipelines.building.photo_builder import PhotographBuilder
 from data_pipelines.sets import SETS, PreparedSet
 from fields_jax.cli import run
 from fields_jax.disk import check_folder, writing
 from fields_jax.errors import MissingFile, UserError, first_line, printable
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 _NAMED = 5  # rejects of each reason that the log names; the table beside the set names all
 
@@ -82,6 +82,8 @@ def prepare(
     if beam_runner and (dry_run or not made.needs_source):
         raise UserError("--beam_runner is for making sets of photographs")
     check_folder(out, "another --out")
+    from data_pipelines.building import report
+
     module = importlib.import_module(made.module)
     folders = []
     for chosen in _configs(made, module, config, source):
@@ -102,6 +104,8 @@ def prepare(
 
 def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[Any]:
     """Builder configs to make, as tfds takes them."""
+    import tensorflow_datasets as tfds
+
     if not made.configs:  # any name will do, to tell sets of the same kind apart
         return [tfds.core.BuilderConfig(name=config) if config else None]
     if config:
@@ -146,6 +150,11 @@ def _make_shards(construct: Any, source: str, runner: str, options: Sequence[str
 
 def _make(builder: tfds.core.DatasetBuilder, source: str) -> None:
     """Writes the shards of one set, and the report of a set of photographs."""
+    import tensorflow_datasets as tfds
+
+    from data_pipelines.building import report
+    from data_pipelines.building.photo_builder import PhotographBuilder
+
     photographs = isinstance(builder, PhotographBuilder)
     tfds.disable_progress_bar()  # the builders say how much is left
     download = tfds.download.DownloadConfig(manual_dir=source or None, try_download_gcs=False)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
 
-from fields_jax import __version__, cpu_tuning, disk
+from fields_jax import __version__, compile_cache, cpu_tuning, disk
 from fields_jax.errors import Preemption, UserError, causes, first_line, printable
 
 BUG, MISTAKE = 1, 2  # exit statuses
@@ -55,6 +55,7 @@ def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], in
         if not flags.FLAGS.is_parsed() or not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax logs every file it writes
         cpu_tuning.tune()
+        compile_cache.keep_programs()
         signal.signal(signal.SIGTERM, _preempt)
         try:
             return main(argv) or 0

@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import NamedTuple
 
-import jax
 from absl import flags
 from etils import epath
 
@@ -29,11 +28,7 @@ from fields_jax import __version__
 from fields_jax.cli import run
 from fields_jax.errors import UserError, first_line
 from fields_jax.files import parse_json, read_bytes
-from fields_jax.flame.io import load_flame
-from fields_jax.flame.procedural import procedural_head
 from fields_jax.photos.detector import Detector, DetectorError, find_python
-from fields_jax.workdir.config import git_hash
-from fields_jax.workdir.inference import read_meta
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 # Converted weights: source as named in checkpoints, arguments of fields_jax.convert, use.
@@ -104,6 +99,8 @@ def main(argv: list[str]) -> None:
 
 def versions() -> Iterator[Check]:
     """The program, Python and packages."""
+    from fields_jax.workdir.config import git_hash
+
     commit = git_hash()
     yield Check("program", "fields_jax", True, f"{__version__} {commit[:12]}".strip())
     yield Check("program", "python", True, f"{platform.python_version()}, {platform.platform()}")
@@ -119,6 +116,8 @@ def versions() -> Iterator[Check]:
 
 def devices() -> Iterator[Check]:
     """What JAX computes on."""
+    import jax
+
     found = jax.devices()
     kinds = sorted({device.device_kind for device in found})
     text = f"{len(found)} x {', '.join(kinds)} ({found[0].platform}), {os.cpu_count()} CPU cores"
@@ -130,6 +129,9 @@ def devices() -> Iterator[Check]:
 
 def heads(paths: list[str]) -> Iterator[Check]:
     """The procedural head and heads on disk."""
+    from fields_jax.flame.io import load_flame
+    from fields_jax.flame.procedural import procedural_head
+
     head = procedural_head()
     yield Check("heads", "procedural", True, f"version {head.version}, sha256 {head.sha256[:12]}")
     converted = False
@@ -152,6 +154,8 @@ def heads(paths: list[str]) -> Iterator[Check]:
 
 def workdirs(paths: list[str]) -> Iterator[Check]:
     """Training runs and converted weights."""
+    from fields_jax.workdir.inference import read_meta
+
     origins = set()
     for path in paths:
         try:

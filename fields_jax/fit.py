@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -23,10 +24,7 @@ from jaxtyping import Bool, Float
 
 from fields_jax import photo_commands
 from fields_jax.cli import run
-from fields_jax.fitting.landmarks import Fit, Observed, fit_landmarks
-from fields_jax.flame.io import resolve_head
 from fields_jax.landmark_schemes import MEDIAPIPE_105, N_MEDIAPIPE
-from fields_jax.outputs.bundle import pose_heads
 from fields_jax.photos.crops import to_ndc, transform_points
 from fields_jax.photos.detector import REMEDY
 from fields_jax.photos.faces import WHOLE_IMAGE, Face
@@ -36,7 +34,10 @@ from fields_jax.photos.points import (
     seen,
     select_105,
 )
-from fields_jax.types import FlameModel
+
+if TYPE_CHECKING:
+    from fields_jax.fitting.landmarks import Fit
+    from fields_jax.types import FlameModel
 
 _SCALE, _SIZE = 1.4, 224  # of the crops that cameras belong to: as in TEASER's demos
 _LEAD = (
@@ -54,6 +55,9 @@ def main(argv: list[str]) -> int:
     """The command; status 2 where no face could be fitted."""
     chosen = flags.FLAGS
     named = photo_commands.read_arguments(argv)
+    from fields_jax.flame.io import resolve_head
+    from fields_jax.outputs.bundle import pose_heads
+
     head = resolve_head(chosen.head)
     gallery = photo_commands.open_gallery(head, _SIZE, photo_commands.describe(head))
     for batch in photo_commands.batches(named, gallery, _SCALE):
@@ -74,6 +78,8 @@ def main(argv: list[str]) -> int:
 
 def fit_faces(head: FlameModel, faces: Sequence[Face]) -> Fit:
     """Fits every face of a batch, with cameras in its crop; unseen landmarks have no weight."""
+    from fields_jax.fitting.landmarks import Observed, fit_landmarks
+
     marks = {68: np.zeros((len(faces), 68, 2)), 105: np.zeros((len(faces), 105, 2))}
     weights = {count: np.zeros(array.shape[:2]) for count, array in marks.items()}
     for row, face in enumerate(faces):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
@@ -17,8 +17,10 @@ from fields_jax.photos.files import Photograph, Unusable
 from fields_jax.photos.finding import find_photographs
 from fields_jax.photos.points import find_file
 from fields_jax.progress import progress
-from fields_jax.report.gallery import Gallery
-from fields_jax.types import FlameModel
+
+if TYPE_CHECKING:
+    from fields_jax.report.gallery import Gallery
+    from fields_jax.types import FlameModel
 
 
 def define_flags() -> None:
@@ -97,6 +99,8 @@ def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Galler
     Raises:
       DiskError: it cannot be made.
     """
+    from fields_jax.report.gallery import Gallery
+
     with _writing():
         return Gallery(flags.FLAGS.out, head, size, meta)
 

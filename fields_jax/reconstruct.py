@@ -17,22 +17,22 @@ import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from absl import flags
 from jaxtyping import UInt8
 
 from fields_jax import photo_commands
 from fields_jax.cli import run
+from fields_jax.compile_cache import keep_programs_in
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
-from fields_jax.flame.io import resolve_head
-from fields_jax.models.fields import predict
-from fields_jax.outputs.bundle import Result, pose_heads
-from fields_jax.types import FieldsOutput, FlameModel
-from fields_jax.workdir.inference import Inference, check_head, load_inference
+
+if TYPE_CHECKING:
+    from fields_jax.outputs.bundle import Result
+    from fields_jax.types import FieldsOutput, FlameModel
+    from fields_jax.workdir.inference import Inference
 
 _LEAD = (
     "What the networks say of each picture, drawn where they see it: head and emotion are readings "
@@ -58,10 +58,14 @@ def main(argv: list[str]) -> int:
     if not chosen.workdir:
         raise UserError("--workdir is missing: name the folder of a training run")
     named = photo_commands.read_arguments(argv, chosen.box)
+    from fields_jax.flame.io import resolve_head
+    from fields_jax.models.fields import predict
+    from fields_jax.workdir.inference import check_head, load_inference
+
     inference = load_inference(chosen.workdir)
     config = inference.config
     if cache := config.get("compilation_cache"):
-        jax.config.update("jax_compilation_cache_dir", cache)
+        keep_programs_in(cache)
     head = resolve_head(chosen.head or config.head)
     check_head(inference.meta, head)
     _check_trained(inference, chosen.workdir)
@@ -104,6 +108,10 @@ def read_faces(
     Returns:
       For each crop the posed head and the emotion that the emotion head reads.
     """
+    import jax
+
+    from fields_jax.outputs.bundle import pose_heads
+
     count = len(crops)
     filled = np.stack([*crops, *[crops[-1]] * (batch_size - count)])
     output = jax.tree.map(lambda column: np.asarray(column)[:count], networks(filled))

@@ -13,19 +13,13 @@ import functools
 import sys
 from collections.abc import Iterator, Mapping
 
-import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from fields_jax.cli import run
+from fields_jax.compile_cache import keep_programs_in
 from fields_jax.errors import UserError
-from fields_jax.flame.io import resolve_head
-from fields_jax.training import loop, setup
-from fields_jax.training.overview import describe_run
-from fields_jax.training.processes import joined
-from fields_jax.workdir import schema
-from fields_jax.workdir.config import check_workdir, has_checkpoint, require_config
 
 
 def define_flags() -> None:
@@ -44,11 +38,18 @@ def main(argv: list[str]) -> int:
     chosen = flags.FLAGS
     if chosen.config is None:
         raise UserError("name a config, e.g. --config=configs/stage2.py")
+    from fields_jax.training.processes import joined
+
     with joined(chosen.distributed):
         return _train(chosen)
 
 
 def _train(chosen: flags.FlagValues) -> int:
+    from fields_jax.flame.io import resolve_head
+    from fields_jax.training import loop, setup
+    from fields_jax.training.overview import describe_run
+    from fields_jax.workdir import schema
+
     config = chosen.config
     if not isinstance(config, ConfigDict):
         raise UserError("the config file's get_config() must return an ml_collections.ConfigDict")
@@ -58,7 +59,7 @@ def _train(chosen: flags.FlagValues) -> int:
     suffix = "" if config.variant == "synthetic" else f"-{config.variant}"
     workdir = chosen.workdir or f"runs/stage{config.stage}{suffix}"
     if config.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", config.compilation_cache)
+        keep_programs_in(config.compilation_cache)
     head = resolve_head(config.head)
     _check_places(config, workdir)
     plan = setup.plan(config, head)
@@ -79,6 +80,8 @@ def _train(chosen: flags.FlagValues) -> int:
 
 def _check_places(config: ConfigDict, workdir: str) -> None:
     """Says what is wrong with the folders named before anything is made or written."""
+    from fields_jax.workdir.config import check_workdir, has_checkpoint, require_config
+
     check_workdir(workdir, config)
     if config.init_from and not has_checkpoint(workdir):
         require_config(config.init_from)
@@ -127,6 +130,8 @@ def _import_pipeline():
 
 def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
     """This process's share of every global batch from `start_step` on, checked."""
+    import jax
+
     from fields_jax.batch import training_arrays, validate_batch
 
     for batch in pipeline.training_batches(

@@ -15,12 +15,12 @@ BARE = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.tr
 # Modules of fields_jax that import only each other and that everything may import.
 FOUNDATION = (
     *("errors", "types", "batch", "emotions", "landmark_schemes", "files", "disk", "cpu_tuning"),
-    *("progress", "pages"),
+    *("compile_cache", "progress", "pages"),
 )
 MODEL = ("geometry", "flame", "render", "models", "synthesis")
 # What each module or package may import of fields_jax (and configs) besides the foundation and its
 # own package; the longest matching name decides. Only data_pipelines and benchmarks import
-# data_pipelines; the modules of TRAINS_ON_SHARDS may too, inside a function.
+# data_pipelines; the modules of READS_SHARDS may too, inside a function.
 ALLOWED = {
     "fields_jax": (),
     **{f"fields_jax.{name}": () for name in FOUNDATION},
@@ -41,11 +41,11 @@ ALLOWED = {
     "fields_jax.training": (*MODEL, "losses", "workdir"),
     "fields_jax.convert": (*MODEL, "workdir", "configs"),
     "fields_jax.convert.__main__": ("flame", "convert", "cli"),
-    "fields_jax.export": (*MODEL, "workdir", "cli"),
+    "fields_jax.export": ("outputs", "cli"),
     "fields_jax.tools": (),
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
-    "fields_jax.evaluate": (*MODEL, "workdir", "evaluation", "cli"),
+    "fields_jax.evaluate": ("evaluation", "cli"),
     "fields_jax.photo_commands": ("photos", "report"),
     "fields_jax.reconstruct": (
         *(*MODEL, "workdir", "photos", "outputs", "report"),
@@ -62,7 +62,7 @@ ALLOWED = {
     "configs": (),
     "benchmarks": (*MODEL, "fitting", "training", "workdir", "tools", "cli", "configs"),
 }
-TRAINS_ON_SHARDS = ("fields_jax.train", "fields_jax.evaluate")
+READS_SHARDS = ("fields_jax.train", "fields_jax.evaluation.scoring")
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -116,7 +116,7 @@ def test_imports_run_one_way(name, path):
     known = (rule, *(full_name(entry) for entry in (*FOUNDATION, *ALLOWED[rule])))
     for target in imports(path):
         if is_within(target, "data_pipelines"):
-            late = name in TRAINS_ON_SHARDS and target not in imports(path, at_import_time=True)
+            late = name in READS_SHARDS and target not in imports(path, at_import_time=True)
             assert late or name.startswith(("data_pipelines", "benchmarks")), f"imports {target}"
         # `from fields_jax import x` also lists the bare package, which imports nothing.
         elif (is_within(target, "fields_jax") and target not in BARE) or is_within(
@@ -153,11 +153,13 @@ class Block:
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Block())
 import fields_jax.reconstruct, fields_jax.fit, fields_jax.doctor, fields_jax.export
+import fields_jax.outputs.program, fields_jax.outputs.bundle, fields_jax.fitting.landmarks
 import fields_jax.convert.networks
 from tests.support.tiny_training import tiny_run
 state, metrics = tiny_run(steps=1, phase='A')
 assert int(state.step) == 1, state.step
-import fields_jax.flame.io, fields_jax.training.loop, fields_jax.evaluation, fields_jax.report
+import fields_jax.flame.io, fields_jax.training.loop, fields_jax.evaluation.scoring
+import fields_jax.report.gallery, fields_jax.report.html
 loaded = {"tensorflow", "torch", "data_pipelines"} & set(sys.modules)
 assert not loaded, "imported in spite of the block"
 print("loss", float(metrics["loss"]))
@@ -170,3 +172,34 @@ def test_a_train_step_runs_with_tensorflow_and_torch_blocked():
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert "loss" in result.stdout
+
+
+HELP = """
+import runpy, sys
+command = sys.argv[1]
+sys.argv = [command, "--help"]
+try:
+    runpy.run_module(command, run_name="__main__", alter_sys=True)
+except SystemExit:
+    pass
+slow = {"jax", "jaxlib", "flax", "orbax", "tensorflow", "tensorflow_datasets", "matplotlib"}
+print("loaded", sorted(slow & set(sys.modules)))
+"""
+
+
+def commands() -> list[str]:
+    """What a user runs by `python -m`: the modules that end in a call of `cli.run`."""
+    found = (name for name, path in modules() if "run(main)" in path.read_text()[-60:])
+    return [name for name in found if not name.startswith("benchmarks")]  # which are all of jax
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_does_not_wait_for_what_the_work_needs(name):
+    shown = subprocess.run(
+        [sys.executable, "-c", HELP, name.removesuffix(".__main__")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert f"python -m {name.removesuffix('.__main__')}" in shown.stdout, shown.stderr[-2000:]
+    assert shown.stdout.splitlines()[-1] == "loaded []"

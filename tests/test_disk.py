@@ -18,6 +18,7 @@ from tensorboardX.record_writer import masked_crc32c
 from data_pipelines.building import shards
 from fields_jax import cli, disk, evaluate
 from fields_jax.errors import UserError
+from fields_jax.evaluation import scoring
 from fields_jax.training import events
 from fields_jax.training.writers import Writers
 from fields_jax.workdir import store
@@ -194,13 +195,13 @@ def test_scores_are_shown_before_a_folder_refuses_them(tmp_path, monkeypatch, ca
     chosen = dict(workdir=str(tmp_path), split="test", out="", head="", sources="", data_root="")
     values = SimpleNamespace(**chosen, ema=False)
     monkeypatch.setattr(evaluate.flags, "FLAGS", values)
-    monkeypatch.setattr(evaluate, "score_workdir", lambda *_, **__: ({"n": 1}, {"a": np.ones(2)}))
-    monkeypatch.setattr(evaluate, "table", lambda scores: f"the scores of {scores['n']}")
+    monkeypatch.setattr(scoring, "score_workdir", lambda *_, **__: ({"n": 1}, {"a": np.ones(2)}))
+    monkeypatch.setattr(scoring, "table", lambda scores: f"the scores of {scores['n']}")
 
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(evaluate, "write_npz", read_only)
+    monkeypatch.setattr(scoring, "write_npz", read_only)
     with pytest.raises(disk.DiskError, match=r"evaluation.json .* or name another by --out=FILE.j"):
         evaluate.main(["evaluate"])
     assert capsys.readouterr().out == "the scores of 1\n"

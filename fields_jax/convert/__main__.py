@@ -21,16 +21,9 @@ import sys
 from absl import flags
 
 from fields_jax.cli import run
-from fields_jax.convert import flame, networks
 from fields_jax.errors import UserError
-from fields_jax.flame.io import load_flame
 
-NETWORKS = {
-    "teaser": networks.convert_teaser,
-    "smirk": networks.convert_smirk,
-    "vgg16": networks.convert_vgg16,
-    "emotion_resnet50": networks.convert_emotion_resnet50,
-}
+NETWORKS = ("teaser", "smirk", "vgg16", "emotion_resnet50")
 KINDS = ("flame", "embeddings", *NETWORKS)
 
 
@@ -43,6 +36,9 @@ def main(argv: list[str]) -> None:
     """The command."""
     if len(argv) != 4 or argv[1] not in KINDS:
         raise UserError(f"usage: convert {{{'|'.join(KINDS)}}} SOURCE TARGET; see --help")
+    from fields_jax.convert import flame, networks
+    from fields_jax.flame.io import load_flame
+
     _, kind, source, target = argv
     if kind == "flame":
         version = flame.convert_model(source, target, flags.FLAGS.flame_version)
@@ -54,7 +50,8 @@ def main(argv: list[str]) -> None:
         head = load_flame(target)
         print(f"written: {target} (FLAME {head.version}, sha256 {head.sha256[:12]})")
     else:
-        print(f"written: {target}, {NETWORKS[kind](source, target)} entries used")
+        convert = getattr(networks, f"convert_{kind}")
+        print(f"written: {target}, {convert(source, target)} entries used")
 
 
 if __name__ == "__main__":

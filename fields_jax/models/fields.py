@@ -202,7 +202,7 @@ def init_variables(model: FieldsModel, rng: jax.Array) -> dict:
 
 def variable_shapes(model: FieldsModel) -> dict:
     """Shapes and dtypes of what `init_variables` makes, without making it."""
-    return jax.eval_shape(partial(_init, model), jax.random.key(0))
+    return _compiled_init.eval_shape(model, jax.random.key(0))  # which traces it for both
 
 
 def _init(model: FieldsModel, rng: jax.Array) -> dict:

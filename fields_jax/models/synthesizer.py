@@ -192,12 +192,10 @@ class Synthesizer(nn.Module):
             x = UpConv(features, self.dtype, name=f"upconv{k}")(x)
             x = block(jnp.concatenate([x, skips.pop()], axis=-1), features, token, f"decoder{k}")
             if self.token_guided:
-                x += PointwiseConv(features, dtype=self.dtype, name=f"token_zero_conv_{k}")(
-                    maps[4 - k]
-                )
-        x = PointwiseConv(3, dtype=self.dtype, initializer=torch_uniform(self.width), name="conv")(
-            x
-        )
+                zero_conv = PointwiseConv(features, dtype=self.dtype, name=f"token_zero_conv_{k}")
+                x += zero_conv(maps[4 - k])
+        start = torch_uniform(self.width)
+        x = PointwiseConv(3, dtype=self.dtype, initializer=start, name="conv")(x)
         return nn.sigmoid(at_least_float32(x))
 
 

@@ -20,9 +20,6 @@ from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.evaluation import SCORES
 from fields_jax.files import write_whole
-from fields_jax.flame.io import resolve_head
-from fields_jax.report.html import render
-from fields_jax.report.runs import check_comparable, load_run
 
 
 def define_flags() -> None:
@@ -63,6 +60,10 @@ def write_report(workdirs: dict[str, str], out: str, scores_out: str, *, head: s
     Raises:
       UserError: a run is not evaluated, or the two cannot be compared.
     """
+    from fields_jax.flame.io import resolve_head
+    from fields_jax.report.html import render
+    from fields_jax.report.runs import check_comparable, load_run
+
     runs = [load_run(f"Stage {name[-1]}", workdir) for name, workdir in workdirs.items()]
     check_comparable(runs)
     model = resolve_head(head or runs[-1].config["head"])

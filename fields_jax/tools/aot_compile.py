@@ -15,13 +15,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from absl import flags
-from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 
 from fields_jax.batch import batch_spec, training_arrays
@@ -29,15 +26,13 @@ from fields_jax.cli import run
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, first_line
 from fields_jax.files import write_whole
-from fields_jax.flame.io import resolve_head
-from fields_jax.models.fields import variable_shapes
 from fields_jax.progress import progress
 from fields_jax.tools import hlo
-from fields_jax.training import parallel, setup
-from fields_jax.training.programs import map_programs
-from fields_jax.training.recipe import Phase
-from fields_jax.training.state import create_state
-from fields_jax.types import FlameModel
+
+if TYPE_CHECKING:
+    from fields_jax.training import setup
+    from fields_jax.training.recipe import Phase
+    from fields_jax.types import FlameModel
 
 
 def define_flags() -> None:
@@ -55,6 +50,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
     if chosen.config is None:
         raise UserError("name a config, e.g. --config=configs/stage2.py:full")
+    from fields_jax.flame.io import resolve_head
+
     head = resolve_head(chosen.config.head)
     report = compile_programs(
         chosen.config, head, find_devices(chosen.topology), names=chosen.phases
@@ -72,6 +69,9 @@ def find_devices(topology: str) -> Sequence[Any]:
     Raises:
       UserError: no libtpu, or a topology it does not know.
     """
+    import jax
+    from jax.experimental import topologies
+
     if topology == "cpu":
         return jax.devices("cpu")
     try:
@@ -101,6 +101,9 @@ def compile_programs(
         raise UserError(
             f"config.batch_size {config.batch_size} is not divisible by {len(devices)} devices"
         )
+    from fields_jax.training import setup
+    from fields_jax.training.programs import map_programs
+
     config.init_from = config.init_from or "given"  # compiled as if started from stage 1
     plan = setup.plan(config, head)
     unknown = sorted(set(names) - {phase.name for phase in plan.phases})
@@ -155,6 +158,14 @@ def _arguments(
     config: ConfigDict, plan: setup.Plan, phase: Phase, devices: Sequence[Any]
 ) -> dict[str, tuple]:
     """Shapes and shardings of the arguments of each program of a phase."""
+    import jax
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    from fields_jax.models.fields import variable_shapes
+    from fields_jax.training import parallel
+    from fields_jax.training.programs import map_programs
+    from fields_jax.training.state import create_state
+
     mesh = Mesh(np.asarray(devices), (parallel.AXIS,))
     split = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
 

@@ -29,19 +29,29 @@ def create_state(
       keep_ema: start a running mean of the parameters.
     """
     params, batch_stats = variables["params"], variables["batch_stats"]
+    # One program for all: of one leaf after the other, each shape would be compiled by itself.
+    moments = jax.jit(lambda params: {k: optimizer[k].init(v) for k, v in params.items()})
     base = None
     if keep_base:
         # A copy, because the step donates its state: base and params must not share buffers.
-        base = {
-            kind: {name: jax.tree.map(jnp.copy, tree[name]) for name in BASE_NETWORKS}
-            for kind, tree in (("params", params), ("batch_stats", batch_stats))
-        }
+        base = _copy(
+            {
+                kind: {name: tree[name] for name in BASE_NETWORKS}
+                for kind, tree in (("params", params), ("batch_stats", batch_stats))
+            }
+        )
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state={name: optimizer[name].init(tree) for name, tree in params.items()},
+        opt_state=moments(params),
         base=base,
         bad_steps=jnp.zeros((), jnp.int32),
-        ema=jax.tree.map(jnp.copy, params) if keep_ema else None,
+        ema=_copy(params) if keep_ema else None,
     )
+
+
+@jax.jit
+def _copy(tree: PyTree) -> PyTree:
+    """The same values in buffers of their own."""
+    return jax.tree.map(jnp.copy, tree)

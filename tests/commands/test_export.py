@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from jax import export as jax_export
 
-from fields_jax import export
 from fields_jax.flame.io import save_flame
 from fields_jax.models.fields import init_variables
+from fields_jax.outputs import program as exported
 from fields_jax.workdir import store
 from fields_jax.workdir.config import claim_workdir, require_config
 from fields_jax.workdir.inference import load_inference
@@ -34,19 +34,19 @@ def place(tmp_path_factory):
     config.ema, config.head = 0.9, str(folder / "head.npz")
     mean = init_variables(plan.recipe.model, jax.random.key(7))["params"]
     with store.open_manager(str(folder / "run")) as manager:
-        meta = dict(trained=sorted(state.params), step=0, head=export._identity(head), data="d")
+        meta = dict(trained=sorted(state.params), step=0, head=exported._identity(head), data="d")
         store.save(manager, state.replace(ema=mean), seed=0, meta=meta)
     claim_workdir(str(folder / "run"), config)
     (folder / ".out.new" / "checkpoints" / "9").mkdir(parents=True)  # what a killed run leaves
     (folder / "out").mkdir()  # empty, and so free
     options = dict(ema=True, platforms=["cpu", "cuda", "tpu"])
-    report = export.export_workdir(str(folder / "run"), str(folder / "out"), **options)
+    report = exported.export_workdir(str(folder / "run"), str(folder / "out"), **options)
     return folder, report, mean
 
 
 def run_export(place, out: Path, **options) -> dict:
     options = dict(ema=True, platforms=["cpu"]) | options
-    return export.export_workdir(str(place[0] / "run"), str(out), **options)
+    return exported.export_workdir(str(place[0] / "run"), str(out), **options)
 
 
 def test_both_exports_agree_with_the_model_in_a_fresh_process(place):
@@ -66,7 +66,7 @@ def test_both_exports_agree_with_the_model_in_a_fresh_process(place):
 def test_only_what_was_checked_is_left(place):
     folder, _, _ = place
     assert {path.name for path in folder.iterdir()} == {"head.npz", "run", "out"}
-    names = {"checkpoints", "config.json", export.PROGRAM, export.REPORT}
+    names = {"checkpoints", "config.json", exported.PROGRAM, exported.REPORT}
     assert {path.name for path in (folder / "out").iterdir()} == names
     assert [path.name for path in (folder / "out" / "checkpoints").iterdir()] == ["0"]
 
@@ -83,7 +83,7 @@ def test_the_export_has_no_mean_and_its_config_says_so(place):
 
 def test_the_program_takes_any_batch_on_every_platform_and_needs_nothing_else(place):
     folder, _, _ = place
-    program = jax_export.deserialize(bytearray((folder / "out" / export.PROGRAM).read_bytes()))
+    program = jax_export.deserialize(bytearray((folder / "out" / exported.PROGRAM).read_bytes()))
     assert program.platforms == ("cpu", "cuda", "tpu")
     image = np.random.default_rng(1).random((5, 32, 32, 3), dtype=np.float32)
     found = program.call(image)
@@ -111,7 +111,7 @@ print(program.call(numpy.zeros((2, 32, 32, 3), numpy.float32))["vertices"].shape
 
 
 def test_jax_and_flatbuffers_are_all_that_the_program_needs(place):
-    program = str(place[0] / "out" / export.PROGRAM)
+    program = str(place[0] / "out" / exported.PROGRAM)
     result = subprocess.run(
         [sys.executable, "-c", ALONE, program], capture_output=True, text=True, timeout=300
     )
@@ -123,7 +123,7 @@ def test_for_an_absent_accelerator_it_is_checked_on_the_cpu(place, tmp_path, mon
     # The variable has done its work in this process; one started with it would look for a TPU.
     monkeypatch.setenv("JAX_PLATFORMS", "tpu")
     report = run_export(place, tmp_path / "out", platforms=["tpu"])
-    program = jax_export.deserialize(bytearray((tmp_path / "out" / export.PROGRAM).read_bytes()))
+    program = jax_export.deserialize(bytearray((tmp_path / "out" / exported.PROGRAM).read_bytes()))
     assert report["platforms"] == list(program.platforms) == ["cpu", "tpu"]
     assert os.environ["JAX_PLATFORMS"] == "tpu"
 
@@ -136,8 +136,8 @@ def half_broken(outputs: dict) -> dict:
 
 
 def test_a_program_that_differs_is_not_exported(place, tmp_path, monkeypatch):
-    real = export.predict
-    monkeypatch.setattr(export, "predict", lambda *arguments: half_broken(real(*arguments)))
+    real = exported.predict
+    monkeypatch.setattr(exported, "predict", lambda *arguments: half_broken(real(*arguments)))
     with pytest.raises(ValueError, match=r"differs from the model \(arousal by nan, vertices by 1"):
         run_export(place, tmp_path / "out")
     assert not list(tmp_path.iterdir())  # OUT is free for another try
@@ -154,7 +154,7 @@ def test_networks_that_were_damaged_are_not_exported(place, tmp_path, monkeypatc
         largest.write_bytes(content)
 
     monkeypatch.setattr(store, "write_networks", write)
-    monkeypatch.setattr(export, "make_program", lambda *_: b"")  # is not come to
+    monkeypatch.setattr(exported, "make_program", lambda *_: b"")  # is not come to
     with pytest.raises(ValueError, match=r"cannot be read \(.*damaged"):
         run_export(place, tmp_path / "out")
     assert not list(tmp_path.iterdir())

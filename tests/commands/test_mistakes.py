@@ -9,8 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from data_pipelines.faces.faces_dataset_builder import Builder
-from fields_jax import evaluate
 from fields_jax.errors import UserError
+from fields_jax.evaluation import scoring
 from tests.support.workdirs import write_workdir
 
 # {run}, {head}: sound ones; {stray}: a workdir and a set that are none; {empty}: a workdir without
@@ -211,5 +211,5 @@ def test_a_split_that_no_set_has_is_a_mistake(capsys):
         parse_mixture=lambda _: [("faces", 1.0)], split_names=lambda *_: ["train"]
     )
     with pytest.raises(UserError, match="no set has a split 'test'; name another with --split"):
-        evaluate.source_names(config, mixture, "test")
-    assert evaluate.source_names(config, mixture, "train") == ["faces"]
+        scoring.source_names(config, mixture, "test")
+    assert scoring.source_names(config, mixture, "train") == ["faces"]

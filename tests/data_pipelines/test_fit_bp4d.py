@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from data_pipelines import fit_bp4d
-from data_pipelines.bp4d import annotations, fit_files, layout, meshes, points_83, scans
+from data_pipelines.bp4d import annotations, fit_files, fit_run, layout, meshes, points_83, scans
 from data_pipelines.bp4d import bp4d_dataset_builder as bp4d
 from fields_jax.errors import UserError
 from fields_jax.fitting.scan import ScanFitter
@@ -35,8 +35,8 @@ SEQUENCES = (("F001", "T1"), ("F001", "T8"), ("M011", "T1"), ("M011", "T8"))
 def command(monkeypatch, source, out, **options) -> int:
     """Runs it with fewer unknowns and points than it has of itself."""
     settings = ScanSettings(points=1500, neutral_frames=3, rounds=4)
-    monkeypatch.setattr(fit_bp4d, "ScanFitter", functools.partial(ScanFitter, settings=settings))
-    monkeypatch.setattr(fit_bp4d, "_N_SHAPE", 60)
+    monkeypatch.setattr(fit_run, "ScanFitter", functools.partial(ScanFitter, settings=settings))
+    monkeypatch.setattr(fit_run, "_N_SHAPE", 60)
     chosen = dict(source=str(source), out=str(out), head="", subjects=[], limit=0, sheets=2)
     monkeypatch.setattr(fit_bp4d.flags, "FLAGS", ConfigDict(chosen | dict(unit="mm") | options))
     return fit_bp4d.main(["fit_bp4d"])
@@ -196,7 +196,7 @@ def test_a_subject_without_any_mesh_fails_by_name(tmp_path, monkeypatch, capsys)
 def test_83_points_give_51_in_any_direction(known, start, backwards):
     head, truth = procedural_head(), known["F001", "T1"].landmarks[0, :51]
     points = scan_trees.points_83(truth, start, backwards)
-    mean = fit_bp4d._mean_51(head)
+    mean = fit_run._mean_51(head)
     found = points_83.inner_51(points, mean)
     lips = slice(31, 51)
     assert np.isnan(found[10:19]).all()  # the nose
@@ -336,7 +336,7 @@ def test_damaged_files_cost_their_frame_at_most(tree, tmp_path, seed):
             scans.Tracks(epath.Path(tmp_path), sequence, {}, {}, ()),
             0,
             epath.Path(tmp_path / "0000.obj"),
-            fit_bp4d._mean_51(procedural_head()),
+            fit_run._mean_51(procedural_head()),
         )
     except ValueError as error:
         assert "0000" in str(error) and "\n" not in str(error)

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fields_jax import evaluate
 from fields_jax.errors import UserError
-from fields_jax.evaluation import PREDICTIONS
+from fields_jax.evaluation import PREDICTIONS, scoring
 from fields_jax.evaluation.predict import synthesize_set
 from fields_jax.render import Masking
 from fields_jax.render.skin import SkinSettings
@@ -81,7 +80,7 @@ def bench(monkeypatch):
         split_names=lambda config, name: ["train", "test"],
         evaluation_batches=evaluation_batches,
     )
-    monkeypatch.setattr(evaluate, "_import_mixture", lambda: pipeline)
+    monkeypatch.setattr(scoring, "_import_mixture", lambda: pipeline)
     config = ConfigDict(dict(stage=2, image_size=8, head="", data=dict(mixture="wild+levels")))
     config.losses = ConfigDict(dict(dilation=0.0))
     config.model = ConfigDict(dict(synthesizer="teaser"))
@@ -125,7 +124,7 @@ def test_smirks_pictures_depend_on_the_place_of_an_example_alone():
 
 
 def test_a_perfect_model_scores_perfectly(bench, head, capsys):
-    scores, arrays = evaluate.evaluate(bench(trained=["synthesizer"]), head)
+    scores, arrays = scoring.evaluate(bench(trained=["synthesizer"]), head)
     json.dumps(scores, allow_nan=False)
     assert scores["expression_error_mm"] == pytest.approx(0, abs=1e-3)
     assert scores["zero_expression_error_mm"] > 1
@@ -141,7 +140,7 @@ def test_a_perfect_model_scores_perfectly(bench, head, capsys):
     assert scores["groups"] == 5 + 3  # subjects of one set are not those of another
     assert "levels: 10/10 images" in capsys.readouterr().err
 
-    lines = evaluate.table(scores).splitlines()
+    lines = scoring.table(scores).splitlines()
     assert lines[0] == "stage 2, step 7, test split"
     assert [line.split()[0] for line in lines[2:5]] == ["wild", "levels", "all"]
 
@@ -156,11 +155,11 @@ def test_a_perfect_model_scores_perfectly(bench, head, capsys):
 
 
 def test_a_workdir_gets_its_scores_and_predictions(bench, head, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluate, "load_inference", lambda workdir, **_: bench())
-    monkeypatch.setattr(evaluate, "resolve_head", {"": head}.get)
+    monkeypatch.setattr(scoring, "load_inference", lambda workdir, **_: bench())
+    monkeypatch.setattr(scoring, "resolve_head", {"": head}.get)
     out = tmp_path / "new" / "evaluation.json"
-    scores, predicted = evaluate.score_workdir("runs/x")
-    evaluate.write_scores(str(out), scores, predicted)
+    scores, predicted = scoring.score_workdir("runs/x")
+    scoring.write_scores(str(out), scores, predicted)
     stored = json.loads(out.read_text())
     assert stored["workdir"] == "runs/x" and stored["accuracy"] == scores["accuracy"] == 1
     with np.load(out.parent / PREDICTIONS) as arrays:
@@ -171,14 +170,14 @@ def test_a_workdir_gets_its_scores_and_predictions(bench, head, monkeypatch, tmp
 def test_another_head_than_in_training_is_refused(bench, head, monkeypatch):
     inference = bench()
     inference.meta["head"] = {"name": "flame", "version": "2020", "sha256": "1"}
-    monkeypatch.setattr(evaluate, "load_inference", lambda workdir, **_: inference)
-    monkeypatch.setattr(evaluate, "resolve_head", lambda path: head)
+    monkeypatch.setattr(scoring, "load_inference", lambda workdir, **_: inference)
+    monkeypatch.setattr(scoring, "resolve_head", lambda path: head)
     with pytest.raises(UserError, match="trained with head flame 2020, this is cube 0"):
-        evaluate.score_workdir("runs/x")
+        scoring.score_workdir("runs/x")
 
 
 def test_a_timid_model_has_a_small_slope(bench, head):
-    scores, _ = evaluate.evaluate(bench(scale=0.5), head)
+    scores, _ = scoring.evaluate(bench(scale=0.5), head)
     line = scores["expression"]["calibration"]
     assert line["slope"] == pytest.approx(0.5, abs=1e-3)
     assert line["spearman"] == pytest.approx(1)
@@ -188,13 +187,13 @@ def test_a_timid_model_has_a_small_slope(bench, head):
 
 def test_a_diverged_model_is_named(bench, head):
     with pytest.raises(ValueError, match=r"predicts expression that is not finite for 20 of 20"):
-        evaluate.evaluate(bench(scale=np.nan), head)
+        scoring.evaluate(bench(scale=np.nan), head)
 
 
 def test_sources_may_be_chosen(bench, head):
     inference = bench()
     inference.config.evaluation.sources = "levels"
-    scores, _ = evaluate.evaluate(inference, head)
+    scores, _ = scoring.evaluate(inference, head)
     assert list(scores["sources"]) == ["levels"] and scores["accuracy"] is None
 
 
@@ -202,4 +201,4 @@ def test_missing_tensorflow_is_one_line(monkeypatch):
     for name in ("data_pipelines", "data_pipelines.reading"):  # a test before may have imported it
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=r"pip install -e \.\[data\]"):
-        evaluate._import_mixture()
+        scoring._import_mixture()

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from fields_jax import evaluate
 from fields_jax.errors import UserError
-from fields_jax.evaluation import registry, summary
+from fields_jax.evaluation import registry, scoring, summary
 from fields_jax.evaluation.registry import METRICS, Column, Headline, Metric, Resampled
 from fields_jax.report import numbers
 from fields_jax.report import runs as report_runs
@@ -79,7 +78,7 @@ def test_a_metric_is_added_by_one_entry(added, tmp_path):
     low, high = scores["intervals"]["ndc_68"]
     assert low < value < high
 
-    lines = [line.split("  ") for line in evaluate.table(scores).splitlines()]
+    lines = [line.split("  ") for line in scoring.table(scores).splitlines()]
     assert lines[1][-1] == "ndc 68" and lines[4][-1].strip() == f"{value:.3f}"
 
     *_, row = numbers.number_rows(runs)

@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 
-from fields_jax import evaluate
-from fields_jax.evaluation import summary
+from fields_jax.evaluation import scoring, summary
 from fields_jax.types import FieldsOutput
 from tests.support.cube import make_coefficients, make_labels
 
@@ -36,4 +35,4 @@ def test_scores_that_one_example_does_not_give_are_none_and_not_zero(head):
     assert scores["accuracy"] == 1 and scores["intervals"]["accuracy"] == [1, 1]
     json.dumps(scores, allow_nan=False)
     shown = dict(scores, stage=2, step=7, split="test", sources={"wild": scores})
-    assert evaluate.table(shown).splitlines()[2].split()[7:10] == ["n/a", "n/a", "1.000"]
+    assert scoring.table(shown).splitlines()[2].split()[7:10] == ["n/a", "n/a", "1.000"]

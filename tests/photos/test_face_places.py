@@ -10,6 +10,7 @@ from PIL import Image
 
 from data_pipelines.building import photographs
 from fields_jax import fit, landmark_schemes
+from fields_jax.fitting import landmarks
 from fields_jax.photos import crops, faces, files, points
 from tests.photos.test_photos import detector, face_68, find, mesh
 from tests.support import raw_sets
@@ -161,7 +162,9 @@ def test_a_fit_weighs_unseen_points_with_nothing(monkeypatch):
     dense[landmark_schemes.MEDIAPIPE_105[7]] = 0
     image = np.zeros((200, 200, 3), np.uint8)
     given = {}
-    monkeypatch.setattr(fit, "fit_landmarks", lambda model, observed: given.update(seen=observed))
+    monkeypatch.setattr(
+        landmarks, "fit_landmarks", lambda model, observed: given.update(seen=observed)
+    )
     fit.fit_faces(
         None,
         [

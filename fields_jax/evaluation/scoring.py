@@ -1,0 +1,228 @@
+"""Scores of a trained model on the sets of a config: what `fields_jax.evaluate` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from fields_jax.compile_cache import keep_programs_in
+from fields_jax.disk import writing
+from fields_jax.emotions import EMOTIONS
+from fields_jax.errors import UserError
+from fields_jax.evaluation import EXAMPLES, FORMAT, PREDICTIONS, geometry, registry, summary
+from fields_jax.evaluation.predict import predict_set, spread, synthesize_set
+from fields_jax.files import write_npz, write_whole
+from fields_jax.flame.io import resolve_head
+from fields_jax.models.fields import predict
+from fields_jax.progress import Progress
+from fields_jax.render import make_masking
+from fields_jax.types import FieldsOutput, FlameModel
+from fields_jax.workdir.inference import Inference, check_head, load_inference
+
+_LEGEND = """error mm: distance of predicted from true expression; zero mm: of no expression at all
+slope, rank: predicted against true intensity; ordered: pairs of graded intensity in order
+eye: error of the 105 landmarks as a share of the inter-ocular distance
+all: every example; emotion scores without the sets of graded intensity"""
+
+
+def score_workdir(
+    workdir: str,
+    *,
+    split: str = "test",
+    head: str = "",
+    sources: str = "",
+    data_root: str = "",
+    ema: bool = False,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Scores the latest checkpoint of a workdir.
+
+    Args:
+      workdir: of a training run or a converted checkpoint.
+      split: part of the sets.
+      head: path of a head; empty: that of the run's config.
+      sources: "NAME,NAME", the sets to score; empty: those of the run's config.
+      data_root: folder of the sets; empty: that of the run's config.
+      ema: score the mean of the parameters (config.ema).
+
+    Returns:
+      What evaluation.json holds, and predictions.npz.
+
+    Raises:
+      UserError: no checkpoint, data or tensorflow, another head than in training, or predictions
+        that are not finite.
+    """
+    inference = load_inference(workdir, ema=ema)
+    if sources:
+        inference.config.evaluation.sources = sources
+    if data_root:
+        inference.config.data.root = data_root
+    if cache := inference.config.get("compilation_cache"):
+        keep_programs_in(cache)
+    chosen = resolve_head(head or inference.config.head)
+    check_head(inference.meta, chosen)
+    scores, arrays = evaluate(inference, chosen, split)
+    return {"format": FORMAT, "workdir": str(workdir)} | scores, arrays
+
+
+def write_scores(out: str, scores: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Writes JSON to `out`, whose folder is made, and predictions.npz beside it.
+
+    Raises:
+      DiskError: one of them cannot be written.
+    """
+    file = epath.Path(out)
+    with writing(file, instead="another by --out=FILE.json"):
+        write_npz(file.parent / PREDICTIONS, arrays)
+        write_whole(file, json.dumps(scores, indent=1, allow_nan=False))
+
+
+def evaluate(
+    inference: Inference, head: FlameModel, split: str = "test"
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Scores of a model on every source, ready for JSON, and the arrays behind them.
+
+    Args:
+      inference: the model.
+      head: the head it was trained with.
+      split: part of the sets.
+
+    Returns:
+      The pooled scores (`summary.summarize`) with those of each set under "sources"; and, for
+      predictions.npz, one row per example of every column, `source` as the row of "sources",
+      `example_row` of the examples kept whole, `example_*` their pictures, labels and predictions.
+
+    Raises:
+      UserError: tensorflow or a set is absent, or predictions are not finite.
+    """
+    config = inference.config
+    mixture = _import_mixture()
+    names = source_names(config, mixture, split)
+    networks = partial(predict, inference.model, inference.variables)
+    size = config.evaluation.batch_size
+    parts, predictions, kept, start = [], [], [], 0
+    for index, name in enumerate(names):
+        total = mixture.count_examples(config.data, name, split)
+        batches = mixture.evaluation_batches(
+            config.data, name, split, image_size=config.image_size, batch_size=size
+        )
+        batches, examples = spread(_counted(batches, name, total), total, EXAMPLES)
+        prediction, labels = predict_set(networks, batches, size)
+        parts.append(summary.columns(head, prediction, labels, batch_size=size))
+        predictions.append(prediction)
+        kept += [example | {"row": example["row"] + start, "source": index} for example in examples]
+        start += total
+
+    edges = summary.intensity_edges(parts)
+    pooled = summary.pool(parts)
+    scores = {
+        "stage": config.stage,
+        "step": inference.step,
+        "trained": list(inference.meta["trained"]),
+        "split": split,
+        "emotions": list(EMOTIONS),
+        "head": {key: getattr(head, key) for key in ("name", "version", "sha256")},
+        **summary.summarize(pooled, edges),
+        "sources": {
+            name: summary.summarize(part, edges) for name, part in zip(names, parts, strict=True)
+        },
+    }
+    source = np.repeat(np.arange(len(parts)), [len(part["group"]) for part in parts])
+    return scores, pooled | {"source": source} | _examples(inference, head, kept, predictions)
+
+
+def source_names(config: ConfigDict, mixture: Any, split: str) -> list[str]:
+    """Sets to score: `config.evaluation.sources`, or those trained on that have such a split.
+
+    Raises:
+      UserError: no set has such a split.
+    """
+    chosen = config.evaluation.sources
+    if chosen:
+        return [name.strip() for name in chosen.split(",")]
+    names = list(dict(mixture.parse_mixture(config.data.mixture)))
+    # A set made for training only, such as a folder of photographs, has nothing held out.
+    scored = [name for name in names if split in mixture.split_names(config.data, name)]
+    for name in sorted(set(names) - set(scored)):
+        print(f"{name} has no split {split!r}: not scored")
+    if not scored:
+        raise UserError(f"no set has a split {split!r}; name another with --split or --sources")
+    return scored
+
+
+def table(scores: dict[str, Any]) -> str:
+    """The headline numbers, one line per source, for a terminal."""
+    shown = {"n": "n"} | {each.shown_as: each.path for each in registry.METRICS if each.shown_as}
+    rows = [("", *shown)]
+    for name, part in [*scores["sources"].items(), ("all", scores)]:
+        values = (registry.value_at(part, path) for path in shown.values())
+        rows.append((name, *(_number(value) for value in values)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        row[0].ljust(widths[0])
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+    title = f"stage {scores['stage']}, step {scores['step']}, {scores['split']} split"
+    return "\n".join([title, *lines, _LEGEND])
+
+
+def _import_mixture() -> Any:
+    """Imports data_pipelines.reading.mixture, which needs tensorflow."""
+    try:
+        from data_pipelines.reading import mixture
+    except ImportError as error:
+        raise UserError(
+            f"evaluate reads data sets through tensorflow, which is not here ({error}); "
+            "install it with `pip install -e .[data]`"
+        ) from error
+    return mixture
+
+
+def _counted(batches: Iterable[dict], name: str, total: int) -> Iterator[dict]:
+    """Passes batches on and says how many images of the set are done."""
+    line = Progress(total, "images", of=name)
+    for batch in batches:
+        yield batch
+        line.step(len(batch["image"]))
+
+
+def _examples(
+    inference: Inference, head: FlameModel, kept: list[dict], predictions: list[FieldsOutput]
+) -> dict[str, np.ndarray]:
+    """Arrays `example_*`: everything a report draws, so that it needs no data and no networks."""
+    stored = {f"example_{key}": np.stack([example[key] for example in kept]) for key in kept[0]}
+    every = jax.tree.map(lambda *parts: np.concatenate(parts), *predictions)
+    output = jax.tree.map(lambda column: column[stored["example_row"]], every)
+    for name in ("shape", "expression", "jaw", "eyelid", "pose", "camera"):
+        stored[f"example_predicted_{name}"] = getattr(output.coefficients, name)
+    truth, known = geometry.true_coefficients(
+        {key.removeprefix("example_"): column for key, column in stored.items()}
+    )
+    stored["example_has_truth"] = known
+    for name in ("expression", "jaw", "eyelid"):
+        stored[f"example_true_{name}"] = getattr(truth, name)
+    if "synthesizer" in inference.meta["trained"]:
+        stored["example_reconstruction"] = synthesize_set(
+            inference.model,
+            inference.variables,
+            head,
+            output,
+            stored["example_image"],
+            stored["example_face_mask"],
+            stored["example_row"],
+            masking=make_masking(inference.config),
+        )
+    return stored
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return registry.MISSING
+    return str(value) if isinstance(value, int) else f"{round(value, 3) + 0.0:.3f}"
