@@ -72,8 +72,30 @@ class Program:
         return Figure(name, spent.wall, spent.cpu, **counts | more)
 
 
-def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
-    """Compiles a function for these arguments; nothing is run.
+@dataclasses.dataclass(frozen=True)
+class Lowered:
+    """A traced function that is not compiled yet."""
+
+    lowered: Any
+    seconds: float
+
+    def compile(self) -> Program:
+        """Compiles it, with what the compiler counts."""
+        began = time.perf_counter()
+        executable = self.lowered.compile()
+        spent = self.seconds + time.perf_counter() - began
+        cost, memory = executable.cost_analysis() or {}, executable.memory_analysis()
+        return Program(
+            executable,
+            cost.get("flops", 0.0) / 1e9,
+            cost.get("bytes accessed", 0.0) / 1e9,
+            0.0 if memory is None else memory.temp_size_in_bytes / 2**30,
+            spent,
+        )
+
+
+def lower(function: Callable[..., Any], *arguments: Any) -> Lowered:
+    """Traces a function for these arguments.
 
     Args:
       function: any function, or one that is jitted or mapped already.
@@ -81,16 +103,9 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
     """
     began = time.perf_counter()
     jitted = function if hasattr(function, "lower") else jax.jit(function)
-    return counted(jitted.lower(*arguments).compile(), time.perf_counter() - began)
+    return Lowered(jitted.lower(*arguments), time.perf_counter() - began)
 
 
-def counted(executable: Any, compile_seconds: float) -> Program:
-    """What the compiler counts of an executable."""
-    cost, memory = executable.cost_analysis() or {}, executable.memory_analysis()
-    return Program(
-        executable,
-        cost.get("flops", 0.0) / 1e9,
-        cost.get("bytes accessed", 0.0) / 1e9,
-        0.0 if memory is None else memory.temp_size_in_bytes / 2**30,
-        compile_seconds,
-    )
+def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
+    """Compiles a function for these arguments; nothing is run."""
+    return lower(function, *arguments).compile()

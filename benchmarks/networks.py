@@ -171,9 +171,7 @@ def outputs_of(
         pose = model.pose_encoder(*inputs, "pose_encoder" in train)
         return pose, model.encode_face(*inputs, train)
 
-    return model.apply(
-        variables, *inputs, method=read, mutable=["batch_stats"] if train else False
-    )
+    return model.apply(variables, *inputs, method=read, mutable=["batch_stats"] if train else False)
 
 
 def random_inputs(config: ConfigDict, network: str) -> tuple[np.ndarray, ...]:
