@@ -21,7 +21,7 @@ class Figure:
       name: what was done.
       seconds: it took.
       cpu_seconds: of all threads, or 0.
-      items: images, scans or steps that it was about.
+      items: images or scans that were worked on, or 0 where a rate says nothing.
       against: seconds of the same work done by others, by their names.
       gflop: of arithmetic it takes, or 0 where not known.
       gbytes: it has to read and write, or 0 where not known.
@@ -31,7 +31,7 @@ class Figure:
     name: str
     seconds: float
     cpu_seconds: float = 0.0
-    items: float = 1
+    items: int = 0
     against: Mapping[str, float] = dataclasses.field(default_factory=dict)
     gflop: float = 0.0
     gbytes: float = 0.0
@@ -39,7 +39,9 @@ class Figure:
 
     def report(self, speeds: Speeds) -> dict[str, Any]:
         """Ready for JSON, with the limits on a machine of these speeds."""
-        found = dataclasses.asdict(self) | {"per_second": self.items / self.seconds}
+        found = dataclasses.asdict(self)
+        if self.items:
+            found["per_second"] = self.items / self.seconds
         limits = {
             "arithmetic": 1e9 * self.gflop / speeds.flops,
             "memory": 1e9 * self.gbytes / speeds.bytes,

@@ -114,7 +114,7 @@ def figures(config: ConfigDict, images: int, rounds: int) -> list[Figure]:
     floor = {_FLOOR: 1 / rates.pop(_FLOOR)}
     size = config.image_size
     return [
-        Figure(f"data pipeline, {name}, {size} px", 1 / rate, against=floor)
+        Figure(f"{name}, {size} px", 1 / rate, items=1, against=floor)
         for name, rate in rates.items()
     ]
 
