@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -142,18 +143,22 @@ def training_step(model: FieldsModel, network: str, optimizer: Any) -> Callable[
 
     def step(state, inputs):
         params, stats, moments = state
-
-        def loss(params):
-            variables = {"params": params, "batch_stats": stats}
-            outputs, updates = outputs_of(model, network, variables, inputs, NETWORKS[network])
-            squares = [jnp.mean(jnp.square(x)) for x in jax.tree.leaves(outputs)]
-            return sum(squares), updates["batch_stats"]
-
-        gradients, stats = jax.grad(loss, has_aux=True)(params)
+        gradient = jax.grad(partial(mean_squares, model, network), has_aux=True)
+        gradients, stats = gradient(params, stats, inputs)
         params, moments = update(optimizer, gradients, params, moments, jnp.float32(1))
         return params, stats, moments
 
     return step
+
+
+def mean_squares(
+    model: FieldsModel, network: str, params: Any, stats: Any, inputs: tuple[jax.Array, ...]
+) -> tuple[jax.Array, Any]:
+    """The loss in training mode, and the new batch statistics."""
+    variables = {"params": params, "batch_stats": stats}
+    outputs, updates = outputs_of(model, network, variables, inputs, NETWORKS[network])
+    squares = [jnp.mean(jnp.square(x)) for x in jax.tree.leaves(outputs)]
+    return sum(squares), updates["batch_stats"]
 
 
 def outputs_of(

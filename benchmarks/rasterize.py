@@ -64,16 +64,35 @@ def compiled(function: Callable, images: int, bytes_moved: float, *arrays) -> Va
     return Variant(call, images, facts, bytes_moved)
 
 
+class Work(NamedTuple):
+    """A function to compile: its arrays, the images it draws, and the least bytes it moves."""
+
+    function: Callable
+    images: int
+    bytes_moved: float  # 0 if there is no lower bound to compare with
+    arrays: tuple[jax.Array, ...]
+
+
 def variants(
     head, batch: int, size: int, names: Collection[str] = (), slow: int = 1
 ) -> dict[str, Variant]:
-    """What is timed at one batch size.
+    """What is timed at one batch size, compiled.
+
+    Args:
+      head, batch, size, slow: as of `work`.
+      names: of the variants; none: all.
+    """
+    found = work(head, batch, size, slow)
+    return {name: compiled(*found[name][:3], *found[name].arrays) for name in names or found}
+
+
+def work(head, batch: int, size: int, slow: int = 1) -> dict[str, Work]:
+    """What can be timed at one batch size.
 
     Args:
       head: whose mesh is drawn.
       batch: images.
       size: pixels along a side.
-      names: of the variants; none: all.
       slow: images of the reference backend.
     """
     faces = np.asarray(head.faces)
@@ -107,18 +126,17 @@ def variants(
     few = min(batch, slow)
     gradient = (vertices, attributes, jnp.ones((batch, size, size, _ATTRIBUTES)))
     there_and_back = 2 * (read + attributes.nbytes) + 2 * (ids + painted)
-    makers = {
-        "ids": (index, batch, read + ids, vertices),
-        "ids, culled": (partial(index, cull=True), batch, read + ids, vertices),
-        "ids, sorted": (partial(index, backend="sorted"), batch, read + ids, vertices),
-        "ids, reference": (partial(index, backend="reference"), few, 0, vertices[:few]),
-        "ids, barycentric, depth": (whole, batch, read + ids + surface, vertices),
-        "forward": (forward, batch, read + ids + surface + painted, vertices, attributes),
-        "forward+backward": (forward_backward, batch, there_and_back, *gradient),
-        "outline": (outline, batch, 0, vertices),
-        "outline, forward+backward": (jax.value_and_grad(outline), batch, 0, vertices),
+    return {
+        "ids": Work(index, batch, read + ids, (vertices,)),
+        "ids, culled": Work(partial(index, cull=True), batch, read + ids, (vertices,)),
+        "ids, sorted": Work(partial(index, backend="sorted"), batch, read + ids, (vertices,)),
+        "ids, reference": Work(partial(index, backend="reference"), few, 0, (vertices[:few],)),
+        "ids, barycentric, depth": Work(whole, batch, read + ids + surface, (vertices,)),
+        "forward": Work(forward, batch, read + ids + surface + painted, (vertices, attributes)),
+        "forward+backward": Work(forward_backward, batch, there_and_back, gradient),
+        "outline": Work(outline, batch, 0, (vertices,)),
+        "outline, forward+backward": Work(jax.value_and_grad(outline), batch, 0, (vertices,)),
     }
-    return {name: compiled(*makers[name]) for name in names or makers}
 
 
 def native(head, batch: int, size: int) -> dict[str, Variant]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
+
 
 class Spent(NamedTuple):
     """Median seconds of a call.
@@ -46,3 +48,23 @@ def shortest(call: Callable[[], Any], rounds: int) -> float:
         call()
         times.append(time.perf_counter() - began)
     return min(times[1:])
+
+
+def steady(start: Callable[[], Any], seconds: float = 0.3) -> float:
+    """Seconds of a call among many that are queued without waiting for each other.
+
+    Args:
+      start: returns JAX arrays, which need not be computed yet.
+      seconds: the calls take together, at least.
+    """
+    jax.block_until_ready(start())
+    count = 1
+    while True:
+        began = time.perf_counter()
+        for _ in range(count):
+            last = start()
+        jax.block_until_ready(last)
+        spent = time.perf_counter() - began
+        if spent >= seconds:
+            return spent / count
+        count *= 2

@@ -27,7 +27,7 @@ class Encoders(nn.Module):
 
 
 def torch_calls(
-    network: str, size: int, batch: int, device: str, threads: int = 0
+    network: str, size: int, batch: int, device: str, threads: int = 0, dtype: str = "float32"
 ) -> dict[str, Callable[[], None]]:
     """Calls that block: "forward" and "training step".
 
@@ -37,6 +37,7 @@ def torch_calls(
       batch: images.
       device: "cpu" or "cuda".
       threads: of a CPU; 0: torch's choice.
+      dtype: "float32", or "bfloat16" for torch's automatic mixed precision.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -52,6 +53,9 @@ def torch_calls(
     module = module.to(device)
     optimizer = torch.optim.Adam(module.parameters(), _RATE)
 
+    def mixed() -> torch.autocast:
+        return torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
+
     def settle() -> None:
         if device == "cuda":
             torch.cuda.synchronize()
@@ -59,7 +63,7 @@ def torch_calls(
     def forward() -> None:
         torch.set_num_threads(threads or torch.get_num_threads())
         module.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), mixed():
             module(*inputs)
         settle()
 
@@ -67,7 +71,9 @@ def torch_calls(
         torch.set_num_threads(threads or torch.get_num_threads())
         module.train()
         optimizer.zero_grad()
-        loss = sum(output.square().mean() for output in _tensors(module(*inputs)))
+        with mixed():
+            outputs = _tensors(module(*inputs))
+        loss = sum(output.float().square().mean() for output in outputs)
         loss.backward()
         optimizer.step()
         settle()
