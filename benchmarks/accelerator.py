@@ -106,7 +106,6 @@ def measure(
         except Exception as error:  # out of memory, or a package that is absent
             log.end(error)
         gc.collect()
-        jax.clear_caches()
     log.leave_out("the time was over")
     return log.report
 

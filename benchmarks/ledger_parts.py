@@ -7,8 +7,6 @@ import importlib.util
 import tempfile
 from collections.abc import Callable
 
-import jax
-
 from benchmarks import networks, overhead, rasterize, reconstruct, scan_fit, starting, step
 from benchmarks.figures import Figure
 from benchmarks.timing import Spent, in_turns
@@ -76,7 +74,6 @@ def demo(quick: bool) -> list[Figure]:
                 Figure(f"compiling {program} of phase {name}", compiled.compile_seconds)
                 for program, compiled in ready.programs.items()
             ]
-        jax.clear_caches()
     return found
 
 
