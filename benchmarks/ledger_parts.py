@@ -92,7 +92,6 @@ def pipeline(quick: bool) -> list[Figure]:
 def loop(quick: bool) -> list[Figure]:
     """The training loop against a bare loop over the same step."""
     config = stage2.get_config("synthetic")
-    config.init_from = "given"
     steps, rounds = (2, 1) if quick else (200, 2)
     if quick:
         config.image_size, config.batch_size = 32, 4

@@ -86,6 +86,7 @@ def measure(commands: Sequence[str], *, work: bool) -> list[Figure]:
 
 def _at_work(folder: Path) -> list[Figure]:
     data, cache = folder / "data", folder / "cache"
+    data.mkdir()
     _seconds(["-c", _PICTURES, str(data)])
     picture = np.random.default_rng(0).random((96, 96, 3))
     save_png(folder / "picture.png", picture)
