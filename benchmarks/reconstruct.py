@@ -15,9 +15,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,7 +24,9 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
+from benchmarks.figures import Figure, Program, compiled
 from benchmarks.results import save
+from benchmarks.timing import in_turns
 from configs import stage2
 from fields_jax.cli import run
 from fields_jax.flame import flame
@@ -74,9 +74,10 @@ def measure(config: ConfigDict, head: FlameModel, batches: list[int], rounds: in
     variables = init_variables(build_model(config), jax.random.key(0))
     rates = {}
     for batch in batches:
-        calls = _jax_calls(config, head, variables, batch)
+        calls = {k: call for k, (_, call) in programs(config, head, variables, batch).items()}
         calls |= _torch_calls(config.image_size, batch) if has_torch else {}
-        rates[batch] = {name: batch / seconds for name, seconds in timed(calls, rounds).items()}
+        spent = in_turns(calls, rounds)
+        rates[batch] = {name: batch / seconds.wall for name, seconds in spent.items()}
     return {
         "images_per_second": rates,
         "image_size": config.image_size,
@@ -91,58 +92,81 @@ def measure(config: ConfigDict, head: FlameModel, batches: list[int], rounds: in
     }
 
 
-def timed(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each call; they run in turn, once to warm up and then `rounds` times."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+def figures(config: ConfigDict, head: FlameModel, batch: int, rounds: int) -> list[Figure]:
+    """Encoding, the whole face and the synthesiser, with torch's time where it is installed.
+
+    Args:
+      config, head, rounds: as of `measure`.
+      batch: images.
+    """
+    variables = init_variables(build_model(config), jax.random.key(0))
+    found = programs(config, head, variables, batch)
+    calls = {name: call for name, (_, call) in found.items()}
+    threads = os.cpu_count() or 1
+    if importlib.util.find_spec("torch"):
+        calls |= _torch_calls(config.image_size, batch, (threads,))
+    spent = in_turns(calls, rounds)
+    lines = []
+    for name, (program, _) in found.items():
+        part = name.removeprefix("jax: ")
+        other = spent.get(_torch_name(threads, part))
+        lines.append(
+            program.figure(
+                f"{part}, {config.image_size} px, batch {batch}",
+                spent[name],
+                items=batch,
+                against={"torch": other.wall} if other else {},
+            )
+        )
+    return lines
 
 
-def _images(size: int, batch: int, channels: int = 3) -> np.ndarray:
-    return np.random.default_rng(0).random((batch, size, size, channels), np.float32)
-
-
-def _jax_calls(config: ConfigDict, head: FlameModel, variables: Any, batch: int) -> Calls:
+def programs(
+    config: ConfigDict, head: FlameModel, variables: Any, batch: int
+) -> dict[str, tuple[Program, Callable[[], Any]]]:
+    """The compiled functions, with calls that run them and block."""
     model, size = build_model(config), config.image_size
     head = head.replace(
         shape_basis=head.shape_basis[..., : model.n_shape],
         expression_basis=head.expression_basis[..., : model.n_expression],
     )
 
-    @jax.jit
     def encode(variables, image):
         return model.apply(variables, image)
 
-    @jax.jit
     def draw(variables, head, image):
         output = model.apply(variables, image)
         vertices = flame(head, output.coefficients).vertices
         return output, vertices, geometry_map(head, vertices, output.coefficients.camera, size)
 
-    @jax.jit
     def paint(variables, geometry, masked, tokens):
         return model.apply(variables, geometry, masked, tokens, method="synthesize")
 
     image, geometry = jax.device_put((_images(size, batch), _images(size, batch, 1)))
     variables, head = jax.device_put((variables, head))
-    tokens = encode(variables, image).tokens
-    programs = {
-        ENCODERS: partial(encode, variables, image),
-        FACE: partial(draw, variables, head, image),
-        SYNTHESIZER: partial(paint, variables, geometry, image, tokens),
+    encoder = compiled(encode, variables, image)
+    tokens = encoder.run(variables, image).tokens
+    painted = (variables, geometry, image, tokens)
+    found = {
+        ENCODERS: (encoder, (variables, image)),
+        FACE: (compiled(draw, variables, head, image), (variables, head, image)),
+        SYNTHESIZER: (compiled(paint, *painted), painted),
     }
     return {
-        f"jax: {name}": (lambda program=program: jax.block_until_ready(program()))
-        for name, program in programs.items()
+        f"jax: {name}": (program, partial(_blocking, program.run, *arguments))
+        for name, (program, arguments) in found.items()
     }
 
 
-def _torch_calls(size: int, batch: int) -> Calls:
+def _images(size: int, batch: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).random((batch, size, size, channels), np.float32)
+
+
+def _blocking(run: Callable[..., Any], *arguments: Any) -> Any:
+    return jax.block_until_ready(run(*arguments))
+
+
+def _torch_calls(size: int, batch: int, threads: tuple[int, ...] = ()) -> Calls:
     import torch
 
     from benchmarks.reference.encoders import Encoders
@@ -153,18 +177,21 @@ def _torch_calls(size: int, batch: int) -> Calls:
     image, geometry = map(torch.from_numpy, channels_first)
     tokens = torch.zeros(batch, 4, 256)
 
-    def quietly(threads, network, *inputs):
-        torch.set_num_threads(threads)
+    def quietly(count, network, *inputs):
+        torch.set_num_threads(count)
         with torch.inference_mode():
             return network(*inputs)
 
     calls: Calls = {}
-    for threads in sorted({os.cpu_count() or 1, 1}, reverse=True):
-        name = f"torch, {threads} thread{'s' if threads > 1 else ''}"
-        calls[f"{name}: {ENCODERS}"] = partial(quietly, threads, encoders, image)
-        painting = partial(quietly, threads, generator, geometry, image, tokens)
-        calls[f"{name}: {SYNTHESIZER}"] = painting
+    for count in threads or sorted({os.cpu_count() or 1, 1}, reverse=True):
+        calls[_torch_name(count, ENCODERS)] = partial(quietly, count, encoders, image)
+        painting = partial(quietly, count, generator, geometry, image, tokens)
+        calls[_torch_name(count, SYNTHESIZER)] = painting
     return calls
+
+
+def _torch_name(threads: int, part: str) -> str:
+    return f"torch, {threads} thread{'s' if threads > 1 else ''}: {part}"
 
 
 def _torch_version() -> str:

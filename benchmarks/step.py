@@ -11,15 +11,21 @@ spent waiting for data see `data_wait` in a run's metrics.jsonl, and `benchmarks
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks.batches import random_batch
+from benchmarks.figures import Program, lower
 from benchmarks.results import save
 from fields_jax.cli import run
 from fields_jax.flame.io import resolve_head
@@ -27,8 +33,9 @@ from fields_jax.models.fields import init_variables
 from fields_jax.tools.aot_compile import compile_programs, find_devices
 from fields_jax.training import parallel, setup
 from fields_jax.training.programs import iteration, map_programs
+from fields_jax.training.recipe import Assets
 from fields_jax.training.state import create_state
-from fields_jax.types import FlameModel
+from fields_jax.types import FlameModel, TrainState
 
 # Dense bfloat16 FLOP/s of a device, from the vendors' data sheets.
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "v5 lite": 197e12, "v5e": 197e12}
@@ -58,48 +65,113 @@ def main(_: list[str]) -> None:
             found = compile_programs(config, head, devices, names=["B"])
             found["topology"] = chosen.topology or "this host"
             if chosen.time and not chosen.topology:
-                found |= measure(config, head, chosen.steps)
+                found |= measure(prepare(config, head), chosen.steps)
                 found |= rates(found)
             report.append(found)
             print(json.dumps(found, indent=1), flush=True)
             save(chosen.json, report, indent=1)
 
 
-def measure(config: ConfigDict, head: FlameModel, steps: int) -> dict[str, Any]:
-    """Seconds of an iteration of phase B, and of each of its programs by itself."""
+@dataclasses.dataclass
+class Ready:
+    """The compiled programs of a phase with what they are called with.
+
+    Attributes:
+      programs: by name, in the order of `map_programs`.
+      state: the current one; running a program donates it.
+      host, placed: the batch, on the host and on the devices.
+      key: of the run.
+      assets: constant arrays.
+      how: the programs are mapped.
+    """
+
+    programs: dict[str, Program]
+    state: TrainState
+    host: Mapping[str, np.ndarray]
+    placed: Mapping[str, jax.Array]
+    key: jax.Array
+    assets: Assets
+    how: str
+
+    def run_parts(self) -> dict[str, float]:
+        """Runs every program once; seconds of each."""
+        seconds: dict[str, float] = {}
+        for name in list(self.programs)[1:] or self.programs:
+            self._run(name, seconds)
+        return seconds
+
+    def iterate(self, steps: int) -> None:
+        """Takes whole iterations as training does, and blocks at their end."""
+        run = iteration({k: p.run for k, p in self.programs.items()}, how=self.how)
+        for step in range(steps):
+            self.state, metrics = run(step, self.state, self.host, self.key, self.assets)
+            if step % 8 == 7:  # fake CPU devices hang when they run far ahead
+                jax.block_until_ready(metrics["loss"])
+        jax.block_until_ready(self.state)
+
+    def _run(self, name: str, seconds: dict[str, float]) -> None:
+        first, *_ = self.programs
+
+        def timed(name, *arguments):
+            began = time.perf_counter()
+            results = jax.block_until_ready(self.programs[name].run(*arguments))
+            seconds[name] = min(seconds.get(name, math.inf), time.perf_counter() - began)
+            return results
+
+        self.state, metrics, output = timed(first, self.state, self.placed, self.key, self.assets)
+        if name != first:
+            arguments = (self.state, self.placed, output, metrics, self.key, self.assets)
+            self.state, _ = timed(name, *arguments)
+
+
+def prepare(config: ConfigDict, head: FlameModel, name: str = "B", threads: int = 1) -> Ready:
+    """Compiles the programs of a phase for this host's devices, each once; random parameters.
+
+    Args:
+      config: of a training.
+      head: the FLAME model.
+      name: of the phase.
+      threads: programs that are compiled at a time.
+    """
     config.init_from = config.init_from or "given"
     plan = setup.plan(config, head)
-    phase = plan.phases[-1]
+    phase = next(phase for phase in plan.phases if phase.name == name)
     variables = init_variables(plan.recipe.model, jax.random.key(config.seed))
     state = create_state(variables, plan.recipe.optimizer, keep_base=plan.keep_base)
     state, assets = parallel.replicate((state, plan.assets))
-    batch, key = random_batch(config), jax.random.key(config.seed + 1)
-    programs = map_programs(plan.recipe, phase, how=config.parallel)
-    iterate = iteration(programs, how=config.parallel)
-    placed = parallel.place(batch, how=config.parallel)
-    reconstruct = programs.pop("reconstruction")
+    key, host = parallel.replicated_key(config.seed + 1), random_batch(config)
+    placed = parallel.place(host, how=config.parallel)
+    mapped = map_programs(plan.recipe, phase, how=config.parallel)
+    first, *turns = mapped
+    arguments = {first: (state, placed, key, assets)}
+    if turns:
+        _, metrics, output = jax.eval_shape(mapped[first], *arguments[first])
+        metrics, split = parallel.replicated_shapes(metrics), placed["image"].sharding
+        output = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split), output
+        )
+        arguments |= dict.fromkeys(turns, (state, placed, output, metrics, key, assets))
+    lowered = {k: lower(program, *arguments[k]) for k, program in mapped.items()}
+    with ThreadPoolExecutor(threads) as pool:
+        done = pool.map(lambda each: each.compile(), lowered.values())
+        programs = dict(zip(lowered, done, strict=True))
+    return Ready(programs, state, host, placed, key, assets, config.parallel)
+
+
+def measure(ready: Ready, steps: int) -> dict[str, Any]:
+    """Seconds of an iteration of a phase, and of each of its programs by itself.
+
+    Args:
+      ready: the compiled programs.
+      steps: that are timed.
+    """
     parts: dict[str, float] = {}
-
-    def timed(name: str, program, *arguments):
-        started = time.perf_counter()
-        results = jax.block_until_ready(program(*arguments))
-        parts[name] = min(parts.get(name, float("inf")), time.perf_counter() - started)
-        return results
-
-    for _ in range(3):  # the first of them compiles
-        for turn, cycle in programs.items():
-            state, metrics, output = timed(
-                "reconstruction", reconstruct, state, placed, key, assets
-            )
-            state, _ = timed(turn, cycle, state, placed, output, metrics, key, assets)
-    started = time.perf_counter()
-    for step in range(steps):
-        state, metrics = iterate(step, state, batch, key, assets)
-        if step % 8 == 7:  # fake CPU devices hang when they run far ahead
-            jax.block_until_ready(metrics["loss"])
-    jax.block_until_ready(state)
-    seconds = (time.perf_counter() - started) / steps
-    return {"step_seconds": seconds, "parts_seconds": parts}
+    for turn in range(3):
+        for name, seconds in ready.run_parts().items():
+            parts[name] = min(parts.get(name, math.inf), seconds) if turn else math.inf
+    began = time.perf_counter()
+    ready.iterate(steps)
+    return {"step_seconds": (time.perf_counter() - began) / steps, "parts_seconds": parts}
 
 
 def rates(found: dict[str, Any]) -> dict[str, float | None]:

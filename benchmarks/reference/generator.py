@@ -80,18 +80,19 @@ class ResidualBlock(nn.Module):
 
 
 class TokenDecoder(nn.Module):
-    """Tokens to maps of 28, 56, 112 and 224 pixels."""
+    """Tokens to maps of an eighth, a fourth, half and all of the image's side."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
+        grid = size // 16
 
         def up(inputs: int, outputs: int) -> list[nn.Module]:
             double = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
             conv = nn.Conv2d(inputs, outputs, 3, padding=1)
             return [double, conv, nn.BatchNorm2d(outputs), nn.ReLU()]
 
-        first = [nn.Linear(1024, 256 * 14 * 14), nn.Unflatten(1, (256, 14, 14)), *up(256, 256)]
-        self.decoder_1 = nn.Sequential(*first)
+        first = [nn.Linear(1024, 256 * grid**2), nn.Unflatten(1, (256, grid, grid))]
+        self.decoder_1 = nn.Sequential(*first, *up(256, 256))
         self.decoder_2 = nn.Sequential(*up(256, 128))
         self.decoder_3 = nn.Sequential(*up(128, 64))
         last = nn.Conv2d(32, 32, 3, padding=1)
@@ -108,9 +109,9 @@ class TokenDecoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """The synthesiser, TEASER's with tokens or SMIRK's without."""
+    """The synthesiser, TEASER's with tokens or SMIRK's without, for square images."""
 
-    def __init__(self, tokens: bool) -> None:
+    def __init__(self, tokens: bool, size: int = 224) -> None:
         super().__init__()
         widths = (6, 32, 64, 128, 256, 512)
 
@@ -126,10 +127,10 @@ class Generator(nn.Module):
         self.bottleneck = block("bottleneck", 256, 512)
         self.resnet_blocks = nn.ModuleList(ResidualBlock(512) for _ in range(5))
         self.conv = nn.Conv2d(32, 3, 1)
-        self.token_decoder = TokenDecoder() if tokens else None
+        self.token_decoder = TokenDecoder(size) if tokens else None
 
     def forward(self, geometry: Tensor, masked: Tensor, tokens: Tensor | None) -> Tensor:
-        """Geometry map [B, 1, 224, 224], masked image [B, 3, 224, 224], tokens; to an image."""
+        """Geometry map [B, 1, S, S], masked image [B, 3, S, S], tokens [B, 4, 256]; to an image."""
         part = self.get_submodule
         guide = [None] * 4 if tokens is None else list(tokens.unbind(1))
         maps = None if tokens is None else self.token_decoder(tokens)
