@@ -5,7 +5,8 @@ stateless: an example's crop and colours depend on its key alone.
 
 Every op costs some microseconds, whatever its size, so only pictures are made one by one
 (`pictures`); what comes before (`training_plan`) and after (`labelled`) is done for a whole batch.
-Both are single elementwise ops, not compiled: these give the same numbers for any size of batch.
+Both compute in float64 and round to float32. Vector and scalar code differ in the last digit, and
+which of them runs depends on the size of the batch; an example must not.
 """
 
 from __future__ import annotations
@@ -62,11 +63,11 @@ def training_plan(
         keys,
         fn_output_signature=tf.TensorSpec([len(_DRAWS)]),
     )
-    draws, stored = _draws(uniform), sources.parse_pictures(serialized)
+    draws, stored = _draws(_wide(uniform)), sources.parse_pictures(serialized)
     scale = colours.between(draws["crop"], *crop_scale)
     move = _after(
         _random_similarity(draws, image_size, augment),
-        crop_similarity(stored["face_box"], scale, image_size),
+        crop_similarity(_wide(stored["face_box"]), scale, image_size),
     )
     drawn = {"uniform": uniform, "key": keys, "flipped": draws["if_flip"] < augment["p_flip"]}
     return {**_plan(serialized, stored, move, image_size), **drawn}
@@ -75,7 +76,7 @@ def training_plan(
 def evaluation_plan(serialized: tf.Tensor, *, image_size: int, crop_scale: float) -> Example:
     """As `training_plan`, for centred crops of fixed scale, nothing random."""
     stored = sources.parse_pictures(serialized)
-    move = crop_similarity(stored["face_box"], crop_scale, image_size)
+    move = crop_similarity(_wide(stored["face_box"]), crop_scale, image_size)
     return _plan(serialized, stored, move, image_size)
 
 
@@ -107,8 +108,8 @@ def labelled(made: Example, image_size: int, p_flip: float = 0.0) -> Example:
     """
     labels = sources.parse_labels(made["serialized"])
     for name in batch.LANDMARK_SETS:
-        there = _moved(tf.expand_dims(made["move"], 1), labels[name])
-        there = 2 * there / image_size - 1
+        there = _moved(_wide(made["move"])[:, None], _wide(labels[name]))
+        there = tf.cast(2 * there / image_size - 1, tf.float32)
         labels[name] = tf.where(labels[f"has_{name}"][:, None, None], there, 0.0)
     example = {**labels, "image": made["image"], "face_mask": made["face_mask"]}
     if p_flip <= 0:
@@ -192,26 +193,29 @@ def _draws(uniform: tf.Tensor) -> colours.Draws:
 
 def _plan(serialized: tf.Tensor, stored: Example, move: tf.Tensor, size: int) -> Example:
     back = _inverse(move)
-    corners = tf.constant([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]) * size
-    corners = _moved(tf.expand_dims(back, 1), corners[None])[..., ::-1]
+    corners = _wide(tf.constant([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])) * size
+    corners = tf.cast(_moved(back[:, None], corners[None])[..., ::-1], tf.float32)
     reach = tf.concat([tf.reduce_min(corners, 1), tf.reduce_max(corners, 1)], 1)
     # How often the crop shrinks the picture.
     factor = tf.cast(tf.sqrt(back[:, 0] ** 2 + back[:, 1] ** 2) + 1e-3, tf.int32)
     kept = {name: stored[name] for name in ("image", "face_mask")}
-    return {**kept, "serialized": serialized, "move": move, "reach": reach, "factor": factor}
+    return {
+        **kept,
+        "serialized": serialized,
+        "move": tf.cast(move, tf.float32),
+        "reach": reach,
+        "factor": factor,
+    }
 
 
 def _random_similarity(
     draws: colours.Draws, size: int, settings: colours.Augmentation
 ) -> tf.Tensor:
     """Turn, zoom and shift about the middle of the crop; often (1 - p) the identity."""
-    applied = tf.cast(draws["if_geometric"] < settings["p_geometric"], tf.float32)
+    applied = _wide(draws["if_geometric"] < settings["p_geometric"])
     angle = applied * colours.around(draws["rotate"], settings["rotate"]) * _DEGREE
     zoom = 1 + applied * colours.around(draws["zoom"], settings["zoom"])
-    # In double precision, where vector and scalar code differ in digits that are rounded away.
-    wide = tf.cast(angle, tf.float64)
-    cosine = zoom * tf.cast(tf.cos(wide), tf.float32)
-    sine = zoom * tf.cast(tf.sin(wide), tf.float32)
+    cosine, sine = zoom * tf.cos(angle), zoom * tf.sin(angle)
     x, y = (
         applied * size * colours.around(draws[name], settings["shift"])
         for name in ("shift_x", "shift_y")
@@ -219,6 +223,10 @@ def _random_similarity(
     middle = size / 2
     left, top = middle - middle * (cosine - sine) + x, middle - middle * (sine + cosine) + y
     return tf.stack([cosine, sine, left, top], -1)
+
+
+def _wide(numbers: tf.Tensor) -> tf.Tensor:
+    return tf.cast(numbers, tf.float64)
 
 
 def _moved(move: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
