@@ -1,4 +1,4 @@
-"""Parts the networks share: initialisers, normalisation, and operations with a fast CPU form.
+"""Parts the networks share: initialisers, and operations with a fast CPU form.
 
 XLA's CPU backend is slow on grouped convolutions, on the kernel gradient of strided transposed
 convolutions and on the gradient of windowed maxima. Each of these has a second form here, equal in
@@ -18,11 +18,9 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-_NHWC = ("NHWC", "HWIO", "NHWC")
+from fields_jax.models.cpu_forms import apart, sums
 
-# Running statistics keep nine tenths of the past, torch's momentum 0.1. Statistics are float32
-# whatever the dtype; with an `axis_name`, training takes them over the whole mapped batch.
-BatchNorm = partial(nn.BatchNorm, momentum=0.9)
+_NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 def uniform(bound: float) -> nn.initializers.Initializer:
@@ -85,6 +83,20 @@ class DepthwiseConv(nn.Module):
         return depthwise_conv(x, kernel, self.stride)
 
 
+class PointwiseConv(nn.Module):
+    """1x1 convolution without bias; the kernel has the layout of `nn.Conv`, [1, 1, I, O]."""
+
+    features: int
+    dtype: Any = jnp.float32
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
+        kernel = self.param("kernel", self.kernel_init, (1, 1, x.shape[-1], self.features))
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        return pointwise_conv(x, kernel)
+
+
 class UpConv(nn.Module):
     """Transposed convolution 2x2 with stride 2: doubles the image; no two outputs overlap.
 
@@ -102,6 +114,26 @@ class UpConv(nn.Module):
         bias = self.param("bias", init, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return up_conv(x, kernel) + bias[None, None, None]
+
+
+@jax.jit  # so that layers of one shape are traced once
+def pointwise_conv(
+    x: Float[Array, "B H W I"], kernel: Float[Array, "1 1 I O"]
+) -> Float[Array, "B H W O"]:
+    """1x1 convolution."""
+    return lax.platform_dependent(
+        x, kernel, cpu=pointwise_conv_by_matmul, default=pointwise_conv_by_conv
+    )
+
+
+def pointwise_conv_by_conv(x: Array, kernel: Array) -> Array:
+    """`pointwise_conv` as a convolution."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=_NHWC)
+
+
+def pointwise_conv_by_matmul(x: Array, kernel: Array) -> Array:
+    """`pointwise_conv` as one matrix product: its gradients need no transposed copies then."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
 @partial(jax.jit, static_argnames="stride")  # so that layers of one shape are traced once
@@ -129,19 +161,66 @@ def depthwise_conv_by_groups(x: Array, kernel: Array, *, stride: int) -> Array:
     )
 
 
-def depthwise_conv_by_shifts(x: Array, kernel: Array, *, stride: int) -> Array:
+@partial(jax.custom_vjp, nondiff_argnames=("stride",))
+def depthwise_conv_by_shifts(x: Array, kernel: Array, stride: int) -> Array:
     """`depthwise_conv` as nine shifted multiply-adds, in forward and in gradient."""
-    batch, *size, channels = x.shape
-    pads = lax.padtype_to_pads(size, (3, 3), (stride, stride), "SAME")
-    rows, columns = ((n - 1) // stride * stride + 1 for n in size)
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    return apart(_sum_of_shifts, x, kernel, stride=stride)
+
+
+def _sum_of_shifts(x: Array, kernel: Array, *, stride: int) -> Array:
     total = 0.0
     for i in range(3):
         for j in range(3):
-            stop = (batch, i + rows, j + columns, channels)
-            shifted = lax.slice(x, (0, i, j, 0), stop, (1, stride, stride, 1))
-            total += shifted * kernel[None, None, i, j]
+            # Padded one by one, the products fuse with their sum; a padded x would be written out.
+            total += _shift(x * kernel[None, None, i, j], (i, j), stride)
     return total
+
+
+def _shift(x: Array, tap: tuple[int, int], stride: int) -> Array:
+    """What the entry `tap` of a kernel is multiplied with, [B, h, w, C]."""
+    config = [(0, 0, 0)]
+    size = x.shape[1:3]
+    pads = lax.padtype_to_pads(size, (3, 3), (stride, stride), "SAME")
+    for offset, (before, _), inputs in zip(tap, pads, size, strict=True):
+        outputs = -(-inputs // stride)
+        after = (outputs - 1) * stride + 1 + offset - before - inputs
+        config.append((before - offset, after, 0))
+    x = lax.pad(x, jnp.zeros((), x.dtype), [*config, (0, 0, 0)])
+    return x[:, ::stride, ::stride]
+
+
+def _by_shifts_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple]:
+    return depthwise_conv_by_shifts(x, kernel, stride), (x, kernel)
+
+
+def _by_shifts_backward(stride: int, kept: tuple[Array, Array], d_y: Array) -> tuple[Array, Array]:
+    return apart(_shifts_gradients, *kept, d_y, stride=stride)
+
+
+def _shifts_gradients(x: Array, kernel: Array, d_y: Array, *, stride: int) -> tuple[Array, Array]:
+    batch, *size, channels = x.shape
+    pads = lax.padtype_to_pads(size, (3, 3), (stride, stride), "SAME")
+    rows, columns = ((n - 1) // stride * stride + 1 for n in size)
+
+    def shifts(x: Array) -> list[Array]:
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        strides = (1, stride, stride, 1)
+        return [
+            lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), strides)
+            for i in range(3)
+            for j in range(3)
+        ]
+
+    def forward(x: Array) -> Array:  # whose transpose, unlike `_sum_of_shifts`'s, pads late
+        entries = kernel.reshape(9, 1, 1, 1, channels)
+        return sum(s * k for s, k in zip(shifts(x), entries, strict=True))
+
+    (d_x,) = jax.vjp(forward, x)[1](d_y)
+    d_kernel = sums([s * d_y for s in shifts(x)], (0, 1, 2))
+    return d_x, jnp.stack(d_kernel).reshape(kernel.shape)
+
+
+depthwise_conv_by_shifts.defvjp(_by_shifts_forward, _by_shifts_backward)
 
 
 def up_conv(

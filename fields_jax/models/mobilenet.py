@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from fields_jax.models.layers import BatchNorm, DepthwiseConv, rematerialized
+from fields_jax.models.layers import DepthwiseConv, PointwiseConv, rematerialized
+from fields_jax.models.normalization import BatchNorm
 
 # He's variance by the fan-out, as is usual for this family, uniform because that compiles fastest.
 # Ours: the reference starts from ImageNet.
@@ -101,11 +102,11 @@ class Block(nn.Module):
         expanded, features, stride = self.row
         depthwise = DepthwiseConv(stride, self.dtype, name="conv_dw")
         if expanded:
-            y = nn.relu(norm("bn1")(_conv(expanded, self.dtype, "conv_pw")(x)))
-            y = nn.relu(norm("bn2")(depthwise(y)))
+            y = norm("bn1")(_conv(expanded, self.dtype, "conv_pw")(x), relu=True)
+            y = norm("bn2")(depthwise(y), relu=True)
             y = norm("bn3")(_conv(features, self.dtype, "conv_pwl")(y))
         else:
-            y = nn.relu(norm("bn1")(depthwise(x)))
+            y = norm("bn1")(depthwise(x), relu=True)
             y = norm("bn2")(_conv(features, self.dtype, "conv_pw")(y))
         return x + y if stride == 1 and x.shape == y.shape else y
 
@@ -120,7 +121,7 @@ class LastBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"], train: bool) -> Float[Array, "B H W O"]:
         norm = _norm("bn1", train=train, dtype=self.dtype, axis_name=self.axis_name)
-        return nn.relu(norm(_conv(self.features, self.dtype, "conv")(x)))
+        return norm(_conv(self.features, self.dtype, "conv")(x), relu=True)
 
 
 class MobileNetV3(nn.Module):
@@ -148,8 +149,16 @@ class MobileNetV3(nn.Module):
     ) -> tuple[Float[Array, "B h w C"], ...]:
         stages, last, taps = VARIANTS[self.variant]
         common = dict(dtype=self.dtype, axis_name=self.axis_name)
-        x = _conv(scale_channels(16, self.width), self.dtype, "conv_stem", size=3, stride=2)(image)
-        x = nn.relu(_norm("bn1", train=train, **common)(x))
+        x = nn.Conv(
+            scale_channels(16, self.width),
+            (3, 3),
+            strides=2,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=_INIT,
+            name="conv_stem",
+        )(image)
+        x = _norm("bn1", train=train, **common)(x, relu=True)
         block, last_block = (rematerialized(b, self.remat, 2) for b in (Block, LastBlock))
         outputs = [x]
         for i, rows in enumerate(stages):
@@ -162,19 +171,11 @@ class MobileNetV3(nn.Module):
         return (*(outputs[tap] for tap in taps), x)
 
 
-def _conv(features: int, dtype: Any, name: str, *, size: int = 1, stride: int = 1) -> nn.Conv:
-    return nn.Conv(
-        features,
-        (size, size),
-        (stride, stride),
-        use_bias=False,
-        dtype=dtype,
-        kernel_init=_INIT,
-        name=name,
-    )
+def _conv(features: int, dtype: Any, name: str) -> PointwiseConv:
+    return PointwiseConv(features, dtype, kernel_init=_INIT, name=name)
 
 
-def _norm(name: str, *, train: bool, dtype: Any, axis_name: str | None) -> nn.BatchNorm:
+def _norm(name: str, *, train: bool, dtype: Any, axis_name: str | None) -> BatchNorm:
     return BatchNorm(
         use_running_average=not train, epsilon=1e-3, dtype=dtype, axis_name=axis_name, name=name
     )

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from fields_jax.models.layers import (
-    BatchNorm,
     UpConv,
     at_least_float32,
     conv,
@@ -24,38 +22,32 @@ from fields_jax.models.layers import (
     rematerialized,
     upsample,
 )
+from fields_jax.models.normalization import BatchNorm
 
-_EPSILON = 1e-5  # torch's default, in batch norm and in instance norm
+_EPSILON = 1e-5  # torch's default
 
 
 class AdaptiveInstanceNorm(nn.Module):
-    """Instance norm whose scale and shift are computed from a token; statistics are float32.
+    """A token's modulation of a layer: (gamma, beta), [B, C] each, float32 or better.
+
+    Instance norm, then times `1 + gamma`, plus `beta`: `normalization.BatchNorm` does all of it.
 
     Attributes:
+      channels: of the layer.
       hidden: width of the layer between token and modulation.
     """
 
+    channels: int
     hidden: int = 128
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W C"], token: Float[Array, "B D"]
-    ) -> Float[Array, "B H W C"]:
-        channels = x.shape[-1]
+        self, token: Float[Array, "B D"]
+    ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
         token = at_least_float32(token)
         shared = nn.relu(linear(token.shape[-1], self.hidden, name="mlp_shared_0")(token))
-        gamma = linear(self.hidden, channels, name="mlp_gamma")(shared)
-        beta = linear(self.hidden, channels, name="mlp_beta")(shared)
-        y = instance_norm(at_least_float32(x))
-        return (y * (1 + gamma[:, None, None]) + beta[:, None, None]).astype(x.dtype)
-
-
-def instance_norm(x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-    """Each channel of each image to mean 0 and (biased) variance 1."""
-    mean = x.mean(axis=(1, 2), keepdims=True)
-    centred = x - mean
-    variance = (centred**2).mean(axis=(1, 2), keepdims=True)
-    return centred * jax.lax.rsqrt(variance + _EPSILON)
+        gamma = linear(self.hidden, self.channels, name="mlp_gamma")(shared)
+        return gamma, linear(self.hidden, self.channels, name="mlp_beta")(shared)
 
 
 class Block(nn.Module):
@@ -72,10 +64,11 @@ class Block(nn.Module):
     ) -> Float[Array, "B H W O"]:
         for k in (1, 2):
             x = _conv3(self, x, self.features, f"conv{k}", use_bias=False)
-            x = _norm(self, x, train, f"norm{k}")
+            modulation = None
             if token is not None:
-                x = AdaptiveInstanceNorm(self.adain_hidden, name=f"adain{k}")(x, token)
-            x = nn.relu(x)
+                adain = AdaptiveInstanceNorm(self.features, self.adain_hidden, name=f"adain{k}")
+                modulation = adain(token)
+            x = _norm(self, train, f"norm{k}")(x, modulation, relu=True)
         return x
 
 
@@ -89,9 +82,9 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W C"]:
         bare = dict(use_bias=False, padding="VALID")
         y = _conv3(self, _reflect(x), x.shape[-1], "conv_block_1", **bare)
-        y = nn.relu(_norm(self, y, train, "conv_block_2"))
+        y = _norm(self, train, "conv_block_2")(y, relu=True)
         y = _conv3(self, _reflect(y), x.shape[-1], "conv_block_5", **bare)
-        return x + _norm(self, y, train, "conv_block_6")
+        return x + _norm(self, train, "conv_block_6")(y)
 
 
 class TokenDecoder(nn.Module):
@@ -121,7 +114,7 @@ class TokenDecoder(nn.Module):
         for k, features in enumerate(self.features, start=1):
             index = 3 if k == 1 else 1  # place in the reference's list of layers
             x = _conv3(self, upsample(x), features, f"decoder_{k}_{index}")
-            x = nn.relu(_norm(self, x, train, f"decoder_{k}_{index + 1}"))
+            x = _norm(self, train, f"decoder_{k}_{index + 1}")(x, relu=True)
             if k == len(self.features):
                 x = jnp.tanh(_conv3(self, x, features, f"decoder_{k}_{index + 3}"))
             maps.append(x)
@@ -207,15 +200,14 @@ def _conv3(module: nn.Module, x: Array, features: int, name: str, **kwargs: Any)
     return conv(x.shape[-1], features, 3, dtype=module.dtype, name=name, **kwargs)(x)
 
 
-def _norm(module: nn.Module, x: Array, train: bool, name: str) -> Array:
-    norm = BatchNorm(
+def _norm(module: nn.Module, train: bool, name: str) -> BatchNorm:
+    return BatchNorm(
         use_running_average=not train,
         epsilon=_EPSILON,
         dtype=module.dtype,
         axis_name=module.axis_name,
         name=name,
     )
-    return norm(x)
 
 
 def _zero_conv(features: int, dtype: Any, name: str) -> nn.Conv:

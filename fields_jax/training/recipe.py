@@ -133,3 +133,9 @@ class Context:
     def total(self, values: Float[Array, " B"]) -> Float[Array, ""]:
         """The sum over the examples of every device."""
         return jax.lax.psum(jnp.sum(values), self.axis_name)
+
+    def mean(self, tree: PyTree) -> PyTree:
+        """The mean over all devices; one device's tree needs no copying into a collective."""
+        if jax.lax.axis_size(self.axis_name) == 1:
+            return tree
+        return jax.lax.pmean(tree, self.axis_name)

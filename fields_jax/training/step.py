@@ -153,7 +153,7 @@ def reconstruction_gradients(
         predict=predict,
     )
     metrics = {"loss": loss} | {f"loss/{name}": value for name, value in values.items()}
-    return jax.lax.pmean(gradients, context.axis_name), (output, stats, metrics)
+    return context.mean(gradients), (output, stats, metrics)
 
 
 def cycle_gradients(
@@ -219,7 +219,7 @@ def cycle_gradients(
         before=(trained, state.batch_stats),
     )
     metrics = {"cycle_loss": loss} | {f"loss/{name}": value for name, value in values.items()}
-    return jax.lax.pmean(gradients, context.axis_name), (stats, metrics)
+    return context.mean(gradients), (stats, metrics)
 
 
 def _read_back(

@@ -11,7 +11,7 @@ from typing import Any
 from flax import linen as nn
 
 from fields_jax.models.backbones import BACKBONES
-from fields_jax.models.layers import BatchNorm
+from fields_jax.models.normalization import BatchNorm
 
 
 class Strided(nn.Module):
@@ -32,7 +32,7 @@ class Strided(nn.Module):
             norm = BatchNorm(
                 use_running_average=not train, dtype=self.dtype, axis_name=self.axis_name
             )
-            features.append(nn.relu(norm(x)))
+            features.append(norm(x, relu=True))
         return features[1:]
 
 
