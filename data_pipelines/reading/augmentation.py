@@ -1,7 +1,12 @@
-"""From a stored record to one training example, in tensorflow ops.
+"""From stored records to training examples, in tensorflow ops.
 
 One similarity per example moves image, mask and every landmark set together. Randomness is
 stateless: an example's crop and colours depend on its key alone.
+
+Every op costs some microseconds, whatever its size, so only pictures are made one by one
+(`pictures`); what comes before (`training_plan`) and after (`labelled`) is done for a whole batch.
+Both compute in float64 and round to float32. Vector and scalar code differ in the last digit, and
+which of them runs depends on the size of the batch; an example must not.
 """
 
 from __future__ import annotations
@@ -9,8 +14,9 @@ from __future__ import annotations
 import math
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
-from data_pipelines.reading import colours
+from data_pipelines.reading import colours, sources
 from fields_jax import batch
 from fields_jax.landmark_schemes import MIRRORED
 
@@ -35,232 +41,272 @@ _MARGIN = 2  # pixels about a window: neighbours in sampling, and where JPEG's c
 Example = dict[str, tf.Tensor]
 
 
-def training_example(
-    record: Example,
-    key: tf.Tensor,
+def training_plan(
+    serialized: tf.Tensor,
+    keys: tf.Tensor,
     *,
     image_size: int,
     crop_scale: tuple[float, float],
     augment: colours.Augmentation,
 ) -> Example:
-    """A randomly cropped, moved and coloured example.
+    """What `pictures` needs to make randomly cropped, moved and coloured examples.
 
     Args:
-      record: as `sources.parse` gives it.
-      key: [2] int64; everything random follows from it.
-      image_size: pixels of the example.
+      serialized: [B] records.
+      keys: [B, 2] int64; everything random of an example follows from its key.
+      image_size: pixels of an example.
       crop_scale: range of the crop's side, relative to the face box.
       augment: strengths and probabilities, see configs/common.py.
     """
-    settings = dict(augment)
-    uniform = tf.random.stateless_uniform([len(_DRAWS)], key)
-    shape = tf.io.extract_jpeg_shape(record["image"])
-    matrix, window = _training_window(
-        uniform, record["face_box"], shape, image_size, tuple(crop_scale), settings
+    uniform = tf.map_fn(
+        lambda key: tf.random.stateless_uniform([len(_DRAWS)], key),
+        keys,
+        fn_output_signature=tf.TensorSpec([len(_DRAWS)]),
     )
-    example = warp_example(record, matrix, window, image_size)
-    draws = _draws(uniform)
-    if settings["p_clahe"] > 0:
-        image = colours.augment_with_clahe(example["image"], draws, key, settings)
-    else:
-        image = _painted(example["image"], uniform, key, settings)
-    example["image"] = image
-    if settings["p_flip"] > 0:
-        flipped = draws["if_flip"] < settings["p_flip"]
-        example = tf.cond(flipped, lambda: mirror_example(example), lambda: example)
-    return example
+    draws, stored = _draws(_wide(uniform)), sources.parse_pictures(serialized)
+    scale = colours.between(draws["crop"], *crop_scale)
+    move = _after(
+        _random_similarity(draws, image_size, augment),
+        crop_similarity(_wide(stored["face_box"]), scale, image_size),
+    )
+    drawn = {"uniform": uniform, "key": keys, "flipped": draws["if_flip"] < augment["p_flip"]}
+    return {**_plan(serialized, stored, move, image_size), **drawn}
 
 
-def evaluation_example(record: Example, *, image_size: int, crop_scale: float) -> Example:
-    """The centred crop of fixed scale, nothing random."""
-    shape = tf.io.extract_jpeg_shape(record["image"])
-    matrix, window = _evaluation_window(record["face_box"], shape, image_size, crop_scale)
-    return warp_example(record, matrix, window, image_size)
+def evaluation_plan(serialized: tf.Tensor, *, image_size: int, crop_scale: float) -> Example:
+    """As `training_plan`, for centred crops of fixed scale, nothing random."""
+    stored = sources.parse_pictures(serialized)
+    move = crop_similarity(_wide(stored["face_box"]), crop_scale, image_size)
+    return _plan(serialized, stored, move, image_size)
 
 
-def crop_matrix(box: tf.Tensor, scale: tf.Tensor, size: int) -> tf.Tensor:
-    """`photos.crops.crop_matrix` in tensorflow: [3, 3] from stored pixels to crop pixels."""
-    zoom = size / (scale * (box[2] - box[0] + box[3] - box[1]) / 2)
-    centre = (box[:2] + box[2:]) / 2
-    return _similarity(zoom, tf.zeros([]), size / 2 - zoom * centre)
-
-
-def warp_example(record: Example, matrix: tf.Tensor, window: tf.Tensor, size: int) -> Example:
-    """Moves image, mask and landmarks by one similarity and drops fields that only records have.
-
-    Pixels from beyond the stored image are black and outside the face hull; landmarks come out in
-    [-1, 1] and stay where they fall, also beyond the picture.
+def pictures(planned: Example, image_size: int, augment: colours.Augmentation | None) -> Example:
+    """Image and mask of one example, and what `labelled` needs.
 
     Args:
-      record: as `sources.parse` gives it.
-      matrix: [3, 3] from stored pixels to crop pixels.
-      window: [4] y, x, height, width of what the crop needs of the stored picture.
-      size: of the crop.
+      planned: one example's row of a plan.
+      image_size: pixels.
+      augment: of `training_plan`; None leaves the colours.
     """
-    image = tf.image.decode_and_crop_jpeg(record["image"], window, channels=3)
-    mask = tf.slice(record["face_mask"], [window[0], window[1], 0], [window[2], window[3], 1])
-    image, mask, shrink = _shrunk(image, mask, matrix)
-    limits = tf.shape(image)[:2]
-    marks = {name: record[name] for name in batch.LANDMARK_SETS}
-    flags = {name: record[f"has_{name}"] for name in batch.LANDMARK_SETS}
-    place = (matrix, tf.cast(window[:2], tf.float32), shrink, limits)
-    warped = _sampled(*_padded(image, mask), marks, flags, place, size)
-    return {**{key: record[key] for key in batch.EXAMPLE_SPEC if key in record}, **warped}
+    words = crop_words(planned, image_size)
+    if augment is None:
+        image, mask = _unpacked(words)
+    elif augment["p_clahe"] > 0:
+        drawn = (_draws(planned["uniform"]), planned["key"], dict(augment))
+        painted = colours.augment_with_clahe(words, *drawn)
+        image, mask = _unpacked(painted)
+    else:
+        image, mask = _painted(words, planned["uniform"], planned["key"], dict(augment))
+    kept = {name: planned[name] for name in ("serialized", "move", "flipped") if name in planned}
+    return {**kept, "image": image, "face_mask": mask}
 
 
-def mirror_example(example: Example) -> Example:
-    """Left and right exchanged; labels that have no known mirror image are dropped.
+def labelled(made: Example, image_size: int, p_flip: float = 0.0) -> Example:
+    """A batch of examples: `pictures` with all labels.
+
+    Landmarks come out in [-1, 1] and stay where they fall, also beyond the picture.
+    """
+    labels = sources.parse_labels(made["serialized"])
+    for name in batch.LANDMARK_SETS:
+        there = _moved(_wide(made["move"])[:, None], _wide(labels[name]))
+        there = tf.cast(2 * there / image_size - 1, tf.float32)
+        labels[name] = tf.where(labels[f"has_{name}"][:, None, None], there, 0.0)
+    example = {**labels, "image": made["image"], "face_mask": made["face_mask"]}
+    if p_flip <= 0:
+        return example
+    return {
+        key: tf.where(_column(made["flipped"], value), value, example[key])
+        for key, value in mirrored(example).items()
+    }
+
+
+def crop_similarity(box: tf.Tensor, scale: tf.Tensor | float, size: int) -> tf.Tensor:
+    """`photos.crops.crop_matrix` of boxes [..., 4], as similarities [..., 4] (see `_moved`)."""
+    x0, y0, x1, y1 = tf.unstack(box, axis=-1)
+    zoom = size / (scale * (x1 - x0 + y1 - y0) / 2)
+    left, top = size / 2 - zoom * ((x0 + x1) / 2), size / 2 - zoom * ((y0 + y1) / 2)
+    return tf.stack([zoom, tf.zeros_like(zoom), left, top], -1)
+
+
+def mirrored(examples: Example) -> Example:
+    """A batch with left and right exchanged; labels that have no known mirror image are dropped.
 
     FLAME's bases and the 203 points are not symmetric, so coefficients and those points go.
     """
-    mirrored = dict(
-        example,
-        image=tf.reverse(example["image"], [1]),
-        face_mask=tf.reverse(example["face_mask"], [1]),
+    made = dict(
+        examples,
+        image=tf.reverse(examples["image"], [2]),
+        face_mask=tf.reverse(examples["face_mask"], [2]),
     )
     for name, order in MIRRORED.items():
-        marks = tf.gather(example[name], order) * [-1.0, 1.0]
-        mirrored[name] = tf.where(example[f"has_{name}"], marks, 0.0)
+        marks = tf.gather(examples[name], order, axis=1) * [-1.0, 1.0]
+        made[name] = tf.where(examples[f"has_{name}"][:, None, None], marks, 0.0)
     for flag in ("has_landmarks_203", "has_flame", "has_shape", "has_eval"):
-        mirrored |= {key: tf.zeros_like(example[key]) for key in (flag, *batch.FLAGS[flag])}
-    return mirrored
+        made |= {key: tf.zeros_like(examples[key]) for key in (flag, *batch.FLAGS[flag])}
+    return made
+
+
+def crop_words(planned: Example, size: int) -> tf.Tensor:
+    """The crop of one example: [size, size] int32 words of red, green, blue and 255 in the face.
+
+    Pixels from beyond the stored image are black and outside the face hull.
+    """
+    mask = tf.io.decode_png(planned["face_mask"], 1)
+    window = stored_window(planned["reach"], tf.shape(mask)[:2])
+    image = tf.image.decode_and_crop_jpeg(planned["image"], window, channels=3)
+    return sampled_window(image, mask, planned, window, size)
+
+
+def sampled_window(
+    image: tf.Tensor, mask: tf.Tensor, planned: Example, window: tf.Tensor, size: int
+) -> tf.Tensor:
+    """`crop_words` from a decoded window [H, W, 3] of the picture and its whole mask."""
+    mask = tf.slice(mask, [window[0], window[1], 0], [window[2], window[3], 1])
+    image, mask, place = tf.cond(
+        tf.logical_or(planned["factor"] > 1, tf.reduce_any(window[2:] % _BLOCK > 0)),
+        lambda: _fitted(image, mask, planned["factor"]),
+        lambda: (image, mask, tf.concat([tf.ones([2]), tf.cast(window[2:], tf.float32)], 0)),
+    )
+    place = tf.concat([planned["move"], tf.cast(window[:2], tf.float32), place], 0)
+    return _sampled(image, mask, place, size)
+
+
+def stored_window(reach: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """The stored pixels that a crop samples: [4] int32 y, x, height, width.
+
+    Enlarged to a multiple of `_BLOCK`, since decoding less would not be faster.
+
+    Args:
+      reach: [4] lowest y, x and highest y, x of the crop, in stored pixels.
+      shape: [2] of the stored picture.
+    """
+    limits = tf.cast(shape, tf.float32)
+    low = tf.clip_by_value(tf.floor(reach[:2]) - _MARGIN, 0.0, limits - 1)
+    high = tf.clip_by_value(tf.math.ceil(reach[2:]) + _MARGIN, low + 1, limits)
+    extent = tf.minimum(_BLOCK * tf.math.ceil((high - low) / _BLOCK), limits)
+    return tf.cast(tf.concat([tf.minimum(low, limits - extent), extent], 0), tf.int32)
 
 
 def _draws(uniform: tf.Tensor) -> colours.Draws:
-    return dict(zip(_DRAWS, tf.unstack(uniform), strict=True))
+    return dict(zip(_DRAWS, tf.unstack(uniform, axis=-1), strict=True))
+
+
+def _plan(serialized: tf.Tensor, stored: Example, move: tf.Tensor, size: int) -> Example:
+    back = _inverse(move)
+    corners = _wide(tf.constant([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])) * size
+    corners = tf.cast(_moved(back[:, None], corners[None])[..., ::-1], tf.float32)
+    reach = tf.concat([tf.reduce_min(corners, 1), tf.reduce_max(corners, 1)], 1)
+    # How often the crop shrinks the picture.
+    factor = tf.cast(tf.sqrt(back[:, 0] ** 2 + back[:, 1] ** 2) + 1e-3, tf.int32)
+    kept = {name: stored[name] for name in ("image", "face_mask")}
+    return {
+        **kept,
+        "serialized": serialized,
+        "move": tf.cast(move, tf.float32),
+        "reach": reach,
+        "factor": factor,
+    }
 
 
 def _random_similarity(
     draws: colours.Draws, size: int, settings: colours.Augmentation
 ) -> tf.Tensor:
     """Turn, zoom and shift about the middle of the crop; often (1 - p) the identity."""
-    applied = tf.cast(draws["if_geometric"] < settings["p_geometric"], tf.float32)
+    applied = _wide(draws["if_geometric"] < settings["p_geometric"])
     angle = applied * colours.around(draws["rotate"], settings["rotate"]) * _DEGREE
     zoom = 1 + applied * colours.around(draws["zoom"], settings["zoom"])
-    shift = tf.stack(
-        [colours.around(draws[name], settings["shift"]) for name in ("shift_x", "shift_y")]
-    )
-    middle = tf.fill([2], size / 2)
-    turned = tf.linalg.matvec(_similarity(zoom, angle, tf.zeros([2]))[:2, :2], middle)
-    return _similarity(zoom, angle, middle - turned + applied * size * shift)
-
-
-def _similarity(zoom: tf.Tensor, angle: tf.Tensor, translation: tf.Tensor) -> tf.Tensor:
     cosine, sine = zoom * tf.cos(angle), zoom * tf.sin(angle)
-    rows = [[cosine, -sine, translation[0]], [sine, cosine, translation[1]], [0.0, 0.0, 1.0]]
-    return tf.stack([tf.stack(row) for row in rows])
+    x, y = (
+        applied * size * colours.around(draws[name], settings["shift"])
+        for name in ("shift_x", "shift_y")
+    )
+    middle = size / 2
+    left, top = middle - middle * (cosine - sine) + x, middle - middle * (sine + cosine) + y
+    return tf.stack([cosine, sine, left, top], -1)
 
 
-@colours.compiled
-def _training_window(
-    uniform: tf.Tensor,
-    box: tf.Tensor,
-    shape: tf.Tensor,
-    size: int,
-    crop_scale: tuple[float, float],
-    settings: colours.Augmentation,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    draws = _draws(uniform)
-    matrix = crop_matrix(box, colours.between(draws["crop"], *crop_scale), size)
-    matrix = tf.matmul(_random_similarity(draws, size, settings), matrix)
-    return matrix, _window(matrix, shape, size)
+def _wide(numbers: tf.Tensor) -> tf.Tensor:
+    return tf.cast(numbers, tf.float64)
 
 
-@colours.compiled
-def _evaluation_window(
-    box: tf.Tensor, shape: tf.Tensor, size: int, crop_scale: float
-) -> tuple[tf.Tensor, tf.Tensor]:
-    matrix = crop_matrix(box, tf.constant(crop_scale, tf.float32), size)
-    return matrix, _window(matrix, shape, size)
+def _moved(move: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
+    """Points [..., 2] moved by similarities [..., 4], a, b, c, d: to ax - by + c, bx + ay + d."""
+    a, b, c, d = tf.unstack(move, axis=-1)
+    x, y = tf.unstack(points, axis=-1)
+    return tf.stack([a * x - b * y + c, b * x + a * y + d], -1)
 
 
-def _window(matrix: tf.Tensor, shape: tf.Tensor, size: int) -> tf.Tensor:
-    """The stored pixels that a crop samples: [4] y, x, height, width.
-
-    Enlarged to a multiple of `_BLOCK`, since decoding less would not be faster.
-    """
-    inverse = _inverse(matrix)
-    corners = tf.constant([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]) * size
-    corners = (tf.matmul(corners, inverse[:2, :2], transpose_b=True) + inverse[:2, 2])[:, ::-1]
-    limits = tf.cast(shape[:2], tf.float32)
-    low = tf.clip_by_value(tf.floor(tf.reduce_min(corners, 0)) - _MARGIN, 0.0, limits - 1)
-    high = tf.clip_by_value(tf.math.ceil(tf.reduce_max(corners, 0)) + _MARGIN, low + 1, limits)
-    extent = tf.minimum(_BLOCK * tf.math.ceil((high - low) / _BLOCK), limits)
-    low = tf.minimum(low, limits - extent)
-    return tf.cast(tf.concat([low, extent], 0), tf.int32)
+def _after(second: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """The similarity that does the first, then the second."""
+    a, b, _, _ = tf.unstack(second, axis=-1)
+    c, d, _, _ = tf.unstack(first, axis=-1)
+    turned = tf.stack([a * c - b * d, a * d + b * c], -1)
+    return tf.concat([turned, _moved(second, first[..., 2:])], -1)
 
 
-def _inverse(matrix: tf.Tensor) -> tf.Tensor:
-    """The inverse of a similarity [3, 3]."""
-    (a, b, x), (c, d, y) = (tf.unstack(row) for row in tf.unstack(matrix)[:2])
-    area = a * d - b * c
-    rows = [[d, -b, b * y - d * x], [-c, a, c * x - a * y], [0.0, 0.0, area]]
-    return tf.stack([tf.stack(row) for row in rows]) / area
+def _inverse(move: tf.Tensor) -> tf.Tensor:
+    a, b, c, d = tf.unstack(move, axis=-1)
+    area = a * a + b * b
+    return tf.stack([a, -b, -(a * c + b * d), b * c - a * d], -1) / area[..., None]
 
 
-def _shrunk(
-    image: tf.Tensor, mask: tf.Tensor, matrix: tf.Tensor
+def _column(flags: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Flags [B] with dimensions of 1 for those of [B, ...]."""
+    return tf.reshape(flags, [-1] + [1] * (len(like.shape) - 1))
+
+
+def _fitted(
+    image: tf.Tensor, mask: tf.Tensor, factor: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Averages both down where a crop shrinks them twofold or more: sampling would skip pixels.
 
+    Then pads both to a multiple of `_BLOCK`, so that XLA compiles few shapes.
+
     Returns:
-      Both, and [2] their new height and width as fractions of the old.
+      Both, and [4] by how much they shrank along y and x, and rows and columns without padding.
     """
-    factor = tf.cast(1 / tf.norm(matrix[:2, 0]) + 1e-3, tf.int32)
+    old = tf.shape(image)[:2]
+    new = tf.maximum(old // tf.maximum(factor, 1), 1)
 
-    def averaged() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        old = tf.shape(image)[:2]
-        new = tf.maximum(old // factor, 1)
-        small = (colours.to_uint8(tf.image.resize(x, new, method="area")) for x in (image, mask))
-        return *small, tf.cast(new, tf.float32) / tf.cast(old, tf.float32)
+    def averaged(picture: tf.Tensor) -> tf.Tensor:
+        return tf.saturate_cast(tf.round(tf.image.resize(picture, new, method="area")), tf.uint8)
 
-    return tf.cond(factor > 1, averaged, lambda: (image, mask, tf.ones([2])))
-
-
-def _padded(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pads both to a multiple of `_BLOCK`, so that XLA compiles few shapes."""
-    short = -tf.shape(image)[:2] % _BLOCK
-    padding = [[0, short[0]], [0, short[1]], [0, 0]]
-    return tf.cond(
-        tf.reduce_any(short > 0),
-        lambda: (tf.pad(image, padding), tf.pad(mask, padding)),
-        lambda: (image, mask),
+    image, mask = tf.cond(
+        factor > 1, lambda: (averaged(image), averaged(mask)), lambda: (image, mask)
     )
+    short = -new % _BLOCK
+    padding = [[0, short[0]], [0, short[1]], [0, 0]]
+    new, old = tf.cast(new, tf.float32), tf.cast(old, tf.float32)
+    return tf.pad(image, padding), tf.pad(mask, padding), tf.concat([new / old, new], 0)
 
 
 @colours.compiled
-def _sampled(
-    image: tf.Tensor,
-    mask: tf.Tensor,
-    marks: dict[str, tf.Tensor],
-    flags: dict[str, tf.Tensor],
-    place: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
-    size: int,
-) -> Example:
-    """Samples image and mask bilinearly at the centres of a crop's pixels; moves the landmarks.
+def _sampled(image: tf.Tensor, mask: tf.Tensor, place: tf.Tensor, size: int) -> tf.Tensor:
+    """Samples image and mask bilinearly at the centres of a crop's pixels.
 
-    Compiled, since tensorflow's own op takes three times as long.
+    Compiled, since tensorflow's own op takes many times as long.
 
     Args:
       image: [H, W, 3] uint8, a window of the stored picture.
       mask: [H, W, 1] uint8, 255 outside the face.
-      marks: landmark sets [N, 2] in pixels of the whole stored picture.
-      flags: which of the sets are there.
-      place: matrix [3, 3] from stored pixels to crop pixels, the window's corner (y, x), how much
+      place: [10] similarity from stored pixels to crop pixels, the window's corner (y, x), how much
         it was shrunk (y, x), and its rows and columns; what lies beyond these is padding.
       size: of the crop.
+
+    Returns:
+      [size, size] int32 words, see `crop_words`.
     """
-    matrix, corner, shrink, limits = place
-    inverse, columns = _inverse(matrix), tf.shape(image)[1]
-    face = tf.bitwise.invert(mask)  # beyond the picture all is 0
-    pixels = tf.reshape(tf.bitcast(tf.concat([image, face], 2), tf.int32), [-1])
+    a, b, x, y = tf.unstack(_inverse(place[:4]))
+    columns = tf.shape(image)[1]
+    limits = tf.cast(place[8:], tf.int32)
+    pixels = tf.reshape(colours.pack(image, tf.bitwise.invert(mask)), [-1])
     centres = tf.range(size, dtype=tf.float32) + 0.5
 
     def neighbours(axis: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """The two nearest pixels along y or x and their weights, each [size, size]."""
-        x, y, shift = tf.unstack(inverse[1 - axis])
-        at = x * centres[None, :] + y * centres[:, None] + shift - corner[axis]
-        at = at * shrink[axis] - 0.5
+        along_x, along_y, shift = ((b, a, y), (a, -b, x))[axis]
+        at = along_x * centres[None, :] + along_y * centres[:, None] + shift - place[4 + axis]
+        at = at * place[6 + axis] - 0.5
         first, found = tf.floor(at), []
         for index, weight in ((first, first + 1 - at), (first + 1, at - first)):
             index = tf.cast(index, tf.int32)
@@ -268,29 +314,35 @@ def _sampled(
             found.append((kept, tf.where(index == kept, weight, 0.0)))
         return found
 
-    total = 0.0
-    for row, down in neighbours(0):
-        for column, along in neighbours(1):
-            channels = tf.bitcast(tf.gather(pixels, row * columns + column), tf.uint8)
-            total += (down * along)[..., None] * tf.cast(channels, tf.float32)
-
-    def moved(name: str) -> tf.Tensor:
-        there = tf.matmul(marks[name], matrix[:2, :2], transpose_b=True) + matrix[:2, 2]
-        return tf.where(flags[name], 2 * there / size - 1, 0.0)
-
-    return {
-        "image": colours.to_uint8(total[..., :3]),
-        "face_mask": tf.cast(total[..., 3] < 127.5, tf.uint8),
-        **{name: moved(name) for name in marks},
-    }
+    taps = [(row, down, *other) for row, down in neighbours(0) for other in neighbours(1)]
+    # Gathered first and blended then: one loop that does both has no vector instructions.
+    gathered = xla.optimization_barrier(
+        *[tf.gather(pixels, row * columns + column) for row, _, column, _ in taps]
+    )
+    planes = [0.0] * 4
+    for words, (_, down, _, along) in zip(gathered, taps, strict=True):
+        for number in range(4):
+            planes[number] += down * along * tf.cast(colours.byte(words, number), tf.float32)
+    face = tf.where(planes[3] < 127.5, 0, -1)
+    return colours.joined(planes[:3], face)
 
 
 @colours.compiled
 def _painted(
-    image: tf.Tensor, uniform: tf.Tensor, key: tf.Tensor, settings: colours.Augmentation
-) -> tf.Tensor:
+    words: tf.Tensor, uniform: tf.Tensor, key: tf.Tensor, settings: colours.Augmentation
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Changes the colours.
 
     A program of its own: compiled together with the sampling, both take a fifth longer.
     """
-    return colours.augment(image, _draws(uniform), key, settings)
+    painted = colours.augment(words, _draws(uniform), key, settings)
+    return colours.unpack(painted), _mask(words)
+
+
+@colours.compiled
+def _unpacked(words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return colours.unpack(words), _mask(words)
+
+
+def _mask(words: tf.Tensor) -> tf.Tensor:
+    return tf.cast(words >= 0, tf.uint8)  # the fourth byte is 255 in the face

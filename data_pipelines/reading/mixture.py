@@ -27,7 +27,6 @@ from data_pipelines.reading.sources import (
     in_order,
     newest_version,
     open_source,
-    parse,
     splits,
 )
 
@@ -89,30 +88,26 @@ def training_batches(
             shuffle_buffer=config_data.shuffle_buffer,
         )
 
-    @_as_written
-    def example(source: tf.Tensor, draw: tf.Tensor, serialized: tf.Tensor) -> augmentation.Example:
-        made = augmentation.training_example(
-            parse(serialized),
-            tf.random.fold_in([tf.cast(seed, tf.int64), source], draw),
-            image_size=image_size,
-            crop_scale=config_data.crop_scale,
-            augment=config_data.augment,
-        )
-        return {**made, "source": tf.cast(source, tf.int32)}
-
+    made = _Examples(config_data, image_size, seed, len(sources))
     local = batch_size // process.count
     mine = np.arange(batch_size).reshape(process.count, local)[process.index]
     threads = _threads(config_data)
 
-    def batches_from(step: int, make: Callable[..., Any]) -> Iterator[Batch]:
+    def batches_from(step: int, one_by_one: Callable[..., Any] | None = None) -> Iterator[Batch]:
         streams = [
             draw(index, step * count).enumerate(start=step * count)
             for index, count in enumerate(counts)
         ]
-        examples = _slices(streams, counts, mine).map(make, num_parallel_calls=threads)
-        return _as_numpy(examples.batch(local), threads)
+        drawn = _slices(streams, counts, mine)
+        if one_by_one:
+            examples = drawn.unbatch().map(one_by_one, num_parallel_calls=threads)
+            return _as_numpy(examples.batch(local), threads)
+        planned = drawn.map(made.planned, num_parallel_calls=2)
+        examples = planned.unbatch().map(made.pictures, num_parallel_calls=threads)
+        labelled = examples.batch(local).map(made.labelled, num_parallel_calls=2)
+        return _as_numpy(labelled, threads)
 
-    return _batches(batches_from, example, sources, start_step, config_data.max_bad_share)
+    return _batches(batches_from, made.one, sources, start_step, config_data.max_bad_share)
 
 
 def evaluation_batches(
@@ -131,14 +126,24 @@ def evaluation_batches(
     source = open_source(config_data.root, name, split)
 
     @_as_written
-    def example(serialized: tf.Tensor) -> augmentation.Example:
-        made = augmentation.evaluation_example(
-            parse(serialized), image_size=image_size, crop_scale=config_data.eval_crop_scale
+    def planned(serialized: tf.Tensor) -> augmentation.Example:
+        return augmentation.evaluation_plan(
+            serialized, image_size=image_size, crop_scale=config_data.eval_crop_scale
         )
-        return {**made, "source": tf.constant(0)}
+
+    @_as_written
+    def pictures(plan: augmentation.Example) -> augmentation.Example:
+        return augmentation.pictures(plan, image_size, None)
+
+    @_as_written
+    def labelled(made: augmentation.Example) -> augmentation.Example:
+        labels = augmentation.labelled(made, image_size)
+        return {**labels, "source": tf.zeros_like(labels["subject"])}
 
     threads = _threads(config_data)
-    batches = in_order(source).map(example, num_parallel_calls=threads).batch(batch_size)
+    examples = in_order(source).batch(batch_size).map(planned).unbatch()
+    examples = examples.map(pictures, num_parallel_calls=threads)
+    batches = examples.batch(batch_size).map(labelled)
     return _named(_as_numpy(batches, threads), [source])
 
 
@@ -216,6 +221,59 @@ def interleave(counts: list[int]) -> np.ndarray:
     return source[np.argsort(place, kind="stable")]
 
 
+class _Examples:
+    """Makes training examples, in three steps: `planned` and `labelled` take a whole batch."""
+
+    def __init__(self, config_data: ConfigDict, image_size: int, seed: int, sources: int):
+        """Takes the config, pixels, the seed of the run and how many sources there are."""
+        self._size, self._augment = image_size, config_data.augment
+        self._crop_scale = tuple(config_data.crop_scale)
+        # The key of an example is the draw's number folded into this one of its source.
+        self._keys = tf.stack(
+            [
+                tf.random.fold_in([tf.cast(seed, tf.int64), n], tf.zeros([], tf.int64))
+                for n in range(sources)
+            ]
+        )
+
+    @_as_written
+    def planned(
+        self, source: tf.Tensor, draw: tf.Tensor, serialized: tf.Tensor
+    ) -> augmentation.Example:
+        """What examples [B] need: sources, numbers of the draws, records."""
+        keys = tf.stack([tf.gather(self._keys[:, 0], source), draw], 1)
+        plan = augmentation.training_plan(
+            serialized,
+            keys,
+            image_size=self._size,
+            crop_scale=self._crop_scale,
+            augment=self._augment,
+        )
+        return {**plan, "source": source}
+
+    @_as_written
+    def pictures(self, planned: augmentation.Example) -> augmentation.Example:
+        """One example's image and mask."""
+        made = augmentation.pictures(planned, self._size, self._augment)
+        return {**made, "source": planned["source"]}
+
+    @_as_written
+    def labelled(self, made: augmentation.Example) -> augmentation.Example:
+        """A batch of them with all labels."""
+        labels = augmentation.labelled(made, self._size, self._augment["p_flip"])
+        return {**labels, "source": tf.cast(made["source"], tf.int32)}
+
+    @_as_written
+    def one(
+        self, source: tf.Tensor, draw: tf.Tensor, serialized: tf.Tensor
+    ) -> augmentation.Example:
+        """A single example, in all steps."""
+        plan = self.planned(source[None], draw[None], serialized[None])
+        made = self.pictures({key: value[0] for key, value in plan.items()})
+        whole = self.labelled({key: value[None] for key, value in made.items()})
+        return {key: value[0] for key, value in whole.items()}
+
+
 def _slices(streams: list[tf.data.Dataset], counts: list[int], mine: np.ndarray) -> tf.data.Dataset:
     """(source, draw, serialized) at the positions `mine` of one global batch after another."""
     source = interleave(counts)
@@ -230,11 +288,11 @@ def _slices(streams: list[tf.data.Dataset], counts: list[int], mine: np.ndarray)
         return tf.constant(source[mine]), tf.gather(numbers, here), tf.gather(serialized, here)
 
     steps = [stream.batch(count) for stream, count in zip(streams, counts, strict=True)]
-    return tf.data.Dataset.zip(tuple(steps)).map(step).unbatch()
+    return tf.data.Dataset.zip(tuple(steps)).map(step)
 
 
 def _batches(
-    batches_from: Callable[[int, Callable[..., Any]], Iterator[Batch]],
+    batches_from: Callable[..., Iterator[Batch]],
     example: Callable[..., augmentation.Example],
     sources: list[Source],
     step: int,
@@ -246,7 +304,7 @@ def _batches(
     """
     failure = tf.errors.OpError  # an abandoned iterator is closed after tensorflow is gone
     try:
-        for batch in batches_from(step, example):
+        for batch in batches_from(step):
             yield batch
             step += 1
     except failure:

@@ -26,11 +26,18 @@ def centroid(image, point, radius):
 def coloured(image, augment, **draws):
     """One colour transform with every draw in the middle unless given."""
     values = {name: tf.constant(float(draws.get(name, 0.5))) for name in augmentation._DRAWS}
-    key = tf.constant([1, 2], tf.int64)
-    image, settings = tf.constant(image.astype(np.uint8)), AUGMENT | OFF | augment
-    if settings["p_clahe"] > 0:
-        return colours.augment_with_clahe(image, values, key, settings).numpy().astype(float)
-    return colours.augment(image, values, key, settings).numpy().astype(float)
+    key, settings = tf.constant([1, 2], tf.int64), AUGMENT | OFF | augment
+    image = tf.constant(image.astype(np.uint8))
+    words = colours.pack(image, image[..., :1])
+    change = colours.augment_with_clahe if settings["p_clahe"] > 0 else colours.augment
+    words = change(words, values, key, settings)
+    assert (colours.byte(words, 3) == tf.cast(image[..., 0], tf.int32)).numpy().all()
+    return colours.unpack(words).numpy().astype(float)
+
+
+def one(plan):
+    """The only row of a plan of one example."""
+    return {key: value[0] for key, value in plan.items()}
 
 
 @pytest.mark.parametrize(("config", "size"), [("a", 64), ("large", 64)])
@@ -71,20 +78,19 @@ def test_evaluation_crop_is_the_numpy_one_in_file_order(root):
 def test_decoding_a_part_changes_nothing(root, config, size):
     """The window that a crop needs, against the whole picture as its window."""
     for serialized in sources.in_order(sources.open_source(root, f"dots/{config}", "train")):
-        record = sources.parse(serialized)
-        shape = tf.io.extract_jpeg_shape(record["image"])
-        whole = tf.concat([[0, 0], shape[:2]], 0)
-        matrix, window = augmentation._evaluation_window(record["face_box"], shape, size, 1.2)
+        plan = one(augmentation.evaluation_plan(serialized[None], image_size=size, crop_scale=1.2))
+        mask = tf.io.decode_png(plan["face_mask"], 1)
+        window = augmentation.stored_window(plan["reach"], tf.shape(mask)[:2])
+        whole = tf.concat([[0, 0], tf.shape(mask)[:2]], 0)
         assert config == "a" or tf.reduce_prod(window[2:]) < tf.reduce_prod(whole[2:])
-        made, expected = (
-            augmentation.warp_example(record, matrix, w, size) for w in (window, whole)
-        )
+        made = augmentation.pictures(plan, size, None)
+        image = tf.image.decode_jpeg(plan["image"])
+        expected = augmentation.sampled_window(image, mask, plan, whole, size)
         # A window's rows are averaged from another start where the picture shrinks.
         allowed = 1 if size == 224 or config == "a" else 30
-        difference = made["image"].numpy().astype(int) - expected["image"].numpy()
+        difference = made["image"].numpy().astype(int) - colours.unpack(expected).numpy()
         assert np.abs(difference).max() <= allowed
         assert np.abs(difference).mean() < (0.1 if allowed == 1 else 0.2)
-        np.testing.assert_array_equal(made["landmarks_68"], expected["landmarks_68"])
 
 
 def test_mirrored_landmarks_and_pictures(root):
@@ -110,16 +116,18 @@ def test_mirrored_rows_lie_opposite_on_the_head(name):
 
 
 def test_mirrored_examples_lose_what_has_no_mirror_image():
-    example = {"image": tf.zeros([4, 4, 3], tf.uint8), "face_mask": tf.zeros([4, 4], tf.uint8)}
+    examples = {"image": tf.zeros([1, 4, 4, 3], tf.uint8)}
+    examples["face_mask"] = tf.zeros([1, 4, 4], tf.uint8)
     for flag, labels in FLAGS.items():
-        example[flag] = tf.constant(True)
+        examples[flag] = tf.constant([True])
         for label in labels:
             shape = [d if isinstance(d, int) else 7 for d in EXAMPLE_SPEC[label].shape]
-            example[label] = tf.ones(shape)
-    kept = {flag for flag in FLAGS if augmentation.mirror_example(example)[flag].numpy()}
+            examples[label] = tf.ones([1, *shape])
+    mirrored = augmentation.mirrored(examples)
+    kept = {flag for flag in FLAGS if mirrored[flag].numpy()}
     marks = {"has_landmarks_68", "has_annotated_68", "has_landmarks_105"}
     assert kept == marks | {"has_va", "has_emotion"}
-    assert not augmentation.mirror_example(example)["expression"].numpy().any()
+    assert not mirrored["expression"].numpy().any()
 
 
 def test_colours_change_pictures_and_not_landmarks(root):
@@ -168,21 +176,22 @@ def test_compiled_colours_are_those_of_the_ops(root, clahe):
     settings |= {"p_flip": 0.0, "p_clahe": clahe, "noise_variance": (0, 0)}
     record = next(iter(sources.in_order(sources.open_source(root, "dots/a", "train"))))
     key = tf.constant([5, 9], tf.int64)
-    made = augmentation.training_example(
-        sources.parse(record), key, image_size=64, crop_scale=(1.2, 1.8), augment=settings
-    )
-    plain = augmentation.training_example(
-        sources.parse(record), key, image_size=64, crop_scale=(1.2, 1.8), augment=settings | OFF
-    )
-    draws = augmentation._draws(tf.random.stateless_uniform([len(augmentation._DRAWS)], key))
-    if clahe:
-        with tf.init_scope():
-            expected = colours.augment_with_clahe(plain["image"], draws, key, settings)
-    else:
-        expected = colours.augment(plain["image"], draws, key, settings)
-    difference = made["image"].numpy().astype(int) - expected.numpy()
+
+    def made(settings):
+        plan = augmentation.training_plan(
+            record[None], key[None], image_size=64, crop_scale=(1.2, 1.8), augment=settings
+        )
+        return one(plan), augmentation.pictures(one(plan), 64, settings)["image"]
+
+    plan, found = made(settings)
+    _, plain = made(settings | OFF)
+    change = colours.augment_with_clahe if clahe else colours.augment
+    with tf.init_scope():
+        draws = augmentation._draws(plan["uniform"])
+        words = change(augmentation.crop_words(plan, 64), draws, key, settings)
+    difference = found.numpy().astype(int) - colours.unpack(words).numpy()
     assert np.abs(difference).max() <= 1
-    assert (made["image"].numpy() != plain["image"].numpy()).mean() > 0.05  # most is black
+    assert (found != plain).numpy().mean() > 0.05  # most is black
 
 
 def clahe_by_hand(luma, limit, tiles=8):
@@ -209,15 +218,16 @@ def clahe_by_hand(luma, limit, tiles=8):
 def test_clahe_is_the_method_of_tiles():
     rng = np.random.default_rng(0)
     luma = rng.normal(120, 20, (32, 32)).clip(0, 255).astype(np.uint8)
+    image = tf.constant(np.repeat(luma[None], 3, axis=0).astype(np.float32))
+    made = clahe.equalise(image, clahe.histograms(clahe.bins(image)), tf.constant(2.0)).numpy()
+    np.testing.assert_allclose(made[0], clahe_by_hand(luma, 2.0), atol=0.05)
+    np.testing.assert_allclose(made[0], made[2], atol=1e-3)
     image = np.repeat(luma[..., None], 3, axis=2).astype(np.float32)
-    made = clahe.equalise(tf.constant(image), tf.constant(2.0)).numpy()
-    np.testing.assert_allclose(made[..., 0], clahe_by_hand(luma, 2.0), atol=0.05)
-    np.testing.assert_allclose(made[..., 0], made[..., 2], atol=1e-3)
     assert coloured(image, {"p_clahe": 1.0}).std() > image.std()
 
 
 def test_noise_is_normal_and_of_its_own_for_every_example():
-    shape = tf.TensorShape([128, 128, 3])
+    shape = tf.TensorShape([3, 128, 128])
     one, other = (
         colours._normal(shape, tf.constant([a, 2**40 + 3], tf.int64)).numpy().ravel()
         for a in (7, 8)
@@ -227,7 +237,7 @@ def test_noise_is_normal_and_of_its_own_for_every_example():
     inner = slice(found.size // 1000, -found.size // 1000)
     np.testing.assert_allclose(found[inner], expected[inner], atol=0.08)
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.015
-    for lag in (1, 3, 384):  # the next colour, pixel and row
+    for lag in (1, 128, 128**2):  # the next pixel, row and colour
         assert abs(np.corrcoef(one[lag:], one[:-lag])[0, 1]) < 0.015
 
 
