@@ -131,8 +131,9 @@ the number of collectives differs, since each compiler merges some. An iteration
 reconstruction and one of the two turns of the cycle; figures are per device. "GB accessed" is the
 compiler's count, which takes in what stays on the chip; "GB to and from memory" is read off the
 compiled program (fields_jax/tools/hlo.py): operands and results of every fusion that do not stay
-there. Both count the rasteriser's loops once. What was measured, on a CPU, is in
-[performance.md](performance.md); `python -m benchmarks.accelerator` measures a TPU or GPU.
+there, without what TPUs add to fill whole tiles (a layout whose innermost axis is a batch of 64
+images moves twice as much). Both count the rasteriser's loops once. What was measured, on a CPU, is
+in [performance.md](performance.md); `python -m benchmarks.accelerator` measures a TPU or GPU.
 """
 
 _MODEL = f"""

@@ -137,6 +137,34 @@ def average_pool(x: Float[Array, "B H W C"], grid: int) -> Float[Array, "B g g C
 
 def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
     """Doubles an image bilinearly between pixel centres, edges repeated."""
+    return lax.platform_dependent(x, tpu=upsample_by_conv, default=upsample_by_pairs)
+
+
+def upsample_by_conv(x: Array) -> Array:
+    """`upsample` as one grouped convolution of the dilated image.
+
+    Interleaving rows and columns takes TPUs seven times as many bytes to and from memory.
+    """
+    channels = x.shape[-1]
+    taps = jnp.array([1, 3, 3, 1], x.dtype) / 4
+    kernel = jnp.broadcast_to(jnp.outer(taps, taps)[..., None, None], (4, 4, 1, channels))
+    y = lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, 1),
+        [(2, 2), (2, 2)],
+        lhs_dilation=(2, 2),
+        dimension_numbers=_NHWC,
+        feature_group_count=channels,
+        precision=lax.Precision.HIGHEST,
+    )
+    # The convolution sees zeros outside, in place of a quarter of the repeated edge.
+    rows, columns = (jnp.ones(n).at[jnp.array([0, -1])].set(4 / 3) for n in y.shape[1:3])
+    return (at_least_float32(y) * jnp.outer(rows, columns)[None, ..., None]).astype(x.dtype)
+
+
+def upsample_by_pairs(x: Array) -> Array:
+    """`upsample` as weighted sums of neighbours, interleaved along one axis after the other."""
     return _double(_double(x, 1), 2)
 
 

@@ -38,6 +38,9 @@ def memory_traffic(text: str) -> int:
     space 1 of a TPU's layouts) and inside a fusion costs nothing. Loops count as often as the
     compiler knows they run, else once; conditionals count their costliest branch.
 
+    Arrays count by their shapes. A TPU fills whole tiles: an array whose innermost axis is a batch
+    of 64 images takes, and moves, twice as much as is counted here.
+
     `cost_analysis()["bytes accessed"]` counts on-chip memory too, several times as much on a TPU.
     """
     computations, entry = _computations(_without_comments(text))

@@ -113,9 +113,25 @@ def test_each_platform_gets_its_form_in_both_directions(platform, grouped):
         assert "conditional" not in traced.lower().compile().as_text()
 
 
-def test_upsample_is_bilinear_between_pixel_centres():
+def test_upsample_forms_agree_and_are_bilinear_between_pixel_centres():
+    x = normal(0, 2, 3, 5, 2)
     resize = lambda x: jax.image.resize(x, (2, 6, 10, 2), "bilinear")  # noqa: E731
-    assert_same_value_and_gradients(layers.upsample, resize, normal(0, 2, 3, 5, 2))
+    for form in (layers.upsample, layers.upsample_by_conv, layers.upsample_by_pairs):
+        assert_same_value_and_gradients(form, resize, x)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_upsample_of_few_pixels(size):
+    x = normal(0, 1, size, size, 2)
+    np.testing.assert_allclose(layers.upsample_by_conv(x), layers.upsample_by_pairs(x), atol=1e-6)
+
+
+def test_upsample_forms_in_half_precision():
+    x = jnp.asarray(normal(0, 2, 6, 5, 3), jnp.bfloat16)
+    exact = layers.upsample_by_pairs(x.astype(jnp.float32))
+    error = lambda form: float(jnp.sum((form(x).astype(jnp.float32) - exact) ** 2))  # noqa: E731
+    assert layers.upsample_by_conv(x).dtype == jnp.bfloat16
+    assert error(layers.upsample_by_conv) <= error(layers.upsample_by_pairs)
 
 
 def test_average_pool_by_hand():
