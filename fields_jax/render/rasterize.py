@@ -19,7 +19,7 @@ from fields_jax.render import patches
 from fields_jax.render.backends import BACKENDS
 from fields_jax.render.camera import at_least_single, image_shape, to_pixels
 from fields_jax.render.interpolate import map_images, surface
-from fields_jax.render.jobs import Pass
+from fields_jax.render.jobs import ROW, Pass, cumulative
 from fields_jax.render.triangles import (
     EMPTY,
     Frame,
@@ -201,7 +201,7 @@ def _draw_group(state, triangles, first_face, *, drawer, budget, frame):
     """Draws triangles into the buffers, `budget` jobs per pass."""
     buffers, passes = state
     jobs = drawer.count(triangles)
-    ends = jnp.cumsum(jobs, dtype=jnp.int32)
+    ends = cumulative(jobs, ROW * drawer.most(frame.size))
 
     def draw_pass(state):
         index, buffers = state

@@ -112,6 +112,11 @@ def drawable(x, y, z):
     return finite & jnp.isfinite(z[2]) & (wide * high < _LARGEST)
 
 
+def columns_of(table: Array) -> list[Array]:
+    """The columns [N, 1] of a table [N, K]."""
+    return [table[:, k : k + 1] for k in range(table.shape[1])]
+
+
 def cover(corners, column, row, near):
     """Whether triangles cover pixel centres (edges included, `near` or beyond), and their depth.
 
