@@ -13,7 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from fields_jax.render.jobs import Pass, assign
-from fields_jax.render.triangles import EMPTY, Frame, Samples, Triangles, columns_of, cover, keep, sampled
+from fields_jax.render.triangles import (
+    EMPTY,
+    Frame,
+    Samples,
+    Triangles,
+    columns_of,
+    cover,
+    keep,
+    sampled,
+)
 
 # Rows and columns of a job. On a CPU, with a head at 64, 112 and 224 pixels, none from (2, 2) to
 # (4, 4) was faster.
