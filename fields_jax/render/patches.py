@@ -14,13 +14,14 @@ import numpy as np
 
 from fields_jax.render.jobs import Pass, assign
 from fields_jax.render.triangles import (
-    EMPTY,
     Frame,
     Samples,
     Triangles,
     columns_of,
     cover,
+    face_index,
     keep,
+    nothing,
     sampled,
 )
 
@@ -36,14 +37,19 @@ _WINDOWS = jax.lax.ScatterDimensionNumbers(
 )
 
 
-def shape(size: tuple[int, int]) -> tuple[int, ...]:
+def start(size: tuple[int, int]) -> Samples:
+    """Empty buffers."""
+    return nothing(shape(size))
+
+
+def shape(size: tuple[int, int]) -> tuple[int, int]:
     """Shape of the buffers: the frame, and a margin for patches that reach beyond it."""
     return size[0] + PATCH[0] - 1, size[1] + PATCH[1] - 1
 
 
-def image(buffer, size: tuple[int, int]):
-    """A buffer as an image [H, W]."""
-    return buffer[: size[0], : size[1]]
+def faces(buffers: Samples, size: tuple[int, int]):
+    """The faces in the buffers as an image."""
+    return face_index(buffers.face)[: size[0], : size[1]]
 
 
 def count(triangles: Triangles):
@@ -59,14 +65,16 @@ def most(size: tuple[int, int]) -> int:
 
 
 def draw(triangles: Triangles, work: Pass, buffers: Samples, frame: Frame, first_face) -> Samples:
-    """Draws the jobs of a pass into the buffers.
+    """Draws the jobs of a pass into the buffers; see `Backend.draw`."""
+    samples, place = test(triangles, work, frame, first_face)
+    return keep(buffers, samples, partial(lower, place=place), partial(_held, place=place))
 
-    Args:
-      triangles: F triangles.
-      work: the pass, over the jobs that `count` returned for them.
-      buffers: of `shape`.
-      frame: what is drawn.
-      first_face: index of the first triangle in the whole mesh.
+
+def test(triangles: Triangles, work: Pass, frame: Frame, first_face):
+    """Tests all samples of the jobs of a pass.
+
+    Returns:
+      Samples [S, *PATCH], and the row and column [S, 2] of each job's first.
     """
     owner, rank, used = assign(work)
     # Numbers of jobs are columns, [S, 1]: a transpose would be a pass over memory of its own.
@@ -82,8 +90,7 @@ def draw(triangles: Triangles, work: Pass, buffers: Samples, frame: Frame, first
     inside &= used[:, None] & (column <= right) & (row <= bottom)
     samples = sampled(inside, z, (first_face + owner)[:, None])
     samples = Samples(*(values.reshape(-1, *PATCH) for values in samples))
-    place = jnp.concatenate([top, left], axis=1)
-    return jax.lax.platform_dependent(buffers, samples, place, cpu=_keep_packed, default=_keep)
+    return samples, jnp.concatenate([top, left], axis=1)
 
 
 def _divide(rank, across, most):
@@ -95,24 +102,8 @@ def _divide(rank, across, most):
     return ((rank.astype(jnp.float32) + 0.5) / across.astype(jnp.float32)).astype(jnp.int32)
 
 
-def _keep(buffers, samples, place):
-    return keep(buffers, samples, partial(_lower, place=place), partial(_held, place=place))
-
-
-def _keep_packed(buffers, samples, place):
-    """`_keep` by one minimum of 64 bits, the depth above the face: less than half the time."""
-    with jax.enable_x64(True):
-        lowest = _lower(_pack(buffers), _pack(samples), place)
-        return Samples((lowest >> np.uint64(32)).astype(jnp.uint32), lowest.astype(jnp.uint32))
-
-
-def _pack(samples):
-    key, face = (values.astype(jnp.uint64) for values in samples)
-    # A sample that is not inside has a face, but must leave an empty pixel as it is.
-    return jnp.where(key == EMPTY, ~np.uint64(0), (key << np.uint64(32)) | face)
-
-
-def _lower(buffer, patches, place):
+def lower(buffer, patches, place):
+    """The buffer, at most the patches at their places."""
     return jax.lax.scatter_min(buffer, place, patches, _WINDOWS, mode="drop")
 
 

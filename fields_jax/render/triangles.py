@@ -200,6 +200,6 @@ def keep(buffers: Samples, samples: Samples, lower: Callable, held: Callable) ->
     return Samples(key, lower(face, jnp.where(won, samples.face, EMPTY)))
 
 
-def face_index(buffers: Samples) -> Int[Array, "..."]:
-    """Face indices, -1 where empty."""
-    return jax.lax.bitcast_convert_type(buffers.face, jnp.int32)
+def face_index(face: UInt32[Array, "..."]) -> Int[Array, "..."]:
+    """Face indices, -1 where there is none."""
+    return jax.lax.bitcast_convert_type(face, jnp.int32)
