@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Int
 
@@ -11,6 +11,7 @@ from fields_jax.render.jobs import Pass
 from fields_jax.render.triangles import Frame, Triangles
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Draws triangles job by job; a module of these functions will do, as `patches` and `tiles`.
 
