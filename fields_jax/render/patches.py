@@ -80,7 +80,7 @@ def test(triangles: Triangles, work: Pass, frame: Frame, first_face):
     # Numbers of jobs are columns, [S, 1]: a transpose would be a pass over memory of its own.
     left, top, right, bottom = columns_of(triangles.box[owner])
     across = (right - left) // PATCH[1] + 1
-    down = _divide(rank[:, None], across, most(frame.size))
+    down = quotient(rank[:, None], across, most(frame.size))
     left += (rank[:, None] - down * across) * PATCH[1]
     top += down * PATCH[0]
     # A job's samples lie side by side, and scattered by patch they cost half as much as one by one.
@@ -93,7 +93,7 @@ def test(triangles: Triangles, work: Pass, frame: Frame, first_face):
     return samples, jnp.concatenate([top, left], axis=1)
 
 
-def _divide(rank, across, most):
+def quotient(rank, across, most):
     """The quotient of integers of which the first is less than `most`."""
     if most > _EXACT_QUOTIENTS:
         return jax.lax.div(rank, across)

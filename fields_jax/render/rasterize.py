@@ -30,7 +30,7 @@ from fields_jax.render.triangles import (
 )
 from fields_jax.types import Fragments
 
-_CHUNK_SAMPLES = 2**18  # per chunk of images on a CPU: what fits its cache
+_CHUNK_SAMPLES = 2**17  # per chunk of images on a CPU: what fits its cache
 _MOST_JOBS = 2**30  # per group of faces; one more pass of jobs still fits an int32
 
 
