@@ -1,7 +1,8 @@
 """The "scatter" backend: patches of triangles, all samples in two integer scatter-mins.
 
 Every triangle is cut into jobs, patches of a few pixels of its bounding box. A fixed number of job
-slots is filled by one cumulative sum and all samples of all slots are tested at once.
+slots is filled by one cumulative sum and all samples of all slots are tested at once. On CPUs
+`packed` keeps the samples, by one minimum.
 """
 
 from __future__ import annotations
