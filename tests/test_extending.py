@@ -100,7 +100,7 @@ def test_a_rasteriser_backend(monkeypatch):
         drawn.append(1)
         return patches.draw(*arguments)
 
-    functions = {name: getattr(patches, name) for name in ("shape", "image", "count", "most")}
+    functions = {name: getattr(patches, name) for name in ("start", "faces", "count", "most")}
     backend = types.SimpleNamespace(**functions, draw=draw)
     monkeypatch.setitem(backends.BACKENDS, "counted", backend)
     vertices, faces = soup(np.random.default_rng(0), batch=1, triangles=20)

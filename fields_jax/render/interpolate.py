@@ -73,7 +73,8 @@ def map_images(function: Callable, most: int, *batched: Array):
     chunk = next((size for size in range(min(most, batch), 1, -1) if batch % size == 0), 1)
 
     def in_chunks(*arrays: Array):
-        return jax.lax.map(lambda image: function(*image), arrays, batch_size=chunk)
+        batch_size = chunk if chunk > 1 else None  # plain: a batch of one would cost index lists
+        return jax.lax.map(lambda image: function(*image), arrays, batch_size=batch_size)
 
     return jax.lax.platform_dependent(*batched, cpu=in_chunks, default=jax.vmap(function))
 

@@ -1,7 +1,8 @@
 """The "scatter" backend: patches of triangles, all samples in two integer scatter-mins.
 
 Every triangle is cut into jobs, patches of a few pixels of its bounding box. A fixed number of job
-slots is filled by one cumulative sum and all samples of all slots are tested at once.
+slots is filled by one cumulative sum and all samples of all slots are tested at once. On CPUs
+`packed` keeps the samples, by one minimum.
 """
 
 from __future__ import annotations
@@ -10,13 +11,26 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fields_jax.render.jobs import Pass, assign
-from fields_jax.render.triangles import Frame, Samples, Triangles, cover, keep, sampled
+from fields_jax.render.triangles import (
+    Frame,
+    Samples,
+    Triangles,
+    columns_of,
+    cover,
+    face_index,
+    keep,
+    nothing,
+    sampled,
+)
 
 # Rows and columns of a job. On a CPU, with a head at 64, 112 and 224 pixels, none from (2, 2) to
 # (4, 4) was faster.
 PATCH = (4, 2)
+
+_EXACT_QUOTIENTS = 2**20  # float32 quotients of smaller integers and a half are exact enough
 
 
 _WINDOWS = jax.lax.ScatterDimensionNumbers(
@@ -24,14 +38,19 @@ _WINDOWS = jax.lax.ScatterDimensionNumbers(
 )
 
 
-def shape(size: tuple[int, int]) -> tuple[int, ...]:
+def start(size: tuple[int, int]) -> Samples:
+    """Empty buffers."""
+    return nothing(shape(size))
+
+
+def shape(size: tuple[int, int]) -> tuple[int, int]:
     """Shape of the buffers: the frame, and a margin for patches that reach beyond it."""
     return size[0] + PATCH[0] - 1, size[1] + PATCH[1] - 1
 
 
-def image(buffer, size: tuple[int, int]):
-    """A buffer as an image [H, W]."""
-    return buffer[: size[0], : size[1]]
+def faces(buffers: Samples, size: tuple[int, int]):
+    """The faces in the buffers as an image."""
+    return face_index(buffers.face)[: size[0], : size[1]]
 
 
 def count(triangles: Triangles):
@@ -47,32 +66,45 @@ def most(size: tuple[int, int]) -> int:
 
 
 def draw(triangles: Triangles, work: Pass, buffers: Samples, frame: Frame, first_face) -> Samples:
-    """Draws the jobs of a pass into the buffers.
+    """Draws the jobs of a pass into the buffers; see `Backend.draw`."""
+    samples, place = test(triangles, work, frame, first_face)
+    return keep(buffers, samples, partial(lower, place=place), partial(_held, place=place))
 
-    Args:
-      triangles: F triangles.
-      work: the pass, over the jobs that `count` returned for them.
-      buffers: of `shape`.
-      frame: what is drawn.
-      first_face: index of the first triangle in the whole mesh.
+
+def test(triangles: Triangles, work: Pass, frame: Frame, first_face):
+    """Tests all samples of the jobs of a pass.
+
+    Returns:
+      Samples [S, *PATCH], and the row and column [S, 2] of each job's first.
     """
     owner, rank, used = assign(work)
-    left, top, right, bottom = triangles.box[owner].T
-    columns = (right - left) // PATCH[1] + 1
-    left += jax.lax.rem(rank, columns) * PATCH[1]
-    top += jax.lax.div(rank, columns) * PATCH[0]
+    # Numbers of jobs are columns, [S, 1]: a transpose would be a pass over memory of its own.
+    left, top, right, bottom = columns_of(triangles.box[owner])
+    across = (right - left) // PATCH[1] + 1
+    down = quotient(rank[:, None], across, most(frame.size))
+    left += (rank[:, None] - down * across) * PATCH[1]
+    top += down * PATCH[0]
     # A job's samples lie side by side, and scattered by patch they cost half as much as one by one.
-    shift = jnp.arange(PATCH[0] * PATCH[1], dtype=jnp.int32)[None]
-    column, row = left[:, None] + shift % PATCH[1], top[:, None] + shift // PATCH[1]
-    inside, z = cover(triangles.corners[owner].T[..., None], column, row, frame.near)
-    inside &= used[:, None] & (column <= right[:, None]) & (row <= bottom[:, None])
+    shift = np.arange(PATCH[0] * PATCH[1], dtype=np.int32)[None]
+    column, row = left + shift % PATCH[1], top + shift // PATCH[1]
+    inside, z = cover(columns_of(triangles.corners[owner]), column, row, frame.near)
+    inside &= used[:, None] & (column <= right) & (row <= bottom)
     samples = sampled(inside, z, (first_face + owner)[:, None])
     samples = Samples(*(values.reshape(-1, *PATCH) for values in samples))
-    place = jnp.stack([top, left], axis=1)
-    return keep(buffers, samples, partial(_lower, place=place), partial(_held, place=place))
+    return samples, jnp.concatenate([top, left], axis=1)
 
 
-def _lower(buffer, patches, place):
+def quotient(rank, across, most):
+    """The quotient of integers of which the first is less than `most`."""
+    if most > _EXACT_QUOTIENTS:
+        return jax.lax.div(rank, across)
+    # Half a step off a whole quotient, so that rounding does not change it. CPUs have no
+    # instruction that divides vectors of integers.
+    return ((rank.astype(jnp.float32) + 0.5) / across.astype(jnp.float32)).astype(jnp.int32)
+
+
+def lower(buffer, patches, place):
+    """The buffer, at most the patches at their places."""
     return jax.lax.scatter_min(buffer, place, patches, _WINDOWS, mode="drop")
 
 

@@ -16,23 +16,21 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fields_jax.render import patches
-from fields_jax.render.backends import BACKENDS
+from fields_jax.render.backends import BACKENDS, by_platform
 from fields_jax.render.camera import at_least_single, image_shape, to_pixels
 from fields_jax.render.interpolate import map_images, surface
-from fields_jax.render.jobs import Pass
+from fields_jax.render.jobs import ROW, Pass, cumulative
 from fields_jax.render.triangles import (
     EMPTY,
     Frame,
     Triangles,
     cover,
     depth_key,
-    face_index,
-    nothing,
     prepare,
 )
 from fields_jax.types import Fragments
 
-_CHUNK_SAMPLES = 2**18  # per chunk of images on a CPU: what fits its cache
+_CHUNK_SAMPLES = 2**17  # per chunk of images on a CPU: what fits its cache
 _MOST_JOBS = 2**30  # per group of faces; one more pass of jobs still fits an int32
 
 
@@ -71,7 +69,7 @@ def rasterize(
         the corners behind it.
       backend: "scatter", patches of triangles by scatter-mins; "sorted", triangles sorted by tile,
         for TPUs; "reference", which is slow and obvious; "auto", "sorted" on TPUs and
-        "scatter" elsewhere; or another name of `backends.BACKENDS`.
+        "scatter" elsewhere; or another name in `backends.BACKENDS`.
       jobs: patches or tiles drawn per pass and image, a matter of speed and memory only; the
         default is `default_jobs`. "reference" does not read it.
 
@@ -149,20 +147,20 @@ def default_jobs(faces: int, size: tuple[int, int]) -> int:
 
 @partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def _rasterize(points, faces, near, size, cull, backend, jobs):
-    def find_all(backend):
-        find = partial(_reference, faces=faces, frame=Frame(size, cull, near))
-        if backend != "reference":
-            find = partial(_draw, **find.keywords, drawer=BACKENDS[backend], jobs=jobs)
-        samples = jobs * patches.PATCH[0] * patches.PATCH[1]
+    samples = jobs * patches.PATCH[0] * patches.PATCH[1]
+
+    def find_all(find, **options):
+        find = partial(find, faces=faces, frame=Frame(size, cull, near), **options)
         return partial(map_images, find, _CHUNK_SAMPLES // samples)
 
     single = points.astype(jnp.float32)
-    if backend == "auto":
-        index, passes = jax.lax.platform_dependent(
-            single, tpu=find_all("sorted"), default=find_all("scatter")
-        )
+    if backend == "reference":
+        index, passes = find_all(_reference)(single)
     else:
-        index, passes = find_all(backend)(single)
+        drawers = by_platform(backend).items()
+        index, passes = jax.lax.platform_dependent(
+            single, **{name: find_all(_draw, drawer=drawer, jobs=jobs) for name, drawer in drawers}
+        )
     barycentric, depth = map_images(partial(surface, faces=faces), 1, points, index)
     return Fragments(face_index=index, barycentric=barycentric, depth=depth, passes=passes)
 
@@ -170,7 +168,7 @@ def _rasterize(points, faces, near, size, cull, backend, jobs):
 def _draw(points, *, faces, frame, drawer, jobs):
     """One image's face indices [H, W] and the passes it took."""
     triangles = prepare(points, faces, frame)
-    start = nothing(drawer.shape(frame.size)), jnp.int32(0)
+    start = drawer.start(frame.size), jnp.int32(0)
     draw = partial(_draw_group, drawer=drawer, budget=jobs, frame=frame)
 
     count, group = faces.shape[0], max(1, _MOST_JOBS // drawer.most(frame.size))
@@ -194,14 +192,14 @@ def _draw(points, *, faces, frame, drawer, jobs):
 
         firsts = jnp.arange(groups, dtype=jnp.int32) * group
         (buffers, passes), _ = jax.lax.scan(step, start, (members, firsts))
-    return drawer.image(face_index(buffers), frame.size), passes
+    return drawer.faces(buffers, frame.size), passes
 
 
 def _draw_group(state, triangles, first_face, *, drawer, budget, frame):
     """Draws triangles into the buffers, `budget` jobs per pass."""
     buffers, passes = state
     jobs = drawer.count(triangles)
-    ends = jnp.cumsum(jobs, dtype=jnp.int32)
+    ends = cumulative(jobs, ROW * drawer.most(frame.size))
 
     def draw_pass(state):
         index, buffers = state

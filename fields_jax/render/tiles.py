@@ -11,7 +11,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from fields_jax.render.jobs import Pass
-from fields_jax.render.triangles import Frame, Samples, Triangles, cover, keep, nearest, sampled
+from fields_jax.render.triangles import (
+    Frame,
+    Samples,
+    Triangles,
+    cover,
+    face_index,
+    keep,
+    nearest,
+    nothing,
+    sampled,
+)
 
 _TILE = 8  # pixels along either side
 _CHUNK = 8  # triangles tested together
@@ -21,16 +31,15 @@ def _tiles(size: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // _TILE), -(-size[1] // _TILE)
 
 
-def shape(size: tuple[int, int]) -> tuple[int, ...]:
-    """Shape of the buffers: a row of pixels for each tile."""
-    down, across = _tiles(size)
-    return down * across, _TILE * _TILE
+def start(size: tuple[int, int]) -> Samples:
+    """Empty buffers: a row of pixels for each tile."""
+    return nothing((most(size), _TILE * _TILE))
 
 
-def image(buffer, size: tuple[int, int]):
-    """A buffer as an image [H, W]."""
+def faces(buffers: Samples, size: tuple[int, int]):
+    """The faces in the buffers as an image."""
     down, across = _tiles(size)
-    whole = buffer.reshape(down, across, _TILE, _TILE).transpose(0, 2, 1, 3)
+    whole = face_index(buffers.face).reshape(down, across, _TILE, _TILE).transpose(0, 2, 1, 3)
     return whole.reshape(down * _TILE, across * _TILE)[: size[0], : size[1]]
 
 
@@ -47,7 +56,7 @@ def most(size: tuple[int, int]) -> int:
 
 
 def draw(triangles: Triangles, work: Pass, buffers: Samples, frame: Frame, first_face) -> Samples:
-    """Draws the jobs of a pass into the buffers; see `patches.draw`."""
+    """Draws the jobs of a pass into the buffers; see `Backend.draw`."""
     tiles, across, budget = buffers.key.shape[0], _tiles(frame.size)[1], work.budget
     owner, rank, used = _assign(work)
     left, top, right, _ = (triangles.box[owner] // _TILE).T

@@ -61,17 +61,17 @@ def prepare(points: Float[Array, "V 3"], faces: Int[Array, "F 3"], frame: Frame)
     """Triangles of vertices in pixels, ready to draw."""
     count, size = points.shape[0], frame.size
     rank = jnp.arange(count, dtype=jnp.int32) + count * far(points[:, 0], points[:, 1])
-    a, b, c = rank[faces].T
+    a, b, c = (rank[faces[:, corner]] for corner in range(3))
     low, high = jnp.minimum(jnp.minimum(a, b), c), jnp.maximum(jnp.maximum(a, b), c)
     ordered = jnp.stack([low, a + b + c - low - high, high], axis=1).reshape(-1)
     corners = points[jnp.where(ordered < count, ordered, ordered - count)].reshape(-1, 9)
-    x, y, z = (corners[:, axis::3].T for axis in range(3))
+    x, y, z = ([corners[:, place] for place in range(axis, 9, 3)] for axis in range(3))
 
     first, last = [], []
     for coordinate, limit in ((x, size[1]), (y, size[0])):
         # Clipped as floats: the cast of a huge or a missing number is undefined.
-        start = jnp.ceil(jnp.min(coordinate, axis=0) - _MARGIN)
-        stop = jnp.floor(jnp.max(coordinate, axis=0) + _MARGIN)
+        start = jnp.ceil(_least(coordinate) - _MARGIN)
+        stop = jnp.floor(_greatest(coordinate) + _MARGIN)
         first.append(jnp.clip(jnp.nan_to_num(start), 0, limit).astype(jnp.int32))
         last.append(jnp.clip(jnp.nan_to_num(stop), -1, limit - 1).astype(jnp.int32))
 
@@ -79,18 +79,26 @@ def prepare(points: Float[Array, "V 3"], faces: Int[Array, "F 3"], frame: Frame)
     drawn = drawable(x, y, z) & (area != 0)
     drawn &= (first[0] <= last[0]) & (first[1] <= last[1])
     if frame.near is not None:
-        drawn &= jnp.max(z, axis=0) >= frame.near
+        drawn &= _greatest(z) >= frame.near
     if frame.cull:
         # Sorting a face's vertices turned it over if the permutation was odd. With y down, faces
         # that are counter-clockwise from outside have negative area.
         odd = ((a > b) ^ (b > c)) ^ (a > c)
         drawn &= jnp.where(odd, -area, area) < 0
-    unit = jnp.where(jnp.max(jnp.abs(z), axis=0) > _DEEPEST, 2.0**100, 1)
-    scaled = jnp.stack([x, y, z / unit[None]], axis=1).reshape(9, -1)
-    corners = jnp.concatenate([scaled, unit[None]]).T
+    unit = jnp.where(_greatest([jnp.abs(depth) for depth in z]) > _DEEPEST, 2.0**100, 1)[:, None]
+    scaled = jnp.where(np.arange(9) % 3 == 2, corners / unit, corners)
+    corners = jnp.concatenate([scaled, unit], axis=1)
     triangles = Triangles(corners, jnp.stack([*first, *last], axis=1), drawn)
     # Computed once and stored: a second computation, fused elsewhere, might round another way.
     return jax.lax.optimization_barrier(triangles)
+
+
+def _least(values):
+    return jnp.minimum(jnp.minimum(values[0], values[1]), values[2])
+
+
+def _greatest(values):
+    return jnp.maximum(jnp.maximum(values[0], values[1]), values[2])
 
 
 def far(x, y):
@@ -103,13 +111,15 @@ def drawable(x, y, z):
 
     They can if their coordinates are finite and their bounding box not too large to compute with.
     """
-    wide, high = (
-        jnp.maximum(jnp.maximum(*v[:2]), v[2]) - jnp.minimum(jnp.minimum(*v[:2]), v[2])
-        for v in (x, y)
-    )
+    wide, high = (_greatest(v) - _least(v) for v in (x, y))
     # A sum is not finite where one of its terms is not.
     finite = jnp.isfinite(sum([*x, *y])) & jnp.isfinite(z[0]) & jnp.isfinite(z[1])
     return finite & jnp.isfinite(z[2]) & (wide * high < _LARGEST)
+
+
+def columns_of(table: Array) -> list[Array]:
+    """The columns [N, 1] of a table [N, K]."""
+    return [table[:, k : k + 1] for k in range(table.shape[1])]
 
 
 def cover(corners, column, row, near):
@@ -190,6 +200,6 @@ def keep(buffers: Samples, samples: Samples, lower: Callable, held: Callable) ->
     return Samples(key, lower(face, jnp.where(won, samples.face, EMPTY)))
 
 
-def face_index(buffers: Samples) -> Int[Array, "..."]:
-    """Face indices, -1 where empty."""
-    return jax.lax.bitcast_convert_type(buffers.face, jnp.int32)
+def face_index(face: UInt32[Array, "..."]) -> Int[Array, "..."]:
+    """Face indices, -1 where there is none."""
+    return jax.lax.bitcast_convert_type(face, jnp.int32)
