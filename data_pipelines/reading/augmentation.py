@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
 
 from data_pipelines.reading import colours, sources
 from fields_jax import batch
@@ -280,11 +279,11 @@ def _fitted(
     return tf.pad(image, padding), tf.pad(mask, padding), tf.concat([new / old, new], 0)
 
 
-@colours.compiled
 def _sampled(image: tf.Tensor, mask: tf.Tensor, place: tf.Tensor, size: int) -> tf.Tensor:
     """Samples image and mask bilinearly at the centres of a crop's pixels.
 
-    Compiled, since tensorflow's own op takes many times as long.
+    Compiled, since tensorflow's own op takes many times as long; as two programs, since one loop
+    that gathers and blends has no vector instructions.
 
     Args:
       image: [H, W, 3] uint8, a window of the stored picture.
@@ -296,14 +295,37 @@ def _sampled(image: tf.Tensor, mask: tf.Tensor, place: tf.Tensor, size: int) -> 
     Returns:
       [size, size] int32 words, see `crop_words`.
     """
-    a, b, x, y = tf.unstack(_inverse(place[:4]))
+    return _blended(_gathered(image, mask, place, size), place, size)
+
+
+@colours.compiled
+def _gathered(
+    image: tf.Tensor, mask: tf.Tensor, place: tf.Tensor, size: int
+) -> tuple[tf.Tensor, ...]:
+    """The words of the four stored pixels around each of the crop's."""
     columns = tf.shape(image)[1]
-    limits = tf.cast(place[8:], tf.int32)
     pixels = tf.reshape(colours.pack(image, tf.bitwise.invert(mask)), [-1])
+    taps = _taps(place, size)
+    return tuple(tf.gather(pixels, row * columns + column) for row, _, column, _ in taps)
+
+
+@colours.compiled
+def _blended(words: tuple[tf.Tensor, ...], place: tf.Tensor, size: int) -> tf.Tensor:
+    planes = [0.0] * 4
+    for four, (_, down, _, along) in zip(words, _taps(place, size), strict=True):
+        for number in range(4):
+            planes[number] += down * along * tf.cast(colours.byte(four, number), tf.float32)
+    face = tf.where(planes[3] < 127.5, 0, -1)
+    return colours.joined(planes[:3], face)
+
+
+def _taps(place: tf.Tensor, size: int) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Row and its weight, column and its weight, of the four nearest pixels, [size, size] each."""
+    a, b, x, y = tf.unstack(_inverse(place[:4]))
+    limits = tf.cast(place[8:], tf.int32)
     centres = tf.range(size, dtype=tf.float32) + 0.5
 
     def neighbours(axis: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        """The two nearest pixels along y or x and their weights, each [size, size]."""
         along_x, along_y, shift = ((b, a, y), (a, -b, x))[axis]
         at = along_x * centres[None, :] + along_y * centres[:, None] + shift - place[4 + axis]
         at = at * place[6 + axis] - 0.5
@@ -314,17 +336,7 @@ def _sampled(image: tf.Tensor, mask: tf.Tensor, place: tf.Tensor, size: int) -> 
             found.append((kept, tf.where(index == kept, weight, 0.0)))
         return found
 
-    taps = [(row, down, *other) for row, down in neighbours(0) for other in neighbours(1)]
-    # Gathered first and blended then: one loop that does both has no vector instructions.
-    gathered = xla.optimization_barrier(
-        *[tf.gather(pixels, row * columns + column) for row, _, column, _ in taps]
-    )
-    planes = [0.0] * 4
-    for words, (_, down, _, along) in zip(gathered, taps, strict=True):
-        for number in range(4):
-            planes[number] += down * along * tf.cast(colours.byte(words, number), tf.float32)
-    face = tf.where(planes[3] < 127.5, 0, -1)
-    return colours.joined(planes[:3], face)
+    return [(row, down, *other) for row, down in neighbours(0) for other in neighbours(1)]
 
 
 @colours.compiled
