@@ -41,12 +41,6 @@ def linear(inputs: int, features: int, *, scale: float = 1.0, **kwargs: Any) -> 
     return nn.Dense(features, kernel_init=init, bias_init=init, **kwargs)
 
 
-def conv(inputs: int, features: int, size: int, **kwargs: Any) -> nn.Conv:
-    """A square convolution with SAME padding that starts like torch's."""
-    init = torch_uniform(inputs * size * size)
-    return nn.Conv(features, (size, size), kernel_init=init, bias_init=init, **kwargs)
-
-
 def at_least_float32(x: Array) -> Array:
     """Raises half precision to float32 and leaves the rest."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

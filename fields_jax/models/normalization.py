@@ -20,6 +20,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fields_jax.models.cpu_forms import apart, sums
+from fields_jax.models.layers import at_least_float32
 
 
 class Affine(NamedTuple):
@@ -200,7 +201,7 @@ def _transform(x: Array, line: tuple[Array, Array, Array], rules: Rules) -> Arra
 
 def _on_line(x: Array, line: tuple[Array, Array, Array]) -> Array:
     shift, factor, offset = (_spread(v, x) for v in line)
-    return (_raised(x) - shift) * factor + offset
+    return (at_least_float32(x) - shift) * factor + offset
 
 
 def _pull_batch_line(small: tuple, d_line: tuple, *, epsilon: float) -> tuple:
@@ -212,7 +213,7 @@ def _pull_line(small: tuple, d_line: tuple, *, epsilon: float) -> tuple:
 
 
 def _before_relu(x: Array, line: tuple, d_y: Array, rules: Rules) -> Array:
-    d_y = _raised(d_y)
+    d_y = at_least_float32(d_y)
     return jnp.where(_on_line(x, line) > 0, d_y, 0) if rules.relu else d_y
 
 
@@ -226,7 +227,7 @@ def _line_gradients(x: Array, line: tuple, d_y: Array, rules: Rules) -> tuple[Ar
 
 def _line_terms(x: Array, line: tuple, d_y: Array, *, rules: Rules) -> tuple[Array, Array]:
     d_y = _before_relu(x, line, d_y, rules)
-    return d_y, d_y * (_raised(x) - _spread(line[0], x))
+    return d_y, d_y * (at_least_float32(x) - _spread(line[0], x))
 
 
 def _input_gradient(
@@ -236,7 +237,7 @@ def _input_gradient(
     if d_moments is not None:
         count = x.size // d_moments.first.size
         first, second = (_spread(v / count, x) for v in d_moments)
-        d_x += first + 2 * second * _raised(x)
+        d_x += first + 2 * second * at_least_float32(x)
     return d_x.astype(x.dtype)
 
 
@@ -247,7 +248,7 @@ def _moments(x: Array, axes: tuple[int, ...]) -> Moments:
 
 
 def _powers(x: Array) -> tuple[Array, Array]:
-    return _raised(x), _raised(x) ** 2
+    return at_least_float32(x), at_least_float32(x) ** 2
 
 
 def _sums(terms: Callable, arguments: tuple, axes: tuple[int, ...], **static: Any) -> list[Array]:
@@ -290,10 +291,6 @@ def _over_devices(moments: Moments, axis_name: str | None) -> Moments:
 
 def _spread(v: Float[Array, "b C"], x: Array) -> Array:
     return v.reshape(len(v), *(1,) * (x.ndim - 2), v.shape[-1])
-
-
-def _raised(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _all_axes(x: Array) -> tuple[int, ...]:
