@@ -105,11 +105,11 @@ def match(
 
 
 def at(
-    values: Float[np.ndarray, "V *C"],
+    values: Float[np.ndarray, "V ..."],
     faces: Int[np.ndarray, "F 3"],
     face: Int[np.ndarray, " Q"],
     barycentric: Float[np.ndarray, "Q 3"],
-) -> Float[np.ndarray, "Q *C"]:
+) -> Float[np.ndarray, "Q ..."]:
     """Values of vertices at points of triangles."""
     flat = values.reshape(len(values), -1)
     total = sum(barycentric[:, k, None] * flat[faces[face, k]] for k in range(3))

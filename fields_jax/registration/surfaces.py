@@ -96,8 +96,8 @@ class Correspondence:
 def carry(
     correspondence: Correspondence,
     target_faces: Int[np.ndarray, "F 3"],
-    values: Float[np.ndarray, "T *C"],
-) -> Float[np.ndarray, "V *C"]:
+    values: Float[np.ndarray, "T ..."],
+) -> Float[np.ndarray, "V ..."]:
     """Values of the target's vertices at the places of the source's vertices."""
     place = correspondence.face_index, correspondence.barycentric
     return at(np.asarray(values), np.asarray(target_faces), *place)
