@@ -9,17 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fields_jax.fitting.least_squares import Prior, minimise
-from fields_jax.fitting.parameters import CAMERA, COEFFICIENTS, EYELID, JAW, POSE, Layout
-from fields_jax.fitting.rig import Rig, pose_basis, pose_points
-from fields_jax.fitting.surface import posed, posed_with_jacobian, with_shape
+from fields_jax.fitting.least_squares import Prior, search
+from fields_jax.fitting.parameters import CAMERA, COEFFICIENTS, JAW, Layout
+from fields_jax.fitting.rig import Rig, pose_points
+from fields_jax.fitting.surface import with_shape
 from fields_jax.geometry.rotations import rodrigues
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _STEPS = 8, 14  # of the search for the identity and for the movement
-_QUADRATIC = 1e4  # outlier threshold in standard deviations: there are no outliers
-# The unknowns of a movement: jaw, lids, then expression.
-_JAW, _EYELID, _EXPRESSION = slice(0, 3), slice(3, 5), slice(5, None)
 
 
 class Points(NamedTuple):
@@ -101,34 +98,35 @@ def solve_identities(
       starts: turn and shift to start from.
     """
     first = COEFFICIENTS.start + layout.n_expression
-    still = jax.tree.map(lambda leaf: leaf[: COEFFICIENTS.start], prior)
-    # Jaw and lids are at rest; of turn and shift nothing is known.
-    at_rest = jnp.zeros(JAW.stop - JAW.start), jnp.zeros(EYELID.stop - EYELID.start)
-    for name in ("lower", "upper"):
-        values = getattr(still, name).at[JAW].set(at_rest[0]).at[EYELID].set(at_rest[1])
-        still = still.replace(**{name: values})
-    joined = jax.tree.map(lambda one, all_: jnp.concatenate([one, all_[first:]]), still, prior)
-    rig = points.b.replace(
-        **{
-            name: getattr(points.b, name)[..., layout.n_expression :]
-            for name in ("basis", "dragged_basis", "joint_basis")
-        }
-    )
+    own = jax.tree.map(lambda leaf: jnp.concatenate([leaf[: CAMERA.stop], leaf[first:]]), prior)
+    basis = points.b.basis[..., layout.n_expression :]
+    weight = points.weight / points.noise**2
+    normal = _gram(weight, basis, basis)
 
     def solve(shape, start):
         wanted = with_shape(points.a, shape).mean
-        x = joined.mean.at[: CAMERA.stop].set(start)
 
-        def residuals(x):
-            return (posed(rig, x) - wanted) / points.noise
+        def offset(motion, coefficients):
+            """From where the points should be, in the second head's frame."""
+            rotation = rodrigues(motion[:3])
+            rest = points.b.mean + _moved(basis, coefficients)
+            return rest - jnp.dot(wanted - motion[None, 3:], rotation, precision=_HIGHEST)
 
-        def linearise(x):
-            found, jacobian = posed_with_jacobian(rig, x)
-            return (found - wanted) / points.noise, jacobian / points.noise
+        def equations(x, scale):
+            motion, coefficients = x[:6], x[6:]
+            found = offset(motion, coefficients)
+            columns = jax.jacfwd(offset)(motion, coefficients)
+            both = jnp.concatenate([columns, found[..., None]], axis=-1)
+            cross = jnp.einsum("n,nik,nip->kp", weight, basis, both, precision=_HIGHEST)
+            return _joined(weight, found, columns, normal, cross)
 
-        x = jnp.clip(x, joined.lower, joined.upper)
-        x = minimise(residuals, x, joined, points.weight, _scales(0), linearise).parameters
-        return Identity(turn=x[POSE], shift=x[CAMERA], shape=x[COEFFICIENTS])
+        def cost(x, scale):
+            return _cost(weight, offset(x[:6], x[6:]))
+
+        x = own.mean.at[:6].set(start)
+        x = jnp.clip(x, own.lower, own.upper)
+        x = search(cost, equations, x, own, jnp.zeros(_STEPS[0])).parameters
+        return Identity(turn=x[:3], shift=x[3:6], shape=x[6:])
 
     return jax.vmap(solve)(shapes, starts)
 
@@ -139,6 +137,9 @@ def solve_movements(
 ) -> Movement:
     """The movements of the second head's identities that are those of the first's faces.
 
+    The derivative by expression, B + O D with O = J - I of the jaw and D what it drags, is far too
+    large to make for each face. Products of B and D are made once, and the normal matrix of them.
+
     Args:
       points: of the heads.
       prior: of the second head's unknowns, in the order of `fitting.parameters`.
@@ -148,38 +149,83 @@ def solve_movements(
     """
     end = COEFFICIENTS.start + layout.n_expression
     own = jax.tree.map(lambda leaf: leaf[JAW.start : end], prior)
+    weight = points.weight / points.noise**2
+    basis, dragged = (
+        getattr(points.b, name)[..., : layout.n_expression] for name in ("basis", "dragged_basis")
+    )
+    hinge = points.b.joint_basis[1, :, : layout.n_expression]
+    dragged = dragged - points.b.jaw_weight[:, None, None] * hinge[None]
+    plain = _gram(weight, basis, basis)
+    mixed = jnp.einsum("n,nip,njq->ijpq", weight, basis, dragged, precision=_HIGHEST)
+    twice = jnp.einsum("n,nip,njq->ijpq", weight, dragged, dragged, precision=_HIGHEST)
 
     def solve(face, identity):
         rotation = rodrigues(identity.turn)
-        rig = with_shape(points.b, identity.shape)
-        first = with_shape(points.a, face.shape)
+        rig, first = with_shape(points.b, identity.shape), with_shape(points.a, face.shape)
         now = pose_points(first, face.expression, face.jaw, face.eyelid, jnp.zeros(3))
         wanted = rig.mean + jnp.dot(now - first.mean, rotation, precision=_HIGHEST)
 
-        def posed_at(x):
-            return pose_points(rig, x[_EXPRESSION], x[_JAW], x[_EYELID], jnp.zeros(3))
+        def posed(jaw, rest):
+            return pose_points(rig, rest[2:], jaw, rest[:2], jnp.zeros(3))
 
-        def residuals(x):
-            return (posed_at(x) - wanted) / points.noise
+        def equations(x, scale):
+            jaw, rest = x[:3], x[3:]
+            opening = rodrigues(jaw) - jnp.eye(3)
+            found = posed(jaw, rest) - wanted
+            columns = jnp.concatenate([jax.jacfwd(posed)(jaw, rest), rig.eyelid], axis=-1)
+            both = jnp.concatenate([columns, found[..., None]], axis=-1)
+            turned = jnp.einsum("ij,nip->njp", opening, both, precision=_HIGHEST)
+            cross = jnp.einsum("n,nik,nip->kp", weight, basis, both, precision=_HIGHEST)
+            cross += jnp.einsum("n,nik,nip->kp", weight, dragged, turned, precision=_HIGHEST)
+            once = jnp.einsum("ij,ijpq->pq", opening, mixed, precision=_HIGHEST)
+            square = jnp.dot(opening.T, opening, precision=_HIGHEST)
+            normal = plain + once + once.T
+            normal += jnp.einsum("ij,ijpq->pq", square, twice, precision=_HIGHEST)
+            return _joined(weight, found, columns, normal, cross)
 
-        def linearise(x):
-            def by_jaw(jaw):
-                found = posed_at(x.at[_JAW].set(jaw))
-                return found, found
-
-            jaw, found = jax.jacfwd(by_jaw, has_aux=True)(x[_JAW])
-            basis = pose_basis(rig, x[_JAW], jnp.zeros(3))
-            jacobian = jnp.concatenate([jaw, rig.eyelid, basis], axis=-1)
-            return (found - wanted) / points.noise, jacobian / points.noise
+        def cost(x, scale):
+            return _cost(weight, posed(x[:3], x[3:]) - wanted)
 
         start = jnp.clip(own.mean, own.lower, own.upper)
-        x = minimise(residuals, start, own, points.weight, _scales(1), linearise).parameters
-        there = jnp.dot(posed_at(x), rotation.T, precision=_HIGHEST) + identity.shift[None]
-        distance = jnp.linalg.norm(there - now, axis=-1)
-        return Movement(x[_JAW], x[_EYELID], x[_EXPRESSION], distance)
+        x = search(cost, equations, start, own, jnp.zeros(_STEPS[1])).parameters
+        there = jnp.dot(posed(x[:3], x[3:]), rotation.T, precision=_HIGHEST)
+        distance = jnp.linalg.norm(there + identity.shift[None] - now, axis=-1)
+        return Movement(jaw=x[:3], eyelid=x[3:5], expression=x[5:], distance=distance)
 
     return jax.vmap(solve)(faces, identities)
 
 
-def _scales(search: int) -> Float[Array, " K"]:
-    return jnp.full(_STEPS[search], _QUADRATIC)
+def _joined(
+    weight: Float[Array, " N"],
+    found: Float[Array, "N 3"],
+    columns: Float[Array, "N 3 M"],
+    normal: Float[Array, "K K"],
+    cross: Float[Array, "K L"],
+) -> tuple[Float[Array, ""], Float[Array, "P P"], Float[Array, " P"]]:
+    """Cost, normal matrix and gradient of M unknowns with columns of their own and K without.
+
+    Args:
+      weight: of the points.
+      found: the residuals.
+      columns: their derivatives by the M.
+      normal: products of the derivatives by the K.
+      cross: of these with the columns, then with the residuals.
+    """
+    own = _gram(weight, columns, columns)
+    gradient = jnp.einsum("n,nip,ni->p", weight, columns, found, precision=_HIGHEST)
+    matrix = jnp.block([[own, cross[:, :-1].T], [cross[:, :-1], normal]])
+    return _cost(weight, found), matrix, jnp.concatenate([gradient, cross[:, -1]])
+
+
+def _cost(weight: Float[Array, " N"], found: Float[Array, "N 3"]) -> Float[Array, ""]:
+    return jnp.sum(weight[:, None] * found**2)
+
+
+def _gram(
+    weight: Float[Array, " N"], one: Float[Array, "N 3 P"], two: Float[Array, "N 3 Q"]
+) -> Float[Array, "P Q"]:
+    return jnp.einsum("n,nip,niq->pq", weight, one, two, precision=_HIGHEST)
+
+
+def _moved(basis: Float[Array, "N 3 K"], coefficients: Float[Array, " K"]) -> Float[Array, "N 3"]:
+    return jnp.dot(basis, coefficients, precision=_HIGHEST)
