@@ -19,7 +19,7 @@ from fields_jax.types import FlameModel
 @cache
 def small_head() -> FlameModel:
     """The procedural head with few components."""
-    return with_components(procedural_head(), 12, 16)
+    return with_components(procedural_head(), 12, 16).replace(expression_templates=None)
 
 
 def warped(points: np.ndarray) -> np.ndarray:
