@@ -277,10 +277,8 @@ class _Run:
             for name, weight in phase.weights.items()
             if f"loss/{name}" in means
         }
-        rate = ""
-        if "images_per_second" in means:
-            means["images_per_second_per_device"] = means["images_per_second"] / jax.device_count()
-            rate = f"{means['images_per_second']:.0f} images/s  data {means['data_wait']:.0%}  "
+        means["images_per_second_per_device"] = means["images_per_second"] / jax.device_count()
+        rate = f"{means['images_per_second']:.0f} images/s  data {means['data_wait']:.0%}"
         means["memory_gib"] = memory_gib()
         means |= self._compiled
         self._compiled = {}
@@ -289,7 +287,7 @@ class _Run:
         last = self._plan.phases[-1]
         left = clock(each * (phase.end - step)) + (" in this phase" if phase != last else "")
         self._writers.progress(
-            f"{phase.name} {step}/{last.end}  loss {means['loss']:.3f}  {rate}left {left}"
+            f"{phase.name} {step}/{last.end}  loss {means['loss']:.3f}  {rate}  left {left}"
         )
 
     def _picture(
