@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 import time
 
-import jax
 import numpy as np
 import pytest
 
 from fields_jax import progress
-from fields_jax.training import compilation, parallel
+from fields_jax.training import compilation
 from fields_jax.training.compilation import compile_all
-from fields_jax.training.programs import iteration, lower_programs, map_programs
-from tests.support.tiny_training import tiny_batch, tiny_parts
+from tests.support.small_programs import COMPILES, run_compiled
 
 NAMES = ("first", "second", "third")
 
@@ -110,36 +108,12 @@ def test_the_line_says_what_is_traced_compiled_and_done(monkeypatch):
     run(traced(), show=said.append)
 
 
-@pytest.fixture
-def spent():
-    """Names of what JAX has traced, lowered and compiled since it was cleared."""
-    seen = []
-
-    def note(name, seconds, **_):
-        if name.startswith("/jax/core/compile"):
-            seen.append(name)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(note)
-
-
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])
-def test_iterations_find_every_program_compiled(how, spent):
-    """JAX neither traces nor compiles again, whichever turn it is, and copies nothing unasked."""
-    config, plan, state = tiny_parts()
-    phase = next(phase for phase in plan.phases if phase.cycle)
-    state, assets = parallel.replicate((jax.tree.map(np.array, state), plan.assets))
-    rng, batch = parallel.replicated_key(1), tiny_batch(config)
-    programs = map_programs(plan.recipe, phase, how=how)
-    placed = parallel.place(batch, how=how)
-    lowered = lower_programs(programs, (state, placed, rng, assets), how=how)
-    compile_all(lowered, list(programs), what="B", show=print, look=lambda: None)
-    assert sum("backend_compile" in name for name in spent) >= len(programs) == 3
-    spent.clear()
-    iterate = iteration(programs, how=how)
-    with parallel.no_implicit_transfers(how):
-        for step in range(3):
-            state, metrics = iterate(step, state, batch, rng, assets)
-    assert np.isfinite(jax.device_get(metrics)["loss"])
-    assert not spent
+def test_iterations_find_every_program_compiled(how):
+    """JAX neither traces nor compiles again, whichever turn it is, and finds the same numbers."""
+    batch = {"x": np.arange(8, dtype=np.float32)}
+    value, (before, again) = run_compiled(how, batch)
+    assert before.count(COMPILES) == 3 and not again
+    lazily, (before, again) = run_compiled(how, batch, first=lambda *_, **__: None)
+    assert COMPILES not in before and again.count(COMPILES) == 3
+    assert value == lazily
