@@ -93,6 +93,6 @@ class _Board:
         ]
         if len(traced) < len(self._names):
             since = max(traced.values(), default=self._began)
-            parts.append(f"{self._names[len(traced)]} traced for {clock(now - since)}")
+            parts.append(f"tracing {self._names[len(traced)]} {clock(now - since)}")
         done = f"{len(self._finished)} of {len(self._names)} done"
         return f"compiling {self._what}: {', '.join([*parts, done])}"

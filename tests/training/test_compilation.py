@@ -92,14 +92,14 @@ def test_the_line_says_what_is_traced_compiled_and_done(monkeypatch):
 
     def traced():
         now[0] += 7
-        wait_for("compiling phase A: first traced for 0:07, 0 of 3 done")
+        wait_for("compiling phase A: tracing first 0:07, 0 of 3 done")
         yield "first", programs["first"]
         now[0] += 5
-        wait_for("compiling phase A: first 0:05, second traced for 0:05, 0 of 3 done")
+        wait_for("compiling phase A: first 0:05, tracing second 0:05, 0 of 3 done")
         yield "second", programs["second"]
         programs["first"].released.set()
         now[0] += 60
-        wait_for("compiling phase A: second 1:00, third traced for 1:00, 1 of 3 done")
+        wait_for("compiling phase A: second 1:00, tracing third 1:00, 1 of 3 done")
         yield "third", programs["third"]
         wait_for("compiling phase A: second 1:00, third 0:00, 1 of 3 done")
         programs["second"].released.set()
