@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -30,7 +31,7 @@ def compile_all(
       lowered: name and program, traced when asked for: `programs.lower_programs`.
       names: of all of them, in this order.
       what: that is compiled, for the progress line.
-      show: takes that line whenever it has changed.
+      show: takes that line now and then, in another thread.
       look: called in between, in this thread; what it raises ends the wait. Compilations that have
         begun then go on by themselves: they cannot be stopped.
 
@@ -38,10 +39,7 @@ def compile_all(
       Exception: of a program that cannot be traced or compiled, as soon as it is known.
     """
     board = _Board(names, what)
-    # GPUs measure kernels while they compile: side by side they disturb each other, and several
-    # processes share out what is measured.
-    threads = 1 if jax.devices()[0].platform == "gpu" else len(names)
-    pool = concurrent.futures.ThreadPoolExecutor(threads, "compile")
+    pool = concurrent.futures.ThreadPoolExecutor(_threads(len(names)), "compile")
     running = []
     try:
         with kept_up(board.line, show):
@@ -57,6 +55,16 @@ def compile_all(
             _raise_errors(running)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _threads(programs: int) -> int:
+    """Compilations at a time; each needs memory, and by itself keeps two cores busy now and then.
+
+    GPUs measure kernels while they compile: side by side they disturb each other, and several
+    processes share out what is measured.
+    """
+    cores = 0 if jax.devices()[0].platform == "gpu" else os.cpu_count() or 0
+    return min(programs, max(1, cores // 2))
 
 
 def _raise_errors(running: Iterable[concurrent.futures.Future]) -> None:
@@ -76,7 +84,7 @@ class _Board:
         self._finished: set[str] = set()
 
     def traced(self, name: str) -> None:
-        """A program is compiled from now on."""
+        """A program waits to be compiled, or is compiled, from now on."""
         self._traced[name] = time.monotonic()
 
     def finished(self, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,12 @@ from fields_jax.training.compilation import compile_all
 from tests.support.small_programs import COMPILES, run_compiled
 
 NAMES = ("first", "second", "third")
+THREADS = compilation._threads
+
+
+@pytest.fixture(autouse=True)
+def a_thread_for_each(monkeypatch):
+    monkeypatch.setattr(compilation, "_threads", lambda programs: programs)
 
 
 class Program:
@@ -75,6 +82,18 @@ def test_a_failed_trace_and_a_request_to_stop_end_it_at_once():
         run(iter([("first", endless)]), look=stop)
     assert not endless.done
     endless.released.set()
+
+
+@pytest.mark.parametrize(
+    ("platform", "cores", "expected"),
+    [("cpu", 2, 1), ("cpu", 4, 2), ("tpu", 112, 3), ("gpu", 64, 1)],
+)
+def test_as_many_at_a_time_as_there_are_cores_and_on_gpus_one(
+    monkeypatch, platform, cores, expected
+):
+    monkeypatch.setattr(compilation.jax, "devices", lambda: [SimpleNamespace(platform=platform)])
+    monkeypatch.setattr(compilation.os, "cpu_count", lambda: cores)
+    assert THREADS(3) == expected
 
 
 def test_the_line_says_what_is_traced_compiled_and_done(monkeypatch):
