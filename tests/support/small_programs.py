@@ -16,7 +16,7 @@ COMPILES = "/jax/core/compile/backend_compile_duration"
 
 def reconstruct(state, batch, rng, assets):
     """A mean over all devices, and something for each example."""
-    output = {"y": batch["x"] * assets + jax.random.uniform(rng), "none": None}
+    output = {"y": batch["x"] * assets + jax.random.uniform(rng, (), np.float32), "none": None}
     loss = jax.lax.pmean(output["y"].mean(), parallel.AXIS)
     return {"w": state["w"] + loss}, {"loss": loss}, output
 
@@ -25,7 +25,7 @@ def turn(state, batch, output, metrics, rng, assets, *, factor):
     """Reads all that the reconstruction gives."""
     difference = jax.lax.pmean((output["y"] - batch["x"]).mean(), parallel.AXIS)
     state = {"w": state["w"] * factor + difference}
-    return state, metrics | {"cycle_loss": difference + jax.random.uniform(rng) + assets}
+    return state, metrics | {"cycle_loss": difference + jax.random.uniform(rng, (), np.float32) + assets}
 
 
 def small_programs(how):
