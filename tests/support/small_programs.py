@@ -25,7 +25,8 @@ def turn(state, batch, output, metrics, rng, assets, *, factor):
     """Reads all that the reconstruction gives."""
     difference = jax.lax.pmean((output["y"] - batch["x"]).mean(), parallel.AXIS)
     state = {"w": state["w"] * factor + difference}
-    return state, metrics | {"cycle_loss": difference + jax.random.uniform(rng, (), np.float32) + assets}
+    noise = jax.random.uniform(rng, (), np.float32)
+    return state, metrics | {"cycle_loss": difference + noise + assets}
 
 
 def small_programs(how):
