@@ -69,12 +69,12 @@ class Settings:
         jaw they have them.
     """
 
-    lengths: tuple[float, ...] = (60.0, 30.0, 16.0, 9.0, 5.0)
-    rounds: int = 6
-    reach: tuple[float, float] = (12.0, 3.0)
+    lengths: tuple[float, ...] = (60.0, 30.0, 16.0, 9.0, 5.0, 3.0)
+    rounds: int = 4
+    reach: tuple[float, float] = (12.0, 4.0)
     turn: float = 5.0
-    landmark: float = 30.0
-    contour: float = 0.01
+    landmark: float = 60.0
+    contour: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
