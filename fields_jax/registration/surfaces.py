@@ -62,7 +62,7 @@ class Settings:
       lengths: details of the displacement finer than this are smoothed away; one for each level.
       rounds: of matching and solving at each level.
       reach: matches further than this count less than half, at the first and at the last level.
-      turn: the distance that normals a radian apart count as.
+      turn: the distance that normals at a right angle count as.
       landmark: how strongly each landmark pulls, as an area of skin in squared lengths of the
         level: a plate on springs yields to a point by its force over 8 squared lengths.
       contour: the same of the 17 points along the jaw, as a share: heads differ in where on the
