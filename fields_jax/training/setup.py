@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from fields_jax.errors import UserError, quoted
 from fields_jax.flame.landmark_head import landmark_head
+from fields_jax.flame.priors import expression_bounds, trimmed
 from fields_jax.losses import registry
 from fields_jax.losses.cycle import GROUPS, CycleSettings
 from fields_jax.losses.evidence import LossSettings, expression_gram
@@ -47,10 +48,14 @@ class Plan:
 def plan(config: ConfigDict, head: FlameModel) -> Plan:
     """Checks a config against itself and the head and builds everything the step is bound to.
 
+    Writes the head's bounds into `config.model.expression_bounds`, so that whoever reads the
+    networks later keeps them without the head.
+
     Raises:
       UserError: naming the key and the remedy.
     """
     _check(config)
+    config.model.expression_bounds = expression_bounds(head, config.model.n_expression)
     model = build_model(config, axis_name="batch")
     notes: list[str] = []
     phases = make_phases(config, notes)
@@ -241,4 +246,6 @@ def _trim(head: FlameModel, shapes: int, expressions: int) -> FlameModel:
     return head.replace(
         shape_basis=head.shape_basis[..., :shapes],
         expression_basis=head.expression_basis[..., :expressions],
+        priors=trimmed(head.priors, shapes, expressions),
+        arkit_basis=None,  # no loss reads it
     )
