@@ -34,6 +34,7 @@ ALLOWED = {
     "fields_jax.photos": (),
     "fields_jax.workdir": ("models",),
     "fields_jax.fitting": ("geometry", "flame", "render"),
+    "fields_jax.registration": ("geometry", "flame", "render", "fitting"),
     "fields_jax.evaluation": (*MODEL, "workdir"),
     "fields_jax.outputs": (*MODEL, "photos", "workdir"),
     "fields_jax.report": (*MODEL, "photos", "workdir", "evaluation", "outputs"),

@@ -1,0 +1,1 @@
+"""Dense correspondence of two heads, and what it carries from one to the other."""
