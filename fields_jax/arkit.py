@@ -1,4 +1,4 @@
-"""ARKit's blend shapes: the names of its 52 face movements, in one order for all of this project."""
+"""ARKit's blend shapes: the names of its 52 face movements, in the order that we keep them."""
 
 # The names of Apple's ARFaceAnchor.BlendShapeLocation, in the order of the columns that Apple's
 # description and Live Link Face recordings have them. Left and right are the subject's own.

@@ -18,7 +18,7 @@ from fields_jax import arkit
 from fields_jax.convert.ict_clone import EXPRESSIONS, LAYOUT, TWICE, Clone, Layout, read_clone
 from fields_jax.convert.ict_landmarks import Points, at_vertices, contour
 from fields_jax.convert.ict_rig import PARENTS, Rig, make_rig
-from fields_jax.convert.registered_tables import Surface, tables_by_registration
+from fields_jax.convert.registered_tables import surface, tables_by_registration
 from fields_jax.convert.texture_atlas import atlas
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, quoted
@@ -132,8 +132,8 @@ def head_arrays(
     arrays |= _landmarks(clone, rig, np.cumsum(kept) - 1)
     arrays |= _priors(rig.travel)
     points = LandmarkEmbedding(*(arrays[f"static_68.{k}"] for k in ("face_index", "barycentric")))
-    surface = Surface(*(arrays[name] for name in ("template", "faces", "face_parts")), points)
-    arrays |= tables_by_registration(procedural_head(), surface)
+    mesh = (arrays[name] for name in ("template", "faces", "face_parts"))
+    arrays |= tables_by_registration(procedural_head(), surface(*mesh, points))
     arrays |= _regions(clone, used, arrays["faces"])
     meta = {
         "parents": PARENTS[joints],
