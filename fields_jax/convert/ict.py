@@ -37,7 +37,7 @@ _JAW, _FIRST_EYE = 2, 3
 # Standard deviations of expression weights between 0 and 1, of the jaw's angle, ours. mouthClose
 # undoes the parting of the lips by jawOpen, so that by itself it drives the lower lip up into the
 # nose: rare, and in small amounts.
-_WEIGHT, _JAW_DEVIATION = 0.35, (0.15, 0.03, 0.03)
+_WEIGHT, _JAW_DEVIATION = 0.5, (0.15, 0.03, 0.03)
 _RARE = {"mouthClose": 0.1}
 # How far an eye turns in ARKit's eyeLook movements, radians; ICT's shapes of these names move the
 # lids alone. Ours: the lids in eyeLookDown turn by 24 degrees about the eye.
