@@ -9,11 +9,12 @@
     python -m fields_jax.convert emotion_resnet50 CHECKPOINT DIR
 
 `flame` writes a head for --head and `embeddings` completes it with landmark tables, eyelids, masks
-and texture coordinates. `ict` writes a whole head from a clone of ICT-FaceKit (MIT licence);
---parts=skin,eyes,teeth,gums,lashes,other says what of it. `teaser` and `smirk` write a folder for --config.init_from and --workdir
-(`smirk` with --config.model.synthesizer=smirk), `vgg16` one for --config.losses.perceptual_weights,
-`emotion_resnet50` (EMOCA's) one for --config.losses.emotion_feature_weights. Nothing in the sources
-is run; torch and chumpy are not needed.
+and texture coordinates. `ict` writes a whole head from a clone of ICT-FaceKit, whose licence is
+MIT's; --parts=skin,eyes,teeth,gums,lashes,other says what of it. `teaser` and `smirk` write a
+folder for --config.init_from and --workdir (`smirk` with --config.model.synthesizer=smirk), `vgg16`
+one for --config.losses.perceptual_weights, `emotion_resnet50` (EMOCA's) one for
+--config.losses.emotion_feature_weights. Nothing in the sources is run; torch and chumpy are not
+needed.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def main(argv: list[str]) -> None:
     from fields_jax.flame.io import load_flame
 
     _, kind, source, target = argv
+    if flags.FLAGS.parts and kind != "ict":
+        raise UserError(f"--parts is for `convert ict`, not `convert {kind}`")
     if kind == "flame":
         version = flame.convert_model(source, target, flags.FLAGS.flame_version)
         print(f"written: {target} (FLAME {version}); complete it with")

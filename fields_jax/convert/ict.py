@@ -133,8 +133,10 @@ def head_arrays(
     arrays |= _priors(rig.travel)
     points = LandmarkEmbedding(*(arrays[f"static_68.{k}"] for k in ("face_index", "barycentric")))
     mesh = (arrays[name] for name in ("template", "faces", "face_parts"))
-    arrays |= tables_by_registration(procedural_head(), surface(*mesh, points))
+    tables = procedural_head()
+    arrays |= tables_by_registration(tables, surface(*mesh, points))
     arrays |= _regions(clone, used, arrays["faces"])
+    made_of = (clone.sha256, parts, _CONVERSION, tables.version)
     meta = {
         "parents": PARENTS[joints],
         "joint_names": JOINTS[joints],
@@ -142,7 +144,7 @@ def head_arrays(
         "material_names": tuple(clone.mesh.material_names[row] for row in materials),
         "name": NAME,
         "version": VERSION,
-        "sha256": hashlib.sha256(f"{clone.sha256} {parts} {_CONVERSION}".encode()).hexdigest(),
+        "sha256": hashlib.sha256(repr(made_of).encode()).hexdigest(),
     }
     return {name: _storage(array) for name, array in arrays.items()}, meta
 

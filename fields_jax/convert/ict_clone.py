@@ -46,8 +46,8 @@ class Layout:
     Attributes:
       pieces: ranges that follow each other and cover all vertices; a face of several belongs to the
         last.
-      jaw_right, jaw_left: [17] vertices along the edge of the jaw, from before the ear to beside
-        the chin. Every second one, from the second on, stands for a contour landmark.
+      jaw_right, jaw_left: [8] vertices on the edge of the jaw, from before the ear to beside the
+        chin: where contour landmarks 0 to 7, and 16 to 9, lie on a head seen from that side.
     """
 
     pieces: tuple[Piece, ...]
@@ -64,7 +64,6 @@ class Layout:
 
 
 # Vertex ranges and jaw lines: ICT-FaceKit's description of its topology and of its landmarks.
-# fmt: off
 LAYOUT = Layout(
     pieces=(
         Piece("face", "skin", 0, 9409),
@@ -82,38 +81,27 @@ LAYOUT = Layout(
         Piece("eye_occlusion", "other", 25047, 25351),
         Piece("eyelashes", "lashes", 25351, 26719),
     ),
-    jaw_right=(
-        1280, 1278, 1275, 1272, 1248, 12, 820, 1834, 1902, 243, 844, 781, 1673, 2199, 801, 1447, 800,
-    ),
-    jaw_left=(
-        3498, 3496, 3493, 3490, 3466, 2253, 3061, 4036, 4102, 2484, 3085, 3022, 3880, 4390, 3042,
-        3661, 3041,
-    ),
-)
-# fmt: on
-_SIDED = ("browDown", "browInnerUp", "browOuterUp", "cheekPuff", "cheekSquint", "eyeSquint")
-_SIDED_LATER = ("mouthDimple", "mouthFrown", "mouthLowerDown", "mouthPress", "mouthSmile")
-_LEFT_RIGHT = ("_L", "_R")
-_UNSIDED = (
-    *("jawForward", "jawLeft", "jawRight", "mouthClose", "mouthFunnel", "mouthLeft"),
-    *("mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower"),
-    "mouthShrugUpper",
+    jaw_right=(1278, 1272, 12, 1834, 243, 781, 2199, 1447),
+    jaw_left=(3496, 3490, 2253, 4036, 2484, 3022, 4390, 3661),
 )
 
 
 def _both(*names: str) -> tuple[str, ...]:
-    return tuple(name + side for name in names for side in _LEFT_RIGHT)
+    return tuple(name + side for name in names for side in ("_L", "_R"))
 
 
 # Expressions that nothing but they can make, then those that lids, eyeballs or the jaw's joint make
 # too: a prefix of the components is enough for fits and networks.
-OWN = tuple(
-    sorted(
-        (
-            *_both(*_SIDED, "eyeWide", *_SIDED_LATER, "mouthStretch", "mouthUpperUp", "noseSneer"),
-            *_UNSIDED,
-        )
-    )
+OWN = (
+    *_both("browDown", "browInnerUp", "browOuterUp", "cheekPuff", "cheekSquint", "eyeSquint"),
+    *_both("eyeWide"),
+    *("jawForward", "jawLeft", "jawRight", "mouthClose"),
+    *_both("mouthDimple", "mouthFrown"),
+    *("mouthFunnel", "mouthLeft"),
+    *_both("mouthLowerDown", "mouthPress"),
+    *("mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper"),
+    *("mouthShrugLower", "mouthShrugUpper"),
+    *_both("mouthSmile", "mouthStretch", "mouthUpperUp", "noseSneer"),
 )
 TWICE = (*_both("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp"), "jawOpen")
 EXPRESSIONS = (*OWN, *TWICE)

@@ -101,7 +101,7 @@ def _paths(
     axis: float,
 ) -> _Paths:
     """Paths of one side from the jaw to the published frontal landmarks and across the cheek."""
-    start = clone.neutral[np.array([*jaw[1::2], frontal[-1]])]
+    start = clone.neutral[np.array([*jaw, frontal[-1]])]
     start, through = (_cylindrical(p, axis) for p in (start, clone.neutral[frontal]))
     goal = through * [_INWARD, 1, 1]
     goal[:, 1] += _RISE * np.sin(np.pi * np.clip((np.linspace(0, 1, _SIDE) - 0.2) / 0.8, 0, 1))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from fields_jax.convert.ict_clone import Clone
 from fields_jax.geometry.similarity import rigid_motion
