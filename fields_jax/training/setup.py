@@ -9,8 +9,8 @@ import jax
 from ml_collections import ConfigDict
 
 from fields_jax.errors import UserError, quoted
-from fields_jax.flame.landmark_head import landmark_head
-from fields_jax.flame.priors import expression_bounds, trimmed
+from fields_jax.flame.landmark_head import landmark_head, with_components
+from fields_jax.flame.priors import expression_bounds
 from fields_jax.losses import registry
 from fields_jax.losses.cycle import GROUPS, CycleSettings
 from fields_jax.losses.evidence import LossSettings, expression_gram
@@ -103,7 +103,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         accumulate=config.accumulate,
         max_bad_steps=config.guard.max_bad_steps,
     )
-    trimmed = _trim(head, config.model.n_shape, size)
+    trimmed = with_components(head, config.model.n_shape, size)
     assets = Assets(
         head=trimmed,
         landmark_head=landmark_head(trimmed),
@@ -233,19 +233,3 @@ def _check_best(config: ConfigDict, phases: tuple[Phase, ...]) -> None:
         raise UserError(
             f"unknown config.checkpoint.best_metric {quoted(metric)}; known: {', '.join(known)}"
         )
-
-
-def _trim(head: FlameModel, shapes: int, expressions: int) -> FlameModel:
-    """The head with only the components that the networks predict, which is all a step uses."""
-    if head.shape_basis.shape[-1] < shapes or head.expression_basis.shape[-1] < expressions:
-        raise UserError(
-            f"head {head.name} has {head.shape_basis.shape[-1]} shape and "
-            f"{head.expression_basis.shape[-1]} expression components; lower config.model.n_shape "
-            f"({shapes}) or n_expression ({expressions})"
-        )
-    return head.replace(
-        shape_basis=head.shape_basis[..., :shapes],
-        expression_basis=head.expression_basis[..., :expressions],
-        priors=trimmed(head.priors, shapes, expressions),
-        arkit_basis=None,  # no loss reads it
-    )
