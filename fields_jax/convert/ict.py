@@ -33,7 +33,7 @@ NAME, VERSION = "ICT-FaceKit", "Light"
 # lashes, which are ribbons that only a texture makes lashes of.
 DEFAULT_PARTS = ("skin", "eyes", "teeth", "gums")
 _CONVERSION = 1  # changes with what this module makes of the same clone
-_JAW, _FIRST_EYE = 2, 3
+_NECK, _JAW, _FIRST_EYE = 1, 2, 3
 # Standard deviations of expression weights between 0 and 1, of the jaw's angle, ours. mouthClose
 # undoes the parting of the lips by jawOpen, so that by itself it drives the lower lip up into the
 # nose: rare, and in small amounts.
@@ -135,7 +135,7 @@ def head_arrays(
     mesh = (arrays[name] for name in ("template", "faces", "face_parts"))
     tables = procedural_head()
     arrays |= tables_by_registration(tables, surface(*mesh, points))
-    arrays |= _regions(clone, used, arrays["faces"])
+    arrays |= _regions(clone, rig, used, arrays["faces"])
     made_of = (clone.sha256, parts, _CONVERSION, tables.version)
     meta = {
         "parents": PARENTS[joints],
@@ -220,7 +220,7 @@ def _landmarks(clone: Clone, rig: Rig, rows: Int[np.ndarray, " F"]) -> dict[str,
 
 
 def _regions(
-    clone: Clone, used: Int[np.ndarray, " N"], faces: Int[np.ndarray, "F 3"]
+    clone: Clone, rig: Rig, used: Int[np.ndarray, " N"], faces: Int[np.ndarray, "F 3"]
 ) -> dict[str, np.ndarray]:
     """Regions that the mesh tells by itself, in rows of the head."""
     pieces = {
@@ -232,9 +232,8 @@ def _regions(
         name: np.flatnonzero(np.isin(used, clone.layout.rows(piece)))
         for name, piece in pieces.items()
     }
-    found["boundary"] = _rim(
-        faces, np.flatnonzero(np.isin(used, clone.layout.rows("head_and_neck")))
-    )
+    below = np.flatnonzero(clone.neutral[used, 1] < rig.joints[_NECK, 1])
+    found["boundary"] = _rim(faces, below)
     return {f"regions.{name}": rows for name, rows in found.items() if len(rows)}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fields_jax import arkit
-from fields_jax.convert.ict import DEFAULT_PARTS, arkit_name, convert_ict, head_arrays
+from fields_jax.convert.ict import DEFAULT_PARTS, arkit_name, convert_ict
 from fields_jax.convert.ict_clone import EXPRESSIONS, OWN
 from fields_jax.errors import UserError
 from fields_jax.flame import flame
@@ -24,7 +24,9 @@ REAL = os.environ.get("FIELDS_JAX_ICT", "")
 real_only = pytest.mark.skipif(not REAL, reason="FIELDS_JAX_ICT names no clone of ICT-FaceKit")
 
 
-def posed(head: FlameModel, *, shape=(), expression=(), jaw=(0, 0, 0), eyelid=(0, 0), eyes=None):
+def posed(
+    head: FlameModel, *, shape=(0,), expression=(0,), jaw=(0, 0, 0), eyelid=(0, 0), eyes=None
+):
     """The vertices of one person, metres."""
     rows = [
         jnp.array([value], jnp.float32)
@@ -73,14 +75,14 @@ def test_half_way_the_lower_teeth_are_still_rigid(small, ict_head):
     np.testing.assert_allclose(posed(ict_head, jaw=(0.3, 0, 0))[upper], small.neutral[upper])
 
 
-def test_eyeballs_turn_about_their_centres(small, ict_head):
+def test_eyeballs_turn_about_their_centres(small, rig, ict_head):
     turned = posed(ict_head, eyes=(0, 0.4, 0, 0.2, 0, 0))
     for side, forward in (("left", (1, 0)), ("right", (0, -1))):  # outward, and down
         rows = small.layout.rows(f"{side}_eyeball")
         rest = small.neutral[rows]
-        centre = rest.mean(0)
+        centre = rig.joints[JOINTS.index(f"{side}_eye")]
         radius = [np.linalg.norm(p - centre, axis=1) for p in (turned[rows], rest)]
-        np.testing.assert_allclose(*radius, atol=5e-4)
+        np.testing.assert_allclose(*radius, atol=1e-6)
         pupil = rest[:, 2].argmax()
         step = (turned[rows] - rest)[pupil]
         assert step[0] * forward[0] + step[1] * forward[1] > 0.002
@@ -146,18 +148,15 @@ def test_a_head_says_what_it_is(small, ict_head):
 def test_triangles_face_outward(small, ict_head):
     """The volume that the head's surfaces enclose is positive for teeth, balls and skin alike."""
     corners = np.asarray(ict_head.template)[np.asarray(ict_head.faces)]
-    volume = np.einsum("fk,fk->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
     parts = np.asarray(ict_head.face_parts)
     for name in ("skin", "eyes", "teeth"):
-        chosen = parts == PARTS.index(name)
-        offset = corners[chosen].reshape(-1, 3).mean(0)
-        moved = corners[chosen] - offset
-        inside = np.einsum("fk,fk->f", moved[:, 0], np.cross(moved[:, 1], moved[:, 2])).sum() / 6
-        assert inside > 1e-7, name
-    assert np.isfinite(volume).all()
+        chosen = corners[parts == PARTS.index(name)]
+        chosen = chosen - chosen.reshape(-1, 3).mean(0)
+        volume = np.einsum("fk,fk->", chosen[:, 0], np.cross(chosen[:, 1], chosen[:, 2])) / 6
+        assert volume > 1e-7, name
 
 
-def test_only_the_parts_that_are_asked_for(small, clone, rig, tmp_path, ict_folder):
+def test_only_the_parts_that_are_asked_for(small, clone, tmp_path, ict_folder):
     target = str(tmp_path / "skin.npz")
     made = convert_ict(str(ict_folder), target, "lashes, skin", small.layout)
     head = load_flame(target)
@@ -178,14 +177,6 @@ def test_parts_that_do_not_exist_are_refused(tmp_path, parts, complaint):
     with pytest.raises(UserError, match=complaint):
         convert_ict(str(tmp_path), str(tmp_path / "head.npz"), parts)
     assert not (tmp_path / "head.npz").exists()
-
-
-def test_the_same_clone_gives_the_same_head(clone, rig, ict_head):
-    arrays, meta = head_arrays(clone, rig, DEFAULT_PARTS)
-    assert meta["sha256"] == ict_head.sha256
-    np.testing.assert_array_equal(
-        arrays["landmarks_203.barycentric"], ict_head.landmarks_203.barycentric
-    )
 
 
 @real_only

@@ -98,5 +98,7 @@ def test_another_model_is_refused(ict_folder):
 
 
 def test_a_folder_without_the_model_is_refused(tmp_path):
-    with pytest.raises(MissingFile, match="has no vertex_indices.json: name the folder of a clone"):
+    with pytest.raises(
+        MissingFile, match=r"has no vertex_indices.json: name the folder of a clone"
+    ):
         read_clone(tmp_path)

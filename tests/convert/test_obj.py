@@ -60,7 +60,7 @@ def test_faces_before_the_first_material_have_one_without_a_name(tmp_path):
         ("v 1 1 0\n", "v 1 nan 0\n", "not finite"),
         ("f 4/1 3/2 5/3\n", "f 4/1 3/2 6/3\n", "refers to vertices that the file has not"),
         ("f 4/1 3/2 5/3\n", "f 4/1 3/2 5/4\n", "refers to texture coordinates"),
-        ("f 4/1 3/2 5/3\n", "f 4/1 3/2\n", "line 12: 'f 4/1 3/2' is no triangle or quad"),
+        ("f 4/1 3/2 5/3\n", "f 4/1 3/2\n", "line 13: 'f 4/1 3/2' is no triangle or quad"),
         ("f 4/1 3/2 5/3\n", "f 4/1 3/2 0/3\n", "is no triangle or quad"),
         ("f 4/1 3/2 5/3\n", "f 4 3 5\n", "is no triangle or quad with texture"),
         ("f 4/1 3/2 5/3\n", "f 4/1 3/2 5/3 1/1 2/1\n", "is no triangle or quad"),

@@ -1,4 +1,8 @@
-"""Tables carried over to a mesh on which the right places are known: the same head's."""
+"""Tables carried over to a mesh on which the right places are known: the same head's.
+
+The clone's 68 landmarks are vertices, up to 3 mm from the points that they stand for, and draw the
+skin about them along.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from tests.support.ict_clones import points_of
 def test_landmarks_come_to_lie_where_the_known_head_has_them(small, ict_head):
     for name in ("landmarks_105", "landmarks_203"):
         gap = np.linalg.norm(points_of(ict_head, name) - points_of(small.head, name), axis=1)
-        assert np.median(gap) < 0.0002 and gap.max() < 0.002, name
+        assert np.median(gap) < 0.0005 and gap.max() < 0.004, name
     np.testing.assert_array_equal(ict_head.mediapipe_index, small.head.mediapipe_index)
     assert ict_head.front_203.shape == (N_203,)
 
