@@ -40,7 +40,7 @@ _NECK, _JAW, _FIRST_EYE = 1, 2, 3
 _WEIGHT, _JAW_DEVIATION = 0.5, (0.15, 0.03, 0.03)
 _RARE = {"mouthClose": 0.1}
 # How far an eye turns in ARKit's eyeLook movements, radians; ICT's shapes of these names move the
-# lids alone. Ours: the lids in eyeLookDown turn by 24 degrees about the eye.
+# lids alone. Ours: the lids in eyeLookDown turn by 23 degrees about the eye.
 _GAZE_UP_DOWN, _GAZE_IN_OUT = np.radians(25.0), np.radians(30.0)
 
 
@@ -158,7 +158,7 @@ def arkit_basis(clone: Clone, rig: Rig) -> Float[np.ndarray, "V 3 52"]:
     for name, moved in clone.expression.items():
         basis[..., arkit.NAMES.index(arkit_name(name))] += moved
     for side, joint in (("left", _FIRST_EYE), ("right", _FIRST_EYE + 1)):
-        rows = clone.layout.rows(f"{side}_eyeball")
+        rows = clone.layout.eyeball(side)
         outward = 1.0 if side == "left" else -1.0
         for name, axis_angle in (
             ("Up", (-_GAZE_UP_DOWN, 0, 0)),
@@ -223,15 +223,13 @@ def _regions(
     clone: Clone, rig: Rig, used: Int[np.ndarray, " N"], faces: Int[np.ndarray, "F 3"]
 ) -> dict[str, np.ndarray]:
     """Regions that the mesh tells by itself, in rows of the head."""
+    layout = clone.layout
     pieces = {
-        "left_eyeball": "left_eyeball",
-        "right_eyeball": "right_eyeball",
-        "mouth_interior": "mouth_socket",
+        "left_eyeball": layout.eyeball("left"),
+        "right_eyeball": layout.eyeball("right"),
+        "mouth_interior": layout.rows("mouth_socket"),
     }
-    found = {
-        name: np.flatnonzero(np.isin(used, clone.layout.rows(piece)))
-        for name, piece in pieces.items()
-    }
+    found = {name: np.flatnonzero(np.isin(used, rows)) for name, rows in pieces.items()}
     below = np.flatnonzero(clone.neutral[used, 1] < rig.joints[_NECK, 1])
     found["boundary"] = _rim(faces, below)
     return {f"regions.{name}": rows for name, rows in found.items() if len(rows)}

@@ -58,6 +58,10 @@ class Layout:
         """Vertices of pieces."""
         return np.concatenate([np.arange(p.start, p.stop) for p in self.pieces if p.name in names])
 
+    def eyeball(self, side: str) -> Int[np.ndarray, " N"]:
+        """Vertices of the "left" or "right" eyeball."""
+        return self.rows(f"{side}_sclera", f"{side}_iris")
+
     @property
     def size(self) -> int:
         return self.pieces[-1].stop
@@ -74,8 +78,10 @@ LAYOUT = Layout(
         Piece("gums_and_tongue", "gums", 14062, 17039),
         Piece("upper_teeth", "teeth", 17039, 19247),
         Piece("lower_teeth", "teeth", 19247, 21451),
-        Piece("left_eyeball", "eyes", 21451, 23021),
-        Piece("right_eyeball", "eyes", 23021, 24591),
+        Piece("left_sclera", "eyes", 21451, 22221),
+        Piece("left_iris", "eyes", 22221, 23021),
+        Piece("right_sclera", "eyes", 23021, 23791),
+        Piece("right_iris", "eyes", 23791, 24591),
         Piece("lacrimal_fluid", "other", 24591, 24999),
         Piece("eye_blend", "other", 24999, 25047),
         Piece("eye_occlusion", "other", 25047, 25351),

@@ -78,7 +78,7 @@ def test_half_way_the_lower_teeth_are_still_rigid(small, ict_head):
 def test_eyeballs_turn_about_their_centres(small, rig, ict_head):
     turned = posed(ict_head, eyes=(0, 0.4, 0, 0.2, 0, 0))
     for side, forward in (("left", (1, 0)), ("right", (0, -1))):  # outward, and down
-        rows = small.layout.rows(f"{side}_eyeball")
+        rows = small.layout.eyeball(side)
         rest = small.neutral[rows]
         centre = rig.joints[JOINTS.index(f"{side}_eye")]
         radius = [np.linalg.norm(p - centre, axis=1) for p in (turned[rows], rest)]
@@ -114,7 +114,7 @@ def test_arkit_shapes_are_those_of_the_model(small, ict_head):
     others = np.delete(basis, arkit.NAMES.index("tongueOut"), axis=-1)
     assert (np.abs(others).max(axis=(0, 1)) > 1e-4).all()
     for side, outward in (("Left", 1), ("Right", -1)):
-        rows = small.layout.rows(f"{side.lower()}_eyeball")
+        rows = small.layout.eyeball(side.lower())
         pupil = rows[small.neutral[rows, 2].argmax()]
         for name, axis, sign in (
             ("In", 0, -outward),

@@ -44,7 +44,7 @@ def test_teeth_follow_a_jaw_wholly_and_eyeballs_their_joints(clone, rig):
     weights, rows = rig.skin_weights, clone.layout.rows
     np.testing.assert_array_equal(weights[rows("lower_teeth"), JOINTS.index("jaw")], 1)
     np.testing.assert_array_equal(weights[rows("upper_teeth"), JOINTS.index("jaw")], 0)
-    np.testing.assert_array_equal(weights[rows("left_eyeball"), JOINTS.index("left_eye")], 1)
+    np.testing.assert_array_equal(weights[rows("left_sclera"), JOINTS.index("left_eye")], 1)
     chin = weights[clone.landmarks_68[8]]
     assert chin[JOINTS.index("jaw")] > 0.5 > chin[JOINTS.index("root")]
     axis = rig.joints[1] - rig.joints[0]

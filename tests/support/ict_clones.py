@@ -48,7 +48,7 @@ class SmallClone:
         front = template[skin, 2] > _FACE_FROM
         groups = [skin[front], skin[~front], *inside]
         self.order = np.concatenate(groups)
-        names = ("face", "head_and_neck", "mouth_socket", "left_eyeball", "right_eyeball")
+        names = ("face", "head_and_neck", "mouth_socket", "left_sclera", "right_sclera")
         parts = ("skin", "skin", "gums", "eyes", "eyes")
         sizes = [*map(len, groups), 8, 8, 4]
         ends = np.cumsum(sizes)
@@ -106,7 +106,7 @@ class SmallClone:
             wave, phase, way = rng.normal(0, 30, 3), rng.uniform(0, 6), rng.normal(0, 0.002, 3)
             shapes[name] = np.sin(self.neutral @ wave + phase)[:, None] * way
         # The eyeballs move with nothing but identities, as in the real model.
-        balls = self.layout.rows("left_eyeball", "right_eyeball")
+        balls = np.concatenate([self.layout.eyeball(side) for side in ("left", "right")])
         for name in EXPRESSIONS:
             shapes[name][balls] = 0
         cosine, sine = np.cos(TRAVEL), np.sin(TRAVEL)
