@@ -15,7 +15,7 @@ BARE = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.tr
 # Modules of fields_jax that import only each other and that everything may import.
 FOUNDATION = (
     *("errors", "types", "batch", "emotions", "landmark_schemes", "files", "disk", "cpu_tuning"),
-    *("data_sets", "compile_cache", "progress", "pages"),
+    *("data_sets", "compile_cache", "progress", "pages", "arkit"),
 )
 MODEL = ("geometry", "flame", "render", "models", "synthesis")
 # What each module or package may import of fields_jax (and configs) besides the foundation and its
@@ -34,8 +34,8 @@ ALLOWED = {
     "fields_jax.photos": (),
     "fields_jax.workdir": ("models",),
     "fields_jax.fitting": ("geometry", "flame", "render"),
-    "fields_jax.registration": ("geometry", "flame", "render", "fitting"),
     "fields_jax.fitting.photographs": ("fitting", "photos"),
+    "fields_jax.registration": ("geometry", "flame", "render", "fitting"),
     "fields_jax.evaluation": (*MODEL, "workdir"),
     **dict.fromkeys(
         ("fields_jax.evaluation.photographs", "fields_jax.evaluation.photograph_scoring"),
@@ -45,7 +45,7 @@ ALLOWED = {
     "fields_jax.report": (*MODEL, "photos", "workdir", "evaluation", "outputs"),
     "fields_jax.report.__main__": ("flame", "evaluation", "report", "cli"),
     "fields_jax.training": (*MODEL, "losses", "workdir"),
-    "fields_jax.convert": (*MODEL, "workdir", "configs"),
+    "fields_jax.convert": (*MODEL, "registration", "workdir", "configs"),
     "fields_jax.convert.__main__": ("flame", "convert", "cli"),
     "fields_jax.export": ("outputs", "cli"),
     "fields_jax.tools": (),

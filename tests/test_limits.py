@@ -29,7 +29,6 @@ LONG_LISTS = {
     "keep_skin": "photograph, mask, mesh and camera of a batch; FLAME's head; options",
     "paste_skin": "as keep_skin, between two poses",
     "solve_landmarks": "compiled with two static arguments",
-    "_direction": "a linear system, its prior and its bounds",
     "_mirror": "columns of one mesh",
 }
 
