@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from fields_jax import landmark_schemes as schemes
-from fields_jax.flame.procedural import components, landmarks, regions, rig
+from fields_jax.flame.procedural import components, identity, landmarks, regions, rig
 from fields_jax.flame.procedural.mesh import head_mesh
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
@@ -50,7 +50,7 @@ def procedural_head(seed: int = 0) -> FlameModel:
     )
     arrays = {
         "template": mesh.points * _METRES,
-        "shape_basis": components.shape_basis(mesh, seed) * _METRES,
+        "shape_basis": identity.shape_basis(mesh, seed) * _METRES,
         "expression_basis": expression * _METRES,
         "pose_basis": rig.pose_basis(mesh) * _METRES,
         "joint_regressor": rig.joint_regressor(mesh),
@@ -81,7 +81,7 @@ def procedural_head(seed: int = 0) -> FlameModel:
         parents=rig.PARENTS,
         expression_names=names,
         name="procedural",
-        version="1",
+        version="2",
         sha256=_digest(arrays),
     )
 

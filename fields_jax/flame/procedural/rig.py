@@ -10,14 +10,15 @@ from fields_jax.flame.procedural.mesh import HeadMesh
 from fields_jax.flame.procedural.surface import smoothstep
 
 PARENTS = (-1, 0, 1, 1, 1)  # root, neck, jaw, left eye, right eye
+JAW_JOINT = 2
 _EYE = surface.EYE_CENTRE
 # The jaw turns about the line through its condyles, a finger's breadth before the ears.
-JOINTS = np.array([[0, -140, -48], [0, -98, -44], [0, 0, -14], _EYE, _EYE * [-1, 1, 1]])
+JOINTS = np.array([[0, -140, -54], [0, -98, -50], [0, 0, -14], _EYE, _EYE * [-1, 1, 1]])
 _HALF_MOUTH = patches.MOUTH_COLUMNS // 2
-_CLOSING = 0.76  # fraction of the opening that the upper lid covers; the lower lid covers the rest
+_CLOSING = 0.92  # fraction of the opening that the upper lid covers; the lower lid covers the rest
 _LID_CLEARANCE = 0.2  # mm between a moving lid and the eyeball
 # How far each ring of the eye patch follows its lid, from the tucked rim to brow and cheek.
-_LID_FOLLOWS = np.array([0.95, 1.0, 1.0, 0.93, 0.8, 0.6, 0.34, 0.12, 0.0])
+_LID_FOLLOWS = np.array([0.95, 1.0, 1.0, 0.95, 0.65, 0.25, 0.08, 0.02, 0.0])
 
 
 def skin_weights(mesh: HeadMesh) -> np.ndarray:
@@ -43,7 +44,7 @@ def _jaw_weights(mesh: HeadMesh) -> np.ndarray:
     width = 5 + 13 * smoothstep((np.abs(x) - 15) / 35)  # degrees; sharper near the lips
     sector = smoothstep(0.5 + (-33 - elevation) / (2 * width))
     sector = np.where(elevation > 90, 0, sector * smoothstep((elevation + 160) / 70))
-    above = smoothstep((y - surface.jaw_edge(z) + 36) / 44)
+    above = smoothstep((y - surface.jaw_edge(z) + 44) / 44)
     before = smoothstep((z + 44) / 52)
     weight = sector * above * before
     from_ear = np.hypot((z + 26) / 20, (y + 3) / 34)  # 1 on the ear's outline
