@@ -19,6 +19,7 @@ from benchmarks.machine import Speeds
 from benchmarks.timing import Spent, steady
 from fields_jax.errors import UserError
 from fields_jax.flame import flame
+from fields_jax.flame.landmark_head import with_components
 from fields_jax.models.encoders import CAMERA_SCALE
 from fields_jax.models.fields import FieldsModel, build_model, init_variables
 from fields_jax.render import geometry_map
@@ -211,12 +212,7 @@ def step_parts(bench: Bench, dtype: str, images: int) -> Iterator[Row]:
     config, head = bench.sized(dtype, images), bench.head
     model = build_model(config)
     variables = init_variables(model, jax.random.key(0))
-    head = jax.device_put(
-        head.replace(
-            shape_basis=head.shape_basis[..., : model.n_shape],
-            expression_basis=head.expression_basis[..., : model.n_expression],
-        )
-    )
+    head = jax.device_put(with_components(head, model.n_shape, model.n_expression))
     for network, names in networks.NETWORKS.items():
         inputs = tuple(map(jnp.asarray, networks.random_inputs(config, network)))
         params, rest = _split(variables, names)

@@ -31,6 +31,7 @@ from configs import stage2
 from fields_jax.cli import run
 from fields_jax.flame import flame
 from fields_jax.flame.io import resolve_head
+from fields_jax.flame.landmark_head import with_components
 from fields_jax.models.fields import build_model, init_variables
 from fields_jax.render import geometry_map
 from fields_jax.types import FlameModel
@@ -126,10 +127,7 @@ def programs(
 ) -> dict[str, tuple[Program, Callable[[], Any]]]:
     """The compiled functions, with calls that run them and block."""
     model, size = build_model(config), config.image_size
-    head = head.replace(
-        shape_basis=head.shape_basis[..., : model.n_shape],
-        expression_basis=head.expression_basis[..., : model.n_expression],
-    )
+    head = with_components(head, model.n_shape, model.n_expression)
 
     def encode(variables, image):
         return model.apply(variables, image)

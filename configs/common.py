@@ -40,6 +40,7 @@ REFERENCE = {
     "model.token_dim": 256,  # TEASER
     "model.adain_hidden": 128,  # TEASER
     "model.emotion_hidden": (512, 512),  # ours
+    "model.expression_bounds": (),  # a head's own, which training fills in; leave it empty
     "model.emotion_detach_shape": False,  # ours; True keeps the emotion loss away from identity
     # The losses; their weights are those of the phases.
     "losses.gt_metric": "coefficient",  # ours; MSE of psi, or "vertex": mm^2 over the face mask

@@ -13,6 +13,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 PyTree = Any
 
+JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")  # FLAME's, in its order
+# What a triangle of a head belongs to, in the order of `FlameModel.face_parts`.
+PARTS = ("skin", "eyes", "teeth", "gums", "lashes", "other")
+
 
 @struct.dataclass
 class FlameCoefficients:
@@ -53,18 +57,39 @@ class LandmarkEmbedding:
 
 
 @struct.dataclass
+class CoefficientPrior:
+    """What is known of a group of K coefficients before any image is seen.
+
+    Attributes:
+      mean, deviation: [K] of a Gaussian, in the coefficients' own unit.
+      lower, upper: [K] bounds, infinite where there is none; equal ones hold a coefficient still.
+    """
+
+    mean: Float[Array, " K"]
+    deviation: Float[Array, " K"]
+    lower: Float[Array, " K"]
+    upper: Float[Array, " K"]
+
+
+@struct.dataclass(kw_only=True)
 class FlameModel:
     """A head in FLAME's schema. Metres; x to the subject's left, y up, z out of the face.
+
+    It says itself what differs between heads: which joints it has, what its coefficients may be,
+    which of its triangles are skin. Code that poses, fits, draws or trains asks it.
 
     Attributes:
       template: [V, 3] mean head at rest.
       shape_basis: [V, 3, S] displacement per unit of each shape coefficient.
       expression_basis: [V, 3, E] displacement per unit of each expression coefficient.
-      pose_basis: [V, 3, 36] displacement per entry of (R_j - I), joints 1..4 in row-major order.
+      pose_basis: [V, 3, 9 (J - 1)] displacement per entry of (R_j - I), joints after the root in
+        row-major order; [V, 3, 0] for a head without pose correctives.
       joint_regressor: [J, V] joints from shaped vertices.
       skin_weights: [V, J] rows sum to 1.
       eyelid_basis: [2, V, 3] offsets that close the (left, right) eye.
       faces: [F, 3] vertex indices, counter-clockwise seen from outside.
+      face_parts: [F] rows of `PARTS`.
+      materials: [F] rows of `material_names`, or None for one material a part.
       static_51: landmarks 17..67 of the 68-point scheme.
       contour: [79, 17] landmarks 0..16 by head yaw in degrees: rows 0..39, then -1..-39.
       static_68: all 68 points with the frontal contour.
@@ -78,8 +103,14 @@ class FlameModel:
       uv_faces: [F, 3] rows of `uv` for each corner of each face.
       regions: named vertex index sets, "face" among them.
       expression_templates: [M, E] expressions people make, or None; the cycle draws from them.
+      arkit_basis: [V, 3, 52] displacement of the neutral head at weight 1 of each of ARKit's
+        shapes (`fields_jax.arkit.NAMES`), or None.
+      priors: of "shape" [S], "expression" [E], "jaw" [3] and "eyelid" [2].
       parents: parent of each joint, -1 for the root.
+      joint_names: what each joint is; `JOINTS` lists the roles. The first is the root, any other
+        may be missing: rotations of a joint that the head lacks move nothing.
       expression_names: names of the leading expression components, where they have one.
+      material_names: as the head's source calls them.
       name, version, sha256: which head this is; written into every output made with it.
     """
 
@@ -91,6 +122,8 @@ class FlameModel:
     skin_weights: Float[Array, "V J"]
     eyelid_basis: Float[Array, "2 V 3"]
     faces: Int[Array, "F 3"]
+    face_parts: Int[Array, " F"]
+    materials: Int[Array, " F"] | None = None
     static_51: LandmarkEmbedding
     contour: LandmarkEmbedding
     static_68: LandmarkEmbedding
@@ -106,11 +139,19 @@ class FlameModel:
     uv_faces: Int[Array, "F 3"]
     regions: dict[str, Int[Array, " R"]]
     expression_templates: Float[Array, "M E"] | None
+    arkit_basis: Float[Array, "V 3 52"] | None = None
+    priors: dict[str, CoefficientPrior]
     parents: tuple[int, ...] = struct.field(pytree_node=False)
+    joint_names: tuple[str, ...] = struct.field(pytree_node=False, default=JOINTS)
     expression_names: tuple[str, ...] = struct.field(pytree_node=False)
+    material_names: tuple[str, ...] = struct.field(pytree_node=False, default=())
     name: str = struct.field(pytree_node=False)
     version: str = struct.field(pytree_node=False)
     sha256: str = struct.field(pytree_node=False)
+
+    def joint(self, role: str) -> int | None:
+        """The row of a joint by its role in `JOINTS`, or None if the head lacks it."""
+        return self.joint_names.index(role) if role in self.joint_names else None
 
 
 @struct.dataclass

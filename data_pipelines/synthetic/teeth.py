@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fields_jax.landmark_schemes import LOWER_RIM_68, UPPER_RIM_68
-from fields_jax.types import FlameModel, LandmarkEmbedding
+from fields_jax.types import PARTS, FlameModel, LandmarkEmbedding
 
 _COLUMNS = 13  # vertices along a strip
 _WIDTH = 0.62  # of a strip, as a fraction of the inner mouth
@@ -31,7 +31,7 @@ def with_teeth(head: FlameModel) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
         _strip(rims[1], meeting, _LOWER_EDGES, _LOWER_DEPTH),
     ]
     mouth = np.asarray(head.regions["mouth_interior"])
-    jaw = np.asarray(head.skin_weights)[mouth, 2]
+    jaw = np.asarray(head.skin_weights)[mouth, head.joint("jaw")]
     anchors = [mouth[jaw < 0.5], mouth[jaw > 0.5]]  # of the skull, of the jaw
     follow = np.concatenate(
         [_nearest(strip, template, anchor) for strip, anchor in zip(strips, anchors, strict=True)]
@@ -51,6 +51,11 @@ def with_teeth(head: FlameModel) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
         eyelid_basis=jnp.pad(head.eyelid_basis, ((0, 0), (0, len(follow)), (0, 0))),
         joint_regressor=jnp.pad(head.joint_regressor, ((0, 0), (0, len(follow)))),
         faces=jnp.concatenate([head.faces, jnp.asarray(np.concatenate(squares))]),
+        face_parts=jnp.pad(
+            head.face_parts, (0, sum(map(len, squares))), constant_values=PARTS.index("teeth")
+        ),
+        materials=None,
+        arkit_basis=None,
         uv_faces=jnp.pad(head.uv_faces, ((0, sum(map(len, squares))), (0, 0))),
     )
     return grown, teeth

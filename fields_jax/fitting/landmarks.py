@@ -118,7 +118,7 @@ def fit_landmarks(
     """Fits each face of a batch on its own.
 
     Args:
-      head: FLAME or the procedural head.
+      head: any; its priors and bounds hold.
       observed: landmarks; at least one set.
       n_shape, n_expression: components that are fitted.
       settings: of the search.
@@ -243,7 +243,7 @@ class _Face:
     def moved(self, x: Float[Array, " P"], scales: Float[Array, " K"]) -> tuple[Array, None]:
         """A round of pose, camera and jaw alone."""
         seen, weights, unit = self.round(x)
-        prior = jax.tree.map(lambda leaf: leaf[PLACE], parameters.prior(self.layout, x.dtype))
+        prior = jax.tree.map(lambda leaf: leaf[PLACE], self.rigs.prior)
 
         def residuals(place):
             return (projected(seen, x.at[PLACE].set(place)) - self.points) / unit
@@ -270,9 +270,8 @@ class _Face:
 
         weights = jnp.concatenate([weights, jnp.minimum(weights[upper], weights[lower])])
 
-        prior = parameters.prior(self.layout, x.dtype)
         scales = self.settings.outlier * scales
-        solution = minimise(residuals, x, prior, weights, scales, linearise)
+        solution = minimise(residuals, x, self.rigs.prior, weights, scales, linearise)
         return solution.parameters, solution.history
 
     def round(self, x: Float[Array, " P"]) -> tuple[View, Float[Array, "376"], Float[Array, ""]]:

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from fields_jax.fitting.least_squares import Prior
-from fields_jax.types import FlameCoefficients
+from fields_jax.types import FlameCoefficients, FlameModel
 
 # The order of the unknowns: those that place the face come first, so that they can be searched
 # alone. The camera is (log s, s tx, s ty): scale stays positive, and the shift is in the image.
@@ -20,13 +20,6 @@ POSE, CAMERA, JAW, EYELID = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 11)
 PLACE = slice(0, 7)  # pose, camera and the jaw's opening
 MOTION = slice(0, 11)  # all but the coefficients of expression and shape, which follow
 COEFFICIENTS = slice(11, None)
-
-# Ranges of SMIRK's and TEASER's expression encoder: the jaw only opens, and hardly turns aside.
-_JAW_RANGE = np.array([[0.0, 0.6], [-0.2, 0.2], [-0.2, 0.2]])
-# Standard deviations, ours. Speech opens the jaw by 0.1 to 0.2 rad; turning it aside is rare. That
-# of the lids makes a shut eye likelier than expression components that narrow it.
-_JAW_SD = np.array([0.2, 0.03, 0.03])
-_EYELID_SD = 0.7
 
 
 class Layout(NamedTuple):
@@ -75,14 +68,28 @@ def with_jacobian(
     return points, jnp.concatenate([motion, basis], axis=-1)
 
 
-def prior(layout: Layout, dtype: DTypeLike) -> Prior:
-    """Gaussian over the coefficients, nothing known of pose and camera."""
-    precision, lower = np.zeros(layout.size), np.full(layout.size, -np.inf)
+def prior(head: FlameModel, layout: Layout, dtype: DTypeLike) -> Prior:
+    """The head's priors of its coefficients; nothing known of pose and camera."""
+    mean, precision = np.zeros(layout.size), np.zeros(layout.size)
+    lower = np.full(layout.size, -np.inf)
     upper = -lower
-    precision[COEFFICIENTS] = 1.0
-    precision[JAW] = _JAW_SD**-2
-    precision[EYELID] = _EYELID_SD**-2
-    lower[JAW], upper[JAW] = _JAW_RANGE.T
-    lower[EYELID], upper[EYELID] = 0.0, 1.0
-    arrays = (np.zeros(layout.size), precision, lower, upper)
-    return Prior(*(jnp.asarray(array, dtype) for array in arrays))
+    first = COEFFICIENTS.start + layout.n_expression
+    places = {
+        "jaw": JAW,
+        "eyelid": EYELID,
+        "expression": slice(COEFFICIENTS.start, first),
+        "shape": slice(first, layout.size),
+    }
+    for name, place in places.items():
+        known = {
+            key: np.asarray(values)[: place.stop - place.start]
+            for key, values in vars(head.priors[name]).items()
+        }
+        mean[place], lower[place], upper[place] = known["mean"], known["lower"], known["upper"]
+        precision[place] = _as_written(known["deviation"]) ** -2
+    return Prior(*(jnp.asarray(array, dtype) for array in (mean, precision, lower, upper)))
+
+
+def _as_written(values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    """Float32 numbers as the shortest decimals that they stand for: 0.03, not 0.0299999993."""
+    return np.array([float(str(value)) for value in values])

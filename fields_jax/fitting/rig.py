@@ -22,8 +22,7 @@ from fields_jax.geometry.rotations import rodrigues
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 _HIGHEST = jax.lax.Precision.HIGHEST
-_ROOT, _JAW = 0, 2
-_JAW_FEATURES = slice(9, 18)  # of the correctives' 36: the second of the joints 1..4
+_ROOT = 0
 
 
 @struct.dataclass
@@ -37,7 +36,7 @@ class Rig:
       dragged_mean, dragged_basis, dragged_corrective: the same of w v.
       jaw_weight: [*R, N] mean weight w of the jaw.
       eyelid: [*R, N, 3, 2] movement per closed lid (left, right).
-      joint_mean: [2, 3] root and hinge at rest.
+      joint_mean: [2, 3] root and hinge at rest; the root twice for a head without a jaw joint.
       joint_basis: [2, 3, K].
     """
 
@@ -65,8 +64,8 @@ def point_rig(head: FlameModel, points: LandmarkEmbedding, n_expression: int, n_
     basis = np.concatenate(
         [head.expression_basis[..., :n_expression], head.shape_basis[..., :n_shape]], axis=-1
     )
-    weight = np.asarray(head.skin_weights)[:, _JAW]
-    joint_regressor = np.asarray(head.joint_regressor)[[_ROOT, _JAW]]
+    weight, corrective, hinge = _jaw(head)
+    joint_regressor = np.asarray(head.joint_regressor)[[_ROOT, hinge]]
     plain, dragged = share, share * weight[corners]
 
     def average(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -75,7 +74,6 @@ def point_rig(head: FlameModel, points: LandmarkEmbedding, n_expression: int, n_
         return total.reshape(*corners.shape[:-1], *values.shape[1:])
 
     template = np.asarray(head.template)
-    corrective = np.asarray(head.pose_basis)[..., _JAW_FEATURES]
     return Rig(
         mean=average(template, plain),
         basis=average(basis, plain),
@@ -88,6 +86,17 @@ def point_rig(head: FlameModel, points: LandmarkEmbedding, n_expression: int, n_
         joint_mean=joint_regressor @ template,
         joint_basis=np.tensordot(joint_regressor, basis, axes=1),
     )
+
+
+def _jaw(head: FlameModel) -> tuple[np.ndarray, np.ndarray, int]:
+    """Weights [V] and correctives [V, 3, 9] of the jaw, zero without one, and the hinge's joint."""
+    jaw, vertices = head.joint("jaw"), len(head.template)
+    still = np.zeros((vertices, 3, 9), np.float32)
+    if jaw is None:
+        return np.zeros(vertices, np.float32), still, _ROOT
+    basis = np.asarray(head.pose_basis)
+    corrective = basis[..., 9 * (jaw - 1) : 9 * jaw] if basis.shape[-1] else still
+    return np.asarray(head.skin_weights)[:, jaw], corrective, jaw
 
 
 def _check_components(head: FlameModel, n_expression: int, n_shape: int) -> None:

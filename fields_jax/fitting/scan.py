@@ -75,8 +75,11 @@ class ScanFitter:
         self.settings, self.layout = settings or ScanSettings(), Layout(n_expression, n_shape)
         surface = face_surface(head, self.layout)
         self._tables, self._surface = surface.replace(rig=None), jax.device_put(surface)
-        prior = parameters.prior(self.layout, jnp.float32)
+        prior = parameters.prior(head, self.layout, jnp.float32)
         self._shape_prior, self._prior = split_prior(prior, n_expression)
+        self._whole_prior = prior
+        spread = (head.priors[name].deviation for name in ("expression", "shape"))
+        self._deviations = tuple(map(np.asarray, spread))
 
     def identity(self, frames: Sequence[Scan]) -> Float[np.ndarray, " S"]:
         """The shape of one subject, of the frames with the least movement.
@@ -108,14 +111,15 @@ class ScanFitter:
             raise ValueError(f"shape of shape {found}, expected [{wanted}]")
         shape = np.asarray(shape, np.float32)
         own = self._surface.replace(rig=_with_shape(self._surface.rig, shape))
-        started = self._started(own.rig, self.layout._replace(n_shape=0), frames)
+        started = self._started(own.rig, self._prior, frames)
         x = self._track(own, started, [frame.sequence for frame in frames], shape)
         return self._judged(own, started, x, shape, neutral)
 
-    def _started(self, rig: Rig, layout: Layout, frames: Sequence[Scan]) -> list[Started]:
+    def _started(self, rig: Rig, prior: Prior, frames: Sequence[Scan]) -> list[Started]:
         if not frames:
             raise ValueError("no scans to fit")
-        return [start(rig, layout, frame, self.settings, t) for t, frame in enumerate(frames)]
+        count = self.layout.n_expression
+        return [start(rig, prior, count, frame, self.settings, t) for t, frame in enumerate(frames)]
 
     def _rounds(self) -> Iterator[Round]:
         chosen = self.settings
@@ -129,7 +133,7 @@ class ScanFitter:
 
         Frames that the gate turns down at the shape they took part in are replaced by others.
         """
-        started = self._started(self._surface.rig, self.layout, frames)
+        started = self._started(self._surface.rig, self._whole_prior, frames)
         able = [t for t, frame in enumerate(started) if not frame.fault]
         if not able:
             raise UserError(f"no scan can be fitted; the first: {started[0].fault}")
@@ -214,7 +218,7 @@ class ScanFitter:
             for t in able:
                 near = [t + side for side in sides if 0 <= t + side < len(x)]
                 near = [n for n in near if trusted[n] and sequence[n] == sequence[t]]
-                prior = _tied(self._prior, x[near], self.settings)
+                prior = self._tied(x[near])
                 anew = sides == (-1,) or not trusted[t]
                 if near and anew and sides != (-1,):
                     x[t, POSE], x[t, CAMERA] = started[t].x[POSE], started[t].x[CAMERA]
@@ -244,7 +248,9 @@ class ScanFitter:
         row = scan_gate.measure(
             self._tables, points, frame.cloud, frame.landmarks, settings.reach_mm
         )
-        return row, frame.fault or scan_gate.faults(row, x, shape, settings.gate)
+        return row, frame.fault or scan_gate.faults(
+            row, self._in_deviations(x[COEFFICIENTS], shape), settings.gate
+        )
 
     def _judged(
         self,
@@ -276,15 +282,21 @@ class ScanFitter:
             **{name: np.array([row[name] for row in rows]) for name in rows[0]},
         )
 
+    def _in_deviations(self, *groups: Float[np.ndarray, " K"]) -> list[np.ndarray]:
+        """Expression and shape in the standard deviations of the head's priors."""
+        pairs = zip(groups, self._deviations, strict=True)
+        return [values / spread[: len(values)] for values, spread in pairs]
 
-def _tied(prior: Prior, neighbours: Float[np.ndarray, "N M"], settings: ScanSettings) -> Prior:
-    """The prior of a frame given its neighbours in time: a product of Gaussians, again Gaussian."""
-    change = np.full(prior.mean.size, np.inf)
-    change[COEFFICIENTS] = settings.expression_change
-    change[JAW], change[EYELID] = settings.jaw_change, settings.eyelid_change
-    tie = change**-2
-    alone = np.asarray(prior.precision)
-    total = alone + len(neighbours) * tie
-    weighted = alone * np.asarray(prior.mean) + tie * neighbours.sum(axis=0)
-    mean = np.where(total > 0, weighted / np.maximum(total, 1e-12), 0.0)
-    return prior.replace(mean=np.float32(mean), precision=np.float32(total))
+    def _tied(self, neighbours: Float[np.ndarray, "N M"]) -> Prior:
+        """The prior of a frame given its neighbours in time: a product of Gaussians, again one."""
+        prior, settings = self._prior, self.settings
+        change = np.full(prior.mean.size, np.inf)
+        spread = self._deviations[0][: self.layout.n_expression]
+        change[COEFFICIENTS] = settings.expression_change * spread
+        change[JAW], change[EYELID] = settings.jaw_change, settings.eyelid_change
+        tie = change**-2
+        alone = np.asarray(prior.precision)
+        total = alone + len(neighbours) * tie
+        weighted = alone * np.asarray(prior.mean) + tie * neighbours.sum(axis=0)
+        mean = np.where(total > 0, weighted / np.maximum(total, 1e-12), 0.0)
+        return prior.replace(mean=np.float32(mean), precision=np.float32(total))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
 from fields_jax.fitting.correspondence import Cloud, covered
-from fields_jax.fitting.parameters import COEFFICIENTS
 from fields_jax.fitting.scan_types import Gate
 from fields_jax.fitting.surface import LANDMARKS, Surface
 from fields_jax.geometry.closest_points import closest_points
@@ -58,16 +59,14 @@ def measure(
 
 def faults(
     measured: dict[str, float],
-    x: Float[np.ndarray, " M"],
-    shape: Float[np.ndarray, " S"],
+    coefficients: Sequence[Float[np.ndarray, " K"]],
     gate: Gate,
 ) -> str:
     """Every bound of the gate that a frame breaks; landmarks may be absent, distances may not.
 
     Args:
       measured: see `measure`.
-      x: motion and expression.
-      shape: the identity.
+      coefficients: expression and shape, in standard deviations.
       gate: the bounds.
     """
     found = [
@@ -81,7 +80,7 @@ def faults(
         for name in ("kept", "coverage")
         if measured[name] < getattr(gate, name)
     ]
-    for name, values in (("expression", x[COEFFICIENTS]), ("shape", shape)):
+    for name, values in zip(("expression", "shape"), coefficients, strict=True):
         largest = np.abs(values).max(initial=0)
         if not largest <= getattr(gate, name):
             found.append(f"{name} {largest:.1f} > {getattr(gate, name):g}")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from fields_jax.fitting import parameters
 from fields_jax.fitting.correspondence import Cloud
-from fields_jax.fitting.parameters import CAMERA, POSE, Layout
+from fields_jax.fitting.least_squares import Prior
+from fields_jax.fitting.parameters import CAMERA, POSE
 from fields_jax.fitting.rig import Rig
 from fields_jax.fitting.scan_solvers import solve_landmarks
 from fields_jax.fitting.scan_types import Scan, ScanSettings
@@ -49,7 +48,8 @@ class Started:
 
 def start(
     rig: Rig,
-    layout: Layout,
+    prior: Prior,
+    n_expression: int,
     frame: Scan,
     settings: ScanSettings,
     number: int = 0,
@@ -58,7 +58,8 @@ def start(
 
     Args:
       rig: of the layout's components.
-      layout: of the unknowns; without shape components the identity is the rig's.
+      prior: of the unknowns; without shape components the identity is the rig's.
+      n_expression: how many of them are expression.
       frame: the scan.
       settings: of the search.
       number: of the frame, for the draw.
@@ -66,9 +67,9 @@ def start(
     Raises:
       ValueError: arrays of the wrong shape.
     """
-    landmarks, prior = _landmarks(frame), parameters.prior(layout, jnp.float32)
+    landmarks = _landmarks(frame)
     present = np.isfinite(landmarks).all(axis=1)
-    x, empty = np.zeros(layout.size, np.float32), _draw(frame, np.zeros(0, int), settings)
+    x, empty = np.zeros(prior.mean.size, np.float32), _draw(frame, np.zeros(0, int), settings)
     if present.sum() < _FEWEST_LANDMARKS:
         fault = f"fewer than {_FEWEST_LANDMARKS} landmarks"
         return Started(landmarks, x, np.nan, np.nan, empty, fault)
@@ -79,7 +80,7 @@ def start(
         return Started(landmarks, x, np.nan, np.nan, empty, fault)
     x[POSE], x[CAMERA] = Rotation.from_matrix(rotation).as_rotvec(), translation
     scales = settings.outliers(_STEPS)
-    solved = solve_landmarks(rig, landmarks, x, prior, scales, settings.noise, layout.n_expression)
+    solved = solve_landmarks(rig, landmarks, x, prior, scales, settings.noise, n_expression)
     x, points, still = map(np.asarray, solved)
     found = points[-LANDMARKS:]
     chosen = _about_face(frame, points[:-LANDMARKS], settings, number)

@@ -14,6 +14,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from fields_jax.fitting import parameters
+from fields_jax.fitting.least_squares import Prior
 from fields_jax.fitting.parameters import COEFFICIENTS, EYELID, JAW, POSE, Layout, with_jacobian
 from fields_jax.fitting.rig import Rig, point_rig, pose_basis, pose_points
 from fields_jax.flame.landmarks import contour_row
@@ -44,6 +45,7 @@ class LandmarkRigs:
       outward: [376, 3] direction of each point from the vertical axis through the jaw's hinge.
       subsets: [3, 203] frontal, left and right subsets of the dense points.
       pairs: [G, 2] rows of points that move apart when an eye or the mouth opens.
+      prior: of the unknowns that move them.
     """
 
     contour: Rig
@@ -51,6 +53,7 @@ class LandmarkRigs:
     outward: Float[Array, "376 3"]
     subsets: Bool[Array, "3 203"]
     pairs: Int[Array, "G 2"]
+    prior: Prior
 
 
 @struct.dataclass
@@ -83,7 +86,8 @@ def landmark_rigs(head: FlameModel, layout: Layout) -> LandmarkRigs:
     outward = (np.concatenate([contour.mean[0], inner.mean]) - hinge) * [1, 0, 1]
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
     subsets = np.stack([head.front_203, head.left_203, head.right_203])
-    return LandmarkRigs(contour, inner, outward.astype(np.float32), subsets, _pairs(head))
+    prior = parameters.prior(head, layout, np.float32)
+    return LandmarkRigs(contour, inner, outward.astype(np.float32), subsets, _pairs(head), prior)
 
 
 def without_coefficients(rigs: LandmarkRigs) -> LandmarkRigs:

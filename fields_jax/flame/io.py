@@ -14,21 +14,25 @@ from etils import epath
 
 from fields_jax.errors import MissingFile, UserError, quoted
 from fields_jax.files import parse_json, read_npz, write_npz
+from fields_jax.flame.priors import GROUPS, standard_priors
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.types import FlameModel, LandmarkEmbedding
+from fields_jax.types import JOINTS, PARTS, CoefficientPrior, FlameModel, LandmarkEmbedding
 
 _FORMAT = 1
 _EMBEDDINGS = ("static_51", "contour", "static_68", "landmarks_105", "landmarks_203")
-_STATIC = ("parents", "expression_names", "name", "version", "sha256")
+_NAMES = ("joint_names", "expression_names", "material_names")
+_STATIC = ("parents", *_NAMES, "name", "version", "sha256")
+# What heads of before this version, and FLAME's files, leave unsaid: they are FLAME's.
+_UNSAID = {"joint_names": JOINTS, "material_names": ()}
 # Each array's shape, with letters for sizes that differ between heads, and the kind of its values:
 # "real", "mask", or for indices the size they stay below. Checked on load: a wrong file is named.
 _ARRAYS = {
     "template": (("V", 3), "real"),
     "shape_basis": (("V", 3, "S"), "real"),
     "expression_basis": (("V", 3, "E"), "real"),
-    "pose_basis": (("V", 3, 36), "real"),
-    "joint_regressor": ((5, "V"), "real"),
-    "skin_weights": (("V", 5), "real"),
+    "pose_basis": (("V", 3, "P"), "real"),
+    "joint_regressor": (("J", "V"), "real"),
+    "skin_weights": (("V", "J"), "real"),
     "eyelid_basis": ((2, "V", 3), "real"),
     "faces": (("F", 3), "V"),
     "mediapipe_index": ((105,), 478),
@@ -49,6 +53,16 @@ for _name, _shape in (
 ):
     _ARRAYS[f"{_name}.face_index"] = (_shape, "F")
     _ARRAYS[f"{_name}.barycentric"] = ((*_shape, 3), "real")
+# Those that a head may lack; `_completed` says what then holds.
+_OPTIONAL = {
+    "face_parts": (("F",), len(PARTS)),
+    "materials": (("F",), "M"),
+    "expression_templates": (("N", "E"), "real"),
+    "arkit_basis": (("V", 3, 52), "real"),
+}
+for _name, _size in (("shape", "S"), ("expression", "E"), ("jaw", 3), ("eyelid", 2)):
+    for _field in ("mean", "deviation", "lower", "upper"):
+        _OPTIONAL[f"priors.{_name}.{_field}"] = ((_size,), "bound")
 LARGEST = 10.0  # of real values: metres, weights, texture coordinates; far beyond any head's
 
 
@@ -66,6 +80,9 @@ def save_flame(path: str, head: FlameModel) -> None:
             continue
         if field.name == "regions":
             arrays |= {f"regions.{name}": index for name, index in value.items()}
+        elif field.name == "priors":
+            for name, prior in value.items():
+                arrays |= {f"priors.{name}.{key}": each for key, each in vars(prior).items()}
         elif field.name in _EMBEDDINGS:
             arrays[f"{field.name}.face_index"] = value.face_index
             arrays[f"{field.name}.barycentric"] = value.barycentric
@@ -122,6 +139,7 @@ def load_flame(path: str) -> FlameModel:
     """
     arrays, meta = read_arrays(path)
     check_arrays(path, arrays, meta)
+    meta = _UNSAID | meta
     fields = {
         name: LandmarkEmbedding(
             face_index=arrays.pop(f"{name}.face_index"),
@@ -130,12 +148,33 @@ def load_flame(path: str) -> FlameModel:
         for name in _EMBEDDINGS
     }
     regions = {key: arrays.pop(key) for key in list(arrays) if key.startswith("regions.")}
+    fields["priors"] = _priors(arrays)
     fields |= arrays
     fields["regions"] = {key.removeprefix("regions."): value for key, value in regions.items()}
     fields.setdefault("expression_templates", None)
+    fields.setdefault("face_parts", _parts(fields["faces"], fields["regions"]))
     static = {name: meta[name] for name in _STATIC}
-    static |= {name: tuple(meta[name]) for name in ("parents", "expression_names")}
+    static |= {name: tuple(meta[name]) for name in ("parents", *_NAMES)}
     return FlameModel(**jax.tree.map(jnp.asarray, fields), **static)
+
+
+def _priors(arrays: dict[str, np.ndarray]) -> dict[str, CoefficientPrior]:
+    """Takes the priors out of a file's arrays; FLAME's for a group that the file does not tell."""
+    found = standard_priors(arrays["shape_basis"].shape[-1], arrays["expression_basis"].shape[-1])
+    for name in GROUPS:
+        fields = [f"priors.{name}.{key}" for key in vars(found[name])]
+        if fields[0] in arrays:
+            found[name] = CoefficientPrior(*(arrays.pop(field) for field in fields))
+    return found
+
+
+def _parts(faces: np.ndarray, regions: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Parts of a head that does not tell them: eyeballs by their regions, skin for the rest."""
+    parts = np.zeros(len(faces), np.int32)
+    for name in ("left_eyeball", "right_eyeball"):
+        inside = np.isin(faces, regions.get(name, np.zeros(0, np.int32))).all(axis=1)
+        parts[inside] = PARTS.index("eyes")
+    return parts
 
 
 def check_arrays(path: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
@@ -149,27 +188,28 @@ def check_arrays(path: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
     Raises:
       UserError: an array that is missing, unknown, misshapen, not finite or out of range.
     """
-    sizes = _sizes(path, arrays)
-    templates = arrays.get("expression_templates")
-    if templates is not None and templates.shape[1:] != (sizes["E"],):
-        raise UserError(f"{path}: array 'expression_templates' has shape {templates.shape}")
-    known = {field.name for field in dataclasses.fields(FlameModel)}
+    sizes = _sizes(path, arrays) | {"M": len(meta.get("material_names") or ())}
+    known = _ARRAYS | _OPTIONAL
     for key, value in arrays.items():
-        if key not in _ARRAYS and not key.startswith("regions.") and key not in known:
+        if key not in known and not key.startswith("regions."):
             raise UserError(f"{path} holds an array {quoted(key)}, which no head has")
-        kind = _ARRAYS[key][1] if key in _ARRAYS else "real"
-        below = "V" if key.startswith("regions.") else kind
-        _check_values(path, key, value, sizes.get(below, below))
+        kind = known[key][1] if key in known else "V"
+        _check_values(path, key, value, sizes.get(kind, kind))
+    _check_priors(path, arrays)
     for key in ("skin_weights", *(f"{name}.barycentric" for name in _EMBEDDINGS)):
         if not np.allclose(arrays[key].sum(-1), 1, atol=1e-3):
             raise UserError(f"{path}: rows of {key!r} do not sum to 1")
-    _check_static(path, meta)
+    _check_static(path, meta, sizes["J"])
+    if sizes["P"] not in (0, 9 * (sizes["J"] - 1)):
+        raise UserError(f"{path}: pose_basis has {sizes['P']} entries for {sizes['J']} joints")
 
 
 def _sizes(path: str, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
     """What the letters of the shapes stand for in this head."""
     sizes: dict[str, int] = {}
-    for key, (shape, _) in _ARRAYS.items():
+    for key, (shape, _) in (_ARRAYS | _OPTIONAL).items():
+        if key in _OPTIONAL and key not in arrays:
+            continue
         if key not in arrays:
             raise UserError(
                 f"{path} lacks the array {key!r}: complete it with "
@@ -181,16 +221,22 @@ def _sizes(path: str, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
             size == (expected if isinstance(expected, int) else sizes.setdefault(expected, size))
             for expected, size in letters
         )
-        if not fits or not arrays[key].size:
+        if not fits or not (arrays[key].size or key == "pose_basis"):
             raise UserError(f"{path}: array {key!r} has shape {found}, expected {shape}")
     return sizes
 
 
 def _check_values(path: str, key: str, value: np.ndarray, kind: str | int) -> None:
-    """Reals must be finite and no larger than any head's; indices whole and below `kind`."""
+    """Reals must be finite and no larger than any head's; indices whole and below `kind`.
+
+    Bounds may be infinite, not NaN.
+    """
     if kind == "mask":
         if value.dtype != bool:
             raise UserError(f"{path}: array {key!r} is of {value.dtype}, expected true and false")
+    elif kind == "bound":
+        if value.dtype.kind != "f" or np.isnan(value).any():
+            raise UserError(f"{path}: array {key!r} holds values that are no numbers")
     elif kind == "real":
         if value.dtype.kind != "f":
             raise UserError(f"{path}: array {key!r} is of {value.dtype}, expected real numbers")
@@ -202,13 +248,44 @@ def _check_values(path: str, key: str, value: np.ndarray, kind: str | int) -> No
         raise UserError(f"{path}: {key!r} refers to numbers outside 0..{kind - 1}")
 
 
-def _check_static(path: str, meta: Mapping[str, Any]) -> None:
+def _check_priors(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Each group is told whole, in order, and with a spread."""
+    for name in GROUPS:
+        keys = [f"priors.{name}.{field}" for field in ("mean", "deviation", "lower", "upper")]
+        missing = [key for key in keys if key not in arrays]
+        if len(missing) == len(keys):
+            continue
+        if missing:
+            raise UserError(f"{path} lacks the array {missing[0]!r}, but holds others of its group")
+        mean, deviation, lower, upper = (arrays[key] for key in keys)
+        if not (np.isfinite(mean).all() and (deviation > 0).all() and (lower <= upper).all()):
+            raise UserError(
+                f"{path}: 'priors.{name}' needs finite means, deviations above 0 and lower bounds "
+                "up to the upper ones"
+            )
+
+
+def _check_static(path: str, meta: Mapping[str, Any], joints: int) -> None:
     for key in ("name", "version", "sha256"):
         if not isinstance(meta.get(key), str):
             raise UserError(f"{path}: its meta has {quoted(meta.get(key))} for {key}, no text")
-    names = meta.get("expression_names")
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: its meta has no list of names in expression_names")
-    parents = meta.get("parents")
-    if not isinstance(parents, list | tuple) or tuple(parents) != (-1, 0, 1, 1, 1):
-        raise UserError(f"{path}: joint parents {quoted(parents)} are not FLAME's")
+    for key in _NAMES:
+        names = meta.get(key, _UNSAID.get(key))
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{path}: its meta has no list of names in {key}")
+    names, parents = meta.get("joint_names", JOINTS), meta.get("parents")
+    tree = isinstance(parents, list | tuple) and all(
+        isinstance(parent, int) and (parent == -1 if not i else 0 <= parent < i)
+        for i, parent in enumerate(parents)
+    )
+    if not tree or len(parents) != joints:
+        raise UserError(
+            f"{path}: joint parents {quoted(parents)} are no tree of {joints} joints whose first "
+            "is the root"
+        )
+    fits = set(names) <= set(JOINTS) and len(names) == len(set(names)) == joints
+    if not fits or names[0] != JOINTS[0]:
+        raise UserError(
+            f"{path}: joints {quoted(names)}: each of the {joints} must be one of "
+            f"{', '.join(JOINTS)}, the root first"
+        )

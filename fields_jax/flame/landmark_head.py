@@ -1,12 +1,34 @@
-"""A head cut down to what its landmarks depend on, for steps that look at nothing else."""
+"""Heads cut down to what a step looks at."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from fields_jax.errors import UserError
+from fields_jax.flame.priors import trimmed
 from fields_jax.types import FlameModel, LandmarkEmbedding
 
 _EMBEDDINGS = ("static_51", "contour", "static_68", "landmarks_105", "landmarks_203")
+
+
+def with_components(head: FlameModel, n_shape: int, n_expression: int) -> FlameModel:
+    """The head with only its leading components, and without the shapes that no network predicts.
+
+    Raises:
+      UserError: the head has fewer.
+    """
+    shapes, expressions = head.shape_basis.shape[-1], head.expression_basis.shape[-1]
+    if shapes < n_shape or expressions < n_expression:
+        raise UserError(
+            f"head {head.name} has {shapes} shape and {expressions} expression components; lower "
+            f"config.model.n_shape ({n_shape}) or n_expression ({n_expression})"
+        )
+    return head.replace(
+        shape_basis=head.shape_basis[..., :n_shape],
+        expression_basis=head.expression_basis[..., :n_expression],
+        priors=trimmed(head.priors, n_shape, n_expression),
+        arkit_basis=None,
+    )
 
 
 def landmark_head(head: FlameModel) -> FlameModel:
@@ -35,6 +57,9 @@ def landmark_head(head: FlameModel) -> FlameModel:
         skin_weights=head.skin_weights[vertices],
         eyelid_basis=head.eyelid_basis[:, vertices],
         faces=corners,
+        face_parts=head.face_parts[triangles],
+        materials=None,
+        arkit_basis=None,
         face_vertices=none,
         face_triangles=none.reshape(0, 3),
         uv=np.zeros((0, 2), np.float32),

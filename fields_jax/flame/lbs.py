@@ -46,6 +46,8 @@ def pose_correctives(
     rotations: Float[Array, "B J 3 3"], pose_basis: Float[Array, "V 3 P"]
 ) -> Float[Array, "B V 3"]:
     """Displacements linear in (R_j - I) of every joint but the root, joint-major, row-major."""
+    if not pose_basis.shape[-1]:
+        return jnp.zeros((rotations.shape[0], *pose_basis.shape[:2]), pose_basis.dtype)
     feature = rotations[:, 1:] - jnp.eye(3, dtype=rotations.dtype)[None, None]
     feature = feature.reshape(rotations.shape[0], -1)
     return jnp.einsum("bp,vkp->bvk", feature, pose_basis, precision=_HIGHEST)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from fields_jax.flame import lbs
 from fields_jax.flame.landmarks import contour_row, embed, embed_contour
 from fields_jax.geometry.rotations import rodrigues
-from fields_jax.types import FlameCoefficients, FlameModel, FlameOutput
+from fields_jax.types import JOINTS, FlameCoefficients, FlameModel, FlameOutput
 
 
 def flame(head: FlameModel, coefficients: FlameCoefficients) -> FlameOutput:
@@ -17,7 +17,7 @@ def flame(head: FlameModel, coefficients: FlameCoefficients) -> FlameOutput:
     The camera of `coefficients` is not used here; see `fields_jax.render.project`.
 
     Args:
-      head: FLAME or the procedural head.
+      head: any; rotations of joints that it lacks move nothing.
       coefficients: batched coefficients; expression and shape may be shorter than the bases.
 
     Returns:
@@ -40,7 +40,8 @@ def flame(head: FlameModel, coefficients: FlameCoefficients) -> FlameOutput:
     # SMIRK and TEASER add the eyelids after skinning, unrotated; their weights were trained so.
     vertices = vertices + jnp.einsum("bl,lvk->bvk", coefficients.eyelid, head.eyelid_basis)
 
-    contour = embed_contour(vertices, head.faces, head.contour, contour_row(world[:, 1]))
+    skull = world[:, head.joint("neck") or 0]  # a head without a neck turns at its root
+    contour = embed_contour(vertices, head.faces, head.contour, contour_row(skull))
     inner = embed(vertices, head.faces, head.static_51)
     return FlameOutput(
         vertices=vertices,
@@ -61,7 +62,7 @@ def _joint_rotations(head: FlameModel, coefficients: FlameCoefficients) -> Float
     rest = jnp.zeros((batch, 3), coefficients.pose.dtype)
     neck = rest if coefficients.neck is None else coefficients.neck
     eyes = jnp.tile(rest, (1, 2)) if coefficients.eyes is None else coefficients.eyes
-    pose = jnp.concatenate([coefficients.pose, neck, coefficients.jaw, eyes], axis=1)
-    if pose.shape[1] != 3 * len(head.parents):
-        raise ValueError(f"pose vector of {pose.shape[1]} for {len(head.parents)} joints")
+    turns = (coefficients.pose, neck, coefficients.jaw, eyes[:, :3], eyes[:, 3:])
+    by_role = dict(zip(JOINTS, turns, strict=True))
+    pose = jnp.concatenate([by_role.get(name, rest) for name in head.joint_names], axis=1)
     return rodrigues(pose.reshape(batch, -1, 3))

@@ -7,12 +7,13 @@ is the same on any number of devices.
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fields_jax.types import FlameCoefficients
+from fields_jax.types import CoefficientPrior, FlameCoefficients
 
 GROUPS = 4  # random, permuted, template, zero
 
@@ -28,48 +29,62 @@ class CycleSettings:
     eyelid_noise: float
 
 
+class Pool(NamedTuple):
+    """Where perturbed expressions come from.
+
+    Attributes:
+      expressions: [G, E] of the global batch, G a multiple of 4.
+      templates: [M, E] expressions people make.
+      prior: of an expression.
+    """
+
+    expressions: Float[Array, "G E"]
+    templates: Float[Array, "M E"]
+    prior: CoefficientPrior
+
+
 def perturb(
     key: jax.Array,
     index: Int[Array, " B"],
     coefficients: FlameCoefficients,
-    all_expressions: Float[Array, "G E"],
-    templates: Float[Array, "M E"],
+    pool: Pool,
     settings: CycleSettings,
 ) -> FlameCoefficients:
     """Changes expression, jaw and eyelids; identity, pose and camera stay.
 
     Groups by (index + s) mod 4, s drawn from the key:
-      0 random: clip(psi + m (1 + 2u) N, +-limit), m a coin per coefficient
+      0 random: clip(psi + m (1 + 2u) N, mean +- limit), m a coin per coefficient
       1 permuted: (0.25 + 1.25u) times another expression of the group
       2 template: (0.25 + 1.25u) times a template
       3 zero: neutral, jaw shut, eyelids at random
     all with u' noise N added, u and u' uniform per sample; then jaw and eyelids are jittered in
-    groups 0 to 2.
+    groups 0 to 2. N and limit are in standard deviations of the head's prior, in whose bounds the
+    expression ends.
 
     Args:
       key: of this step, the same on every device.
       index: [B] global index of each local sample.
       coefficients: what the encoders read; detached by the caller.
-      all_expressions: [G, E] expressions of the global batch, G a multiple of 4.
-      templates: [M, E] expressions people make.
+      pool: what it draws from.
       settings: sizes.
     """
     shift_key, roll_key, noise_key = jax.random.split(key, 3)
     shift = jax.random.randint(shift_key, (), 0, GROUPS)
     group = (index + shift) % GROUPS
-    members = all_expressions.shape[0] // GROUPS
+    members = pool.expressions.shape[0] // GROUPS
     roll = jax.random.randint(roll_key, (), 1, max(members, 2))
     # Members of a group stand GROUPS apart; a cyclic roll pairs each with another one.
-    partner = all_expressions[(index + GROUPS * roll) % all_expressions.shape[0]]
+    partner = pool.expressions[(index + GROUPS * roll) % pool.expressions.shape[0]]
     keys = jax.vmap(lambda i: jax.random.fold_in(noise_key, i))(index)
     expression, jaw, eyelid = jax.vmap(
-        lambda k, g, one, other: _perturb_one(k, g, one, other, templates, settings)
+        lambda k, g, one, other: _perturb_one(k, g, one, other, pool, settings)
     )(keys, group, coefficients, partner)
     return coefficients.replace(expression=expression, jaw=jaw, eyelid=eyelid)
 
 
-def _perturb_one(key, group, coefficients, other, templates, settings):
+def _perturb_one(key, group, coefficients, other, pool, settings):
     """Expression, jaw and eyelids of one sample; `other` is an expression of its group."""
+    templates, prior = pool.templates, pool.prior
     psi, jaw, eyelid = coefficients.expression, coefficients.jaw, coefficients.eyelid
     keys = iter(jax.random.split(key, 12))
     uniform = lambda *shape, low=0.0, high=1.0: jax.random.uniform(  # noqa: E731
@@ -78,18 +93,20 @@ def _perturb_one(key, group, coefficients, other, templates, settings):
     normal = lambda *shape: jax.random.normal(next(keys), shape)  # noqa: E731
 
     coin = jax.random.bernoulli(next(keys), 0.5, psi.shape)
-    wild = psi + coin * (1 + 2 * uniform()) * normal(*psi.shape)
+    spread, limit = prior.deviation, settings.limit * prior.deviation
+    wild = psi + coin * (1 + 2 * uniform()) * normal(*psi.shape) * spread
     scale = 0.25 + 1.25 * uniform()
     template = templates[jax.random.randint(next(keys), (), 0, templates.shape[0])]
     expression = jnp.stack(
         [
-            jnp.clip(wild, -settings.limit, settings.limit),
+            jnp.clip(wild, prior.mean - limit, prior.mean + limit),
             scale * other,
             scale * template,
             jnp.zeros_like(psi),
         ]
     )[group]
-    expression = expression + settings.noise * uniform() * normal(*psi.shape)
+    expression = expression + settings.noise * uniform() * normal(*psi.shape) * spread
+    expression = jnp.clip(expression, prior.lower, prior.upper)
 
     moved = jax.random.bernoulli(next(keys), 0.5)
     jaw = jaw + moved * jnp.asarray(settings.jaw_noise) * normal(3)

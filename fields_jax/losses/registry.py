@@ -146,8 +146,13 @@ def _base(name: str) -> Callable[[Evidence], Array]:
 
 
 def _regularizer(name: str) -> Callable[[Evidence], Array]:
+    """Mean square; of shape and expression in standard deviations of the head's prior."""
+
     def values(e: Evidence):
         value = getattr(e.output.coefficients, name)
+        if name in ("shape", "expression"):
+            prior = e.head.priors[name]
+            value = (value - prior.mean[None]) / prior.deviation[None]
         return terms.mean_squared(value, jnp.zeros_like(value))
 
     return values

@@ -23,6 +23,9 @@ JAW_SWAY = 0.2  # largest jaw rotation about y and about z, radians (SMIRK)
 AJAR = 0.05  # bias of eyelids and jaw opening at the start (ours)
 TOKEN_GRIDS = (1, 2, 4, 8)  # cells to a side that each token sees, coarsest first (TEASER)
 
+# Of a clip: one number, or one for each column.
+Bound = float | tuple[float, ...]
+
 _HEAD = dict(dtype=None, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -92,9 +95,13 @@ class ExpressionEncoder(Encoder):
     Eyelids and jaw are clipped with a gradient that leads back into their ranges (`bounded`): a
     plain clip has none outside, and a data set of shut mouths silences the jaw for good. They start
     at `AJAR`, which is larger than what the features contribute at the start.
+
+    Attributes:
+      bounds: (lower, upper) of each expression coefficient, kept in the same way; empty: none.
     """
 
     n_expression: int = 50
+    bounds: tuple[tuple[float, float], ...] = ()
 
     @nn.compact
     def __call__(
@@ -113,21 +120,35 @@ class ExpressionEncoder(Encoder):
         )(x)
         expression, eyelid, opening, sway = jnp.split(x, (n, n + 2, n + 3), axis=-1)
         opening = bounded(opening, 0.0, jnp.inf)
+        if self.bounds:
+            expression = bounded(expression, *zip(*self.bounds, strict=True))
         jaw = jnp.concatenate([opening, bounded(sway, -JAW_SWAY, JAW_SWAY)], axis=-1)
         return expression, bounded(eyelid, 0.0, 1.0), jaw
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def bounded(x: Float[Array, "*N"], low: float, high: float) -> Float[Array, "*N"]:
-    """A clip to [low, high]; outside, gradients pass if descent along them leads back inside."""
-    return jnp.clip(x, low, high)
+def bounded(x: Float[Array, "*N K"], low: Bound, high: Bound) -> Float[Array, "*N K"]:
+    """A clip to [low, high]; outside, gradients pass if descent along them leads back inside.
+
+    Args:
+      x: any number of rows.
+      low, high: one number for all, or one for each of the K columns.
+    """
+    return jnp.clip(x, _column(x, low), _column(x, high))
 
 
-def _bounded_forward(x: Array, low: float, high: float) -> tuple[Array, Array]:
+def _column(x: Array, bound: Bound) -> Array | float:
+    if not isinstance(bound, tuple):
+        return bound
+    return jnp.asarray(bound, x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _bounded_forward(x: Array, low: Bound, high: Bound) -> tuple[Array, Array]:
     return bounded(x, low, high), x
 
 
-def _bounded_backward(low: float, high: float, x: Array, gradient: Array) -> tuple[Array]:
+def _bounded_backward(low: Bound, high: Bound, x: Array, gradient: Array) -> tuple[Array]:
+    low, high = _column(x, low), _column(x, high)
     # Descent moves x against its gradient.
     outward = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
     return (jnp.where(outward, 0, gradient),)

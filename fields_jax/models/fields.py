@@ -59,6 +59,7 @@ class FieldsModel(nn.Module):
     axis_name: str | None = None
     remat: bool = False
     backbone: str = "mobilenet_v3"
+    expression_bounds: tuple[tuple[float, float], ...] = ()
 
     def setup(self) -> None:
         common = dict(dtype=self.dtype, axis_name=self.axis_name, remat=self.remat)
@@ -67,7 +68,9 @@ class FieldsModel(nn.Module):
         )
         self.pose_encoder = PoseEncoder(**encoder)
         self.shape_encoder = ShapeEncoder(n_shape=self.n_shape, **encoder)
-        self.expression_encoder = ExpressionEncoder(n_expression=self.n_expression, **encoder)
+        self.expression_encoder = ExpressionEncoder(
+            n_expression=self.n_expression, bounds=self.expression_bounds, **encoder
+        )
         if self.token_guided:
             self.token_encoder = TokenEncoder(token_dim=self.token_dim, **encoder)
         self.synthesizer = Synthesizer(
@@ -176,9 +179,16 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
     if unknown:
         raise UserError(f"unknown key config.model.{unknown[0]}: remove it")
     options["emotion_hidden"] = tuple(options["emotion_hidden"])
+    bounds = tuple(map(tuple, options.pop("expression_bounds", ())))  # older configs lack it
+    if len(bounds) not in (0, options["n_expression"]):
+        raise UserError(
+            f"config.model.expression_bounds has {len(bounds)} pairs for "
+            f"{options['n_expression']} expression coefficients: leave it to the head"
+        )
     return FieldsModel(
         image_size=size,
         token_guided=synthesizer == "teaser",
+        expression_bounds=bounds,
         dtype=DTYPES[dtype],
         axis_name=axis_name,
         remat=bool(config.get("remat", False)),  # absent from the configs of converted networks

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fields_jax.flame import flame
-from fields_jax.losses.cycle import perturb
+from fields_jax.losses.cycle import Pool, perturb
 from fields_jax.losses.evidence import Evidence, Part
 from fields_jax.models.fields import FieldsModel
 from fields_jax.render import project, sample_keys, synthesizer_input
@@ -240,7 +240,8 @@ def perturbed_face(
     key, recipe, head = examples.key, context.recipe, assets.head
     index = examples.index(context.axis_name)
     templates = expressions if assets.templates is None else assets.templates
-    perturbed = perturb(key, index, coefficients, expressions, templates, recipe.cycle)
+    pool = Pool(expressions, templates, head.priors["expression"])
+    perturbed = perturb(key, index, coefficients, pool, recipe.cycle)
     geometry, masked = synthesizer_input(
         recipe.masking,
         head,

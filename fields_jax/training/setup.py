@@ -9,7 +9,8 @@ import jax
 from ml_collections import ConfigDict
 
 from fields_jax.errors import UserError, quoted
-from fields_jax.flame.landmark_head import landmark_head
+from fields_jax.flame.landmark_head import landmark_head, with_components
+from fields_jax.flame.priors import expression_bounds
 from fields_jax.losses import registry
 from fields_jax.losses.cycle import GROUPS, CycleSettings
 from fields_jax.losses.evidence import LossSettings, expression_gram
@@ -47,10 +48,14 @@ class Plan:
 def plan(config: ConfigDict, head: FlameModel) -> Plan:
     """Checks a config against itself and the head and builds everything the step is bound to.
 
+    Writes the head's bounds into `config.model.expression_bounds`, so that whoever reads the
+    networks later keeps them without the head.
+
     Raises:
       UserError: naming the key and the remedy.
     """
     _check(config)
+    config.model.expression_bounds = expression_bounds(head, config.model.n_expression)
     model = build_model(config, axis_name="batch")
     notes: list[str] = []
     phases = make_phases(config, notes)
@@ -98,7 +103,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         accumulate=config.accumulate,
         max_bad_steps=config.guard.max_bad_steps,
     )
-    trimmed = _trim(head, config.model.n_shape, size)
+    trimmed = with_components(head, config.model.n_shape, size)
     assets = Assets(
         head=trimmed,
         landmark_head=landmark_head(trimmed),
@@ -228,17 +233,3 @@ def _check_best(config: ConfigDict, phases: tuple[Phase, ...]) -> None:
         raise UserError(
             f"unknown config.checkpoint.best_metric {quoted(metric)}; known: {', '.join(known)}"
         )
-
-
-def _trim(head: FlameModel, shapes: int, expressions: int) -> FlameModel:
-    """The head with only the components that the networks predict, which is all a step uses."""
-    if head.shape_basis.shape[-1] < shapes or head.expression_basis.shape[-1] < expressions:
-        raise UserError(
-            f"head {head.name} has {head.shape_basis.shape[-1]} shape and "
-            f"{head.expression_basis.shape[-1]} expression components; lower config.model.n_shape "
-            f"({shapes}) or n_expression ({expressions})"
-        )
-    return head.replace(
-        shape_basis=head.shape_basis[..., :shapes],
-        expression_basis=head.expression_basis[..., :expressions],
-    )

@@ -115,6 +115,10 @@ _MODEL = dict(
     token_dim=whole(1),
     adain_hidden=whole(1),
     emotion_hidden=some(whole(1), "widths of layers, such as (512,512)"),
+    expression_bounds=some(
+        Rule("two numbers", lambda v: len(v) == 2 and all(map(_is_number, v))),
+        "pairs of numbers, which the head fills in: leave it empty",
+    ),
     emotion_detach_shape=_FLAG,
 )
 _LOSSES = dict(

@@ -12,7 +12,8 @@ from fields_jax.fitting.landmarks import SETS, FitSettings, Observed, fit_landma
 from fields_jax.flame.model import flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.render.camera import project
-from fields_jax.types import FlameCoefficients
+from fields_jax.types import JOINTS, FlameCoefficients
+from tests.support.heads import with_joints
 
 B, SHAPES, EXPRESSIONS = 8, 40, 33
 YAWS = np.array([-80, -55, -30, -10, 10, 30, 55, 80.0])
@@ -60,7 +61,12 @@ def face_errors(found: FlameCoefficients, truth: FlameCoefficients) -> np.ndarra
     return 1e3 * np.linalg.norm(np.asarray(a - b)[:, np.asarray(head.face_vertices)], axis=-1)
 
 
-def test_rig_is_flame_with_neck_and_eyes_at_rest(tiny_head):
+@pytest.mark.parametrize(
+    "joints",
+    [JOINTS, ("root", "neck", "left_eye", "right_eye", "jaw"), ("root", "neck"), ("root",)],
+)
+def test_rig_is_flame_with_neck_and_eyes_at_rest(tiny_head, joints):
+    tiny_head = with_joints(tiny_head, joints)
     rng = np.random.default_rng(0)
     draws = [rng.normal(0, s, n) for s, n in ((1, 5), (1, 4), (0.3, 3), (0.5, 2), (0.7, 3))]
     shape, expression, jaw, eyelid, pose = (jnp.asarray(d, jnp.float32) for d in draws)

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from fields_jax.errors import UserError
 from fields_jax.flame import flame
-from fields_jax.flame.io import load_flame, save_flame
+from fields_jax.flame.io import load_flame, read_arrays, save_flame, write_arrays
 from fields_jax.flame.landmark_head import landmark_head
 from fields_jax.flame.landmarks import contour_row
+from fields_jax.flame.priors import between, standard_priors
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.geometry.rotations import rodrigues
-from fields_jax.types import FlameCoefficients
+from fields_jax.types import JOINTS, PARTS, FlameCoefficients
+from tests.support.heads import with_joints
 
 
 def random_coefficients(rng, head, batch=3, turn=0.4) -> FlameCoefficients:
@@ -214,9 +217,83 @@ def test_head_file_round_trip_and_refusals(tiny_head, tmp_path):
     save_flame(str(path), tiny_head.replace(template=broken))
     with pytest.raises(ValueError, match="'template' holds values that are not finite"):
         load_flame(str(path))
-    save_flame(str(path), tiny_head.replace(parents=(-1, 0, 0, 1, 1)))
-    with pytest.raises(ValueError, match="joint parents"):
+    save_flame(str(path), tiny_head.replace(parents=(-1, 0, 4, 1, 1)))
+    with pytest.raises(ValueError, match="are no tree of 5 joints"):
         load_flame(str(path))
+
+
+def test_joints_go_by_their_names(tiny_head):
+    coefficients = random_coefficients(np.random.default_rng(5), tiny_head)
+    order = ("root", "neck", "right_eye", "left_eye", "jaw")
+    found = flame(with_joints(tiny_head, order), coefficients)
+    expected = flame(tiny_head, coefficients)
+    np.testing.assert_allclose(found.vertices, expected.vertices, atol=1e-6)
+    np.testing.assert_allclose(found.landmarks_68, expected.landmarks_68, atol=1e-6)
+
+
+def test_a_head_without_jaw_eyes_or_correctives(tiny_head):
+    coefficients = random_coefficients(np.random.default_rng(6), tiny_head)
+    still = coefficients.replace(jaw=0 * coefficients.jaw, eyes=None)
+    bare = with_joints(tiny_head, ("root", "neck"))
+    found = flame(bare, coefficients)
+    np.testing.assert_array_equal(found.vertices, flame(bare, still).vertices)
+    assert found.joints.shape == (3, 2, 3)
+    # The other joints' skin follows the root, so that only a turned neck tells the heads apart.
+    calm = still.replace(neck=None)
+    expected = flame(tiny_head, calm).vertices
+    np.testing.assert_allclose(flame(bare, calm).vertices, expected, atol=1e-6)
+    plain = bare.replace(pose_basis=np.zeros((60, 3, 0), np.float32))
+    np.testing.assert_allclose(flame(plain, calm).vertices, expected, atol=1e-6)
+
+
+def test_what_a_head_says_of_itself_is_kept(tiny_head, tmp_path):
+    zero, one = np.zeros(6, np.float32), np.ones(6, np.float32)
+    said = with_joints(tiny_head, ("root", "neck", "left_eye", "right_eye")).replace(
+        priors=tiny_head.priors | {"expression": between(zero, one, 0.4 * one)},
+        face_parts=np.arange(90, dtype=np.int32) % len(PARTS),
+        materials=np.arange(90, dtype=np.int32) % 2,
+        material_names=("cloth", "skin"),
+        arkit_basis=np.full((60, 3, 52), 1e-3, np.float32),
+    )
+    path = str(tmp_path / "head.npz")
+    save_flame(path, said)
+    again = load_flame(path)
+    assert jax.tree.structure(again) == jax.tree.structure(said)
+    jax.tree.map(np.testing.assert_array_equal, again, said)
+
+
+def test_a_head_of_before_is_flames(tiny_head, tmp_path):
+    path = str(tmp_path / "head.npz")
+    save_flame(path, tiny_head)
+    arrays, meta = read_arrays(path)
+    eyes = np.unique(tiny_head.faces[:4])
+    arrays = {name: a for name, a in arrays.items() if not name.startswith(("priors", "face_par"))}
+    meta = {name: value for name, value in meta.items() if name not in ("joint_names",)}
+    write_arrays(path, arrays | {"regions.left_eyeball": eyes}, meta)
+    again = load_flame(path)
+    assert again.joint_names == JOINTS
+    jax.tree.map(np.testing.assert_array_equal, again.priors, standard_priors(7, 6))
+    assert PARTS[again.face_parts[0]] == "eyes" and PARTS[again.face_parts.min()] == "skin"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(joint_names=("root", "neck", "tail", "left_eye", "right_eye")), "must be one of"),
+        (dict(joint_names=("neck", "root", "jaw", "left_eye", "right_eye")), "the root first"),
+        (dict(face_parts=np.full(90, 6, np.int32)), "'face_parts' refers to numbers outside 0..5"),
+        (dict(materials=np.zeros(90, np.int32)), "'materials' refers to numbers outside"),
+        (dict(pose_basis=np.zeros((60, 3, 9), np.float32)), "9 entries for 5 joints"),
+        (dict(arkit_basis=np.zeros((60, 3, 51), np.float32)), "'arkit_basis' has shape"),
+        (dict(priors={"jaw": between(np.ones(3), np.zeros(3), np.ones(3))}), "lower bounds"),
+        (dict(priors={"jaw": between(np.zeros(2), np.ones(2), np.ones(2))}), "has shape"),
+    ],
+)
+def test_a_head_that_contradicts_itself_is_refused(tiny_head, tmp_path, change, message):
+    path = str(tmp_path / "head.npz")
+    save_flame(path, tiny_head.replace(**change))
+    with pytest.raises(UserError, match=message):
+        load_flame(path)
 
 
 def test_landmark_head_is_smaller_and_has_the_same_landmarks_and_joints():

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fields_jax.flame.priors import between, normal
 from fields_jax.losses import emotion, evidence, registry, terms
-from fields_jax.losses.cycle import CycleSettings, perturb
+from fields_jax.losses.cycle import CycleSettings, Pool, perturb
 from fields_jax.types import FieldsOutput, FlameCoefficients, FlameOutput
 
 SETTINGS = evidence.LossSettings(
@@ -259,7 +260,7 @@ def test_a_label_stays_while_any_flag_speaks_for_it():
     np.testing.assert_array_equal(cleared["emotion"], [-1, 5, -1])  # batch.ABSENT
 
 
-def perturbed(key, count=16, templates=None):
+def perturbed(key, count=16, templates=None, prior=None):
     coefficients = FlameCoefficients(
         shape=rng_array(0, count, 3),
         expression=rng_array(1, count, 6),
@@ -270,7 +271,8 @@ def perturbed(key, count=16, templates=None):
     )
     templates = rng_array(6, 3, 6) if templates is None else templates
     index = jnp.arange(count)
-    result = perturb(key, index, coefficients, coefficients.expression, templates, CYCLE)
+    pool = Pool(coefficients.expression, templates, prior or normal(6))
+    result = perturb(key, index, coefficients, pool, CYCLE)
     return coefficients, result
 
 
@@ -290,6 +292,17 @@ def test_cycle_groups_do_what_they_say():
     assert ((ratio > 0.2) & (ratio < 1.55)).all()
 
 
+def test_cycle_keeps_the_bounds_of_the_head_and_takes_its_unit():
+    zero, one = np.zeros(6), np.ones(6)
+    _, after = perturbed(jax.random.key(3), prior=between(zero, one, 0.3 * one))
+    assert after.expression.min() == 0 and after.expression.max() <= 1
+    # Without templates far outside, smaller units mean smaller changes.
+    free = normal(6).replace(deviation=np.full(6, 1e-3, np.float32))
+    _, after = perturbed(jax.random.key(3), templates=jnp.zeros((1, 6)), prior=free)
+    still = (np.asarray(after.jaw) == 0).all(1)
+    assert np.abs(after.expression[still]).max() < 1e-3
+
+
 def test_cycle_never_pairs_a_sample_with_itself_and_does_not_depend_on_the_split():
     quiet = CycleSettings(**{**vars(CYCLE), "noise": 0.0})
     count = 16
@@ -299,7 +312,7 @@ def test_cycle_never_pairs_a_sample_with_itself_and_does_not_depend_on_the_split
     templates = jnp.full((1, count), 50.0)
 
     def run(key, index, part):
-        return perturb(key, index, part, psi, templates, quiet).expression
+        return perturb(key, index, part, Pool(psi, templates, normal(count)), quiet).expression
 
     key = jax.random.key(11)
     whole = run(key, jnp.arange(count), coefficients)

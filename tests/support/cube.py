@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fields_jax.evaluation import geometry
+from fields_jax.flame.priors import standard_priors
 from fields_jax.types import FlameCoefficients, FlameModel, LandmarkEmbedding
 
 V, S, E = 8, 4, 3
@@ -54,6 +55,7 @@ def cube_head() -> FlameModel:
         right_203=subset,
         **dict(face_vertices=face, face_triangles=np.array([[0, 2, 1]])),
         parents=(-1, 0, 1, 1, 1),
+        **dict(face_parts=np.zeros(4, int), priors=standard_priors(S, E)),
         **dict(uv=np.zeros((1, 2)), uv_faces=np.zeros((4, 3), int), regions={"face": face}),
         **dict(expression_templates=None, expression_names=()),
         **dict(name="cube", version="0", sha256="0"),

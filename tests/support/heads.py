@@ -4,7 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from fields_jax.types import FlameModel, LandmarkEmbedding
+from fields_jax.flame.priors import standard_priors
+from fields_jax.types import JOINTS, FlameModel, LandmarkEmbedding
+
+
+def with_joints(head: FlameModel, names: tuple[str, ...]) -> FlameModel:
+    """The same head with only these joints, in this order; weights of the others go to the root.
+
+    The root must come first and a kept joint's parent must be kept.
+    """
+    rows = [JOINTS.index(name) for name in names]
+    weights = np.array(head.skin_weights)[:, rows]
+    weights[:, 0] += 1 - weights.sum(1)
+    basis = np.asarray(head.pose_basis)
+    features = [basis[..., :0], *(basis[..., 9 * (row - 1) : 9 * row] for row in rows[1:])]
+    return head.replace(
+        joint_names=names,
+        parents=tuple(-1 if row == 0 else rows.index(head.parents[row]) for row in rows),
+        joint_regressor=np.asarray(head.joint_regressor)[rows],
+        skin_weights=weights,
+        pose_basis=np.concatenate(features, axis=-1),
+    )
 
 
 def random_head(
@@ -36,6 +56,7 @@ def random_head(
         skin_weights=simplex(vertices, 5),
         eyelid_basis=normal(2, vertices, 3, scale=0.002),
         faces=corners,
+        face_parts=np.zeros(faces, np.int32),
         static_51=embedding(51),
         contour=embedding(79, 17),
         static_68=embedding(68),
@@ -51,6 +72,7 @@ def random_head(
         uv_faces=corners,
         regions={"face": mask},
         expression_templates=normal(5, expressions),
+        priors=standard_priors(shapes, expressions),
         parents=(-1, 0, 1, 1, 1),
         expression_names=("first", "second"),
         name="random",

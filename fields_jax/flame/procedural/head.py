@@ -14,9 +14,10 @@ import jax
 import numpy as np
 
 from fields_jax import landmark_schemes as schemes
+from fields_jax.flame.priors import JOINTS, standard_priors
 from fields_jax.flame.procedural import components, identity, landmarks, regions, rig
 from fields_jax.flame.procedural.mesh import head_mesh
-from fields_jax.types import FlameModel, LandmarkEmbedding
+from fields_jax.types import JOINTS, FlameModel, LandmarkEmbedding
 
 _METRES = 1e-3
 
@@ -74,11 +75,16 @@ def procedural_head(seed: int = 0) -> FlameModel:
         "expression_templates": components.expression_templates(names),
     }
     arrays = jax.tree.map(_storage_type, arrays)
+    told = {
+        "face_parts": regions.face_parts(mesh, named),
+        "priors": standard_priors(identity.SHAPE_COUNT, components.EXPRESSION_COUNT),
+    }
     with jax.ensure_compile_time_eval():  # the cache must not keep a tracer
-        stored = jax.device_put(arrays)
+        stored = jax.device_put(arrays | told)
     return FlameModel(
         **stored,
         parents=rig.PARENTS,
+        joint_names=JOINTS,
         expression_names=names,
         name="procedural",
         version="2",

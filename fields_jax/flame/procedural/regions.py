@@ -7,6 +7,7 @@ import numpy as np
 from fields_jax.flame.procedural import patches as patches
 from fields_jax.flame.procedural import surface as surface
 from fields_jax.flame.procedural.mesh import HeadMesh
+from fields_jax.types import PARTS
 
 
 def regions(mesh: HeadMesh) -> dict[str, np.ndarray]:
@@ -47,6 +48,18 @@ def regions(mesh: HeadMesh) -> dict[str, np.ndarray]:
     }
     found = {name: np.flatnonzero(mask) for name, mask in masks.items()}
     return found | {"boundary": mesh.neck_rim}
+
+
+def face_parts(mesh: HeadMesh, named: dict[str, np.ndarray]) -> np.ndarray:
+    """[F] rows of `types.PARTS`: the eyeballs, the mouth's lining, and skin for the rest."""
+    parts = np.zeros(len(mesh.faces), np.int32)
+    for name, part in (
+        ("left_eyeball", "eyes"),
+        ("right_eyeball", "eyes"),
+        ("mouth_interior", "gums"),
+    ):
+        parts[np.isin(mesh.faces, named[name]).all(1)] = PARTS.index(part)
+    return parts
 
 
 def face_triangles(mesh: HeadMesh, face: np.ndarray) -> np.ndarray:
