@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from fields_jax import landmark_schemes as schemes
-from fields_jax.flame.priors import JOINTS, standard_priors
+from fields_jax.flame.priors import standard_priors
 from fields_jax.flame.procedural import components, identity, landmarks, regions, rig
 from fields_jax.flame.procedural.mesh import head_mesh
 from fields_jax.types import JOINTS, FlameModel, LandmarkEmbedding
