@@ -23,6 +23,7 @@ from fields_jax.flame.procedural.rig import (
     JAW_JOINT,
     gauss,
     lid_travel,
+    lower_lid_rise,
     mirrored,
     skin_weights,
 )
@@ -51,19 +52,19 @@ EXPRESSIONS = (
     "lip_dimple",
     "cheek_puff",
 )
-# How the lids of either eye follow the eyeball, in the same order; negative amounts of the second
-# go to the right.
-LIDS = ("lid_follow_down", "lid_follow_to_left")
-# Movements of the whole face, which come between the two. Negative amounts of those to the left go
-# to the right.
+# How the lids of either eye follow the eyeball, in the same order; the second to the left, by
+# negative amounts to the right.
+LIDS = ("lid_follow_down", "lid_follow_aside")
+# Movements of the whole face, which come between the two. Those aside go to the left, by negative
+# amounts to the right.
 WHOLE = (
     "chin_raise",
     "lip_funnel",
     "lip_roll_upper",
     "lip_roll_lower",
     "jaw_forward",
-    "jaw_to_left",
-    "mouth_to_left",
+    "jaw_aside",
+    "mouth_aside",
 )
 # The movements made of bumps: centre on the left side, radii, displacement there. Small bumps of
 # opposite sign keep still what does not follow, or fold it.
@@ -187,15 +188,15 @@ def expression_basis(mesh: HeadMesh, seed: int) -> tuple[np.ndarray, tuple[str, 
     """[V, 3, 100] movements and the names of the leading ones, left before right."""
     fields = {name: bumps(mesh.points, chosen) for name, chosen in _MOVEMENTS.items()}
     fields = {name: with_eyes(mesh, field, *_EYE_ZONE) for name, field in fields.items()}
-    upper, lower = lid_travel(mesh)
-    upper, lower = upper + mirrored(mesh, upper), lower + mirrored(mesh, lower)
+    upper, rise = lid_travel(mesh)[0], lower_lid_rise(mesh)
+    upper = upper + mirrored(mesh, upper)
     fields["lid_raise"] = -0.2 * upper
-    fields["lid_tighten"] = fields["lid_tighten"] + 0.1 * upper + 0.6 * lower
-    fields["cheek_raise"] = fields["cheek_raise"] + 0.03 * upper + 0.2 * lower
+    fields["lid_tighten"] = fields["lid_tighten"] + 0.1 * upper + 1.3 * rise
+    fields["cheek_raise"] = fields["cheek_raise"] + 0.03 * upper + 0.6 * rise
     for name, field in _lip_movements(mesh).items():
         fields[name] = fields.get(name, 0) + field
     fields |= _jaw_movements(mesh)
-    fields["mouth_to_left"] = _to_left(mesh)
+    fields["mouth_aside"] = _to_left(mesh)
     left = smoothstep((mesh.points[:, :1] + 8) / 16)
     basis, names = [], []
     for name in EXPRESSIONS:
@@ -261,7 +262,7 @@ def _jaw_movements(mesh: HeadMesh) -> dict[str, np.ndarray]:
     weight = skin_weights(mesh)[:, JAW_JOINT]
     return {
         "jaw_forward": _vectors(weight, 0, -0.5, 3.0),
-        "jaw_to_left": _vectors(weight, 3.0, 0, 0),
+        "jaw_aside": _vectors(weight, 3.0, 0, 0),
     }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from fields_jax import landmark_schemes as schemes
 from fields_jax.flame.priors import standard_priors
-from fields_jax.flame.procedural import components, identity, landmarks, regions, rig
+from fields_jax.flame.procedural import arkit, components, identity, landmarks, regions, rig
 from fields_jax.flame.procedural.mesh import head_mesh
 from fields_jax.types import JOINTS, FlameModel, LandmarkEmbedding
 
@@ -42,7 +42,7 @@ def procedural_head(seed: int = 0) -> FlameModel:
     static_68 = landmarks.join(landmarks.Points(contour_face[0], contour_weight[0]), inner)
     expression, names = components.expression_basis(mesh, seed)
     upper, lower = rig.lid_travel(mesh)
-    lids = upper + lower
+    lids = np.stack([upper + lower, rig.mirrored(mesh, upper + lower)])
     named = regions.regions(mesh)
     uv, uv_faces = regions.texture(mesh)
     front, left, right = (
@@ -56,7 +56,8 @@ def procedural_head(seed: int = 0) -> FlameModel:
         "pose_basis": rig.pose_basis(mesh) * _METRES,
         "joint_regressor": rig.joint_regressor(mesh),
         "skin_weights": rig.skin_weights(mesh),
-        "eyelid_basis": np.stack([lids, rig.mirrored(mesh, lids)]) * _METRES,
+        "eyelid_basis": lids * _METRES,
+        "arkit_basis": arkit.arkit_basis(mesh, expression, names, lids) * _METRES,
         "faces": mesh.faces,
         "static_51": _embedding(inner),
         "contour": LandmarkEmbedding(contour_face, contour_weight),

@@ -18,7 +18,7 @@ from fields_jax.flame.procedural.fields import (
     with_eyes,
 )
 from fields_jax.flame.procedural.mesh import HeadMesh
-from fields_jax.flame.procedural.rig import lid_travel, mirrored
+from fields_jax.flame.procedural.rig import lid_travel, lower_lid_rise, mirrored
 from fields_jax.flame.procedural.surface import smoothstep
 
 SHAPE_COUNT = 300
@@ -171,9 +171,9 @@ def _lids(mesh: HeadMesh) -> list[np.ndarray]:
         ahead = np.maximum(z, 6)
         width += 0.06 * (zone * [x, 0 * x, -(x**2) / ahead]).T
         slant += 0.06 * side * (zone * [-y, x, 0 * x]).T
-    upper, lower = lid_travel(mesh)
-    openings = [-0.07 * (upper + mirrored(mesh, upper)), -0.16 * (lower + mirrored(mesh, lower))]
-    return [width, slant, *openings]
+    upper = lid_travel(mesh)[0]
+    upper = upper + mirrored(mesh, upper)
+    return [width, slant, -0.07 * upper, -0.6 * lower_lid_rise(mesh)]
 
 
 def _ear_size(mesh: HeadMesh) -> np.ndarray:

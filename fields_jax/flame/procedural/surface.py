@@ -17,6 +17,7 @@ EYE_CENTRE = np.array([32.0, 20.5, 37.0])  # left eyeball; pupils 64 mm apart
 EYE_RADIUS = 12.0
 LID_THICKNESS = 1.2
 LAST_LEVEL = 14.0
+CROWN_DEPTH = -37.0  # z of the highest point
 
 # The left brow's hair from its inner to its outer end: frontal x, upper edge, lower edge.
 BROW = np.array(
@@ -34,8 +35,8 @@ BROW = np.array(
 # section's centre; z of that centre; exponent of the superellipse (2 = ellipse).
 _LEVELS = np.array(
     [
-        [131, 131, 131, 0.0, 0.0, 0.0, -37, 2.0],  # crown
-        [126, 126, 125, 33, 42, 42, -37, 2.0],
+        [129, 129, 129, 0.0, 0.0, 0.0, CROWN_DEPTH, 2.0],  # crown
+        [124.5, 124.5, 123.5, 33, 42, 42, -37, 2.0],
         [108, 108, 106, 60, 75, 74, -38, 2.0],
         [80, 76, 74, 75.5, 94, 92, -38, 2.0],  # hairline
         [48, 46, 42, 77.5, 97.5, 96, -35, 2.15],  # brow
