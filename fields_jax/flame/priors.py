@@ -51,6 +51,13 @@ def trimmed(
     }
 
 
+def is_standard(prior: CoefficientPrior) -> bool:
+    """Whether it is a standard normal without bounds, as FLAME's shape and expression are."""
+    mean, deviation, lower, upper = (np.asarray(values) for values in vars(prior).values())
+    free = np.isneginf(lower) & np.isposinf(upper)
+    return bool(((mean == 0) & (deviation == 1) & free).all())
+
+
 def expression_bounds(head: FlameModel, count: int) -> tuple[tuple[float, float], ...]:
     """(lower, upper) of the leading expression coefficients; empty if none of them is bounded."""
     prior = head.priors["expression"]

@@ -35,12 +35,12 @@ class Pool(NamedTuple):
     Attributes:
       expressions: [G, E] of the global batch, G a multiple of 4.
       templates: [M, E] expressions people make.
-      prior: of an expression.
+      prior: of an expression; None: standard normal without bounds.
     """
 
     expressions: Float[Array, "G E"]
     templates: Float[Array, "M E"]
-    prior: CoefficientPrior
+    prior: CoefficientPrior | None
 
 
 def perturb(
@@ -93,20 +93,23 @@ def _perturb_one(key, group, coefficients, other, pool, settings):
     normal = lambda *shape: jax.random.normal(next(keys), shape)  # noqa: E731
 
     coin = jax.random.bernoulli(next(keys), 0.5, psi.shape)
-    spread, limit = prior.deviation, settings.limit * prior.deviation
-    wild = psi + coin * (1 + 2 * uniform()) * normal(*psi.shape) * spread
+    unit = 1.0 if prior is None else prior.deviation
+    steps = lambda: normal(*psi.shape) * unit  # noqa: E731
+    wild = psi + coin * (1 + 2 * uniform()) * steps()
+    least, most = _limits(settings.limit, prior)
     scale = 0.25 + 1.25 * uniform()
     template = templates[jax.random.randint(next(keys), (), 0, templates.shape[0])]
     expression = jnp.stack(
         [
-            jnp.clip(wild, prior.mean - limit, prior.mean + limit),
+            jnp.clip(wild, least, most),
             scale * other,
             scale * template,
             jnp.zeros_like(psi),
         ]
     )[group]
-    expression = expression + settings.noise * uniform() * normal(*psi.shape) * spread
-    expression = jnp.clip(expression, prior.lower, prior.upper)
+    expression = expression + settings.noise * uniform() * steps()
+    if prior is not None:
+        expression = jnp.clip(expression, prior.lower, prior.upper)
 
     moved = jax.random.bernoulli(next(keys), 0.5)
     jaw = jaw + moved * jnp.asarray(settings.jaw_noise) * normal(3)
@@ -115,3 +118,10 @@ def _perturb_one(key, group, coefficients, other, pool, settings):
     lids = jnp.clip(eyelid + lids, 0.0, 1.0)
     zero = group == GROUPS - 1
     return expression, jnp.where(zero, 0.0, jaw), jnp.where(zero, uniform(2), lids)
+
+
+def _limits(limit: float, prior: CoefficientPrior | None) -> tuple[Array | float, Array | float]:
+    """The mean of an expression less and plus `limit` standard deviations."""
+    if prior is None:
+        return -limit, limit
+    return prior.mean - limit * prior.deviation, prior.mean + limit * prior.deviation

@@ -16,13 +16,19 @@ from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel, FlameO
 
 @dataclasses.dataclass(frozen=True)
 class LossSettings:
-    """Choices of `config.losses` that are not weights."""
+    """Choices of `config.losses` that are not weights, and one of the head.
+
+    Attributes:
+      scaled: the groups of coefficients, of shape and expression, whose prior is no standard
+        normal: their regularisers count standard deviations.
+    """
 
     gt_metric: str
     intensity_weighting: float
     class_weights: tuple[float, ...]
     va_min_count: int
     region_growth: tuple[float, float]
+    scaled: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -150,7 +150,7 @@ def _regularizer(name: str) -> Callable[[Evidence], Array]:
 
     def values(e: Evidence):
         value = getattr(e.output.coefficients, name)
-        if name in ("shape", "expression"):
+        if name in e.settings.scaled:
             prior = e.head.priors[name]
             value = (value - prior.mean[None]) / prior.deviation[None]
         return terms.mean_squared(value, jnp.zeros_like(value))

@@ -240,7 +240,8 @@ def perturbed_face(
     key, recipe, head = examples.key, context.recipe, assets.head
     index = examples.index(context.axis_name)
     templates = expressions if assets.templates is None else assets.templates
-    pool = Pool(expressions, templates, head.priors["expression"])
+    prior = head.priors["expression"] if "expression" in recipe.settings.scaled else None
+    pool = Pool(expressions, templates, prior)
     perturbed = perturb(key, index, coefficients, pool, recipe.cycle)
     geometry, masked = synthesizer_input(
         recipe.masking,

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from fields_jax.errors import UserError, quoted
 from fields_jax.flame.landmark_head import landmark_head, with_components
-from fields_jax.flame.priors import expression_bounds
+from fields_jax.flame.priors import expression_bounds, is_standard
 from fields_jax.losses import registry
 from fields_jax.losses.cycle import GROUPS, CycleSettings
 from fields_jax.losses.evidence import LossSettings, expression_gram
@@ -82,6 +82,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
             class_weights=tuple(config.losses.class_weights),
             va_min_count=config.losses.va_min_count,
             region_growth=tuple(config.losses.region_growth),
+            scaled=tuple(n for n in ("shape", "expression") if not is_standard(head.priors[n])),
         ),
         cycle=CycleSettings(
             noise=config.cycle.noise,
