@@ -276,7 +276,7 @@ def _lids_follow(mesh: HeadMesh) -> tuple[list[np.ndarray], list[np.ndarray]]:
         x, y, z = (mesh.points - centre).T
         zone = smoothstep((23 - np.sqrt(x**2 + y**2 + z**2)) / 8) * smoothstep(z / 4)
         zone = np.where(mesh.part == "eyeball", 0, zone)
-        down.append(0.16 * _vectors(zone, 0, -z, y * (y < 0)))
+        down.append(0.16 * _vectors(zone, 0, -z, y))
         aside.append(0.16 * _vectors(zone, z, 0, -x))
     return down, aside
 

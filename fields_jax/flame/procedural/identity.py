@@ -25,6 +25,7 @@ SHAPE_COUNT = 300
 # Between these distances from an eye's centre a field hands over to the eye's own movement.
 _EYE_ZONE = 15.0, 22.0
 _NOISE_WAVES, _NOISE_PEAKS = (90, 26), (0.7, 0.18)  # mm, first and last
+_SCALP_NOISE = 0.4  # of the noise on the face
 
 # Symmetric proportions made of bumps: centre on the left side, radii, displacement there.
 _PROPORTIONS = {
@@ -70,7 +71,7 @@ _FEATURES = {
     "upper_lip_forward": [((0, -43, 66), (18, 6, 16), (0, 0, 1.8))],
     "lower_lip_forward": [((0, -55, 63), (18, 6, 16), (0, 0, 1.8))],
     "lower_lip_height": [((0, -60, 62), (20, 8, 18), (0, -2.6, 0))],
-    "mouth_corner_up": [((25, -49, 52), (9, 8, 14), (0, 1.4, 0))],
+    "mouth_corner_up": [((25, -49, 52), (9, 8, 14), (0, 1.0, 0))],
     "mouth_corner_back": [((26, -49, 52), (10, 9, 14), (0, 0, -1.6))],
     "chin_fold": [((0, -67, 57), (18, 7, 16), (0, 0, 1.8))],
     "chin_width": [((20, -82, 48), (11, 13, 20), (1.3, 0, 0.6))],
@@ -112,7 +113,9 @@ def shape_basis(mesh: HeadMesh, seed: int) -> np.ndarray:
     fields = _bending(points) + [bumps(points, chosen) for chosen in _FEATURES.values()]
     basis += [with_eyes(mesh, field, *_EYE_ZONE) for field in fields]
     noise = smooth_noise(points, SHAPE_COUNT - len(basis), _NOISE_WAVES, seed)
-    noise = [with_eyes(mesh, field, *_EYE_ZONE) for field in noise]
+    face = smoothstep((points[:, 2] + 25) / 50) * smoothstep((110 - points[:, 1]) / 40)
+    share = _SCALP_NOISE + (1 - _SCALP_NOISE) * face[:, None]
+    noise = [with_eyes(mesh, share * field, *_EYE_ZONE) for field in noise]
     basis += falling(noise, *_NOISE_PEAKS)
     return np.stack(basis, axis=-1)
 
