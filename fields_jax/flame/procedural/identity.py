@@ -139,7 +139,9 @@ def _skull_proportions(points: np.ndarray) -> list[np.ndarray]:
 
 def _bending(points: np.ndarray) -> list[np.ndarray]:
     """Broad changes of the face: low powers of position, which level off behind and below it."""
-    x, y, z = points[:, 0], points[:, 1] / 60, (points[:, 2] - 30) / 60
+    behind = points[:, 2] + 20
+    ahead = 0.5 * (behind + np.hypot(behind, 20)) - 50
+    x, y, z = points[:, 0], points[:, 1] / 60, ahead / 60
     across, up, out = 1.5 * np.tanh(x / 90), 1.5 * np.tanh(y / 1.5), 1.5 * np.tanh(z / 1.5)
     square = across**2
     sideways = (up, out, square, up**2, up * out, out**2, up**3)
@@ -149,7 +151,7 @@ def _bending(points: np.ndarray) -> list[np.ndarray]:
     fields += [np.stack([zero, f, zero], 1) for f in others]
     fields += [np.stack([zero, zero, f], 1) for f in others]
     fields = [front[:, None] * field for field in fields]
-    return falling(fields, 2.2, 2.2)
+    return falling(fields, 2.0, 2.0)
 
 
 def _eye_size(mesh: HeadMesh) -> np.ndarray:

@@ -13,8 +13,10 @@ from fields_jax.flame.procedural.surface import smoothstep
 PARENTS = (-1, 0, 1, 1, 1)  # root, neck, jaw, left eye, right eye
 JAW_JOINT = 2
 _EYE = surface.EYE_CENTRE
-# The jaw turns about the line through its condyles, a finger's breadth before the ears.
-JOINTS = np.array([[0, -140, -54], [0, -98, -50], [0, 0, -14], _EYE, _EYE * [-1, 1, 1]])
+# A jaw's condyles lie a finger's breadth before the ears, but slide forwards as it opens: it turns
+# about a line below and behind them.
+_CONDYLE = np.array([0, 0, -14])
+JOINTS = np.array([[0, -140, -54], [0, -98, -50], [0, -12, -28], _EYE, _EYE * [-1, 1, 1]])
 _HALF_MOUTH = patches.MOUTH_COLUMNS // 2
 _CLOSING = 0.88  # fraction of the opening that the upper lid covers; the lower lid covers the rest
 _LID_CLEARANCE = 0.2  # mm between a moving lid and the eyeball
@@ -36,18 +38,20 @@ def skin_weights(mesh: HeadMesh) -> np.ndarray:
 def _jaw_weights(mesh: HeadMesh) -> np.ndarray:
     """How far each vertex follows the jaw.
 
-    Seen from the side the jaw is a sector about its hinge: it begins at the line from the hinge to
+    Seen from the side the jaw is a sector about its condyle: it begins at the line from there to
     the slit of the mouth and ends at the edge of the mandible. The skin around the ears stays.
     """
     x, y, z = mesh.points.T
-    from_hinge = mesh.points - JOINTS[2]
-    elevation = np.degrees(np.arctan2(from_hinge[:, 1], from_hinge[:, 2]))
+    from_condyle = mesh.points - _CONDYLE
+    elevation = np.degrees(np.arctan2(from_condyle[:, 1], from_condyle[:, 2]))
     width = 5 + 13 * smoothstep((np.abs(x) - 15) / 35)  # degrees; sharper near the lips
     sector = smoothstep(0.5 + (-33 - elevation) / (2 * width))
     sector = np.where(elevation > 90, 0, sector * smoothstep((elevation + 160) / 70))
     above = smoothstep((y - surface.jaw_edge(z) + 44) / 44)
     before = smoothstep((z + 44) / 52)
     weight = sector * above * before
+    # Towards the cheeks the skin is held by the skull as well.
+    weight *= 1 - 0.52 * smoothstep((np.abs(x) - 14) / 22)
     from_ear = np.hypot((z + 26) / 20, (y + 3) / 34)  # 1 on the ear's outline
     weight *= np.where(np.abs(x) > 50, smoothstep((from_ear - 0.9) / 0.9), 1)
     weight[mesh.part == "ear"] = 0
@@ -91,9 +95,7 @@ def joint_regressor(mesh: HeadMesh) -> np.ndarray:
 
 
 def pose_basis(mesh: HeadMesh) -> np.ndarray:
-    """[V, 3, 36] correctives of an opening jaw.
-
-    It draws the mouth's corners in, hollows the cheeks and bares the lower teeth.
+    """[V, 3, 36] correctives: an opening jaw draws the mouth's corners in and hollows the cheeks.
 
     They follow the sine of the jaw's rotation about x, which (R - I) holds at [2, 1] and, negated,
     at [1, 2].
@@ -103,22 +105,11 @@ def pose_basis(mesh: HeadMesh) -> np.ndarray:
     cheek = gauss(mesh.points, (47, -35, 30), (13, 18, 22))
     sine = np.zeros_like(mesh.points)
     sine[:, 0] = -side * (3.2 * corner + 2.4 * cheek)
-    sine[:, 1] = -8.0 * _lower_lip(mesh)
     sine[:, 2] = -2.0 * cheek
     sine[mesh.part == "eyeball"] = 0
     basis = np.zeros((*sine.shape, 36))
     basis[:, :, 9 + 7], basis[:, :, 9 + 5] = sine / 2, -sine / 2
     return basis
-
-
-def _lower_lip(mesh: HeadMesh) -> np.ndarray:
-    """[V] 1 about the middle of the lower lip, 0 on the upper one, at the corners and far away."""
-    mouth = mesh.part == "mouth"
-    share = 1 - np.abs(mesh.column - _HALF_MOUTH) / _HALF_MOUTH
-    lower = np.where(mouth, mesh.column > _HALF_MOUTH, mesh.points[:, 1] < patches.STOMION)
-    depth = np.array([0, 0.2, 0.5, 0.9, 1])[np.clip(mesh.ring, 0, patches.MOUTH_SLIT)]
-    along = np.where(mouth, (1 - share**3) * depth, 1)
-    return lower * along * gauss(mesh.points, (0, -56, 62), (17, 9, 24))
 
 
 def jaw_travel(mesh: HeadMesh, angle: float) -> np.ndarray:

@@ -45,8 +45,8 @@ _LEVELS = np.array(
         [-25, -24, -36, 70.5, 86, 77, -28, 2.3],  # base of the nose
         [-48, -42, -55, 65.5, 87, 70, -28, 2.2],  # mouth
         [-70, -56, -72, 60, 83.5, 66, -28, 2.05],  # mentolabial fold
-        [-90, -66, -86, 53, 77, 66, -29, 1.95],  # edge of the jaw
-        [-95, -75, -96, 47, 64, 64, -32, 1.9],
+        [-90, -67, -86, 53, 77, 66, -29, 1.95],  # edge of the jaw
+        [-95, -78.5, -96, 47, 64, 64, -32, 1.9],
         [-100, -92, -112, 45, 46, 64, -42, 2.0],  # throat
         [-124, -118, -130, 46, 42, 68, -53, 2.1],
         [-150, -150, -150, 56, 47, 70, -60, 2.1],  # base of the neck
@@ -61,13 +61,14 @@ _STROKES = np.array(
         [25, 38.5, 14, 5.8, 8, 0, -0.5, 2.4],  # brow ridge
         [52.5, 37, 9, 6.5, -25, 1.5, 0, 5.2],  # outer end of the brow ridge
         [24, 62, 16, 12, 0, 0, 0, 1.0],  # frontal eminence
-        [0, 66, 15, 11, 0, 0, 0, -1.3],  # flat between them
+        [0, 67, 19, 11, 0, 0, 0, -1.9],  # flat between them
         [66, 36, 12, 16, 0, -2.5, 0, -1.0],  # temple
         [30, 18.5, 14, 8.5, 0, 0, 0, -9.0],  # eye socket
         [14, 19, 5.5, 8, 0, 0, 0, -4.5],  # inner corner of the socket
         [53, -4, 13, 10, -20, 1.5, 0, 4.0],  # cheekbone
         [32, -14, 12, 11, 0, 0, 0, 0.5],  # front of the cheek
-        [21, -21, 6, 10, 0, 0, 0, -2.0],  # beside the nose
+        [20.5, -21, 6, 10, 0, 0, 0, -2.8],  # beside the nose
+        [55, -22, 12, 10, 0, 0, 0, 1.1],  # below the cheekbone
         [46, -40, 13, 15, 0, -1, 0, -1.0],  # hollow of the cheek
         [27, -36, 13, 2.6, 115, 0, 0, -1.2],  # nasolabial fold
         [33, -35, 13, 4.5, 115, 0, 0, 0.3],  # its outer bank
@@ -76,6 +77,7 @@ _STROKES = np.array(
         [42, 28, 8, 5, 0, 0, 0, 2.6],  # skin over the outer half of the upper lid
         [22, 31.5, 7, 4, 0, 0, 0, -2.0],  # inner corner of the socket's roof
         [20, 13, 4, 4, 0, 0, 0, 1.8],  # between the lower lid and the nose
+        [39, 12.5, 8, 4, 0, 0, 0, 1.8],  # lower edge of the lower lid
         [50, 14, 6, 9, 0, 0, 0, -1.4],  # outer edge of the socket
         [64, 8, 7, 10, 0, 0, 0, 1.4],  # arch of the cheekbone
         [34, 0, 14, 5, -10, 0, 0, -1.5],  # hollow under the eye
@@ -84,8 +86,9 @@ _STROKES = np.array(
         [4.6, -35.5, 1.8, 6, 0, 0, 0, 0.9],  # its ridge
         [25, -49.5, 4, 4.5, 0, 0, 0, -4.5],  # corner of the mouth
         [0, -41.5, 14, 4, 0, 0, 0, 0.8],  # edge of the upper lip
+        [20, -45, 6, 5, 0, 0, 0, 1.0],  # the same near its end
         [0, -59, 13, 5, 0, 0, 0, 1.6],  # edge of the lower lip
-        [26, -58, 6, 6, 0, 0, 0, -1.8],  # below the corner of the mouth
+        [27, -61, 8, 7, 0, 0, 0, -2.2],  # below the corner of the mouth
         [0, -67, 17, 4.2, 0, 0, 0, -3.5],  # mentolabial fold
         [0, -81, 18, 9, 0, 0, 0, 4.0],  # chin
         [38, -86, 13, 12, 0, -2, 2, -2.0],  # taper of the chin
