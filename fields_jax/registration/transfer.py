@@ -22,8 +22,10 @@ from fields_jax.fitting.parameters import Layout, prior
 from fields_jax.fitting.rig import point_rig
 from fields_jax.fitting.surface import with_shape
 from fields_jax.geometry.similarity import rigid_motion
+from fields_jax.landmark_schemes import INNER_68
 from fields_jax.registration.heads import SURE, Pair, correspond, same_vertices
 from fields_jax.registration.transfer_solvers import (
+    SLITS,
     Face,
     Identity,
     Points,
@@ -33,6 +35,7 @@ from fields_jax.registration.transfer_solvers import (
 from fields_jax.types import FlameCoefficients, FlameModel, LandmarkEmbedding
 
 _LEAST = 0.1  # confidence of points that count at all
+_SLIT = 30.0  # points that each difference across a slit counts as
 _NOISE, _NOISE_SAME = 1.0, 0.05  # millimetres
 
 
@@ -115,8 +118,9 @@ def transfer(
         shapes = np.repeat(people, len(shapes), axis=0)
         identities = jax.tree.map(lambda leaf: np.repeat(leaf, len(shapes), axis=0), identities)
     rest = (np.asarray(getattr(codes, name)) for name in ("expression", "jaw", "eyelid"))
+    moving = _with_slits(points, codes, a, b, layout)
     moved = _in_batches(
-        lambda *of: solve_movements(points, known, layout, *of),
+        lambda *of: solve_movements(moving, known, layout, *of),
         (Face(shapes, *rest), identities),
         settings.batch_size,
     )
@@ -169,6 +173,25 @@ def _points(
         noise=np.float32(1e-3 * noise_mm),
     )
     return points, confidence > SURE
+
+
+def _with_slits(
+    points: Points, codes: FlameCoefficients, a: FlameModel, b: FlameModel, layout: Layout
+) -> Points:
+    """The points, and the differences across the slits of eyes and mouth as further ones."""
+    upper, lower = np.array(SLITS).T - INNER_68.start
+    used = Layout(codes.expression.shape[-1], codes.shape.shape[-1])
+    rigs = []
+    for rig, head, counts in ((points.a, a, used), (points.b, b, layout)):
+        inner = vars(point_rig(head, head.static_51, *counts))
+        rows = {
+            name: np.concatenate([value, inner[name][upper] - inner[name][lower]])
+            for name, value in vars(rig).items()
+            if not name.startswith("joint_")
+        }
+        rigs.append(rig.replace(**rows))
+    weight = np.concatenate([points.weight, np.full(len(SLITS), _SLIT, np.float32)])
+    return points._replace(a=rigs[0], b=rigs[1], weight=weight)
 
 
 def _starts(points: Points, people: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B 6"]:

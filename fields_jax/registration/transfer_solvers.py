@@ -14,9 +14,14 @@ from fields_jax.fitting.parameters import CAMERA, COEFFICIENTS, JAW, Layout
 from fields_jax.fitting.rig import Rig, pose_points
 from fields_jax.fitting.surface import with_shape
 from fields_jax.geometry.rotations import rodrigues
+from fields_jax.landmark_schemes import ACROSS_SLITS_68
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _STEPS = 8, 14  # of the search for the identity and for the movement
+_LID_DEVIATION = 0.2  # of one head's lids from the other's, ours
+# The last points of a movement are differences: upper minus lower lid, then upper minus lower lip.
+SLITS = ACROSS_SLITS_68
+_EYE_SLITS = slice(-len(SLITS), -len(SLITS) + 4)
 
 
 class Points(NamedTuple):
@@ -71,7 +76,7 @@ class Movement(NamedTuple):
       jaw: [3].
       eyelid: [2].
       expression: [E].
-      distance: [N] metres.
+      distance: [N] metres, without those of the slits.
     """
 
     jaw: Float[Array, "*B 3"]
@@ -140,8 +145,12 @@ def solve_movements(
     The derivative by expression, B + O D with O = J - I of the jaw and D what it drags, is far too
     large to make for each face. Products of B and D are made once, and the normal matrix of them.
 
+    Eyes open and close by shares of their opening at rest, so that shut ones are shut on either
+    head, and the lids are expected to do so by their own codes, which mean the same on all heads.
+    All else moves by the same lengths.
+
     Args:
-      points: of the heads.
+      points: of the heads, then as many rows as there are SLITS.
       prior: of the second head's unknowns, in the order of `fitting.parameters`.
       layout: of the same.
       faces: of the first head.
@@ -164,6 +173,12 @@ def solve_movements(
         rig, first = with_shape(points.b, identity.shape), with_shape(points.a, face.shape)
         now = pose_points(first, face.expression, face.jaw, face.eyelid, jnp.zeros(3))
         wanted = rig.mean + jnp.dot(now - first.mean, rotation, precision=_HIGHEST)
+        size, other = (
+            jnp.linalg.norm(each[_EYE_SLITS], axis=-1) for each in (rig.mean, first.mean)
+        )
+        scale = size / jnp.maximum(other, 1e-6)
+        gap = jnp.dot(now[_EYE_SLITS], rotation, precision=_HIGHEST)
+        wanted = wanted.at[_EYE_SLITS].set(scale[:, None] * gap)
 
         def posed(jaw, rest):
             return pose_points(rig, rest[2:], jaw, rest[:2], jnp.zeros(3))
@@ -186,10 +201,15 @@ def solve_movements(
         def cost(x, scale):
             return _cost(weight, posed(x[:3], x[3:]) - wanted)
 
-        start = jnp.clip(own.mean, own.lower, own.upper)
-        x = search(cost, equations, start, own, jnp.zeros(_STEPS[1])).parameters
+        expected = own.replace(
+            mean=own.mean.at[3:5].set(face.eyelid),
+            precision=own.precision.at[3:5].set(_LID_DEVIATION**-2),
+        )
+        start = jnp.clip(expected.mean, own.lower, own.upper)
+        x = search(cost, equations, start, expected, jnp.zeros(_STEPS[1])).parameters
         there = jnp.dot(posed(x[:3], x[3:]), rotation.T, precision=_HIGHEST)
-        distance = jnp.linalg.norm(there + identity.shift[None] - now, axis=-1)
+        there = there + identity.shift[None]
+        distance = jnp.linalg.norm((there - now)[: -len(SLITS)], axis=-1)
         return Movement(jaw=x[:3], eyelid=x[3:5], expression=x[5:], distance=distance)
 
     return jax.vmap(solve)(faces, identities)
