@@ -46,8 +46,8 @@ class Layout:
     Attributes:
       pieces: ranges that follow each other and cover all vertices; a face of several belongs to the
         last.
-      jaw_right, jaw_left: [17] vertices along the edge of the jaw, from before the ear to beside
-        the chin. Every second one, from the second on, stands for a contour landmark.
+      jaw_right, jaw_left: [8] vertices on the edge of the jaw, from before the ear to beside the
+        chin: where contour landmarks 0 to 7, and 16 to 9, lie on a head seen from that side.
     """
 
     pieces: tuple[Piece, ...]
@@ -58,13 +58,16 @@ class Layout:
         """Vertices of pieces."""
         return np.concatenate([np.arange(p.start, p.stop) for p in self.pieces if p.name in names])
 
+    def eyeball(self, side: str) -> Int[np.ndarray, " N"]:
+        """Vertices of the "left" or "right" eyeball."""
+        return self.rows(f"{side}_sclera", f"{side}_iris")
+
     @property
     def size(self) -> int:
         return self.pieces[-1].stop
 
 
 # Vertex ranges and jaw lines: ICT-FaceKit's description of its topology and of its landmarks.
-# fmt: off
 LAYOUT = Layout(
     pieces=(
         Piece("face", "skin", 0, 9409),
@@ -75,45 +78,36 @@ LAYOUT = Layout(
         Piece("gums_and_tongue", "gums", 14062, 17039),
         Piece("upper_teeth", "teeth", 17039, 19247),
         Piece("lower_teeth", "teeth", 19247, 21451),
-        Piece("left_eyeball", "eyes", 21451, 23021),
-        Piece("right_eyeball", "eyes", 23021, 24591),
+        Piece("left_sclera", "eyes", 21451, 22221),
+        Piece("left_iris", "eyes", 22221, 23021),
+        Piece("right_sclera", "eyes", 23021, 23791),
+        Piece("right_iris", "eyes", 23791, 24591),
         Piece("lacrimal_fluid", "other", 24591, 24999),
         Piece("eye_blend", "other", 24999, 25047),
         Piece("eye_occlusion", "other", 25047, 25351),
         Piece("eyelashes", "lashes", 25351, 26719),
     ),
-    jaw_right=(
-        1280, 1278, 1275, 1272, 1248, 12, 820, 1834, 1902, 243, 844, 781, 1673, 2199, 801, 1447, 800,
-    ),
-    jaw_left=(
-        3498, 3496, 3493, 3490, 3466, 2253, 3061, 4036, 4102, 2484, 3085, 3022, 3880, 4390, 3042,
-        3661, 3041,
-    ),
-)
-# fmt: on
-_SIDED = ("browDown", "browInnerUp", "browOuterUp", "cheekPuff", "cheekSquint", "eyeSquint")
-_SIDED_LATER = ("mouthDimple", "mouthFrown", "mouthLowerDown", "mouthPress", "mouthSmile")
-_LEFT_RIGHT = ("_L", "_R")
-_UNSIDED = (
-    *("jawForward", "jawLeft", "jawRight", "mouthClose", "mouthFunnel", "mouthLeft"),
-    *("mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower"),
-    "mouthShrugUpper",
+    jaw_right=(1278, 1272, 12, 1834, 243, 781, 2199, 1447),
+    jaw_left=(3496, 3490, 2253, 4036, 2484, 3022, 4390, 3661),
 )
 
 
 def _both(*names: str) -> tuple[str, ...]:
-    return tuple(name + side for name in names for side in _LEFT_RIGHT)
+    return tuple(name + side for name in names for side in ("_L", "_R"))
 
 
 # Expressions that nothing but they can make, then those that lids, eyeballs or the jaw's joint make
 # too: a prefix of the components is enough for fits and networks.
-OWN = tuple(
-    sorted(
-        (
-            *_both(*_SIDED, "eyeWide", *_SIDED_LATER, "mouthStretch", "mouthUpperUp", "noseSneer"),
-            *_UNSIDED,
-        )
-    )
+OWN = (
+    *_both("browDown", "browInnerUp", "browOuterUp", "cheekPuff", "cheekSquint", "eyeSquint"),
+    *_both("eyeWide"),
+    *("jawForward", "jawLeft", "jawRight", "mouthClose"),
+    *_both("mouthDimple", "mouthFrown"),
+    *("mouthFunnel", "mouthLeft"),
+    *_both("mouthLowerDown", "mouthPress"),
+    *("mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper"),
+    *("mouthShrugLower", "mouthShrugUpper"),
+    *_both("mouthSmile", "mouthStretch", "mouthUpperUp", "noseSneer"),
 )
 TWICE = (*_both("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp"), "jawOpen")
 EXPRESSIONS = (*OWN, *TWICE)

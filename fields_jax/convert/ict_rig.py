@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from fields_jax.convert.ict_clone import Clone
 from fields_jax.geometry.similarity import rigid_motion
@@ -62,7 +62,7 @@ class Rig:
 def make_rig(clone: Clone) -> Rig:
     """The rig of a clone; see the module."""
     points, layout = clone.neutral, clone.layout
-    eyes = np.stack([sphere(points[layout.rows(f"{side}_eyeball")]) for side in ("left", "right")])
+    eyes = np.stack([sphere(points[layout.rows(f"{side}_sclera")]) for side in ("left", "right")])
     travel, hinge = jaw_motion(clone)
     neck = _neck(points[layout.rows("face", "head_and_neck")], points[clone.landmarks_68], eyes)
     joints = np.concatenate([neck, hinge[None], eyes])
@@ -70,7 +70,7 @@ def make_rig(clone: Clone) -> Rig:
     head = _smoothstep(_along(points, joints) / _HEAD_FROM)
     weights = np.stack([1 - head, head * (1 - jaw), head * jaw, 0 * jaw, 0 * jaw], axis=1)
     for joint, side in ((_LEFT_EYE, "left"), (_RIGHT_EYE, "right")):
-        weights[layout.rows(f"{side}_eyeball")] = np.eye(len(JOINTS))[joint]
+        weights[layout.eyeball(side)] = np.eye(len(JOINTS))[joint]
     return Rig(
         joints=joints,
         regressor=_regressor(clone, joints),
@@ -170,8 +170,8 @@ def _regressor(clone: Clone, joints: Float[np.ndarray, "5 3"]) -> Float[np.ndarr
         skin[np.abs(along) < slab],
         skin[np.abs(along - 1) < slab],
         skin[beside < _BESIDE],
-        layout.rows("left_eyeball"),
-        layout.rows("right_eyeball"),
+        layout.eyeball("left"),
+        layout.eyeball("right"),
     ]
     rows = np.zeros((len(joints), len(points)))
     for row, index, joint in zip(rows, sets, joints, strict=True):
