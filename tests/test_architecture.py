@@ -62,7 +62,10 @@ ALLOWED = {
     "data_pipelines.manifests": ("photos",),
     "data_pipelines.manifests.__main__": ("cli",),
     "configs": (),
-    "benchmarks": (*MODEL, "fitting", "training", "workdir", "tools", "cli", "configs"),
+    "benchmarks": (
+        *(*MODEL, "fitting", "registration", "training", "workdir", "tools", "cli"),
+        "configs",
+    ),
 }
 READS_SHARDS = ("fields_jax.train", "fields_jax.evaluation.scoring")
 
