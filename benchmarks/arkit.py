@@ -3,18 +3,17 @@
     python -m benchmarks.arkit --reference=ICT.npz --json OUT
     python -m benchmarks.arkit --reference=ICT.npz --heads=FLAME.npz --json OUT
 
-The reference is a head with shapes, of `python -m fields_jax.convert ict`. Its shapes are carried to
-the procedural head and to the others, without the heads' own lids and jaw, and measured over the
+The reference is a head with shapes, of `python -m fields_jax.convert ict`. Its shapes are carried
+to the procedural head and to the others, without the heads' own lids and jaw, and measured over the
 face mask: against the head's own shapes, where it has them, and, carried back, against the
-reference's. Weights are put in singly and in mixtures of five, as the coefficients that make them or
-as displacements, and told from the faces that result.
+reference's. Weights are put in singly and in mixtures of five, as the coefficients that make them,
+and told from the faces that result.
 """
 
 from __future__ import annotations
 
 import time
 
-import jax
 import numpy as np
 from absl import flags
 from etils import epath
@@ -53,11 +52,15 @@ def main(_: list[str]) -> None:
     if reference.arkit_basis is None:
         raise UserError(f"{chosen.reference} has no ARKit shapes: name a head of `convert ict`")
     folder = epath.Path(chosen.reference).parent
-    report = {"reference": reference.name, "weights": returned(reference), "heads": {}}
-    for head in (procedural_head(), *map(load_flame, chosen.heads)):
+    report = {"reference": reference.name, "heads": {}}
+    procedural = procedural_head()
+    report["weights"] = {head.name: returned(head) for head in (reference, procedural)}
+    for head in (procedural, *map(load_flame, chosen.heads)):
         pair = correspond(head, reference, folder)
         report["heads"][head.name] = carried(head, reference, pair)
     print(table(report))
+    for name, figures in report["weights"].items():
+        print(f"weights of {name}:", ", ".join(f"{k} {v:.3g}" for k, v in figures.items()))
     save(chosen.json, report)
 
 
@@ -91,9 +94,7 @@ def returned(head: FlameModel) -> dict:
     rng = np.random.default_rng(0)
     moves = np.asarray(head.arkit_basis).any((0, 1))
     allowed = [
-        row
-        for row, name in enumerate(arkit.NAMES)
-        if moves[row] and not name.startswith(_OPPOSED)
+        row for row, name in enumerate(arkit.NAMES) if moves[row] and not name.startswith(_OPPOSED)
     ]
     mixed = np.zeros((_FRAMES, len(arkit.NAMES)), np.float32)
     for frame in mixed:
@@ -111,7 +112,6 @@ def returned(head: FlameModel) -> dict:
         "mixed": float(off["mixed"].max()),
         "mixed_within": float((off["mixed"] < 0.02).mean()),
         "seconds": time.perf_counter() - began,
-        "cores": len(jax.devices()),
     }
 
 
@@ -120,7 +120,7 @@ def table(report: dict) -> str:
     heads = report["heads"]
     columns, titles = [], []
     for head, shapes in heads.items():
-        keys = [key for key in next(iter(shapes.values()))]
+        keys = list(next(iter(shapes.values())))
         columns += [(head, key) for key in keys]
         titles += [f"{head}: {key.replace('_', ' ')}" for key in keys]
     lines = ["| shape | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]

@@ -13,9 +13,9 @@
 `flame` writes a head for --head and `embeddings` completes it with landmark tables, eyelids, masks
 and texture coordinates. `ict` writes a whole head from a clone of ICT-FaceKit, whose licence is
 MIT's; --parts=skin,eyes,teeth,gums,lashes,other says what of it. `gnm` writes one from Google's GNM
-head (Apache-2.0): a clone, or gnm_head.npz with head_sparse_68.txt beside it. `arkit` adds
-ARKit's 52 shapes to any head; its source is a clone of ICT-FaceKit, or a head that has them, such
-as one of `ict`. `teaser` and `smirk` write a folder for --config.init_from and --workdir (`smirk` with
+head (Apache-2.0): a clone, or gnm_head.npz with head_sparse_68.txt beside it. `arkit` adds ARKit's
+52 shapes to any head; its source is a clone of ICT-FaceKit, or a head that has them, such as one of
+`ict`. `teaser` and `smirk` write a folder for --config.init_from and --workdir (`smirk` with
 --config.model.synthesizer=smirk), `vgg16` one for --config.losses.perceptual_weights,
 `emotion_resnet50` (EMOCA's) one for --config.losses.emotion_feature_weights. Nothing in the sources
 is run; torch and chumpy are not needed.

@@ -37,11 +37,9 @@ class Added:
     still: tuple[str, ...]
 
     def __str__(self) -> str:
-        said = f"ARKit's shapes of {self.source} {'replace' if self.replaced else 'join'} the "
-        said += f"head {self.head}" if not self.replaced else f"ones of head {self.head}"
-        if self.still:
-            said += f"; {', '.join(self.still)} moves nothing, there is no such part"
-        return said
+        done = f"replace those of head {self.head}" if self.replaced else f"join head {self.head}"
+        said = f"ARKit's shapes of {self.source} {done}"
+        return f"{said}; it has nothing for {', '.join(self.still)} to move" if self.still else said
 
 
 def convert_arkit(source: str, target: str, layout: Layout = LAYOUT) -> Added:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from fields_jax import arkit
 from fields_jax.errors import UserError
-from fields_jax.fitting.least_squares import Prior, geman_mcclure_weight, minimise, search
+from fields_jax.fitting.least_squares import Prior, geman_mcclure_weight, search
 from fields_jax.fitting.parameters import COEFFICIENTS, JAW, Layout, prior
 from fields_jax.registration.eyes import eye_turns
 from fields_jax.registration.movement import (
@@ -35,12 +35,15 @@ from fields_jax.types import FlameCoefficients, FlameModel
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _NOISE = 5e-4  # metres; standard deviation of a point
-_PRECISION = 1.0  # of a weight
+# Movement costs in proportion to its size, so that one shape is taken where two together would do
+# the same: 4 units for each millimetre (root mean square) of a weighted shape. The parabola that
+# this is a branch of has its bottom far below 0.
+_MEAN, _PRECISION, _LEAST = -40.0, 50.0, 1e-4
 # Points that fits look at: far more than there are unknowns, far fewer than a fine head has.
-_FACE_POINTS, _EYE_POINTS, _INVERSE_POINTS = 1200, 100, 600
+_FACE_POINTS, _EYE_POINTS = 1200, 100
 # Scales of Geman and McClure, in standard deviations: 5 cm, where no point is an outlier, to 3 mm.
-_SCALES = np.geomspace(100.0, 6.0, 12)
-_INVERSE_STEPS, _NO_OUTLIERS = 12, 1e4
+_SCALES = np.geomspace(100.0, 6.0, 20)
+_INVERSE_STEPS = 25
 _MOST_FRAMES = 64  # that are solved at once
 _PAIRS = np.triu_indices(len(arkit.NAMES))
 _JAW_OPEN = arkit.NAMES.index("jawOpen")
@@ -260,7 +263,7 @@ def _solve_weights(tables: Tables, movements: Movement) -> tuple[Array, Array]:
     triangle = np.zeros((len(arkit.NAMES),) * 2, np.int32)
     triangle[_PAIRS] = np.arange(len(_PAIRS[0]))
     triangle = np.maximum(triangle, triangle.T)
-    known = _weight_prior()
+    known = _weight_prior(tables.shapes[tables.looked_at])
 
     def solve(movement):
         wanted = _straightened(tables, movement)[tables.looked_at] / _NOISE
@@ -280,15 +283,17 @@ def _solve_weights(tables: Tables, movements: Movement) -> tuple[Array, Array]:
             return cost(weights, scale), normal, pull
 
         scales = jnp.asarray(_SCALES, jnp.float32)
-        weights = search(cost, equations, known.mean, known, scales).parameters
+        weights = search(cost, equations, known.lower, known, scales).parameters
         return weights, _error(tables, displacement(tables.points, movement), weights)
 
     return jax.vmap(solve)(movements)
 
 
-def _weight_prior() -> Prior:
-    still = jnp.zeros(len(arkit.NAMES))
-    return Prior(mean=still, precision=still + _PRECISION, lower=still, upper=still + 1)
+def _weight_prior(shapes: Float[Array, "M 3 52"]) -> Prior:
+    size = jnp.sqrt(jnp.mean(jnp.sum(shapes**2, axis=1), axis=0))
+    none = jnp.zeros(len(arkit.NAMES))
+    precision = _PRECISION * jnp.maximum(size, _LEAST)
+    return Prior(mean=none + _MEAN, precision=precision, lower=none, upper=none + 1)
 
 
 def _straightened(tables: Tables, movement: Movement) -> Float[Array, "N 3"]:
@@ -351,22 +356,33 @@ def _named(
 def _solve_movement(
     tables: Tables, known: Prior, faces: tuple[Float[Array, "B 52"], Float[Array, "B 6"]]
 ) -> tuple[Movement, Array]:
-    """Movements of a head whose components are its own, and errors in metres [B]."""
-    rows = _some(tables.face, _INVERSE_POINTS)
+    """Movements of a head whose components are its own, and errors in metres [B].
+
+    The derivative of the closed mouth serves for all: gradients are exact, so that only the number
+    of steps depends on it, and it is made once.
+    """
+    rows = _some(tables.face, _FACE_POINTS)
     points, shapes = tables.points[rows], tables.shapes[rows]
+    start = jnp.clip(known.mean, known.lower, known.upper)
 
     def movement(x, eyes):
         return Movement(expression=x[_EXPRESSION], jaw=x[_JAW], eyelid=x[_EYELID], eyes=eyes)
 
+    columns = jax.jacfwd(lambda x: displacement(points, movement(x, jnp.zeros(6))))(start)
+    columns = columns.reshape(-1, len(start)) / _NOISE
+    normal = jnp.dot(columns.T, columns, precision=_HIGHEST)
+
     def solve(weights, eyes):
         wanted = jnp.dot(shapes, weights, precision=_HIGHEST)
 
-        def residuals(x):
-            return (displacement(points, movement(x, eyes)) - wanted) / _NOISE
+        def cost(x, scale):
+            return jnp.sum(((displacement(points, movement(x, eyes)) - wanted) / _NOISE) ** 2)
 
-        start = jnp.clip(known.mean, known.lower, known.upper)
-        scales = jnp.full(_INVERSE_STEPS, _NO_OUTLIERS)
-        found = minimise(residuals, start, known, jnp.ones(len(rows)), scales).parameters
+        def equations(x, scale):
+            value, slope = jax.value_and_grad(cost)(x, scale)
+            return value, normal, slope / 2
+
+        found = search(cost, equations, start, known, jnp.zeros(_INVERSE_STEPS)).parameters
         moved = movement(found, eyes)
         return moved, _error(tables, displacement(tables.points, moved), weights)
 

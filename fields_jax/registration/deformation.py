@@ -13,9 +13,9 @@ source's displacement s brought to the other head's size, so that lips which are
 mesh still meet. Vertices that no shape moves hold. The matrix is the same for all shapes.
 
 Eyeballs turn about the head's own joints, lids clear them; teeth and other parts that hang on no
-skin keep their form and follow jaw or skin. What a head has joints or lids of its own for is left to
-these: jawOpen is the turn of its jaw that comes nearest to the source's shape, eyeBlink its closed
-lids.
+skin keep their form and follow jaw or skin. What a head has joints or lids of its own for is left
+to these: jawOpen is the turn of its jaw that comes nearest to the source's shape, eyeBlink its
+closed lids.
 """
 
 from __future__ import annotations
@@ -198,11 +198,10 @@ def _strains(
       own: corners of the head's triangles, which say what is too small.
     """
     frame = _frames(rest)
-    least = _SLIVER * np.sqrt(np.linalg.norm(_frames(own)[..., 2], axis=1)) ** 2
-    square = np.einsum("fki,fli->fkl", frame, frame)
-    square += (least**2)[:, None, None] * np.eye(3)[None]
+    least = _SLIVER * np.linalg.norm(_frames(own)[..., 2], axis=1, keepdims=True)
     # [a, b, n]^-1, but for directions in which the triangle is too short to tell.
-    inverse = np.einsum("fki,fkl->fil", frame, np.linalg.inv(square))
+    left, size, right = np.linalg.svd(frame)
+    inverse = np.einsum("fki,fk,flk->fil", right, size**3 / (size**4 + least**4), left)
     change = np.stack(
         [
             _frames(rest + moved[..., shape]) - frame if moved[..., shape].any() else 0 * frame
@@ -276,9 +275,7 @@ def _move_loose(
         moved[rows, :, column] = weights[rows, None] * turned
 
 
-def _turn_eyes(
-    head: FlameModel, source: FlameModel, moved: Float[np.ndarray, "V 3 52"]
-) -> None:
+def _turn_eyes(head: FlameModel, source: FlameModel, moved: Float[np.ndarray, "V 3 52"]) -> None:
     """Eyeballs turn as the source's do, each about its own joint."""
     joints = np.asarray(head.joint_regressor, np.float64) @ np.asarray(head.template, np.float64)
     weights, own = np.asarray(head.skin_weights), np.asarray(head.template)
