@@ -1,8 +1,9 @@
 """Closest points of a surface among those that face the same way, in numpy.
 
 Lips touch, lids nearly do, and a mouth's lining lies a millimetre behind its skin: there the
-closest point is often on the wrong side. So points are compared in six dimensions, their place and
-`turn` times their normal, in which opposite sides lie 2 `turn` apart.
+closest point is often on the wrong side. So candidates are looked for in six dimensions, place and
+`turn` times the normal, and the best is that of the least distance^2 + (turn (1 - cosine))^2, in
+which opposite sides lie 2 `turn` apart and a few degrees count as nothing.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def match(
       target: the mesh; normals vary linearly over its triangles.
       points: to be matched, in the mesh's unit of length.
       normals: of the points, of unit length.
-      turn: the length that a difference of normals of 1 counts as.
+      turn: the length that a right angle between normals counts as.
       tried: how many triangles, those with the nearest centres, are looked at for each point.
     """
     corners = target.vertices[target.faces]

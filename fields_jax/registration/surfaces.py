@@ -62,19 +62,19 @@ class Settings:
       lengths: details of the displacement finer than this are smoothed away; one for each level.
       rounds: of matching and solving at each level.
       reach: matches further than this count less than half, at the first and at the last level.
-      turn: the distance that normals a radian apart count as.
+      turn: the distance that normals at a right angle count as.
       landmark: how strongly each landmark pulls, as an area of skin in squared lengths of the
         level: a plate on springs yields to a point by its force over 8 squared lengths.
       contour: the same of the 17 points along the jaw, as a share: heads differ in where on the
         jaw they have them.
     """
 
-    lengths: tuple[float, ...] = (60.0, 30.0, 16.0, 9.0, 5.0)
-    rounds: int = 6
-    reach: tuple[float, float] = (12.0, 3.0)
+    lengths: tuple[float, ...] = (60.0, 30.0, 16.0, 9.0, 5.0, 3.0)
+    rounds: int = 4
+    reach: tuple[float, float] = (12.0, 4.0)
     turn: float = 5.0
-    landmark: float = 30.0
-    contour: float = 0.01
+    landmark: float = 60.0
+    contour: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -172,13 +172,12 @@ def solve_movements(
         rotation = rodrigues(identity.turn)
         rig, first = with_shape(points.b, identity.shape), with_shape(points.a, face.shape)
         now = pose_points(first, face.expression, face.jaw, face.eyelid, jnp.zeros(3))
-        wanted = rig.mean + jnp.dot(now - first.mean, rotation, precision=_HIGHEST)
+        moved = jnp.dot(now - first.mean, rotation, precision=_HIGHEST)
         size, other = (
             jnp.linalg.norm(each[_EYE_SLITS], axis=-1) for each in (rig.mean, first.mean)
         )
         scale = size / jnp.maximum(other, 1e-6)
-        gap = jnp.dot(now[_EYE_SLITS], rotation, precision=_HIGHEST)
-        wanted = wanted.at[_EYE_SLITS].set(scale[:, None] * gap)
+        wanted = rig.mean + moved.at[_EYE_SLITS].multiply(scale[:, None])
 
         def posed(jaw, rest):
             return pose_points(rig, rest[2:], jaw, rest[:2], jnp.zeros(3))
