@@ -212,7 +212,7 @@ def test_movements_go_the_right_way(head, vertices, faces):
 
 def test_shape_components(head):
     peaks = np.linalg.norm(np.asarray(head.shape_basis, np.float64), axis=1).max(0)
-    assert peaks[:26].min() > 1e-3 and peaks[:26].max() < 5e-3
+    assert peaks[:26].min() > 0.7e-3 and peaks[:26].max() < 5e-3
     assert peaks[-50:].max() < 5e-4
     rest = peaks[-190:]  # noise
     assert (np.diff(rest) < 1e-9).all() and rest.min() > 0

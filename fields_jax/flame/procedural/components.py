@@ -136,9 +136,9 @@ _MOVEMENTS = {
         ((25, -58, 51), (8, 7, 14), (0, 1.2, -0.6)),
     ],
     "cheek_puff": [
-        ((26, -52, 50), (20, 19, 22), (-0.5, 0.1, 2.8)),
-        ((50, -44, 32), (13, 20, 22), (1.5, 0.4, 0.7)),
-        ((52, -66, 8), (13, 22, 18), (-0.3, 0.4, 0.9)),
+        ((26, -52, 50), (20, 19, 22), (-0.7, 0.1, 3.8)),
+        ((50, -44, 32), (13, 20, 22), (2.0, 0.5, 0.9)),
+        ((52, -66, 8), (13, 22, 18), (-0.3, 0.5, 1.1)),
     ],
     "chin_raise": [
         ((0, -79, 56), (24, 17, 26), (0, 2.7, 0.8)),
@@ -236,8 +236,8 @@ def _lip_movements(mesh: HeadMesh) -> dict[str, np.ndarray]:
         "lower_lip_down": _vectors(lower, 0.3 * side, -2.7, -0.4),
         "lip_press": np.stack([0 * x, -1.3 * border * up, -1.4 * bulge], 1),
         "lip_funnel": _vectors(middle, 0, np.where(is_upper, 2.2, -2.2), 0.9),
-        "lip_roll_upper": np.stack([0 * x, -0.8 * lift, -3.2 * roll], 1) * is_upper[:, None],
-        "lip_roll_lower": np.stack([0 * x, 1.2 * lift, -3.2 * roll], 1) * ~is_upper[:, None],
+        "lip_roll_upper": np.stack([0 * x, -1.0 * lift, -4.0 * roll], 1) * is_upper[:, None],
+        "lip_roll_lower": np.stack([0 * x, 1.5 * lift, -4.0 * roll], 1) * ~is_upper[:, None],
     }
 
 
@@ -276,7 +276,7 @@ def _lids_follow(mesh: HeadMesh) -> tuple[list[np.ndarray], list[np.ndarray]]:
         x, y, z = (mesh.points - centre).T
         zone = smoothstep((23 - np.sqrt(x**2 + y**2 + z**2)) / 8) * smoothstep(z / 4)
         zone = np.where(mesh.part == "eyeball", 0, zone)
-        down.append(0.16 * _vectors(zone, 0, -z, y * (y < 0)))
+        down.append(0.16 * _vectors(zone, 0, -z, y))
         aside.append(0.16 * _vectors(zone, z, 0, -x))
     return down, aside
 

@@ -61,8 +61,8 @@ def smooth_noise(
 ) -> list[np.ndarray]:
     """Random smooth fields [N, 3] whose grain gets finer, from the first wavelength to the second.
 
-    Four of five are symmetric, as most of the difference between faces is, and of those every other
-    one moves the skin only in and out, which is what one sees of a surface.
+    Nine of ten are symmetric, as most of the difference between faces is, and two thirds of those
+    move the skin only in and out, which is what one sees of a surface.
     """
     rng = np.random.default_rng(seed)
     flip = np.array([-1, 1, 1])
@@ -75,9 +75,9 @@ def smooth_noise(
         phase, sway = rng.uniform(0, 2 * np.pi, 4), rng.normal(size=(4, 3))
         waves = np.cos(points @ direction.T + phase)
         mirrored = np.cos((points * flip) @ direction.T + phase)
-        if number % 5 == 0:
+        if number % 10 == 0:
             fields.append(waves @ sway)
-        elif number % 2:
+        elif number % 3:
             fields.append(((waves + mirrored) @ sway[:, :1]) * outwards)
         else:
             fields.append(waves @ sway + mirrored @ sway * flip)

@@ -13,8 +13,10 @@ from fields_jax.flame.procedural.surface import smoothstep
 PARENTS = (-1, 0, 1, 1, 1)  # root, neck, jaw, left eye, right eye
 JAW_JOINT = 2
 _EYE = surface.EYE_CENTRE
-# The jaw turns about the line through its condyles, a finger's breadth before the ears.
-JOINTS = np.array([[0, -140, -54], [0, -98, -50], [0, 0, -14], _EYE, _EYE * [-1, 1, 1]])
+# A jaw's condyles lie a finger's breadth before the ears, but slide forwards as it opens: it turns
+# about a line below and behind them.
+_CONDYLE = np.array([0, 0, -14])
+JOINTS = np.array([[0, -140, -54], [0, -98, -50], [0, -12, -28], _EYE, _EYE * [-1, 1, 1]])
 _HALF_MOUTH = patches.MOUTH_COLUMNS // 2
 _CLOSING = 0.88  # fraction of the opening that the upper lid covers; the lower lid covers the rest
 _LID_CLEARANCE = 0.2  # mm between a moving lid and the eyeball
@@ -36,18 +38,20 @@ def skin_weights(mesh: HeadMesh) -> np.ndarray:
 def _jaw_weights(mesh: HeadMesh) -> np.ndarray:
     """How far each vertex follows the jaw.
 
-    Seen from the side the jaw is a sector about its hinge: it begins at the line from the hinge to
+    Seen from the side the jaw is a sector about its condyle: it begins at the line from there to
     the slit of the mouth and ends at the edge of the mandible. The skin around the ears stays.
     """
     x, y, z = mesh.points.T
-    from_hinge = mesh.points - JOINTS[2]
-    elevation = np.degrees(np.arctan2(from_hinge[:, 1], from_hinge[:, 2]))
+    from_condyle = mesh.points - _CONDYLE
+    elevation = np.degrees(np.arctan2(from_condyle[:, 1], from_condyle[:, 2]))
     width = 5 + 13 * smoothstep((np.abs(x) - 15) / 35)  # degrees; sharper near the lips
     sector = smoothstep(0.5 + (-33 - elevation) / (2 * width))
     sector = np.where(elevation > 90, 0, sector * smoothstep((elevation + 160) / 70))
     above = smoothstep((y - surface.jaw_edge(z) + 44) / 44)
     before = smoothstep((z + 44) / 52)
     weight = sector * above * before
+    # Towards the cheeks the skin is held by the skull as well.
+    weight *= 1 - 0.52 * smoothstep((np.abs(x) - 14) / 22)
     from_ear = np.hypot((z + 26) / 20, (y + 3) / 34)  # 1 on the ear's outline
     weight *= np.where(np.abs(x) > 50, smoothstep((from_ear - 0.9) / 0.9), 1)
     weight[mesh.part == "ear"] = 0
