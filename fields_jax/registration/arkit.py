@@ -258,7 +258,8 @@ def _in_chunks(solve: Callable[[Any], Any], arrays: Any) -> Any:
 @jax.jit
 def _solve_weights(tables: Tables, movements: Movement) -> tuple[Array, Array]:
     """Weights [B, 52] and errors in metres [B]."""
-    shapes = tables.shapes[tables.looked_at] / _NOISE
+    points, shapes = tables.points[tables.looked_at], tables.shapes[tables.looked_at] / _NOISE
+    opening = _NOISE * shapes[..., _JAW_OPEN]
     products = tables.products / _NOISE**2
     triangle = np.zeros((len(arkit.NAMES),) * 2, np.int32)
     triangle[_PAIRS] = np.arange(len(_PAIRS[0]))
@@ -266,7 +267,7 @@ def _solve_weights(tables: Tables, movements: Movement) -> tuple[Array, Array]:
     known = _weight_prior(tables.shapes[tables.looked_at])
 
     def solve(movement):
-        wanted = _straightened(tables, movement)[tables.looked_at] / _NOISE
+        wanted = _straightened(points, opening, tables.travel, movement) / _NOISE
 
         def found(weights):
             return jnp.dot(shapes, weights, precision=_HIGHEST) - wanted
@@ -296,17 +297,19 @@ def _weight_prior(shapes: Float[Array, "M 3 52"]) -> Prior:
     return Prior(mean=none + _MEAN, precision=precision, lower=none, upper=none + 1)
 
 
-def _straightened(tables: Tables, movement: Movement) -> Float[Array, "N 3"]:
-    """The displacement with jawOpen in place of the jaw's turn about x."""
-    shape = tables.shapes[: tables.face, :, _JAW_OPEN]
+def _straightened(
+    points: Movable,
+    shape: Float[Array, "N 3"],
+    travel: Float[Array, ""],
+    movement: Movement,
+) -> Float[Array, "N 3"]:
+    """The displacement of points with their shape jawOpen in place of the jaw's turn about x."""
     energy = jnp.maximum(jnp.sum(shape**2), 1e-30)
-    arc = jaw_opened(tables.points, movement.jaw[0])[: tables.face]
-    share = jnp.where(tables.travel > 0, jnp.sum(arc * shape) / energy, 0.0)
-    x = jnp.where(tables.travel > 0, 0.0, movement.jaw[0])
-    others = displacement(
-        tables.points, movement.replace(jaw=movement.jaw.at[0].set(x)), apart=True
-    )
-    return others + share * tables.shapes[..., _JAW_OPEN]
+    share = jnp.sum(jaw_opened(points, movement.jaw[0]) * shape) / energy
+    share = jnp.where(travel > 0, share, 0.0)
+    x = jnp.where(travel > 0, 0.0, movement.jaw[0])
+    others = movement.replace(jaw=movement.jaw.at[0].set(x))
+    return displacement(points, others, apart=True) + share * shape
 
 
 def _error(
@@ -358,8 +361,8 @@ def _solve_movement(
 ) -> tuple[Movement, Array]:
     """Movements of a head whose components are its own, and errors in metres [B].
 
-    The derivative of the closed mouth serves for all: gradients are exact, so that only the number
-    of steps depends on it, and it is made once.
+    They are fitted as `arkit_weights` sees them, with the jaw's opening by itself. The derivative
+    at rest serves for all: gradients are exact, so that only the number of steps depends on it.
     """
     rows = _some(tables.face, _FACE_POINTS)
     points, shapes = tables.points[rows], tables.shapes[rows]
@@ -368,7 +371,10 @@ def _solve_movement(
     def movement(x, eyes):
         return Movement(expression=x[_EXPRESSION], jaw=x[_JAW], eyelid=x[_EYELID], eyes=eyes)
 
-    columns = jax.jacfwd(lambda x: displacement(points, movement(x, jnp.zeros(6))))(start)
+    def moved_by(x, eyes):
+        return _straightened(points, shapes[..., _JAW_OPEN], tables.travel, movement(x, eyes))
+
+    columns = jax.jacfwd(moved_by)(start, jnp.zeros(6))
     columns = columns.reshape(-1, len(start)) / _NOISE
     normal = jnp.dot(columns.T, columns, precision=_HIGHEST)
 
@@ -376,7 +382,7 @@ def _solve_movement(
         wanted = jnp.dot(shapes, weights, precision=_HIGHEST)
 
         def cost(x, scale):
-            return jnp.sum(((displacement(points, movement(x, eyes)) - wanted) / _NOISE) ** 2)
+            return jnp.sum(((moved_by(x, eyes) - wanted) / _NOISE) ** 2)
 
         def equations(x, scale):
             value, slope = jax.value_and_grad(cost)(x, scale)
