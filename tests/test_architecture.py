@@ -68,13 +68,7 @@ ALLOWED = {
     "data_pipelines.manifests.__main__": ("cli",),
     "configs": (),
     "benchmarks": (
-        *MODEL,
-        "fitting",
-        "registration",
-        "training",
-        "workdir",
-        "tools",
-        "cli",
+        *(*MODEL, "fitting", "registration", "training", "workdir", "tools", "cli"),
         "configs",
     ),
 }
