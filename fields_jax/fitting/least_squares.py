@@ -29,6 +29,10 @@ _DAMPING, _LOWER, _RAISE = 1e-3, 0.2, 8.0
 _DAMPING_RANGE = (1e-5, 1e6)
 
 Residuals = Callable[[Float[Array, " P"]], Float[Array, "N D"]]
+Equations = Callable[
+    [Float[Array, " P"], Float[Array, ""]],
+    tuple[Float[Array, ""], Float[Array, "P P"], Float[Array, " P"]],
+]
 Linearise = Callable[[Float[Array, " P"]], tuple[Float[Array, "N D"], Float[Array, "N D P"]]]
 
 
@@ -83,13 +87,41 @@ def minimise(
     """
     linearise = linearise or partial(_linearise, residuals)
 
+    def data_cost(x, scale):
+        return _robust(residuals(x), weights, scale)
+
+    def equations(x, scale):
+        found, jacobian = linearise(x)
+        return _robust(found, weights, scale), *_equations(found, jacobian, weights, scale)
+
+    return search(data_cost, equations, start, prior, scales)
+
+
+def search(
+    data_cost: Callable[[Float[Array, " P"], Float[Array, ""]], Float[Array, ""]],
+    equations: Equations,
+    start: Float[Array, " P"],
+    prior: Prior,
+    scales: Float[Array, " K"],
+) -> Solution:
+    """`minimise` for problems that set up their normal equations themselves.
+
+    Args:
+      data_cost: parameters and scale to the first sum of the cost.
+      equations: the same to that sum, half its second derivative (the normal matrix), and half its
+        gradient.
+      start: within the bounds.
+      prior: of the parameters.
+      scales: c of each step.
+    """
+
     def step(carry, scale):
         x, damping = carry
-        found, jacobian = linearise(x)
-        before = _cost(found, x, prior, weights, scale)
-        proposal = x + _direction(found, jacobian, x, prior, weights, scale, damping)
+        before, normal, gradient = equations(x, scale)
+        before += _prior_cost(x, prior)
+        proposal = x + _direction(normal, gradient, x, prior, damping)
         proposal = jnp.clip(proposal, prior.lower, prior.upper)
-        after = _cost(residuals(proposal), proposal, prior, weights, scale)
+        after = data_cost(proposal, scale) + _prior_cost(proposal, prior)
         better = after < before  # False if the step leads to NaN
         x = jnp.where(better, proposal, x)
         damping = jnp.clip(damping * jnp.where(better, _LOWER, _RAISE), *_DAMPING_RANGE)
@@ -107,10 +139,13 @@ def geman_mcclure_weight(
     return (1 + squared / scale**2) ** -2
 
 
-def _cost(found, x, prior, weights, scale) -> Float[Array, ""]:
+def _robust(found, weights, scale) -> Float[Array, ""]:
     squared = jnp.sum(found**2, axis=-1)
-    data = jnp.sum(weights * squared / (1 + squared / scale**2))
-    return data + jnp.sum(prior.precision * (x - prior.mean) ** 2)
+    return jnp.sum(weights * squared / (1 + squared / scale**2))
+
+
+def _prior_cost(x, prior) -> Float[Array, ""]:
+    return jnp.sum(prior.precision * (x - prior.mean) ** 2)
 
 
 def _linearise(residuals: Residuals, x) -> tuple[Float[Array, "N D"], Float[Array, "N D P"]]:
@@ -122,14 +157,19 @@ def _linearise(residuals: Residuals, x) -> tuple[Float[Array, "N D"], Float[Arra
     return found, jacobian
 
 
-def _direction(found, jacobian, x, prior, weights, scale, damping) -> Float[Array, " P"]:
-    """The damped Gauss-Newton step over the parameters that are free to move."""
+def _equations(found, jacobian, weights, scale) -> tuple[Float[Array, "P P"], Float[Array, " P"]]:
+    """Normal matrix and gradient of the data, with the outliers' weights frozen."""
     robust = weights * geman_mcclure_weight(jnp.sum(found**2, axis=-1), scale)
-    flat = jacobian.reshape(-1, x.size)
+    flat = jacobian.reshape(-1, jacobian.shape[-1])
     each = jnp.repeat(robust, found.shape[1])
-    normal = jnp.dot(flat.T * each[None], flat, precision=_HIGHEST) + jnp.diag(prior.precision)
-    gradient = jnp.dot(flat.T, each * found.ravel(), precision=_HIGHEST)
-    gradient += prior.precision * (x - prior.mean)
+    normal = jnp.dot(flat.T * each[None], flat, precision=_HIGHEST)
+    return normal, jnp.dot(flat.T, each * found.ravel(), precision=_HIGHEST)
+
+
+def _direction(normal, gradient, x, prior, damping) -> Float[Array, " P"]:
+    """The damped Gauss-Newton step over the parameters that are free to move."""
+    normal = normal + jnp.diag(prior.precision)
+    gradient = gradient + prior.precision * (x - prior.mean)
     free = _free(x, gradient, prior)
     # Scaled to a unit diagonal, which float32 needs: radians weigh 1e6 times as much as some shape.
     scaling = jnp.where(free, jax.lax.rsqrt(jnp.maximum(jnp.diag(normal), 1e-12)), 0.0)

@@ -1,0 +1,274 @@
+"""Codes of one head as codes of another: the same face, by least squares over the same points.
+
+First the identity: the other head's shape, and the motion between the two heads' frames, such that
+its neutral face lies on that of the codes. Then, of that identity, the jaw, lids and expression
+whose movement away from the neutral face is the same. Neutral codes so stay neutral, and what the
+registration of the heads is wrong by does not come out as an expression.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from fields_jax.errors import UserError
+from fields_jax.fitting.parameters import Layout, prior
+from fields_jax.fitting.rig import point_rig
+from fields_jax.fitting.surface import with_shape
+from fields_jax.geometry.similarity import rigid_motion
+from fields_jax.landmark_schemes import INNER_68
+from fields_jax.registration.heads import SURE, Pair, correspond, same_vertices
+from fields_jax.registration.transfer_solvers import (
+    SLITS,
+    Face,
+    Identity,
+    Points,
+    solve_identities,
+    solve_movements,
+)
+from fields_jax.types import FlameCoefficients, FlameModel, LandmarkEmbedding
+
+_LEAST = 0.1  # confidence of points that count at all
+_SLIT = 30.0  # points that each difference across a slit counts as
+_NOISE, _NOISE_SAME = 1.0, 0.05  # millimetres
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to transfer.
+
+    Attributes:
+      clip: the faces are of one person, who gets one shape: that of the mean shape code.
+      n_shape, n_expression: how many of the other head's components are used; None for all.
+      noise_mm: standard deviation of the points that are to agree, against which the other head's
+        priors are weighed; None: 1 for registered heads, found by trial, and 0.05 for heads of the
+        same triangles.
+      independent: how many points the face's vertices, whose errors are alike, count as.
+      batch_size: faces solved at once.
+    """
+
+    clip: bool = False
+    n_shape: int | None = None
+    n_expression: int | None = None
+    noise_mm: float | None = None
+    independent: float = 300.0
+    batch_size: int = 16
+
+
+class Transferred(NamedTuple):
+    """Faces of the other head.
+
+    Attributes:
+      coefficients: with pose and camera such that the projected face stays where it was.
+      error_mm: [B, 2] distance of the points of the two faces: mean and 95th percentile.
+    """
+
+    coefficients: FlameCoefficients
+    error_mm: Float[np.ndarray, "B 2"]
+
+
+def transfer(
+    codes: FlameCoefficients,
+    a: FlameModel,
+    b: FlameModel,
+    pair: Pair | None = None,
+    settings: Settings | None = None,
+) -> Transferred:
+    """The same faces on another head.
+
+    Args:
+      codes: of head `a`, B faces; shape and expression may be shorter than its bases.
+      a: the head of the codes.
+      b: the other head.
+      pair: their correspondence; None: they are registered here, which takes a minute.
+      settings: None for the defaults.
+
+    Raises:
+      UserError: codes that are not finite or longer than the head's, or heads that cannot be
+        registered.
+    """
+    settings = settings or Settings()
+    for name, value in vars(codes).items():
+        if value is not None and not np.isfinite(value).all():
+            raise UserError(f"{name} of the codes to transfer holds numbers that are not finite")
+    pair = pair or correspond(a, b)
+    counts = (settings.n_expression, settings.n_shape)
+    layout = Layout(
+        *(
+            basis.shape[-1] if count is None else count
+            for count, basis in zip(counts, (b.expression_basis, b.shape_basis), strict=True)
+        )
+    )
+    points, sure = _points(codes, a, b, pair, layout, settings)
+    known = prior(b, layout, jnp.float32)
+    shapes = np.asarray(codes.shape, np.float32)
+    people = shapes.mean(0, keepdims=True) if settings.clip else shapes
+    identities = _in_batches(
+        lambda *of: solve_identities(points, known, layout, *of),
+        (people, _starts(points, people)),
+        settings.batch_size,
+    )
+    if settings.clip:
+        shapes = np.repeat(people, len(shapes), axis=0)
+        identities = jax.tree.map(lambda leaf: np.repeat(leaf, len(shapes), axis=0), identities)
+    rest = (np.asarray(getattr(codes, name)) for name in ("expression", "jaw", "eyelid"))
+    moving = _with_slits(points, codes, a, b, layout)
+    moved = _in_batches(
+        lambda *of: solve_movements(moving, known, layout, *of),
+        (Face(shapes, *rest), identities),
+        settings.batch_size,
+    )
+    coefficients = FlameCoefficients(
+        shape=identities.shape,
+        expression=moved.expression,
+        jaw=moved.jaw,
+        eyelid=moved.eyelid,
+        pose=codes.pose,
+        camera=codes.camera,
+        neck=codes.neck,
+        eyes=codes.eyes,
+    )
+    distance = 1e3 * moved.distance[:, sure]
+    error = np.stack([distance.mean(1), np.percentile(distance, 95, axis=1)], axis=1)
+    return Transferred(_placed(codes, coefficients, a, b, identities), error)
+
+
+def _points(
+    codes: FlameCoefficients,
+    a: FlameModel,
+    b: FlameModel,
+    pair: Pair,
+    layout: Layout,
+    settings: Settings,
+) -> tuple[Points, np.ndarray]:
+    """The vertices of b's face, where they are on a, and which of them are sure."""
+    rows = np.asarray(b.face_vertices)
+    confidence = pair.backward.confidence[rows]
+    rows = rows[confidence > _LEAST]
+    there, confidence = pair.backward, confidence[confidence > _LEAST]
+    if not (confidence > SURE).any():
+        raise UserError(f"no point of the face of head {b.name} is known on head {a.name}")
+    on_a = LandmarkEmbedding(
+        face_index=there.face_index[rows],
+        barycentric=there.barycentric[rows].astype(np.float32),
+    )
+    same = same_vertices(np.asarray(b.faces), len(b.template))
+    on_b = LandmarkEmbedding(
+        face_index=same.face_index[rows], barycentric=same.barycentric[rows].astype(np.float32)
+    )
+    weight = settings.independent * confidence / confidence.sum()
+    noise_mm = settings.noise_mm
+    if noise_mm is None:
+        noise_mm = _NOISE_SAME if pair.forward is pair.backward else _NOISE
+    points = Points(
+        a=point_rig(a, on_a, codes.expression.shape[-1], codes.shape.shape[-1]),
+        b=point_rig(b, on_b, *layout),
+        weight=weight.astype(np.float32),
+        noise=np.float32(1e-3 * noise_mm),
+    )
+    return points, confidence > SURE
+
+
+def _with_slits(
+    points: Points, codes: FlameCoefficients, a: FlameModel, b: FlameModel, layout: Layout
+) -> Points:
+    """The points, and the differences across the slits of eyes and mouth as further ones."""
+    upper, lower = np.array(SLITS).T - INNER_68.start
+    used = Layout(codes.expression.shape[-1], codes.shape.shape[-1])
+    rigs = []
+    for rig, head, counts in ((points.a, a, used), (points.b, b, layout)):
+        inner = vars(point_rig(head, head.static_51, *counts))
+        rows = {
+            name: np.concatenate([value, inner[name][upper] - inner[name][lower]])
+            for name, value in vars(rig).items()
+            if not name.startswith("joint_")
+        }
+        rigs.append(rig.replace(**rows))
+    weight = np.concatenate([points.weight, np.full(len(SLITS), _SLIT, np.float32)])
+    return points._replace(a=rigs[0], b=rigs[1], weight=weight)
+
+
+def _starts(points: Points, people: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B 6"]:
+    """Turn and shift of b's mean face onto each neutral face of a."""
+    neutral = jax.vmap(lambda shape: with_shape(points.a, shape).mean)(people)
+    mean, rows = np.asarray(points.b.mean, np.float64), []
+    for face in np.asarray(neutral, np.float64):
+        rotation, shift, _ = rigid_motion(mean, face)
+        rows.append(np.concatenate([Rotation.from_matrix(rotation).as_rotvec(), shift]))
+    return np.array(rows, np.float32)
+
+
+def _in_batches(solve: Any, arrays: Any, size: int) -> Any:
+    """Solves rows in batches of one size, the last filled up, so that one program is compiled."""
+    count = len(jax.tree.leaves(arrays)[0])
+    size = min(size, count)
+    parts = []
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        parts.append(jax.device_get(solve(*jax.tree.map(lambda leaf, r=rows: leaf[r], arrays))))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+
+
+def _placed(
+    codes: FlameCoefficients,
+    moved: FlameCoefficients,
+    a: FlameModel,
+    b: FlameModel,
+    identities: Identity,
+) -> FlameCoefficients:
+    """The coefficients with pose, neck, eyes and camera that leave the projected skull in place.
+
+    A point y of b's skull at rest is R y + t in the frame of a; there the skull of a moves it to
+    S (R y + t) + c. So b's skull turns by S R, and the camera makes up for the shift between.
+    """
+    count = len(codes.pose)
+    between = Rotation.from_rotvec(np.asarray(identities.turn, np.float64))
+    rest = np.zeros((count, 3))
+    root = Rotation.from_rotvec(np.asarray(codes.pose, np.float64))
+    nod = Rotation.from_rotvec(rest if codes.neck is None else np.asarray(codes.neck, np.float64))
+    if a.joint("neck") is None:
+        nod = Rotation.from_rotvec(rest)
+    # The neck of b, where it has one, does what that of a does.
+    bent = (
+        between.inv() * nod * between if b.joint("neck") is not None else Rotation.from_rotvec(rest)
+    )
+    turned = root * nod * between * bent.inv()
+    place = _skull_shift(a, codes, root, nod)
+    place += (root * nod).apply(np.asarray(identities.shift, np.float64))
+    shift = place - _skull_shift(b, moved, turned, bent)
+    camera = np.asarray(codes.camera, np.float64)
+    camera = np.concatenate([camera[:, :1], camera[:, 1:] + shift[:, :2]], axis=1)
+    eyes = None
+    if codes.eyes is not None:
+        pairs = np.asarray(codes.eyes, np.float64).reshape(count, 2, 3)
+        eyes = np.stack([between.inv().apply(pairs[:, side]) for side in (0, 1)], axis=1)
+        eyes = eyes.reshape(count, 6).astype(np.float32)
+    return moved.replace(
+        pose=turned.as_rotvec().astype(np.float32),
+        camera=camera.astype(np.float32),
+        neck=None if codes.neck is None else bent.as_rotvec().astype(np.float32),
+        eyes=eyes,
+    )
+
+
+def _skull_shift(
+    head: FlameModel, codes: FlameCoefficients, root: Rotation, neck: Rotation
+) -> Float[np.ndarray, "B 3"]:
+    """The translation of a skull that turns about the root, and about the neck joint before."""
+    joints = {}
+    for role in ("root", "neck"):
+        row = np.asarray(head.joint_regressor, np.float64)[head.joint(role) or 0]
+        mean = row @ np.asarray(head.template, np.float64)
+        for name in ("shape", "expression"):
+            values = np.asarray(getattr(codes, name), np.float64)
+            basis = np.asarray(getattr(head, f"{name}_basis"))[..., : values.shape[1]]
+            mean = mean + values @ np.tensordot(row, basis, axes=1).T
+        joints[role] = mean
+    o, n = joints["root"], joints["neck"]
+    return root.apply(n - neck.apply(n) - o) + o
