@@ -147,7 +147,9 @@ def heads(paths: list[str]) -> Iterator[Check]:
     if not converted:
         use = (
             "fetch FLAME from its project's site, then `python -m fields_jax.convert flame "
-            "generic_model.pkl FLAME.npz` and `... convert embeddings DIR FLAME.npz`"
+            "generic_model.pkl FLAME.npz` and `... convert embeddings DIR FLAME.npz`; or, under "
+            "MIT's licence, clone github.com/ICT-VGL/ICT-FaceKit, then "
+            "`... convert ict ICT-FaceKit ICT.npz`"
         )
         yield Check("heads", "FLAME", False, "absent; the procedural head stands in", use)
 

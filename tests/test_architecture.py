@@ -15,7 +15,7 @@ BARE = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.tr
 # Modules of fields_jax that import only each other and that everything may import.
 FOUNDATION = (
     *("errors", "types", "batch", "emotions", "landmark_schemes", "files", "disk", "cpu_tuning"),
-    *("compile_cache", "progress", "pages"),
+    *("compile_cache", "progress", "pages", "arkit"),
 )
 MODEL = ("geometry", "flame", "render", "models", "synthesis")
 # What each module or package may import of fields_jax (and configs) besides the foundation and its
@@ -40,7 +40,7 @@ ALLOWED = {
     "fields_jax.report": (*MODEL, "photos", "workdir", "evaluation", "outputs"),
     "fields_jax.report.__main__": ("flame", "evaluation", "report", "cli"),
     "fields_jax.training": (*MODEL, "losses", "workdir"),
-    "fields_jax.convert": (*MODEL, "workdir", "configs"),
+    "fields_jax.convert": (*MODEL, "registration", "workdir", "configs"),
     "fields_jax.convert.__main__": ("flame", "convert", "cli"),
     "fields_jax.export": ("outputs", "cli"),
     "fields_jax.tools": (),

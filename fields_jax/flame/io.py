@@ -110,8 +110,8 @@ def read_arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not file.exists():
         raise MissingFile(
             f"head file {path} does not exist; make it with "
-            "`python -m fields_jax.convert flame generic_model.pkl HEAD.npz` "
-            "or leave the head empty for the procedural one"
+            "`python -m fields_jax.convert flame generic_model.pkl HEAD.npz` or "
+            "`... convert ict ICT-FaceKit HEAD.npz`, or leave the head empty for the procedural one"
         )
     if file.suffix.lower() == ".pkl":
         raise UserError(

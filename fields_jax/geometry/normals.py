@@ -63,5 +63,7 @@ def summed_normals(
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     doubled, corners = np.cross(b - a, c - a), faces.T.ravel()
     return np.stack(
-        [np.bincount(corners, np.tile(axis, 3), len(vertices)) for axis in doubled.T], axis=1
+        [np.bincount(corners, np.tile(axis, 3), len(vertices)) for axis in doubled.T],
+        axis=1,
+        dtype=np.float64,  # also of no vertices, which numpy counts in integers
     )
