@@ -69,6 +69,8 @@ def _train(chosen: flags.FlagValues) -> int:
     pipeline = _import_pipeline()
     _check_records(config)
     prepare_data(config)
+    for warning in pipeline.compare_heads(config.data, head, learnt=_learns_coefficients(config)):
+        print(f"warning: {warning}", flush=True)
     meta = dict(
         head=dict(name=head.name, version=head.version, sha256=head.sha256),
         data=pipeline.fingerprint(config.data),
@@ -99,6 +101,14 @@ def _check_records(config: ConfigDict) -> None:
         )
 
 
+def _learns_coefficients(config: ConfigDict) -> bool:
+    """Whether a loss compares with coefficients of the records."""
+    from fields_jax.losses.registry import TERMS
+
+    weights = [weight for phase in config.phases.values() for weight in phase.losses.items()]
+    return any(weight and TERMS[name].over == "has_flame" for name, weight in weights)
+
+
 def prepare_data(config: ConfigDict) -> None:
     """Makes the embedded faces when the mixture names them and they are absent."""
     from data_pipelines import prepare
@@ -115,7 +125,7 @@ def prepare_data(config: ConfigDict) -> None:
         flush=True,
     )
     if any(not mixture.is_prepared(config.data, name) for name in embedded):
-        prepare.prepare_synthetic(config.data.root)
+        prepare.prepare_synthetic(config.data.root, head=config.head)
 
 
 def _import_pipeline():

@@ -24,6 +24,7 @@ from data_pipelines.synthetic.studio import Studio
 from fields_jax.emotions import EMOTIONS, N_EMOTIONS
 
 PARTS = ("spont4d", "wild2d", "levels")
+LEARNT = "spont4d"  # the part whose coefficients are there to be learnt
 SPLITS = ("train", "test")
 STRENGTHS = (0.33, 0.66, 1.0)  # of the three levels
 _SUBJECTS_PER_PART = 100_000  # offset that keeps the subject ids of the parts distinct
