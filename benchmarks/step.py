@@ -25,14 +25,14 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks.batches import random_batch
-from benchmarks.figures import Program, lower
+from benchmarks.figures import Lowered, Program
 from benchmarks.results import save
 from fields_jax.cli import run
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import init_variables
 from fields_jax.tools.aot_compile import compile_programs, find_devices
 from fields_jax.training import parallel, setup
-from fields_jax.training.programs import iteration, map_programs
+from fields_jax.training.programs import iteration, lower_programs, map_programs
 from fields_jax.training.recipe import Assets
 from fields_jax.training.state import create_state
 from fields_jax.types import FlameModel, TrainState
@@ -142,16 +142,10 @@ def prepare(config: ConfigDict, head: FlameModel, name: str = "B", threads: int 
     key, host = parallel.replicated_key(config.seed + 1), random_batch(config)
     placed = parallel.place(host, how=config.parallel)
     mapped = map_programs(plan.recipe, phase, how=config.parallel)
-    first, *turns = mapped
-    arguments = {first: (state, placed, key, assets)}
-    if turns:
-        _, metrics, output = jax.eval_shape(mapped[first], *arguments[first])
-        metrics, split = parallel.replicated_shapes(metrics), placed["image"].sharding
-        output = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split), output
-        )
-        arguments |= dict.fromkeys(turns, (state, placed, output, metrics, key, assets))
-    lowered = {k: lower(program, *arguments[k]) for k, program in mapped.items()}
+    lowered, began = {}, time.perf_counter()
+    for name, each in lower_programs(mapped, (state, placed, key, assets), how=config.parallel):
+        lowered[name] = Lowered(each, time.perf_counter() - began)
+        began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         done = pool.map(lambda each: each.compile(), lowered.values())
         programs = dict(zip(lowered, done, strict=True))

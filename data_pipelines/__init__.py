@@ -2,8 +2,8 @@
 
 The command `landmarks` does without it. `records` says what shards hold, `reading` turns shards
 into batches, and `building` holds what the TFDS builders of photographs share. `synthetic`,
-`affectnet`, `bp4d` and `faces` are one builder each. `prepare` is their command, and the table
-`sets.SETS` is where a new set is registered (docs/extending.md).
+`affectnet`, `bp4d` and `faces` are one builder each. `prepare` is their command; a new set is
+registered in fields_jax/data_sets.py (docs/extending.md).
 """
 
 import os

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 from absl import flags, logging
 from etils import epath
 
-from data_pipelines.sets import SETS, PreparedSet
 from fields_jax.cli import run
+from fields_jax.data_sets import SETS, PreparedSet
 from fields_jax.disk import check_folder, writing
 from fields_jax.errors import MissingFile, UserError, first_line, printable
 

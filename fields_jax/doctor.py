@@ -26,6 +26,7 @@ from etils import epath
 
 from fields_jax import __version__
 from fields_jax.cli import run
+from fields_jax.data_sets import SETS, remedy
 from fields_jax.errors import UserError, first_line
 from fields_jax.files import parse_json, read_bytes
 from fields_jax.photos.detector import Detector, DetectorError, find_python
@@ -38,13 +39,6 @@ _WEIGHTS = (
     ("VGG16", "vgg16 vgg16.pth runs/vgg16", "for the perceptual loss"),
     ("ResNet-50", "emotion_resnet50 CHECKPOINT runs/emotion", "for the emotion-feature loss"),
 )
-# Sets of data_pipelines.sets, and what its command needs besides --out.
-_SETS = {
-    "synthetic": "",
-    "affectnet": " --source=DIR",
-    "bp4d": " --source=DIR",
-    "faces": " --source=DIR",
-}
 _DESCRIPTION = ("dataset_info", "features")  # files that say what a prepared set holds
 # NAME/VERSION and NAME/CONFIG/VERSION below a root
 _PREPARED = ("*/*/dataset_info.json", "*/*/*/dataset_info.json")
@@ -186,10 +180,9 @@ def data_sets(roots: list[str]) -> Iterator[Check]:
             folder = epath.Path(file).parent
             yield _data_set(folder)
             kinds.add(folder.relative_to(root).parts[0])
-    for kind, source in _SETS.items():
+    for kind in SETS:
         if kind not in kinds:
-            make = f"make it with `python -m data_pipelines.prepare {kind}{source} --out=data`"
-            yield Check("data", kind, False, "absent", make)
+            yield Check("data", kind, False, "absent", remedy(kind, "data"))
 
 
 def landmark_environment() -> Check:

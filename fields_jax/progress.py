@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from fields_jax.errors import printable
 
 Item = TypeVar("Item")
 _LOG_SECONDS = 5.0  # between the lines where stderr is no terminal
+_WAIT_SECONDS = 15.0  # between the lines about work that cannot be counted, where it is none
+_TICK_SECONDS = 1.0  # between them at a terminal
 _WIDTH = 70  # of the line at a terminal, padded so that it covers the one before
 
 
@@ -60,6 +64,30 @@ def progress(items: Iterable[Item], total: int, what: str, *, of: str = "") -> I
     for item in items:
         yield item
         line.step()
+
+
+@contextlib.contextmanager
+def kept_up(line: Callable[[], str], show: Callable[[str], None]) -> Iterator[None]:
+    """Shows a line again and again while the block runs, from a thread, as the block is busy.
+
+    Args:
+      line: makes it.
+      show: writes it to stdout, where it replaces the one before at a terminal.
+    """
+    ended = threading.Event()
+    wait = _TICK_SECONDS if sys.stdout.isatty() else _WAIT_SECONDS
+
+    def work() -> None:
+        while not ended.wait(wait):
+            show(line())
+
+    thread = threading.Thread(target=work, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def clock(seconds: float) -> str:

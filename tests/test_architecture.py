@@ -15,7 +15,7 @@ BARE = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.tr
 # Modules of fields_jax that import only each other and that everything may import.
 FOUNDATION = (
     *("errors", "types", "batch", "emotions", "landmark_schemes", "files", "disk", "cpu_tuning"),
-    *("compile_cache", "progress", "pages", "arkit"),
+    *("data_sets", "compile_cache", "progress", "pages", "arkit"),
 )
 MODEL = ("geometry", "flame", "render", "models", "synthesis")
 # What each module or package may import of fields_jax (and configs) besides the foundation and its
@@ -62,7 +62,10 @@ ALLOWED = {
     "data_pipelines.manifests": ("photos",),
     "data_pipelines.manifests.__main__": ("cli",),
     "configs": (),
-    "benchmarks": (*MODEL, "fitting", "training", "workdir", "tools", "cli", "configs"),
+    "benchmarks": (
+        *(*MODEL, "fitting", "registration", "training", "workdir", "tools", "cli"),
+        "configs",
+    ),
 }
 READS_SHARDS = ("fields_jax.train", "fields_jax.evaluation.scoring")
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from fields_jax import data_sets
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 from fields_jax.evaluation import registry as metrics
@@ -115,20 +116,20 @@ def test_a_rasteriser_backend(monkeypatch):
 def test_a_data_set(monkeypatch, tmp_path, capsys):
     """The set of tests/support/moods_dataset_builder.py: prepared by name, read by the mixture."""
     pytest.importorskip("tensorflow_datasets")
-    from data_pipelines import prepare, sets
+    from data_pipelines import prepare
     from data_pipelines.reading import mixture
     from tests.support.dot_sets import make_config
     from tests.support.photograph_sets import write_photograph
 
-    made = sets.PreparedSet("tests.support.moods_dataset_builder", (), ("limit", "threads"))
-    monkeypatch.setitem(sets.SETS, "moods", made)
+    made = data_sets.PreparedSet("tests.support.moods_dataset_builder", (), ("limit", "threads"))
+    monkeypatch.setitem(data_sets.SETS, "moods", made)
     for index, name in enumerate(("happy/a.png", "sad/b.png", "happy/c.png", "bored/d.png")):
         write_photograph(tmp_path / "photographs", name, seed=index)
     (folder,) = prepare.prepare("moods", tmp_path, source=str(tmp_path / "photographs"))
     assert str(folder) == f"{tmp_path}/moods/1.0.0"
     assert "3 kept, 1 left out (no such emotion: 1)" in capsys.readouterr().err
     assert "bored/d.png" in (folder / "prepare_rejects.tsv").read_text()
-    assert "prepare moods --source=DIR" in sets.remedy("moods", "data")
+    assert "prepare moods --source=DIR" in data_sets.remedy("moods", "data")
 
     batches = mixture.training_batches(
         make_config(tmp_path, "moods=1"), image_size=32, batch_size=2, seed=0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import threading
 
 import pytest
 
@@ -60,6 +61,26 @@ def test_what_an_earlier_run_has_made_does_not_make_this_one_faster(capsys, cloc
         clock[0] += 2
         line.step()
     assert capsys.readouterr().err == "103/110 photographs, 0.5/s, 0:14 left\n"
+
+
+@pytest.mark.parametrize(("stdout", "pause"), [(Terminal(), "_TICK"), (io.StringIO(), "_WAIT")])
+def test_a_line_is_kept_up_while_a_block_is_busy(monkeypatch, stdout, pause):
+    monkeypatch.setattr(sys, "stdout", stdout)
+    for name in ("_TICK_SECONDS", "_WAIT_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.01 if name.startswith(pause) else 60.0)
+    said, enough = [], threading.Event()
+
+    def show(line):
+        said.append(line)
+        if len(said) == 3:
+            enough.set()
+
+    with progress.kept_up(lambda: f"line {len(said)}", show):
+        assert enough.wait(30)
+    count = len(said)
+    assert said[:3] == ["line 0", "line 1", "line 2"]
+    assert not [each for each in threading.enumerate() if each.name == "progress"]
+    assert len(said) == count  # nothing is shown once the block has ended
 
 
 def test_hours_are_told_as_such():

@@ -15,8 +15,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from data_pipelines import records, sets
+from data_pipelines import records
 from fields_jax import batch
+from fields_jax.data_sets import remedy
 from fields_jax.errors import UserError, first_line
 from fields_jax.files import read_bytes
 
@@ -163,7 +164,7 @@ def _describe(
     root: epath.PathLike, name: str
 ) -> tuple[epath.Path, dict[str, tuple[list[epath.Path], int]], str]:
     """Folder of a prepared set, shards and examples of each split, and how to make it again."""
-    make = sets.remedy(name, root)
+    make = remedy(name, root)
     folder = newest_version(root, name)
     if folder is None:
         raise DataError(f"no prepared set {name!r} in {epath.Path(root) / name}; {make}")

@@ -15,17 +15,22 @@ from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from fields_jax import arkit
+from fields_jax.convert.contour import Face, Points, at_vertices, contour
 from fields_jax.convert.ict_clone import EXPRESSIONS, LAYOUT, TWICE, Clone, Layout, read_clone
-from fields_jax.convert.ict_landmarks import Points, at_vertices, contour
 from fields_jax.convert.ict_rig import PARENTS, Rig, make_rig
-from fields_jax.convert.registered_tables import surface, tables_by_registration
+from fields_jax.convert.registered_tables import (
+    rim,
+    storage_type,
+    surface,
+    tables_by_registration,
+)
 from fields_jax.convert.texture_atlas import atlas
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, quoted
 from fields_jax.flame.io import check_arrays, write_arrays
 from fields_jax.flame.priors import between, standard_priors
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.landmark_schemes import INNER_68
+from fields_jax.landmark_schemes import CONTOUR_68, INNER_68
 from fields_jax.types import JOINTS, PARTS, LandmarkEmbedding
 
 NAME, VERSION = "ICT-FaceKit", "Light"
@@ -34,6 +39,7 @@ NAME, VERSION = "ICT-FaceKit", "Light"
 DEFAULT_PARTS = ("skin", "eyes", "teeth", "gums")
 _CONVERSION = 1  # changes with what this module makes of the same clone
 _NECK, _JAW, _FIRST_EYE = 1, 2, 3
+_CHIN = 8  # of the 68 landmarks
 # Standard deviations of expression weights between 0 and 1, of the jaw's angle, ours. mouthClose
 # undoes the parting of the lips by jawOpen, so that by itself it drives the lower lip up into the
 # nose: rare, and in small amounts.
@@ -146,7 +152,7 @@ def head_arrays(
         "version": VERSION,
         "sha256": hashlib.sha256(repr(made_of).encode()).hexdigest(),
     }
-    return {name: _storage(array) for name, array in arrays.items()}, meta
+    return {name: storage_type(array) for name, array in arrays.items()}, meta
 
 
 def arkit_basis(clone: Clone, rig: Rig) -> Float[np.ndarray, "V 3 52"]:
@@ -204,10 +210,20 @@ def _priors(travel: float) -> dict[str, np.ndarray]:
 def _landmarks(clone: Clone, rig: Rig, rows: Int[np.ndarray, " F"]) -> dict[str, np.ndarray]:
     """The 68 landmarks and the contour; `rows` are those of the faces in the head."""
     fixed = at_vertices(clone.faces, clone.landmarks_68)
+    layout = clone.layout
+    jaw = np.array([*layout.jaw_right, clone.landmarks_68[_CHIN], *layout.jaw_left[::-1]])
+    face = Face(
+        vertices=clone.neutral,
+        faces=clone.faces,
+        skin=np.flatnonzero(np.isin(clone.faces, layout.rows("face")).all(axis=1)),
+        frontal=Points(fixed.face[CONTOUR_68], fixed.weight[CONTOUR_68]),
+        jaw=clone.neutral[jaw],
+        axis=float(rig.joints[_JAW, 2]),
+    )
     tables = {
         "static_68": fixed,
         "static_51": Points(fixed.face[INNER_68], fixed.weight[INNER_68]),
-        "contour": contour(clone, rig.joints[_JAW, 2]),
+        "contour": contour(face),
     }
     return {
         key: value
@@ -231,19 +247,5 @@ def _regions(
     }
     found = {name: np.flatnonzero(np.isin(used, rows)) for name, rows in pieces.items()}
     below = np.flatnonzero(clone.neutral[used, 1] < rig.joints[_NECK, 1])
-    found["boundary"] = _rim(faces, below)
+    found["boundary"] = rim(faces, below)
     return {f"regions.{name}": rows for name, rows in found.items() if len(rows)}
-
-
-def _rim(faces: Int[np.ndarray, "F 3"], among: Int[np.ndarray, " N"]) -> Int[np.ndarray, " R"]:
-    """Those of some vertices that lie on edges of one face alone."""
-    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    edges, count = np.unique(edges, axis=0, return_counts=True)
-    return np.intersect1d(edges[count == 1], among)
-
-
-def _storage(array: np.ndarray) -> np.ndarray:
-    """Integers as int32, reals as float32."""
-    if array.dtype == bool:
-        return array
-    return np.ascontiguousarray(array, np.int32 if array.dtype.kind in "iu" else np.float32)

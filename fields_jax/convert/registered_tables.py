@@ -83,3 +83,17 @@ def _nearest_about(
         found = closest_points(target.vertices, target.faces[near], point[None])
         face[row], weight[row] = near[found.face[0]], found.barycentric[0]
     return face, weight
+
+
+def rim(faces: Int[np.ndarray, "F 3"], among: Int[np.ndarray, " N"]) -> Int[np.ndarray, " R"]:
+    """Those of some vertices that lie on edges of one face alone."""
+    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    edges, count = np.unique(edges, axis=0, return_counts=True)
+    return np.intersect1d(edges[count == 1], among)
+
+
+def storage_type(array: np.ndarray) -> np.ndarray:
+    """An array of a head as files hold it: integers as int32, reals as float32."""
+    if array.dtype == bool:
+        return array
+    return np.ascontiguousarray(array, np.int32 if array.dtype.kind in "iu" else np.float32)

@@ -21,9 +21,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fields_jax.models.cpu_forms import apart, sums
-from fields_jax.models.layers import torch_uniform, uniform
+from fields_jax.models.layers import NHWC, torch_uniform, uniform
 
-_NHWC = ("NHWC", "HWIO", "NHWC")
 # Bounds within which Winograd's form was faster: channels in and out, entries of a tap, and pixels
 # of an image. The batch must have a pixel for each channel, or transforming kernels costs too much.
 _FEWEST_CHANNELS, _FEWEST_ENTRIES, _MOST_PIXELS = 64, 64 * 128, 64 * 64
@@ -107,7 +106,7 @@ def conv3x3(
 def conv3x3_by_conv(x: Array, kernel: Array, *, padding: int) -> Array:
     """`conv3x3` as XLA's convolution."""
     pads = ((padding, padding),) * 2
-    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_NHWC)
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=NHWC)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -225,7 +224,7 @@ def pointwise_conv(
 
 def pointwise_conv_by_conv(x: Array, kernel: Array) -> Array:
     """`pointwise_conv` as a convolution."""
-    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=_NHWC)
+    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=NHWC)
 
 
 def pointwise_conv_by_matmul(x: Array, kernel: Array) -> Array:
@@ -253,7 +252,7 @@ def depthwise_conv_by_groups(x: Array, kernel: Array, *, stride: int) -> Array:
         kernel,
         (stride, stride),
         "SAME",
-        dimension_numbers=_NHWC,
+        dimension_numbers=NHWC,
         feature_group_count=x.shape[-1],
     )
 

@@ -18,7 +18,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-_NHWC = ("NHWC", "HWIO", "NHWC")
+NHWC = ("NHWC", "HWIO", "NHWC")  # of convolutions: images, kernels, results
 
 
 def uniform(bound: float) -> nn.initializers.Initializer:
@@ -86,7 +86,7 @@ def up_conv(
 def up_conv_by_conv(x: Array, kernel: Array) -> Array:
     """`up_conv` as a convolution of the dilated image."""
     flipped = kernel[::-1, ::-1]
-    return lax.conv_transpose(x, flipped, (2, 2), "VALID", dimension_numbers=_NHWC)
+    return lax.conv_transpose(x, flipped, (2, 2), "VALID", dimension_numbers=NHWC)
 
 
 def up_conv_by_matmul(x: Array, kernel: Array) -> Array:
@@ -148,7 +148,7 @@ def upsample_by_conv(x: Array) -> Array:
         (1, 1),
         [(2, 2), (2, 2)],
         lhs_dilation=(2, 2),
-        dimension_numbers=_NHWC,
+        dimension_numbers=NHWC,
         feature_group_count=channels,
         precision=lax.Precision.HIGHEST,
     )

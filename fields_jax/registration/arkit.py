@@ -16,18 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
-from scipy.spatial.transform import Rotation
 
 from fields_jax import arkit
 from fields_jax.errors import UserError
 from fields_jax.fitting.least_squares import Prior, geman_mcclure_weight, minimise, search
 from fields_jax.fitting.parameters import COEFFICIENTS, JAW, Layout, prior
-from fields_jax.geometry.similarity import rigid_motion
+from fields_jax.registration.eyes import eye_turns
 from fields_jax.registration.movement import (
     Movable,
     Movement,
     displacement,
     eyeballs,
+    jaw_opened,
+    jaw_travel,
     movable,
 )
 from fields_jax.types import FlameCoefficients, FlameModel
@@ -41,7 +42,6 @@ _FACE_POINTS, _EYE_POINTS, _INVERSE_POINTS = 1200, 100, 600
 _SCALES = np.geomspace(100.0, 6.0, 12)
 _INVERSE_STEPS, _NO_OUTLIERS = 12, 1e4
 _MOST_FRAMES = 64  # that are solved at once
-_WIDEST = 1.0  # radians; no jaw opens further
 _PAIRS = np.triu_indices(len(arkit.NAMES))
 _JAW_OPEN = arkit.NAMES.index("jawOpen")
 
@@ -75,15 +75,14 @@ class FromArkit(NamedTuple):
 class Tables:
     """What fits of a head need. Points are those of its face mask, then those of its eyeballs.
 
-    A jaw that opens moves the chin along an arc and turns all that expressions do there, the shape
-    jawOpen moves it along a chord and adds up. Left to other shapes, the difference would come out
-    as a jaw that moves forward. So the turn of the jaw about x counts as the share of its chord,
-    `opening`, that is nearest to its arc, by itself; the error is that of the true displacement.
+    A jaw that opens moves the chin along an arc and turns all that expressions do there; the shape
+    jawOpen moves it along a chord and adds to them. Left to other shapes, the difference would come
+    out as a jaw that moves forward. So the turn of the jaw about x counts as so much of jawOpen as
+    is nearest to it, by itself. The error is that of the true displacement.
 
     Attributes:
       points: [N] how they move.
       shapes: [N, 3, 52] metres.
-      opening: [N, 3] displacement by the jaw's turn by `travel`.
       travel: radians, how far the jaw turns for jawOpen.
       looked_at: [M] rows of points that the fit looks at.
       products: [M, 1378] of each two shapes at those points, the upper triangle.
@@ -93,7 +92,6 @@ class Tables:
 
     points: Movable
     shapes: Float[Array, "N 3 52"]
-    opening: Float[Array, "N 3"]
     travel: Float[Array, ""]
     looked_at: Int[Array, " M"]
     products: Float[Array, "M 1378"]
@@ -132,15 +130,14 @@ def arkit_tables(head: FlameModel, n_expression: int) -> Tables:
     seen = shapes[looked_at]
     products = np.einsum("nki,nki->ni", seen[..., _PAIRS[0]], seen[..., _PAIRS[1]])
     tried = _some(len(face), _FACE_POINTS)
-    travel = _travel(points[tried], shapes[tried, :, _JAW_OPEN])
+    travel = jaw_travel(points[tried], shapes[tried, :, _JAW_OPEN])
     return Tables(
         points=points,
         shapes=shapes,
-        opening=np.asarray(_opened(points, travel)),
         travel=travel,
         looked_at=looked_at,
         products=products,
-        eye_turns=_eye_turns(head, eyes),
+        eye_turns=eye_turns(head).reshape(-1, 6),
         face=len(face),
     )
 
@@ -240,47 +237,6 @@ def _some(count: int, most: int) -> Int[np.ndarray, " N"]:
     return np.sort(np.random.default_rng(0).permutation(count)[:most])
 
 
-def _travel(points: Movable, shape: Float[np.ndarray, "N 3"]) -> np.float32:
-    """How far the jaw turns for jawOpen, the shape of these points; 0 if it does nothing like it."""
-    energy = (shape**2).sum(dtype=np.float64)
-    if "jaw" not in points.joint_names or not energy:
-        return np.float32(0)
-    angles = np.linspace(0, _WIDEST, 101, dtype=np.float32)
-    share = jax.vmap(lambda angle: jnp.sum(_opened(points, angle) * shape))(angles)
-    share = np.asarray(share, np.float64) / energy
-    if share.max() <= 0:
-        return np.float32(0)
-    # The first angle that is far enough, between two that were tried; or the one that comes nearest
-    # to it.
-    last = int(np.argmax(share >= 1)) if share.max() >= 1 else int(np.argmax(share))
-    return np.float32(np.interp(1.0, share[last - 1 : last + 1], angles[last - 1 : last + 1]))
-
-
-def _opened(points: Movable, angle: Float[Array, ""]) -> Float[Array, "N 3"]:
-    """Displacement by the jaw's turn about x."""
-    rest = Movement(
-        expression=jnp.zeros(points.basis.shape[-1]),
-        jaw=jnp.zeros(3).at[0].set(angle),
-        eyelid=jnp.zeros(2),
-        eyes=jnp.zeros(6),
-    )
-    return displacement(points, rest)
-
-
-def _eye_turns(
-    head: FlameModel, eyes: tuple[Int[np.ndarray, " L"], Int[np.ndarray, " R"]]
-) -> Float[np.ndarray, "52 6"]:
-    turns = np.zeros((len(arkit.NAMES), 6), np.float32)
-    for side, rows in enumerate(eyes):
-        rest = np.asarray(head.template)[rows].astype(np.float64)
-        shapes = np.asarray(head.arkit_basis)[rows].astype(np.float64)
-        for row, moved in enumerate(np.moveaxis(shapes, -1, 0)):
-            if moved.any():
-                rotation, _, _ = rigid_motion(rest, rest + moved)
-                turns[row, 3 * side : 3 * side + 3] = Rotation.from_matrix(rotation).as_rotvec()
-    return turns
-
-
 def _in_chunks(solve: Callable[[Any], Any], arrays: Any) -> Any:
     """Solves rows in chunks of few sizes, filled up with zeros, so that few programs are made."""
     count = len(jax.tree.leaves(arrays)[0])
@@ -336,12 +292,16 @@ def _weight_prior() -> Prior:
 
 
 def _straightened(tables: Tables, movement: Movement) -> Float[Array, "N 3"]:
-    """The displacement with the chord of the jaw's opening in place of the opening."""
-    arc = _opened(tables.points, movement.jaw[0])
-    energy = jnp.maximum(jnp.sum(tables.opening**2), 1e-30)
-    share = jnp.sum(arc * tables.opening) / energy
-    others = movement.replace(jaw=movement.jaw.at[0].set(0))
-    return displacement(tables.points, others, apart=True) + share * tables.opening
+    """The displacement with jawOpen in place of the jaw's turn about x."""
+    shape = tables.shapes[: tables.face, :, _JAW_OPEN]
+    energy = jnp.maximum(jnp.sum(shape**2), 1e-30)
+    arc = jaw_opened(tables.points, movement.jaw[0])[: tables.face]
+    share = jnp.where(tables.travel > 0, jnp.sum(arc * shape) / energy, 0.0)
+    x = jnp.where(tables.travel > 0, 0.0, movement.jaw[0])
+    others = displacement(
+        tables.points, movement.replace(jaw=movement.jaw.at[0].set(x)), apart=True
+    )
+    return others + share * tables.shapes[..., _JAW_OPEN]
 
 
 def _error(

@@ -68,6 +68,8 @@ def unit_normals(
     vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
 ) -> Float[np.ndarray, "V 3"]:
     """Area-weighted normals of vertices, of length 1 or 0."""
+    if not len(faces):
+        return np.zeros_like(vertices)
     return _unit(summed_normals(vertices, faces))
 
 

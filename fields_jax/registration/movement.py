@@ -18,6 +18,7 @@ from fields_jax.geometry.rotations import rodrigues
 from fields_jax.types import FlameModel
 
 _HIGHEST = jax.lax.Precision.HIGHEST
+_WIDEST = 1.0  # radians; no jaw opens further
 _OF_AN_EYE = 0.5  # skinning weight of the eye's joint from which a vertex is of its eyeball
 
 
@@ -159,3 +160,32 @@ def _turned(turns: Float[Array, "J 3"]) -> Float[Array, "J 3 3"]:
 
 def _dot(a: Array, b: Array) -> Array:
     return jnp.dot(a, b, precision=_HIGHEST)
+
+
+def jaw_opened(points: Movable, angle: Float[Array, ""]) -> Float[Array, "N 3"]:
+    """Displacement by the jaw's turn about x."""
+    rest = Movement(
+        expression=jnp.zeros(points.basis.shape[-1]),
+        jaw=jnp.zeros(3).at[0].set(angle),
+        eyelid=jnp.zeros(2),
+        eyes=jnp.zeros(6),
+    )
+    return displacement(points, rest)
+
+
+def jaw_travel(points: Movable, shape: Float[np.ndarray, "N 3"]) -> np.float32:
+    """The angle about x at which the jaw does what a shape does, as far as it can.
+
+    That is where its displacement's share of the shape, by projection, is 1 for the first time or
+    else largest; 0 for a head without a jaw and for shapes that are nothing like it.
+    """
+    energy = (shape**2).sum(dtype=np.float64)
+    if "jaw" not in points.joint_names or not energy:
+        return np.float32(0)
+    angles = np.linspace(0, _WIDEST, 101, dtype=np.float32)
+    share = jax.vmap(lambda angle: jnp.sum(jaw_opened(points, angle) * shape))(angles)
+    share = np.asarray(share, np.float64) / energy
+    if share.max() <= 0:
+        return np.float32(0)
+    last = int(np.argmax(share >= 1)) if share.max() >= 1 else int(np.argmax(share))
+    return np.float32(np.interp(1.0, share[last - 1 : last + 1], angles[last - 1 : last + 1]))

@@ -18,6 +18,7 @@ from fields_jax.landmark_schemes import ACROSS_SLITS_68
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _STEPS = 8, 14  # of the search for the identity and for the movement
+_LID_DEVIATION = 0.2  # of one head's lids from the other's, ours
 # The last points of a movement are differences: upper minus lower lid, then upper minus lower lip.
 SLITS = ACROSS_SLITS_68
 _EYE_SLITS = slice(-len(SLITS), -len(SLITS) + 4)
@@ -145,7 +146,8 @@ def solve_movements(
     large to make for each face. Products of B and D are made once, and the normal matrix of them.
 
     Eyes open and close by shares of their opening at rest, so that shut ones are shut on either
-    head. All else moves by the same lengths.
+    head, and the lids are expected to do so by their own codes, which mean the same on all heads.
+    All else moves by the same lengths.
 
     Args:
       points: of the heads, then as many rows as there are SLITS.
@@ -171,9 +173,12 @@ def solve_movements(
         rig, first = with_shape(points.b, identity.shape), with_shape(points.a, face.shape)
         now = pose_points(first, face.expression, face.jaw, face.eyelid, jnp.zeros(3))
         wanted = rig.mean + jnp.dot(now - first.mean, rotation, precision=_HIGHEST)
-        open_, at_rest = (jnp.linalg.norm(each[_EYE_SLITS], axis=-1) for each in (now, first.mean))
-        share = open_ / jnp.maximum(at_rest, 1e-6)
-        wanted = wanted.at[_EYE_SLITS].set(share[:, None] * rig.mean[_EYE_SLITS])
+        size, other = (
+            jnp.linalg.norm(each[_EYE_SLITS], axis=-1) for each in (rig.mean, first.mean)
+        )
+        scale = size / jnp.maximum(other, 1e-6)
+        gap = jnp.dot(now[_EYE_SLITS], rotation, precision=_HIGHEST)
+        wanted = wanted.at[_EYE_SLITS].set(scale[:, None] * gap)
 
         def posed(jaw, rest):
             return pose_points(rig, rest[2:], jaw, rest[:2], jnp.zeros(3))
@@ -196,8 +201,12 @@ def solve_movements(
         def cost(x, scale):
             return _cost(weight, posed(x[:3], x[3:]) - wanted)
 
-        start = jnp.clip(own.mean, own.lower, own.upper)
-        x = search(cost, equations, start, own, jnp.zeros(_STEPS[1])).parameters
+        expected = own.replace(
+            mean=own.mean.at[3:5].set(face.eyelid),
+            precision=own.precision.at[3:5].set(_LID_DEVIATION**-2),
+        )
+        start = jnp.clip(expected.mean, own.lower, own.upper)
+        x = search(cost, equations, start, expected, jnp.zeros(_STEPS[1])).parameters
         there = jnp.dot(posed(x[:3], x[3:]), rotation.T, precision=_HIGHEST)
         there = there + identity.shift[None]
         distance = jnp.linalg.norm((there - now)[: -len(SLITS)], axis=-1)

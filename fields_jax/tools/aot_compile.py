@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +30,9 @@ from fields_jax.progress import progress
 from fields_jax.tools import hlo
 
 if TYPE_CHECKING:
+    import jax
+
     from fields_jax.training import setup
-    from fields_jax.training.recipe import Phase
     from fields_jax.types import FlameModel
 
 
@@ -102,7 +103,7 @@ def compile_programs(
             f"config.batch_size {config.batch_size} is not divisible by {len(devices)} devices"
         )
     from fields_jax.training import setup
-    from fields_jax.training.programs import map_programs
+    from fields_jax.training.programs import lower_programs, map_programs
 
     config.init_from = config.init_from or "given"  # compiled as if started from stage 1
     plan = setup.plan(config, head)
@@ -112,12 +113,13 @@ def compile_programs(
     found = {}
     for phase in plan.phases:
         if not names or phase.name in names:
-            arguments = _arguments(config, plan, phase, devices)
-            mapped = map_programs(plan.recipe, phase, how="shard_map", devices=devices)
-            found |= {
-                f"{phase.name}/{name}": _measure(program, arguments[name])
-                for name, program in progress(mapped.items(), len(mapped), "programs")
-            }
+            where = dict(how="shard_map", devices=devices)
+            mapped = map_programs(plan.recipe, phase, **where)
+            lowered = lower_programs(mapped, _arguments(config, plan, devices), **where)
+            began = time.monotonic()
+            for name, program in progress(lowered, len(mapped), "programs"):
+                found[f"{phase.name}/{name}"] = _measure(program.compile(), began)
+                began = time.monotonic()
     return dict(
         devices=len(devices),
         kind=devices[0].device_kind,
@@ -129,9 +131,8 @@ def compile_programs(
     )
 
 
-def _measure(program: Callable, arguments: tuple) -> dict[str, float]:
-    began = time.monotonic()
-    compiled = program.lower(*arguments).compile()
+def _measure(compiled: jax.stages.Compiled, began: float) -> dict[str, float]:
+    """What a program needs; it was traced from `began` on."""
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     sizes = dict(
         arguments_bytes=memory.argument_size_in_bytes,
@@ -154,16 +155,13 @@ def _measure(program: Callable, arguments: tuple) -> dict[str, float]:
     )
 
 
-def _arguments(
-    config: ConfigDict, plan: setup.Plan, phase: Phase, devices: Sequence[Any]
-) -> dict[str, tuple]:
-    """Shapes and shardings of the arguments of each program of a phase."""
+def _arguments(config: ConfigDict, plan: setup.Plan, devices: Sequence[Any]) -> tuple:
+    """Shapes and shardings of what the reconstruction takes, see `lower_programs`."""
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     from fields_jax.models.fields import variable_shapes
     from fields_jax.training import parallel
-    from fields_jax.training.programs import map_programs
     from fields_jax.training.state import create_state
 
     mesh = Mesh(np.asarray(devices), (parallel.AXIS,))
@@ -188,19 +186,7 @@ def _arguments(
         name: jax.ShapeDtypeStruct(field.shape, field.dtype, sharding=split)
         for name, field in fields.items()
     }
-    key = everywhere(jax.random.key(0))
-    assets = everywhere(plan.assets)
-    arguments = {"reconstruction": (state, batch, key, assets)}
-    if phase.cycle:
-        mapped = map_programs(plan.recipe, phase, how="shard_map", devices=devices)
-        _, metrics, output = jax.eval_shape(mapped["reconstruction"], state, batch, key, assets)
-        metrics = parallel.replicated_shapes(metrics, devices)
-        output = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split), output
-        )
-        cycle = (state, batch, output, metrics, key, assets)
-        arguments |= {name: cycle for name in mapped if name != "reconstruction"}
-    return arguments
+    return state, batch, everywhere(jax.random.key(0)), everywhere(plan.assets)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The training loop: phases in order, a checkpoint now and then, metrics one step late.
 
+A phase starts with the compilation of its programs, for which the first batch is fetched.
 Order within an iteration, never to be changed: fetch the batch, dispatch the step, read the
 metrics of the step before, write, save. A step and its batch are thus queued on the devices while
 the step before runs; until the metrics are read, JAX refuses every implicit copy between host and
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -23,11 +25,12 @@ from fields_jax.disk import writing
 from fields_jax.progress import clock
 from fields_jax.training import optim, parallel, setup
 from fields_jax.training.checkpoints import Checkpoints, first_state
+from fields_jax.training.compilation import compile_all
 from fields_jax.training.guard import FiniteGuard, SpikeWatch
 from fields_jax.training.metrics import Trace, Window, memory_gib
 from fields_jax.training.pictures import make_painter
-from fields_jax.training.programs import map_iteration
-from fields_jax.training.recipe import TURNS, Assets, Phase
+from fields_jax.training.programs import Iterate, iteration, lower_programs, map_programs
+from fields_jax.training.recipe import Assets, Phase
 from fields_jax.training.step import Metrics
 from fields_jax.training.stop import StopSwitch
 from fields_jax.training.writers import RESUME, Writers
@@ -37,6 +40,7 @@ from fields_jax.workdir.config import claim_workdir, git_hash
 from fields_jax.workdir.lock import only_run
 
 Batches = Iterator[Mapping[str, np.ndarray]]
+GOES_ON = "the same command goes on from here"
 
 
 def train(
@@ -123,8 +127,7 @@ class _Pace:
       phase: the current one.
       window: metrics since the last report.
       spikes: watches the loss.
-      first: the iteration from which on `began` counts.
-      compiling: iterations from `first` on until every program is compiled; 0 afterwards.
+      first: the first iteration, which began at `began`.
       began: seconds, of `time.monotonic`.
       pending: the newest step, or None.
     """
@@ -133,7 +136,6 @@ class _Pace:
     window: Window
     spikes: SpikeWatch
     first: int
-    compiling: int
     began: float = dataclasses.field(default_factory=time.monotonic)
     pending: PendingStep | None = None
 
@@ -170,10 +172,11 @@ class _Run:
         """Runs the iterations of one phase that are not done yet."""
         config, step = self._config, int(state.step)
         self._announce(phase, state)
-        iterate = map_iteration(self._plan.recipe, phase, how=config.parallel)
         batches = make_batches(step)
-        window, spikes = Window(config.batch_size), SpikeWatch(config.guard.spike)
-        pace = _Pace(phase, window, spikes, step, len(TURNS) if phase.cycle else 1)
+        batch = next(batches)
+        iterate = self._compile(phase, state, batch, stop)
+        batches = itertools.chain([batch], batches)
+        pace = _Pace(phase, Window(config.batch_size), SpikeWatch(config.guard.spike), step)
 
         def due(every: int) -> bool:
             return step % every == 0 or step == phase.end
@@ -187,8 +190,6 @@ class _Run:
                 self._take_metrics(pace, state)  # of the step before
             pace.pending = PendingStep(step, metrics, batch, ids, waited)
             step += 1
-            if step - pace.first == pace.compiling:
-                self._end_compilation(pace, state, step)
             if due(config.log.every):
                 self._report(pace, state, step)
             if config.log.images and due(config.log.images_every):
@@ -198,8 +199,7 @@ class _Run:
                 self._take_metrics(pace, state)
                 self.save(state, early=asked)
             if asked:
-                note = f"stopped at step {step}; the same command goes on from here"
-                self._writers.text(step, note)
+                self._writers.text(step, f"stopped at step {step}; {GOES_ON}")
                 raise stop.error()
         return state
 
@@ -215,6 +215,37 @@ class _Run:
         labels = optim.label_params(state.params, rules)
         self._rates = optim.rates(labels, rules, phase.train, phase.rates)
         self._writers.text(int(state.step), setup.describe(phase))
+
+    def _compile(
+        self,
+        phase: Phase,
+        state: TrainState,
+        batch: Mapping[str, np.ndarray],
+        stop: StopSwitch,
+    ) -> Iterate:
+        """Compiles what the phase runs and says how long it took; a request to stop ends it."""
+        how, step, began = self._config.parallel, int(state.step), time.monotonic()
+        programs = map_programs(self._plan.recipe, phase, how=how)
+
+        def look() -> None:
+            if stop.asked:  # the state is that of the last checkpoint, or the start
+                self._writers.text(step, f"stopped at step {step}; {GOES_ON}")
+                raise stop.error()
+
+        with parallel.no_implicit_transfers(how):
+            placed = parallel.place(_split(batch)[0], how=how)
+            arguments = (state, placed, self._rng, self._assets)
+            compile_all(
+                lower_programs(programs, arguments, how=how),
+                list(programs),
+                what=f"phase {phase.name}",
+                show=self._writers.progress,
+                look=look,
+            )
+        spent = time.monotonic() - began
+        self._writers.text(step, f"phase {phase.name} compiled in {clock(spent)}")
+        self._compiled = {"compile_seconds": spent}
+        return iteration(programs, how=how)
 
     def _take_metrics(self, pace: _Pace, state: TrainState) -> None:
         """Reads the pending step, if any, so that no bad state is ever written.
@@ -234,14 +265,6 @@ class _Run:
         if note := pace.spikes.look(pending.step, float(values["loss"])):
             self._writers.text(pending.step, note)
 
-    def _end_compilation(self, pace: _Pace, state: TrainState, step: int) -> None:
-        """Starts the clocks anew: every program of the phase is compiled by now."""
-        self._take_metrics(pace, state)
-        spent = pace.window.restart_clock()
-        self._writers.text(step, f"phase {pace.phase.name} compiled in {clock(spent)}")
-        self._compiled = {"compile_seconds": spent}
-        pace.began, pace.first, pace.compiling = time.monotonic(), step, 0
-
     def _report(self, pace: _Pace, state: TrainState, step: int) -> None:
         """Writes the means since the last report and a progress line."""
         self._take_metrics(pace, state)
@@ -254,10 +277,8 @@ class _Run:
             for name, weight in phase.weights.items()
             if f"loss/{name}" in means
         }
-        rate = ""
-        if "images_per_second" in means:
-            means["images_per_second_per_device"] = means["images_per_second"] / jax.device_count()
-            rate = f"{means['images_per_second']:.0f} images/s  data {means['data_wait']:.0%}  "
+        means["images_per_second_per_device"] = means["images_per_second"] / jax.device_count()
+        rate = f"{means['images_per_second']:.0f} images/s  data {means['data_wait']:.0%}"
         means["memory_gib"] = memory_gib()
         means |= self._compiled
         self._compiled = {}
@@ -266,7 +287,7 @@ class _Run:
         last = self._plan.phases[-1]
         left = clock(each * (phase.end - step)) + (" in this phase" if phase != last else "")
         self._writers.progress(
-            f"{phase.name} {step}/{last.end}  loss {means['loss']:.3f}  {rate}left {left}"
+            f"{phase.name} {step}/{last.end}  loss {means['loss']:.3f}  {rate}  left {left}"
         )
 
     def _picture(
@@ -283,6 +304,11 @@ class _Run:
 def _fetch(batches: Batches) -> tuple[dict[str, np.ndarray], np.ndarray | None, float]:
     """The next batch without its names, its names or None, and the seconds it was waited for."""
     asked = time.monotonic()
-    batch = dict(next(batches))
-    ids = batch.pop("id", None)
-    return batch, ids, time.monotonic() - asked
+    batch = next(batches)
+    return *_split(batch), time.monotonic() - asked
+
+
+def _split(batch: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """A batch without its names, and its names or None."""
+    batch = dict(batch)
+    return batch, batch.pop("id", None)

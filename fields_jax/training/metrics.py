@@ -14,41 +14,34 @@ from etils import epath
 
 
 class Window:
-    """Means of metrics since the last `flush`, with the images/s of the steps that were timed."""
+    """Means of metrics since the last `flush`, with the images/s of its steps."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
         self._values: dict[str, list[float]] = defaultdict(list)
         self._started = time.monotonic()
-        self._waited, self._timed = 0.0, 0
+        self._waited, self._steps = 0.0, 0
 
     def add(self, metrics: Mapping[str, SupportsFloat], waited: float) -> None:
         """Takes one step's metrics, already on the host, and the seconds it waited for data."""
         for name, value in metrics.items():
             self._values[name].append(float(value))
         self._waited += waited
-        self._timed += 1
+        self._steps += 1
 
     def flush(self) -> dict[str, float]:
-        """Means since the last flush, and rates where steps were timed.
+        """Means since the last flush, and rates.
 
         `data_wait` is the fraction of time spent waiting for data.
         """
         means = {name: float(np.mean(values)) for name, values in self._values.items()}
         self._values.clear()
-        steps, waited = self._timed, self._waited
-        elapsed = max(self.restart_clock(), 1e-9)
-        if steps:
-            means["images_per_second"] = steps * self._batch_size / elapsed
-            means["data_wait"] = waited / elapsed
-        return means
-
-    def restart_clock(self) -> float:
-        """Restarts the clock and returns its seconds; steps so far then count in means only."""
         now = time.monotonic()
-        elapsed, self._started = now - self._started, now
-        self._waited, self._timed = 0.0, 0
-        return elapsed
+        elapsed = max(now - self._started, 1e-9)
+        means["images_per_second"] = self._steps * self._batch_size / elapsed
+        means["data_wait"] = self._waited / elapsed
+        self._started, self._waited, self._steps = now, 0.0, 0
+        return means
 
     def pause(self) -> float:
         """Marks the start of work that is no training; give the result to `resume`."""

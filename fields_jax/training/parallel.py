@@ -82,7 +82,8 @@ def place(
     sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
     if how == "pmap" or jax.process_count() == 1:
         return jax.device_put(dict(batch), sharding)
-    return {k: jax.make_array_from_process_local_data(sharding, x) for k, x in batch.items()}
+    with jax.transfer_guard("allow"):  # asked for here, though JAX counts it as implicit
+        return {k: jax.make_array_from_process_local_data(sharding, x) for k, x in batch.items()}
 
 
 def no_implicit_transfers(how: str) -> contextlib.AbstractContextManager[None]:
@@ -113,6 +114,29 @@ def replicated_shapes(tree, devices: Sequence[jax.Device] | None = None):
     mesh = Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
     sharding = NamedSharding(mesh, PartitionSpec())
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def stand_ins(tree, *, split: bool, how: str, devices: Sequence[jax.Device] | None = None):
+    """What a program of `map_step` can be lowered with in place of results of another one.
+
+    Args:
+      tree: shapes of the results over all processes, as `Lowered.out_info` has them.
+      split: whether they are split over the devices or replicated.
+      how, devices: as both programs were mapped.
+
+    Returns:
+      Shapes on those devices, or zeros where JAX demands arrays: for pmap over several processes.
+    """
+    mesh = Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS) if split else PartitionSpec())
+
+    def stand_in(x: jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDtypeStruct:
+        if how == "pmap" and jax.process_count() > 1:
+            part = np.zeros(sharding.shard_shape(x.shape), x.dtype)
+            return jax.make_array_from_callback(x.shape, sharding, lambda _: part)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    return jax.tree.map(stand_in, tree)
 
 
 def as_global(tree):

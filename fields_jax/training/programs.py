@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,6 +44,37 @@ def map_programs(
         for turn in (TURNS if phase.cycle else ())
     }
     return {"reconstruction": reconstruction} | cycles
+
+
+def lower_programs(
+    programs: Mapping[str, Any],
+    arguments: tuple[TrainState, Any, jax.Array, Assets],
+    *,
+    how: str,
+    devices: Sequence[jax.Device] | None = None,
+) -> Iterator[tuple[str, jax.stages.Lowered]]:
+    """Traces and lowers programs one by one, each when it is asked for; none is run.
+
+    Args:
+      programs: from `map_programs`.
+      arguments: state, batch, key and assets as the reconstruction takes them: arrays or, unless
+        pmap is over several processes, their shapes.
+      how, devices: as the programs were mapped.
+
+    Yields:
+      The name of each program and what is left to compile.
+    """
+    state, batch, rng, assets = arguments
+    (first, reconstruction), *cycles = programs.items()
+    lowered = reconstruction.lower(state, batch, rng, assets)
+    _, metrics, output = lowered.out_info
+    yield first, lowered
+    del lowered  # a large text, which is not kept while the next is made
+    where = dict(how=how, devices=devices)
+    output = parallel.stand_ins(output, split=True, **where)
+    metrics = parallel.stand_ins(metrics, split=False, **where)
+    for name, cycle in cycles:
+        yield name, cycle.lower(state, batch, output, metrics, rng, assets)
 
 
 def map_iteration(

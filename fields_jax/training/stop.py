@@ -40,12 +40,17 @@ class StopSwitch:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has asked this process to stop; with several processes use `poll`."""
+        return self._asked is not None
+
     def poll(self, manager: ocp.CheckpointManager, step: int) -> bool:
         """Whether to save and stop after this step; call it once for each step."""
         preempted = jax.process_count() > 1 and manager.reached_preemption(step)
         if preempted and self._asked is None:
             self._asked = signal.SIGTERM
-        return self._asked is not None
+        return self.asked
 
     def error(self) -> BaseException:
         """What to raise once the state is saved; it decides the exit status."""

@@ -22,6 +22,8 @@ from fields_jax.training.events import Events
 
 RESUME = "the same command then goes on from the last checkpoint"
 
+_WIDTH = 110  # of lines at a terminal, padded so that they cover the progress line before
+
 
 class Writers:
     """Writes a run's numbers and pictures; silent on every process but the first.
@@ -60,7 +62,8 @@ class Writers:
     def text(self, step: int, message: str) -> None:
         """A note for the console and TensorBoard."""
         if self._active:
-            print(printable(message), flush=True)
+            line = printable(message)
+            print(line.ljust(_WIDTH) if sys.stdout.isatty() else line, flush=True)
             with self._writing(self._folder / "tensorboard"):
                 self._events.text(step, "log", printable(message))
 
@@ -69,7 +72,7 @@ class Writers:
         if not self._active:
             return
         end = "\r" if sys.stdout.isatty() else "\n"
-        print(line.ljust(110) if end == "\r" else line, end=end, flush=True)
+        print(line.ljust(_WIDTH) if end == "\r" else line, end=end, flush=True)
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """An [H, W, 3] uint8 picture for TensorBoard."""

@@ -75,6 +75,15 @@ CASES = {
         "--out={folder}/out --head={folder} a.png",
         "--out={folder}/out --head={none} a.png",
     ],
+    "fields_jax.transfer": [
+        "",
+        "--out={folder}/out",
+        "--out={folder}/out {none}",
+        "--out={folder}/out {text}",
+        "--out={folder}/out {folder}",
+        "--out={folder}/out --from={none} {text}",
+        "--out={folder}/out --to={text} {text}",
+    ],
     "fields_jax.export": [
         "",
         "--workdir={run}",

@@ -1,9 +1,10 @@
 """One of two processes with two devices: run as a program with MODE WORKDIR [WORD...].
 
 MODE is that of `--distributed`. Trains one network for a few tiny steps, to which each process
-gives its half of the batch, restores the checkpoint, and prints one line of JSON. Words:
-"preempted" makes the second process receive a request to stop; "gradients" compares the gradients
-of phase B with those of one device, in float64 like `tests.support.parallel_gradients`.
+gives its half of the batch, restores the checkpoint, looks whether compiled programs are compiled
+again, and prints one line of JSON. Words: "preempted" makes the second process receive a request
+to stop; "gradients" compares the gradients of phase B with those of one device, in float64 like
+`tests.support.parallel_gradients`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from fields_jax.training.processes import joined
 from fields_jax.workdir import store
 from tests.support.heads import random_head
 from tests.support.killable_training import batches, small_config
+from tests.support.small_programs import run_compiled
 from tests.support.step_gradients import compare, gradients, in_float64, mapped
 from tests.support.tiny_training import tiny_batch, tiny_parts
 
@@ -105,6 +107,9 @@ def main(argv: list[str]) -> int:
             "step": int(state.step),
             "restored": same_here(state, restored(workdir, state)),
         }
+        for how in ("pmap", "shard_map"):
+            _, (_, again) = run_compiled(how, {"x": np.arange(2, dtype=np.float32)})
+            report[f"again {how}"] = again
         if "gradients" in more:
             report |= gradient_errors()
         print(json.dumps(report), flush=True)

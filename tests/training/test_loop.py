@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
+import signal
 from types import SimpleNamespace
 
 import chex
@@ -14,7 +16,7 @@ import pytest
 
 from fields_jax.training import checkpoints, loop, optim, parallel
 from fields_jax.training.guard import DivergedError
-from fields_jax.training.programs import map_iteration
+from fields_jax.training.programs import iteration, map_iteration
 from fields_jax.training.recipe import Phase
 from fields_jax.training.state import create_state
 from fields_jax.training.stop import StopSwitch
@@ -64,15 +66,19 @@ def batches(config, bad_step):
         yield batch_of(config, step, bad_step) | {"id": names}
 
 
-def run_phase(tmp_path, bad_step=None):
+def run_phase(tmp_path, bad_step=None, stop=None):
     """Runs the phase from its start."""
     config, (plan, state) = small_config(), linear_parts()
     manager = SimpleNamespace(latest_step=lambda: STEPS, wait_until_finished=lambda: None)
     saved = checkpoints.Checkpoints(manager, str(tmp_path), 0, {})
-    writers = Writers(str(tmp_path), active=False)
+    writers = Writers(str(tmp_path), active=True)
     state, assets = parallel.replicate((state, plan.assets))
     run = loop._Run(config, str(tmp_path), plan, assets, saved, writers)
-    return run.phase(PHASE, state, lambda _: batches(config, bad_step), StopSwitch())
+    stop = stop or StopSwitch()
+    try:
+        return run.phase(PHASE, state, lambda _: batches(config, bad_step), stop)
+    finally:
+        writers.close()
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +125,7 @@ def test_steps_run_with_the_copies_they_ask_for_and_no_others(tmp_path, monkeypa
     assert int(state.step) == STEPS
 
     def careless(*args, **kwargs):
-        iterate = map_iteration(*args, **kwargs)
+        iterate = iteration(*args, **kwargs)
 
         def step(number, state, batch, rng, assets):
             state, metrics = iterate(number, state, batch, rng, assets)
@@ -127,9 +133,24 @@ def test_steps_run_with_the_copies_they_ask_for_and_no_others(tmp_path, monkeypa
 
         return step
 
-    monkeypatch.setattr(loop, "map_iteration", careless)
+    monkeypatch.setattr(loop, "iteration", careless)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         run_phase(tmp_path)
+
+
+def test_compilation_is_told_and_timed(tmp_path, capsys):
+    run_phase(tmp_path)
+    assert "phase A compiled in 0:0" in capsys.readouterr().out
+    (row,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert row["step"] == STEPS and 0 < row["compile_seconds"] < 60
+
+
+def test_asked_to_stop_while_it_compiles_it_stops_before_a_step(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loop, "iteration", lambda *_, **__: pytest.fail("has compiled"))
+    with StopSwitch() as stop, pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+        run_phase(tmp_path, stop=stop)
+    assert "stopped at step 0; the same command" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])

@@ -81,6 +81,7 @@ def run_pair(start, workdir: Path, *options: str, status: int = 0) -> tuple[str,
 def check(report: dict, cases: int) -> None:
     assert (report["processes"], report["devices"]) == (2, 4)
     assert report["step"] == 4 and report["restored"]
+    assert report["again pmap"] == report["again shard_map"] == []
     errors = [value for name, value in report.items() if "/" in name]
     assert len(errors) == cases
     assert all(e["tree"] < 1e-10 and e["leaf"] < 1e-10 for e in errors), errors

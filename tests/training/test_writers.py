@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from pathlib import Path
@@ -135,6 +136,20 @@ def test_what_cannot_be_copied_at_the_end_is_left_and_masks_nothing(
     (left,) = scratch.iterdir()
     assert len(warnings) == 1 and warnings[0].endswith(f": all is left in {left}")
     assert steps(left) == [1] and len(events(left)) == 1
+
+
+def test_a_note_at_a_terminal_covers_the_progress_line(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(writers.sys, "stdout", Terminal())
+    run = Writers(str(tmp_path), active=True)
+    run.progress("compiling phase A: reconstruction 0:41, 0 of 1 done")
+    run.text(1, "compiled")
+    run.close()
+    line, note = writers.sys.stdout.getvalue().split("\r")
+    assert note.startswith("compiled  ") and note.endswith("\n") and len(note) > len(line)
 
 
 def test_other_processes_write_nothing(bucket, scratch):

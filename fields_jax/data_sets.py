@@ -1,4 +1,4 @@
-"""The sets that `data_pipelines.prepare` can make; importing it loads none of their builders."""
+"""The sets that `data_pipelines.prepare` can make, for it and for advice; loads no builder."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The 68 landmarks of ICT's face model, and its contour as heads turn.
+"""The contour of a head as it turns, from the outline of its own surface.
 
-The contour table follows FLAME's (`FlameModel.contour`): as the head turns, points of the side that
-turns away leave the edge of the jaw and move across the cheek with the visible outline, while those
-of the other side stay on the jaw. At no yaw the 17 points are the published ones.
+The table follows FLAME's (`FlameModel.contour`): as the head turns, points of the side that turns
+away leave the edge of the jaw and move across the cheek with the visible outline, while those of
+the other side go back to the jaw and stay. At no yaw the 17 points are the given frontal ones.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from fields_jax.convert.ict_clone import Clone
 from fields_jax.geometry.closest_points import closest_points
 from fields_jax.geometry.normals import summed_normals
-from fields_jax.landmark_schemes import CONTOUR_68, CONTOUR_MAX_YAW
+from fields_jax.landmark_schemes import CONTOUR_MAX_YAW
 
 # Steps of each path from the jaw to the frontal landmark, and from there across the cheek.
 _BEFORE, _AFTER = 30, 80
@@ -41,26 +40,42 @@ def at_vertices(faces: Int[np.ndarray, "F 3"], vertices: Int[np.ndarray, " N"]) 
     return Points(first // 3, np.eye(3)[first % 3])
 
 
-def contour(clone: Clone, axis: float) -> Points:
-    """The [79, 17] contour by head yaw: rows 0..39, then -1..-39.
+class Face(NamedTuple):
+    """What a contour is made from, metres.
 
-    Args:
-      clone: the model.
-      axis: z of the vertical axis that azimuths are about, metres.
+    Attributes:
+      vertices: [V, 3].
+      faces: [F, 3].
+      skin: rows of the faces that an outline may lie on.
+      frontal: the 17 points as seen from the front, from before the right ear over the chin.
+      jaw: [17, 3] where they lie on the edge of the jaw of a head seen from the side.
+      axis: z of the vertical axis that azimuths are about.
     """
-    skin = np.flatnonzero(np.isin(clone.faces, clone.layout.rows("face")).all(1))
+
+    vertices: Float[np.ndarray, "V 3"]
+    faces: Int[np.ndarray, "F 3"]
+    skin: Int[np.ndarray, " T"]
+    frontal: Points
+    jaw: Float[np.ndarray, "17 3"]
+    axis: float
+
+
+def places(
+    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], points: Points
+) -> Float[np.ndarray, "*R N 3"]:
+    """Where points lie."""
+    return (vertices[faces[points.face]] * points.weight[..., None]).sum(-2)
+
+
+def contour(face: Face) -> Points:
+    """The [79, 17] contour by head yaw: rows 0..39, then -1..-39."""
     yaws = np.array([*range(CONTOUR_MAX_YAW + 1), *range(-1, -CONTOUR_MAX_YAW - 1, -1)])
-    right, left = (
-        _paths(clone, skin, clone.landmarks_68[rows], jaw, axis).outline(yaws)
-        for rows, jaw in (
-            (np.arange(_SIDE), clone.layout.jaw_right),
-            (16 - np.arange(_SIDE), clone.layout.jaw_left),
-        )
-    )
+    sides = (np.arange(_SIDE), 16 - np.arange(_SIDE))  # the right one, the left one
+    right, left = (_paths(face, rows).outline(yaws) for rows in sides)
     joined = [
         np.concatenate([a, b[:, _SIDE - 2 :: -1]], axis=1) for a, b in zip(right, left, strict=True)
     ]
-    joined[0][0], joined[1][0] = at_vertices(clone.faces, clone.landmarks_68[CONTOUR_68])
+    joined[0][0], joined[1][0] = face.frontal
     return Points(*joined)
 
 
@@ -93,16 +108,10 @@ class _Paths(NamedTuple):
         return Points(self.points.face[row, best], self.points.weight[row, best])
 
 
-def _paths(
-    clone: Clone,
-    skin: Int[np.ndarray, " T"],
-    frontal: Int[np.ndarray, "9"],
-    jaw: tuple[int, ...],
-    axis: float,
-) -> _Paths:
-    """Paths of one side from the jaw to the published frontal landmarks and across the cheek."""
-    start = clone.neutral[np.array([*jaw, frontal[-1]])]
-    start, through = (_cylindrical(p, axis) for p in (start, clone.neutral[frontal]))
+def _paths(face: Face, rows: Int[np.ndarray, "9"]) -> _Paths:
+    """Paths of one side from the jaw to the frontal points and across the cheek."""
+    frontal = places(face.vertices, face.faces, face.frontal)
+    start, through = (_cylindrical(points[rows], face.axis) for points in (face.jaw, frontal))
     goal = through * [_INWARD, 1, 1]
     goal[:, 1] += _RISE * np.sin(np.pi * np.clip((np.linspace(0, 1, _SIDE) - 0.2) / 0.8, 0, 1))
     before, after = (np.linspace(0, 1, n)[None, :, None] for n in (_BEFORE + 1, _AFTER + 1))
@@ -113,17 +122,16 @@ def _paths(
         ],
         axis=1,
     )
-    x, z = flat[..., 2] * np.sin(flat[..., 0]), flat[..., 2] * np.cos(flat[..., 0]) + axis
+    x, z = flat[..., 2] * np.sin(flat[..., 0]), flat[..., 2] * np.cos(flat[..., 0]) + face.axis
     queries = np.stack([x, flat[..., 1], z], axis=-1)
-    near = closest_points(clone.neutral, clone.faces[skin], queries.reshape(-1, 3))
+    skin = face.faces[face.skin]
+    near = closest_points(face.vertices, skin, queries.reshape(-1, 3))
     shape = queries.shape[:2]
-    points = Points(skin[near.face].reshape(shape), near.barycentric.reshape(*shape, 3))
-    normals = summed_normals(clone.neutral, clone.faces[skin])
-    places, normals = (
-        (values[clone.faces[points.face]] * points.weight[..., None]).sum(-2)
-        for values in (clone.neutral, normals)
-    )
-    return _Paths(places, normals / np.linalg.norm(normals, axis=-1, keepdims=True), points)
+    points = Points(near.face.reshape(shape), near.barycentric.reshape(*shape, 3))
+    normals = places(summed_normals(face.vertices, skin), skin, points)
+    normals = normals / np.linalg.norm(normals, axis=-1, keepdims=True)
+    found = places(face.vertices, skin, points)
+    return _Paths(found, normals, Points(face.skin[points.face], points.weight))
 
 
 def _cylindrical(points: Float[np.ndarray, "N 3"], axis: float) -> Float[np.ndarray, "N 3"]:
