@@ -129,7 +129,8 @@ def _paths(face: Face, rows: Int[np.ndarray, "9"]) -> _Paths:
     shape = queries.shape[:2]
     points = Points(near.face.reshape(shape), near.barycentric.reshape(*shape, 3))
     normals = places(summed_normals(face.vertices, skin), skin, points)
-    normals = normals / np.linalg.norm(normals, axis=-1, keepdims=True)
+    # Where a surface folds onto itself its normals may cancel; such a place faces nobody.
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-30)
     found = places(face.vertices, skin, points)
     return _Paths(found, normals, Points(face.skin[points.face], points.weight))
 

@@ -1,46 +1,71 @@
-"""Tables carried over to a mesh on which the right places are known: the same head's.
-
-The clone's 68 landmarks are vertices, up to 3 mm from the points that they stand for, and draw the
-skin about them along.
-"""
+"""Tables carried over to a mesh on which the right places are known: the same head, shuffled."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from fields_jax.convert.registered_tables import rim, surface, tables_by_registration
+from fields_jax.flame.procedural import procedural_head
 from fields_jax.landmark_schemes import N_203
+from fields_jax.types import LandmarkEmbedding
 from tests.support.ict_clones import points_of
 
 
-def test_landmarks_come_to_lie_where_the_known_head_has_them(small, ict_head):
-    for name in ("landmarks_105", "landmarks_203"):
-        gap = np.linalg.norm(points_of(ict_head, name) - points_of(small.head, name), axis=1)
-        assert np.median(gap) < 0.0005 and gap.max() < 0.004, name
-    np.testing.assert_array_equal(ict_head.mediapipe_index, small.head.mediapipe_index)
-    assert ict_head.front_203.shape == (N_203,)
+@pytest.fixture(scope="module")
+def head():
+    return procedural_head()
 
 
-def test_no_point_changes_to_the_other_lip(small, ict_head):
-    """Opening the jaw parts the lips; points of both heads go the same way."""
-    jaw = np.asarray(small.head.skin_weights)[:, 2]
-    known = np.asarray(small.head.landmarks_203.barycentric)
-    corners = np.asarray(small.head.faces)[np.asarray(small.head.landmarks_203.face_index)]
-    follows = (jaw[corners] * known).sum(1)
-    found = np.asarray(ict_head.landmarks_203.barycentric)
-    corners = np.asarray(ict_head.faces)[np.asarray(ict_head.landmarks_203.face_index)]
-    follow = (np.asarray(ict_head.skin_weights)[:, 2][corners] * found).sum(1)
-    lips = slice(48, 108)
-    np.testing.assert_allclose(follow[lips], follows[lips], atol=0.15)
+@pytest.fixture(scope="module")
+def order(head):
+    """The head's vertex that each of the shuffled mesh's is."""
+    return np.random.default_rng(0).permutation(len(head.template))
 
 
-def test_regions_and_the_face_mask_are_the_known_heads(small, ict_head):
-    order = np.concatenate([small.order, np.full(16, -1)])  # and the boxes of teeth
+@pytest.fixture(scope="module")
+def shuffled(head, order):
+    """The head with its vertices in another order, its faces backwards, and a metre to the side."""
+    faces = np.argsort(order)[np.asarray(head.faces)][::-1]
+    points = LandmarkEmbedding(
+        face_index=len(faces) - 1 - np.asarray(head.static_68.face_index),
+        barycentric=np.asarray(head.static_68.barycentric),
+    )
+    vertices = np.asarray(head.template, np.float64)[order] + [1, 0, 0]
+    return surface(vertices, faces, np.asarray(head.face_parts)[::-1], points)
+
+
+@pytest.fixture(scope="module")
+def tables(head, shuffled):
+    return tables_by_registration(head, shuffled)
+
+
+@pytest.mark.parametrize("name", ["landmarks_105", "landmarks_203"])
+def test_landmarks_come_to_lie_where_the_known_head_has_them(head, shuffled, tables, name):
+    corners = shuffled.vertices[shuffled.faces[tables[f"{name}.face_index"]]]
+    found = (corners * tables[f"{name}.barycentric"][..., None]).sum(-2)
+    known = points_of(head, name) + np.array([1, 0, 0])
+    np.testing.assert_allclose(found, known, atol=1e-5)
+
+
+def test_what_belongs_to_the_tables_comes_along(head, tables):
+    np.testing.assert_array_equal(tables["mediapipe_index"], head.mediapipe_index)
+    assert tables["front_203"].shape == (N_203,)
+
+
+def test_regions_and_the_face_mask_are_the_known_heads(head, shuffled, order, tables):
+    skin = np.unique(np.asarray(head.faces)[np.asarray(head.face_parts) == 0])
     for name in ("face", "nose", "lips", "scalp", "neck", "left_brow", "right_ear"):
-        found = set(order[np.asarray(ict_head.regions[name])].tolist())
-        known = set(np.asarray(small.head.regions[name]).tolist())
-        known -= set(np.asarray(small.head.regions["mouth_interior"]).tolist())
-        assert len(found & known) > 0.97 * len(found | known), name
-    whole = np.asarray(ict_head.face_vertices)[np.asarray(ict_head.face_triangles)]
-    assert np.isin(whole, np.asarray(ict_head.regions["face"])).all()
-    rows = {tuple(row) for row in np.asarray(ict_head.faces).tolist()}
+        found = set(order[tables[f"regions.{name}"]].tolist())
+        known = set(np.intersect1d(head.regions[name], skin).tolist())
+        assert len(found ^ known) <= 0.01 * len(known), name
+    whole = tables["face_vertices"][tables["face_triangles"]]
+    assert np.isin(whole, tables["regions.face"]).all()
+    rows = {tuple(row) for row in shuffled.faces.tolist()}
     assert {tuple(row) for row in whole.tolist()} <= rows
+
+
+def test_the_rim_is_where_edges_have_one_face(head):
+    below = np.flatnonzero(np.asarray(head.template)[:, 1] < -0.1)
+    found = rim(np.asarray(head.faces), below)
+    np.testing.assert_array_equal(found, np.sort(head.regions["boundary"]))
