@@ -230,7 +230,7 @@ def test_jaw_opens_the_mouth_alone(head, vertices, faces):
     corrective = np.asarray(head.pose_basis, np.float64) @ np.concatenate(
         [np.zeros(9), (rotation(0, 0.3) - np.eye(3)).ravel(), np.zeros(18)]
     )
-    assert 1e-4 < np.linalg.norm(corrective, axis=1).max() < 1.5e-3
+    assert 1e-4 < np.linalg.norm(corrective, axis=1).max() < 3e-3
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -51,7 +51,7 @@ _AMOUNTS = {
     "browDown": {"brow_down": 2.5},
     "browInnerUp": {"brow_inner_up": 2.0},
     "browOuterUp": {"brow_outer_up": 2.5},
-    "cheekPuff": {"cheek_puff": 3.5},
+    "cheekPuff": {"cheek_puff": 3.0},
     "cheekSquint": {"cheek_raise": 2.3},
     "noseSneer": {"nose_wrinkle": 2.6, "cheek_raise": 0.8},
 }

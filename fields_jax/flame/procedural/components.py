@@ -136,9 +136,9 @@ _MOVEMENTS = {
         ((25, -58, 51), (8, 7, 14), (0, 1.2, -0.6)),
     ],
     "cheek_puff": [
-        ((26, -52, 50), (20, 19, 22), (-0.5, 0.1, 2.8)),
-        ((50, -44, 32), (13, 20, 22), (1.5, 0.4, 0.7)),
-        ((52, -66, 8), (13, 22, 18), (-0.3, 0.4, 0.9)),
+        ((26, -52, 50), (20, 19, 22), (-0.6, 0.1, 3.4)),
+        ((50, -44, 32), (13, 20, 22), (1.8, 0.5, 0.8)),
+        ((52, -66, 8), (13, 22, 18), (-0.3, 0.5, 1.1)),
     ],
     "chin_raise": [
         ((0, -79, 56), (24, 17, 26), (0, 2.7, 0.8)),
@@ -276,7 +276,7 @@ def _lids_follow(mesh: HeadMesh) -> tuple[list[np.ndarray], list[np.ndarray]]:
         x, y, z = (mesh.points - centre).T
         zone = smoothstep((23 - np.sqrt(x**2 + y**2 + z**2)) / 8) * smoothstep(z / 4)
         zone = np.where(mesh.part == "eyeball", 0, zone)
-        down.append(0.16 * _vectors(zone, 0, -z, y * (y < 0)))
+        down.append(0.16 * _vectors(zone, 0, -z, y))
         aside.append(0.16 * _vectors(zone, z, 0, -x))
     return down, aside
 

@@ -24,25 +24,26 @@ from fields_jax.flame.procedural.surface import smoothstep
 SHAPE_COUNT = 300
 # Between these distances from an eye's centre a field hands over to the eye's own movement.
 _EYE_ZONE = 15.0, 22.0
-_NOISE_WAVES, _NOISE_PEAKS = (90, 26), (0.6, 0.1)  # mm, first and last
+_NOISE_WAVES, _NOISE_PEAKS = (90, 26), (0.7, 0.18)  # mm, first and last
+_SCALP_NOISE = 0.4  # of the noise on the face
 
 # Symmetric proportions made of bumps: centre on the left side, radii, displacement there.
 _PROPORTIONS = {
-    "jaw_width": [((56, -55, 0), (22, 26, 34), (3.2, 0, 0))],
+    "jaw_width": [((56, -55, 0), (22, 26, 34), (2.6, 0, 0))],
     "chin_length": [((0, -90, 46), (32, 20, 32), (0, -3.8, 0))],
     "chin_protrusion": [((0, -82, 54), (22, 16, 24), (0, 0, 3.4))],
     "nose_length": [((0, -18, 72), (17, 14, 22), (0, -2.6, 0))],
     "nose_width": [((14, -18, 62), (8, 9, 14), (2.0, 0, 0))],
     "nose_protrusion": [((0, -14, 78), (13, 13, 20), (0, 0, 3.2))],
     "nose_bridge": [((0, 10, 66), (9, 13, 16), (0, 0, 2.6))],
-    "eye_distance": [((32, 20, 40), (16, 22, 26), (2.0, 0, 0))],
+    "eye_distance": [((32, 20, 40), (16, 22, 26), (1.5, 0, 0))],
     "eye_depth": [((32, 20, 40), (20, 16, 22), (0, 0, -2.0))],
     "brow_height": [((28, 45, 58), (24, 11, 26), (0, 2.4, 0))],
     "brow_ridge": [((22, 39, 62), (22, 8, 20), (0, 0, 2.2))],
     "cheek_fullness": [((46, -34, 40), (18, 20, 26), (2.0, 0, 2.2))],
     "cheekbones": [((58, 0, 34), (16, 12, 24), (2.4, 0, 1.8))],
     "mouth_width": [((25, -49, 54), (13, 10, 20), (2.4, 0, -0.6))],
-    "mouth_height": [((0, -49, 64), (30, 18, 30), (0, 2.6, 0))],
+    "mouth_height": [((0, -49, 64), (30, 18, 30), (0, 2.2, 0))],
     "mouth_protrusion": [((0, -48, 64), (24, 15, 24), (0, 0, 2.8))],
     "forehead_slope": [((0, 95, 45), (60, 28, 45), (0, 0, -3.8))],
     "neck_width": [((48, -130, -50), (40, 28, 60), (3.8, 0, 0))],
@@ -57,7 +58,7 @@ _ASYMMETRIES = {
 # Smaller features, like `_PROPORTIONS`.
 _FEATURES = {
     "nasal_root": [((0, 24, 61), (9, 8, 14), (0, 0, 1.8))],
-    "nasal_root_width": [((10, 20, 55), (6, 10, 12), (1.3, 0, 0.5))],
+    "nasal_root_width": [((10, 20, 55), (6, 10, 12), (1.0, 0, 0.4))],
     "nose_hump": [((0, 2, 74), (7, 8, 14), (0, 0, 1.6))],
     "nose_back_width": [((9, 0, 64), (6, 14, 12), (1.4, 0, 0.4))],
     "nose_tip_up": [((0, -16, 78), (10, 8, 16), (0, 1.8, 0))],
@@ -69,21 +70,21 @@ _FEATURES = {
     "upper_lip_length": [((0, -37, 66), (18, 8, 20), (0, 1.6, 0))],
     "upper_lip_forward": [((0, -43, 66), (18, 6, 16), (0, 0, 1.8))],
     "lower_lip_forward": [((0, -55, 63), (18, 6, 16), (0, 0, 1.8))],
-    "lower_lip_height": [((0, -60, 62), (20, 8, 18), (0, -1.8, 0))],
-    "mouth_corner_up": [((25, -49, 52), (9, 8, 14), (0, 1.4, 0))],
+    "lower_lip_height": [((0, -60, 62), (20, 8, 18), (0, -2.6, 0))],
+    "mouth_corner_up": [((25, -49, 52), (9, 8, 14), (0, 1.0, 0))],
     "mouth_corner_back": [((26, -49, 52), (10, 9, 14), (0, 0, -1.6))],
     "chin_fold": [((0, -67, 57), (18, 7, 16), (0, 0, 1.8))],
-    "chin_width": [((20, -82, 48), (11, 13, 20), (2.0, 0, 0.8))],
+    "chin_width": [((20, -82, 48), (11, 13, 20), (1.3, 0, 0.6))],
     "chin_tip": [((0, -86, 54), (12, 9, 14), (0, 0, 1.6))],
     "under_chin": [((0, -95, 35), (24, 10, 22), (0, -2.0, 0))],
-    "jaw_corner": [((60, -52, 0), (14, 16, 20), (2.2, 0, 0))],
+    "jaw_corner": [((60, -52, 0), (14, 16, 20), (1.6, 0, 0))],
     "jaw_line": [((44, -76, 20), (18, 13, 22), (0.8, -2.2, 0))],
     "cheek_front": [((32, -8, 55), (13, 11, 18), (0, 0, 1.9))],
     "cheek_under_eye": [((32, 5, 53), (14, 7, 14), (0, 0, 1.4))],
     "cheek_beside_nose": [((22, -22, 58), (9, 13, 14), (0.3, 0, 1.5))],
     "cheek_fold": [((31, -36, 54), (9, 12, 16), (0.4, 0, 1.6))],
     "cheek_side": [((60, -26, 22), (13, 16, 22), (2.0, 0, 1.0))],
-    "jowl": [((42, -58, 38), (13, 12, 18), (1.2, 0, 1.8))],
+    "jowl": [((42, -58, 38), (13, 12, 18), (0.9, 0, 1.2))],
     "brow_inner_height": [((13, 43, 64), (10, 9, 18), (0, 1.6, 0))],
     "brow_outer_height": [((49, 43, 47), (12, 9, 18), (0, 1.8, 0))],
     "glabella": [((0, 37, 66), (11, 9, 16), (0, 0, 1.7))],
@@ -94,7 +95,7 @@ _FEATURES = {
     "forehead_middle": [((0, 72, 62), (22, 16, 24), (0, 0, 2.0))],
     "forehead_side": [((40, 66, 50), (17, 17, 24), (0.6, 0, 1.9))],
     "forehead_low": [((24, 54, 62), (18, 9, 18), (0, 0, 1.3))],
-    "forehead_high": [((0, 98, 46), (34, 14, 26), (0, 0, 2.2))],
+    "forehead_high": [((0, 98, 46), (34, 14, 26), (0, 0, 1.6))],
     "temple_depth": [((62, 26, 26), (10, 16, 18), (1.6, 0, 1.0))],
     "cheekbone_height": [((52, 2, 42), (14, 11, 20), (0, 2.0, 0.6))],
 }
@@ -112,7 +113,9 @@ def shape_basis(mesh: HeadMesh, seed: int) -> np.ndarray:
     fields = _bending(points) + [bumps(points, chosen) for chosen in _FEATURES.values()]
     basis += [with_eyes(mesh, field, *_EYE_ZONE) for field in fields]
     noise = smooth_noise(points, SHAPE_COUNT - len(basis), _NOISE_WAVES, seed)
-    noise = [with_eyes(mesh, field, *_EYE_ZONE) for field in noise]
+    face = smoothstep((points[:, 2] + 25) / 50) * smoothstep((110 - points[:, 1]) / 40)
+    share = _SCALP_NOISE + (1 - _SCALP_NOISE) * face[:, None]
+    noise = [with_eyes(mesh, share * field, *_EYE_ZONE) for field in noise]
     basis += falling(noise, *_NOISE_PEAKS)
     return np.stack(basis, axis=-1)
 
@@ -173,7 +176,7 @@ def _lids(mesh: HeadMesh) -> list[np.ndarray]:
         slant += 0.06 * side * (zone * [-y, x, 0 * x]).T
     upper = lid_travel(mesh)[0]
     upper = upper + mirrored(mesh, upper)
-    return [width, slant, -0.07 * upper, -0.6 * lower_lid_rise(mesh)]
+    return [width, slant, -0.1 * upper, -0.9 * lower_lid_rise(mesh)]
 
 
 def _ear_size(mesh: HeadMesh) -> np.ndarray:

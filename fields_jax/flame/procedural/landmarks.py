@@ -122,8 +122,12 @@ class Places:
         )
 
     def lid(self, columns) -> Points:
-        """The lid's margin at fractional columns: 0 inner corner, 9 above, 18 outer, 27 below."""
-        margin = self.mesh.points[self.mesh.select("eye", ring=patches.EYE_RIM)]
+        """The middle of the lid's edge at fractional columns.
+
+        Column 0 is the inner corner, 9 above, 18 the outer corner, 27 below.
+        """
+        rings = [self.mesh.select("eye", ring=patches.EYE_RIM - k) for k in (0, 1)]
+        margin = self.mesh.points[np.stack(rings)].mean(0)
         margin = np.concatenate([margin, margin[:1]])
         steps = np.arange(_LIDS + 1)
         columns = np.asarray(columns, float) % _LIDS
@@ -188,7 +192,7 @@ def static_51(places: Places) -> Points:
     """Points 17..67 of the 68-point scheme: brows, nose, eyes, lips."""
     brow = places.brow([0.04, 0.28, 0.5, 0.74, 0.98], upper=True)  # inner to outer
     bridge = places.front([(0, 22), (0, 10), (0, -1.5), _TIP])
-    base = places.front([(0, -28), (6.0, -27.5), (12.5, -26.5)])
+    base = places.front([(0, -28), (6.0, -27.5), (11.8, -26.5)])
     eye = places.lid([0, 7.1, 12, 18, 23.8, 28.9])  # inner, above, outer, below
     mirror = places.mirror
     border, slit = patches.MOUTH_BORDER, patches.MOUTH_SLIT

@@ -106,7 +106,7 @@ def mouth_patch() -> Patch:
     outer = np.array([0, -48.5]) + np.stack([37 * np.cos(turn), 18.5 * np.sin(turn)], 1)
     outer[[0, -1], 0] = 0
     u = x / MOUTH_CORNER
-    fullness = np.where(is_upper, 0.6, 0.8) * np.maximum(1 - u**2, 0) ** 0.6
+    fullness = np.where(is_upper, 0.4, -0.4) * np.maximum(1 - u**2, 0) ** 0.6
     crease = 4.0 * (1 - 0.6 * u**6)  # the lips curl inwards where they meet
     rings = []
     for t in (1.0, 0.8, 0.5, 0.2):  # vermilion, from the slit to its border

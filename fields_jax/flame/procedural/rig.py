@@ -91,7 +91,9 @@ def joint_regressor(mesh: HeadMesh) -> np.ndarray:
 
 
 def pose_basis(mesh: HeadMesh) -> np.ndarray:
-    """[V, 3, 36] correctives: an opening jaw draws the mouth's corners in and hollows the cheeks.
+    """[V, 3, 36] correctives of an opening jaw.
+
+    It draws the mouth's corners in, hollows the cheeks and bares the lower teeth.
 
     They follow the sine of the jaw's rotation about x, which (R - I) holds at [2, 1] and, negated,
     at [1, 2].
@@ -101,11 +103,22 @@ def pose_basis(mesh: HeadMesh) -> np.ndarray:
     cheek = gauss(mesh.points, (47, -35, 30), (13, 18, 22))
     sine = np.zeros_like(mesh.points)
     sine[:, 0] = -side * (3.2 * corner + 2.4 * cheek)
+    sine[:, 1] = -8.0 * _lower_lip(mesh)
     sine[:, 2] = -2.0 * cheek
     sine[mesh.part == "eyeball"] = 0
     basis = np.zeros((*sine.shape, 36))
     basis[:, :, 9 + 7], basis[:, :, 9 + 5] = sine / 2, -sine / 2
     return basis
+
+
+def _lower_lip(mesh: HeadMesh) -> np.ndarray:
+    """[V] 1 about the middle of the lower lip, 0 on the upper one, at the corners and far away."""
+    mouth = mesh.part == "mouth"
+    share = 1 - np.abs(mesh.column - _HALF_MOUTH) / _HALF_MOUTH
+    lower = np.where(mouth, mesh.column > _HALF_MOUTH, mesh.points[:, 1] < patches.STOMION)
+    depth = np.array([0, 0.2, 0.5, 0.9, 1])[np.clip(mesh.ring, 0, patches.MOUTH_SLIT)]
+    along = np.where(mouth, (1 - share**3) * depth, 1)
+    return lower * along * gauss(mesh.points, (0, -56, 62), (17, 9, 24))
 
 
 def jaw_travel(mesh: HeadMesh, angle: float) -> np.ndarray:

@@ -26,8 +26,8 @@ BROW = np.array(
         [20, 45.5, 38.5],
         [31, 47.5, 41],
         [42, 47.5, 41.5],
-        [51, 44.5, 40],
-        [59, 38, 35.5],
+        [51, 45.5, 41],
+        [59, 39.5, 37],
     ]
 )
 
@@ -36,8 +36,8 @@ BROW = np.array(
 _LEVELS = np.array(
     [
         [129, 129, 129, 0.0, 0.0, 0.0, CROWN_DEPTH, 2.0],  # crown
-        [124.5, 124.5, 123.5, 33, 42, 42, -37, 2.0],
-        [108, 108, 106, 60, 75, 74, -38, 2.0],
+        [124.5, 124.5, 123.5, 35, 43, 43, -37, 2.0],
+        [108, 108, 106, 60, 73.5, 74, -38, 2.0],
         [80, 76, 74, 75.5, 94, 92, -38, 2.0],  # hairline
         [48, 46, 42, 77.5, 97.5, 96, -35, 2.15],  # brow
         [22, 20, 10, 75.5, 87, 94, -30, 2.35],  # nasion
@@ -45,8 +45,8 @@ _LEVELS = np.array(
         [-25, -24, -36, 70.5, 86, 77, -28, 2.3],  # base of the nose
         [-48, -42, -55, 65.5, 87, 70, -28, 2.2],  # mouth
         [-70, -56, -72, 60, 83.5, 66, -28, 2.05],  # mentolabial fold
-        [-90, -68, -86, 53, 77, 66, -29, 1.95],  # edge of the jaw
-        [-95.5, -80, -98, 47, 65, 64, -32, 1.9],
+        [-90, -66, -86, 53, 77, 66, -29, 1.95],  # edge of the jaw
+        [-95, -75, -96, 47, 64, 64, -32, 1.9],
         [-100, -92, -112, 45, 46, 64, -42, 2.0],  # throat
         [-124, -118, -130, 46, 42, 68, -53, 2.1],
         [-150, -150, -150, 56, 47, 70, -60, 2.1],  # base of the neck
@@ -59,7 +59,7 @@ _STROKES = np.array(
     [
         [0, 36, 11, 8, 0, 0, 0, 1.0],  # glabella
         [25, 38.5, 14, 5.8, 8, 0, -0.5, 2.4],  # brow ridge
-        [51, 36, 9, 6, -25, 1.5, 0, 4.5],  # outer end of the brow ridge
+        [52.5, 37, 9, 6.5, -25, 1.5, 0, 5.2],  # outer end of the brow ridge
         [24, 62, 16, 12, 0, 0, 0, 1.0],  # frontal eminence
         [0, 66, 15, 11, 0, 0, 0, -1.3],  # flat between them
         [66, 36, 12, 16, 0, -2.5, 0, -1.0],  # temple
@@ -73,19 +73,25 @@ _STROKES = np.array(
         [33, -35, 13, 4.5, 115, 0, 0, 0.3],  # its outer bank
         [0, -46, 22, 15, 0, 0, 0, 4.0],  # teeth behind the lips
         [0, -37, 7.5, 13, 0, 0, 0, 4.5],  # the front ones and the base of the nose
-        [40, 30, 8, 4, 0, 0, 0, 2.0],  # skin over the outer half of the upper lid
-        [45, 15, 5, 5, 0, 0, 0, 1.8],  # outside of the lower lid
+        [42, 28, 8, 5, 0, 0, 0, 2.6],  # skin over the outer half of the upper lid
+        [22, 31.5, 7, 4, 0, 0, 0, -2.0],  # inner corner of the socket's roof
+        [20, 13, 4, 4, 0, 0, 0, 1.8],  # between the lower lid and the nose
+        [50, 14, 6, 9, 0, 0, 0, -1.4],  # outer edge of the socket
+        [64, 8, 7, 10, 0, 0, 0, 1.4],  # arch of the cheekbone
         [34, 0, 14, 5, -10, 0, 0, -1.5],  # hollow under the eye
+        [0, -28, 6, 3, 0, 0, 0, 1.2],  # base of the nose's bridge
         [0, -35, 2.2, 5, 0, 0, 0, -1.3],  # philtrum
         [4.6, -35.5, 1.8, 6, 0, 0, 0, 0.9],  # its ridge
-        [26.5, -49.5, 4.5, 4.5, 0, 0, 0, -5.0],  # corner of the mouth
+        [25, -49.5, 4, 4.5, 0, 0, 0, -4.5],  # corner of the mouth
         [0, -41.5, 14, 4, 0, 0, 0, 0.8],  # edge of the upper lip
         [0, -59, 13, 5, 0, 0, 0, 1.6],  # edge of the lower lip
         [26, -58, 6, 6, 0, 0, 0, -1.8],  # below the corner of the mouth
         [0, -67, 17, 4.2, 0, 0, 0, -3.5],  # mentolabial fold
         [0, -81, 18, 9, 0, 0, 0, 4.0],  # chin
         [38, -86, 13, 12, 0, -2, 2, -2.0],  # taper of the chin
-        [41, -75, 9, 8, 0, 0, 0, 2.5],  # lower edge of the cheek
+        [33, -33, 7, 9, 0, 0, 0, -1.4],  # fold from the nose to the mouth
+        [43, -72, 10, 8, 0, 0, 0, 2.5],  # lower edge of the cheek
+        [26, -84, 9, 7, 0, 0, 0, 2.2],  # side of the chin
         [58, -54, 9, 12, 0, 2.5, 0, 0],  # angle of the jaw
     ]
 )
@@ -108,7 +114,8 @@ _NOSE_RIDGE = np.array(
 # Ellipsoids of the nose: centre and radii.
 _NOSE_ELLIPSOIDS = (
     ((0.0, -14.5, 70.5), (9.5, 8.5, 10.5)),  # tip
-    ((11.0, -15.5, 60.5), (5.7, 6.8, 10.0)),  # wing
+    ((8.0, -14.0, 67.5), (5.0, 6.5, 8.5)),  # side of the tip
+    ((12.6, -17.2, 60.5), (5.4, 6.0, 9.0)),  # wing
     ((0.0, -20.5, 64.0), (4.0, 6.0, 11.0)),  # columella
 )
 
@@ -153,7 +160,7 @@ def _nose(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     height = ridge - slope * (np.sqrt(x**2 + width**2) - width)
     for centre, radii in _NOSE_ELLIPSOIDS:
         height = smooth_max(height, _ellipsoid_front(x, y, centre, radii), 4.0)
-    nostril = np.exp(-0.5 * (((x - 6.3) / 2.7) ** 2 + ((y + 24.6) / 1.7) ** 2))
+    nostril = np.exp(-0.5 * (((x - 8.5) / 3.0) ** 2 + ((y + 22.0) / 1.9) ** 2))
     return height - 7.0 * nostril
 
 
