@@ -80,8 +80,5 @@ def compare(folders: Iterable[epath.Path], head: FlameModel, *, learnt: bool) ->
                 "make a set of this one with `python -m data_pipelines.prepare synthetic "
                 "--head=HEAD.npz --out=DIR` and name it with --config.data.root=DIR"
             )
-        warnings.append(
-            f"{words}, the head to train is {here}: only pictures and landmarks are learnt from, "
-            "and errors of its expressions mean nothing"
-        )
+        warnings.append(f"{words}, the head here is {here}: errors of its expressions mean nothing")
     return warnings

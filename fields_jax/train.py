@@ -69,7 +69,9 @@ def _train(chosen: flags.FlagValues) -> int:
     pipeline = _import_pipeline()
     _check_records(config)
     prepare_data(config)
-    for warning in pipeline.compare_heads(config.data, head, learnt=_learns_coefficients(config)):
+    names = dict(pipeline.parse_mixture(config.data.mixture))
+    learnt = _learns_coefficients(config)
+    for warning in pipeline.compare_heads(config.data, names, head, learnt=learnt):
         print(f"warning: {warning}", flush=True)
     meta = dict(
         head=dict(name=head.name, version=head.version, sha256=head.sha256),

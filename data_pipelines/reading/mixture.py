@@ -7,7 +7,7 @@ state, and each of several processes takes its slice of the same global batches.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -174,9 +174,10 @@ def fingerprint(config_data: ConfigDict) -> dict[str, str]:
     return {name: digest(open_source(config_data.root, name, "train")) for name in names}
 
 
-def compare_heads(config_data: ConfigDict, head: FlameModel, *, learnt: bool) -> list[str]:
-    """Warnings about sets of the mixture whose coefficients are of another head; see `heads`."""
-    names = [name for name, _ in parse_mixture(config_data.mixture)]
+def compare_heads(
+    config_data: ConfigDict, names: Iterable[str], head: FlameModel, *, learnt: bool = False
+) -> list[str]:
+    """Warnings about prepared sets whose coefficients are of another head; see `heads.compare`."""
     folders = (newest_version(config_data.root, name) for name in names)
     return heads.compare(filter(None, folders), head, learnt=learnt)
 

@@ -175,7 +175,8 @@ def _recorded(head: FlameModel) -> FlameModel:
     free = np.asarray(prior.lower) < np.asarray(prior.upper)
     count = N_EXPRESSION if free[N_EXPRESSION:].any() else len(free)
     cut = with_components(head, min(N_SHAPE, head.shape_basis.shape[-1]), count)
-    return cut.replace(arkit_basis=head.arkit_basis)
+    names = head.expression_names[:count]
+    return cut.replace(arkit_basis=head.arkit_basis, expression_names=names)
 
 
 def _within(prior: CoefficientPrior, values: Float[np.ndarray, "B K"]) -> Float[np.ndarray, "B K"]:

@@ -58,7 +58,7 @@ class Sample(NamedTuple):
 
     Attributes:
       id: unique in its part.
-      shape: [300] identity.
+      shape: [300] identity, or as many coefficients as another head has.
       look, performance, view: see their classes.
       wild: backdrops, occluders and cameras of the wild instead of the laboratory.
       landmark_noise: standard deviation of the recorded landmarks, as a fraction of the face box.
@@ -67,7 +67,7 @@ class Sample(NamedTuple):
     """
 
     id: str
-    shape: Float[np.ndarray, "300"]
+    shape: Float[np.ndarray, " S"]
     look: Appearance
     performance: Performance
     view: views.View
