@@ -2,10 +2,16 @@
 
     python -m fields_jax.evaluate --workdir=runs/stage2
     python -m fields_jax.evaluate --workdir=DIR --split=test --head=HEAD.npz --out=scores.json
+    python -m fields_jax.evaluate --workdir=DIR --photographs=FOLDER --out=scores
 
 Prints a table and writes WORKDIR/evaluation.json, with the scores pooled and per source, and
 predictions.npz beside it, with one row per example for figures and for scores of your own.
 The sets are those the model was trained on, or `config.evaluation.sources` ("NAME,NAME").
+
+With --photographs it scores the networks, and the landmark fit beside them, on photographs with
+landmark files beside them (see `fields_jax.fit`): landmark error, and how well the opening and the
+width of the mouth, smile, brows and lids of the head go with those of the picture. Writes
+OUT/photographs.json, photographs.csv and pictures/; without --workdir the fit is scored alone.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ def define_flags() -> None:
     flags.DEFINE_string("sources", "", "NAME,NAME sets to score (default: those trained on)")
     flags.DEFINE_string("data_root", "", "folder of the sets (default: that of the training)")
     flags.DEFINE_bool("ema", False, "score the mean of the parameters (config.ema)")
+    flags.DEFINE_string("photographs", "", "folder of photographs with landmarks beside them")
 
 
 def main(argv: list[str]) -> None:
@@ -34,6 +41,9 @@ def main(argv: list[str]) -> None:
     chosen = flags.FLAGS
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
+    if chosen.photographs:
+        _score_photographs(chosen)
+        return
     if not chosen.workdir:
         raise UserError("--workdir is missing: name the folder of a training run")
     from fields_jax.evaluation import scoring
@@ -51,6 +61,22 @@ def main(argv: list[str]) -> None:
     print(scoring.table(scores), flush=True)  # first: the folder may take no files
     scoring.write_scores(out, scores, arrays)
     print(f"written: {out} and {PREDICTIONS} beside it")
+
+
+def _score_photographs(chosen: flags.FlagValues) -> None:
+    if not chosen.out:
+        raise UserError("--out is missing: name the folder to write to")
+    from fields_jax.evaluation import photograph_scoring
+
+    scores = photograph_scoring.score_folder(
+        chosen.photographs,
+        chosen.out,
+        workdir=chosen.workdir or "",
+        head=chosen.head,
+        ema=chosen.ema,
+    )
+    print(photograph_scoring.table(scores), flush=True)
+    print(f"written: {chosen.out}/{photograph_scoring.SCORES}, .csv and pictures beside it")
 
 
 if __name__ == "__main__":

@@ -15,31 +15,22 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from absl import flags
-from jaxtyping import Bool, Float
 
 from fields_jax import photo_commands
 from fields_jax.cli import run
-from fields_jax.landmark_schemes import MEDIAPIPE_105, N_MEDIAPIPE
-from fields_jax.photos.crops import to_ndc, transform_points
 from fields_jax.photos.detector import REMEDY
 from fields_jax.photos.faces import WHOLE_IMAGE, Face
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.points import (
     LEAST_SEEN,
-    seen,
-    select_105,
 )
 
 if TYPE_CHECKING:
-    from fields_jax.fitting.landmarks import Fit
-    from fields_jax.types import FlameModel
+    pass
 
-_SCALE, _SIZE = 1.4, 224  # of the crops that cameras belong to: as in TEASER's demos
 _LEAD = (
     "The head fitted to the landmarks of each picture. Landmarks say little of depth, cheeks and "
     "forehead: there the mean head shows."
@@ -55,12 +46,13 @@ def main(argv: list[str]) -> int:
     """The command; status 2 where no face could be fitted."""
     chosen = flags.FLAGS
     named = photo_commands.read_arguments(argv)
+    from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces
     from fields_jax.flame.io import resolve_head
     from fields_jax.outputs.bundle import pose_heads
 
     head = resolve_head(chosen.head)
-    gallery = photo_commands.open_gallery(head, _SIZE, photo_commands.describe(head))
-    for batch in photo_commands.batches(named, gallery, _SCALE):
+    gallery = photo_commands.open_gallery(head, CROP_SIZE, photo_commands.describe(head))
+    for batch in photo_commands.batches(named, gallery, CROP_SCALE):
         faces = []
         for face in batch:
             if reason := _unfit(face):
@@ -76,42 +68,13 @@ def main(argv: list[str]) -> int:
     return photo_commands.conclude(gallery, "Fitted faces", _LEAD)
 
 
-def fit_faces(head: FlameModel, faces: Sequence[Face]) -> Fit:
-    """Fits every face of a batch, with cameras in its crop; unseen landmarks have no weight."""
-    from fields_jax.fitting.landmarks import Observed, fit_landmarks
-
-    marks = {68: np.zeros((len(faces), 68, 2)), 105: np.zeros((len(faces), 105, 2))}
-    weights = {count: np.zeros(array.shape[:2]) for count, array in marks.items()}
-    for row, face in enumerate(faces):
-        points, visible = known_landmarks(face)
-        marks[len(points)][row], weights[len(points)][row] = normalised(face, points), visible
-    observed = Observed(
-        landmarks_68=marks[68],
-        landmarks_105=marks[105],
-        weights_68=weights[68],
-        weights_105=weights[105],
-    )
-    return fit_landmarks(head, observed)
-
-
-def known_landmarks(face: Face) -> tuple[Float[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]:
-    """The 68 or 105 landmarks that the head knows, in pixels, and which of them are seen."""
-    visible = seen(face.points)
-    if len(face.points) == N_MEDIAPIPE:
-        return select_105(face.points), visible[MEDIAPIPE_105]
-    return face.points, visible
-
-
-def normalised(face: Face, points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 2"]:
-    """Pixels of a face's photograph in [-1, 1] of its crop."""
-    return to_ndc(transform_points(face.matrix(_SIZE), points), _SIZE)
-
-
 def _unfit(face: Face) -> str:
     """Why a face cannot be fitted, or ""."""
     if face.points is None:
         passed_over = face.origin.removeprefix(WHOLE_IMAGE)
         return f"no landmark file beside it{passed_over} and no face detector; {REMEDY}"
+    from fields_jax.fitting.photographs import known_landmarks
+
     _, visible = known_landmarks(face)
     if visible.mean() < LEAST_SEEN:
         hidden = f"{(~visible).sum()} of the {len(visible)} landmarks that the head knows"

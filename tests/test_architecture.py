@@ -34,8 +34,13 @@ ALLOWED = {
     "fields_jax.photos": (),
     "fields_jax.workdir": ("models",),
     "fields_jax.fitting": ("geometry", "flame", "render"),
+    "fields_jax.fitting.photographs": ("fitting", "photos"),
     "fields_jax.registration": ("geometry", "flame", "render", "fitting"),
     "fields_jax.evaluation": (*MODEL, "workdir"),
+    **dict.fromkeys(
+        ("fields_jax.evaluation.photographs", "fields_jax.evaluation.photograph_scoring"),
+        (*MODEL, "evaluation", "fitting", "photos", "workdir", "outputs"),
+    ),
     "fields_jax.outputs": (*MODEL, "photos", "workdir"),
     "fields_jax.report": (*MODEL, "photos", "workdir", "evaluation", "outputs"),
     "fields_jax.report.__main__": ("flame", "evaluation", "report", "cli"),

@@ -22,13 +22,13 @@ LONG_LISTS = {
     "_blend_backward": "as _blend, and its residuals",
     "Backbone.__call__": "the fields of a flax module, given in their order",
     "cycle_step": "mapped over devices: some arguments are split, others replicated",
+    "turn": "as cycle_step, which it stands for in tests",
     "synthesizer_input": "photograph, mask, mesh and camera of a batch; FLAME's head; options",
     "synthesize": "as synthesizer_input, and the networks",
     "synthesize_set": "as synthesize, over a whole set",
     "keep_skin": "photograph, mask, mesh and camera of a batch; FLAME's head; options",
     "paste_skin": "as keep_skin, between two poses",
     "solve_landmarks": "compiled with two static arguments",
-    "_direction": "a linear system, its prior and its bounds",
     "_mirror": "columns of one mesh",
 }
 

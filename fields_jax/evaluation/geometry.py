@@ -126,7 +126,7 @@ def calibration(intensity: Floats, predicted: Floats) -> dict[str, float | None]
         slope=float(slope),
         intercept_mm=float(predicted.mean() - slope * intensity.mean()),
         pearson=pearson(intensity, predicted),
-        spearman=pearson(_ranks(intensity), _ranks(predicted)),
+        spearman=pearson(ranks(intensity), ranks(predicted)),
     )
 
 
@@ -225,7 +225,7 @@ def _interocular(head: FlameModel, labels: Mapping[str, np.ndarray]) -> Floats:
     return scale
 
 
-def _ranks(values: Floats) -> Floats:
+def ranks(values: Floats) -> Floats:
     """Ranks from 1, ties sharing their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)

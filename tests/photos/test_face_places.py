@@ -10,10 +10,11 @@ from PIL import Image
 
 from data_pipelines.building import photographs
 from fields_jax import fit, landmark_schemes
-from fields_jax.fitting import landmarks
+from fields_jax.fitting import photographs as fit_photographs
 from fields_jax.photos import crops, faces, files, points
 from tests.photos.test_photos import detector, face_68, find, mesh
 from tests.support import raw_sets
+from tests.support.heads import random_head
 
 # Boxes in a picture of 200 x 100 pixels, and what is wrong with each.
 BOXES = [
@@ -162,16 +163,23 @@ def test_a_fit_weighs_unseen_points_with_nothing(monkeypatch):
     dense[landmark_schemes.MEDIAPIPE_105[7]] = 0
     image = np.zeros((200, 200, 3), np.uint8)
     given = {}
-    monkeypatch.setattr(
-        landmarks, "fit_landmarks", lambda model, observed: given.update(seen=observed)
-    )
-    fit.fit_faces(
-        None,
-        [
-            faces.Face("", "", image, place, points.face_box(place), 1.4, "")
-            for place in (marks, dense)
-        ],
-    )
+
+    class Seen(Exception):
+        """Ends the call once the landmarks have arrived."""
+
+    def take(model, observed, **_):
+        given.update(seen=observed)
+        raise Seen
+
+    monkeypatch.setattr(fit_photographs, "fit_landmarks", take)
+    with pytest.raises(Seen):
+        fit_photographs.fit_faces(
+            random_head(),
+            [
+                faces.Face("", "", image, place, points.face_box(place), 1.4, "")
+                for place in (marks, dense)
+            ],
+        )
     seen = given["seen"]
     assert np.flatnonzero(seen.weights_68[0] == 0).tolist() == [3, 40]
     assert np.flatnonzero(seen.weights_105[1] == 0).tolist() == [7]
