@@ -70,7 +70,7 @@ def _train(chosen: flags.FlagValues) -> int:
     _check_records(config)
     prepare_data(config)
     names = dict(pipeline.parse_mixture(config.data.mixture))
-    learnt = _learns_coefficients(config)
+    learnt = any(phase.learns_coefficients for phase in plan.phases)
     for warning in pipeline.compare_heads(config.data, names, head, learnt=learnt):
         print(f"warning: {warning}", flush=True)
     meta = dict(
@@ -101,14 +101,6 @@ def _check_records(config: ConfigDict) -> None:
             f"config.model.n_expression={config.model.n_expression}, but the loss gt_expression "
             f"compares with the {N_EXPRESSION} of the records; set it to {N_EXPRESSION}"
         )
-
-
-def _learns_coefficients(config: ConfigDict) -> bool:
-    """Whether a loss compares with coefficients of the records."""
-    from fields_jax.losses.registry import TERMS
-
-    weights = [weight for phase in config.phases.values() for weight in phase.losses.items()]
-    return any(weight and TERMS[name].over == "has_flame" for name, weight in weights)
 
 
 def prepare_data(config: ConfigDict) -> None:

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from configs import stage1, stage2
 from data_pipelines import heads
 from data_pipelines.reading import mixture
-from fields_jax import train
 from fields_jax.errors import UserError
+from fields_jax.training.setup import make_phases
 from tests.support.heads import random_head
 
 HEAD = random_head().replace(name="one", version="1", sha256="1" * 64)
@@ -65,7 +65,6 @@ def test_sets_of_a_mixture_are_found(tmp_path):
 
 
 def test_stage_2_learns_coefficients_and_stage_1_does_not():
-    config = stage2.get_config()
-    assert train._learns_coefficients(config) and not train._learns_coefficients(
-        stage1.get_config()
-    )
+    for stage, learns in ((stage1, [False]), (stage2, [True, True])):
+        phases = make_phases(stage.get_config(), [])
+        assert [phase.learns_coefficients for phase in phases] == learns
