@@ -19,7 +19,7 @@ def test_a_head_explains_its_own_shapes(head):
     assert 40 < len(found["share"]) < 52 and "tongueOut" not in found["share"]
     made_of_movements = [share for name, share in found["share"].items() if name != "mouthClose"]
     assert min(made_of_movements) > 0.99
-    assert found["share"]["mouthClose"] > 0.8  # with the open jaw
+    assert found["share"]["mouthClose"] > 0.7  # with the open jaw
     assert found["least"] <= found["mean"] <= 1
 
 
