@@ -59,7 +59,7 @@ def measure(
 
 def faults(
     measured: dict[str, float],
-    coefficients: Sequence[Float[np.ndarray, " K"]],
+    coefficients: Sequence[Float[np.ndarray, " _"]],
     gate: Gate,
 ) -> str:
     """Every bound of the gate that a frame breaks; landmarks may be absent, distances may not.
