@@ -1,6 +1,7 @@
 """Writes training sets as TFDS shards.
 
     python -m data_pipelines.prepare synthetic --out=data
+    python -m data_pipelines.prepare synthetic --head=ICT.npz --out=data_ict
     python -m data_pipelines.prepare affectnet --source=AFFECTNET --out=data
     python -m data_pipelines.prepare bp4d --source=BP4D --fits=FITS --head=HEAD.npz --out=data
     python -m data_pipelines.prepare faces --source=photographs --out=data
@@ -169,9 +170,11 @@ def _make(builder: tfds.core.DatasetBuilder, source: str) -> None:
     _say(f"{builder.data_path}: {sizes}")
 
 
-def prepare_synthetic(out: epath.PathLike, *, size: str = "demo") -> list[epath.Path]:
-    """Makes the embedded faces where they are absent."""
-    return prepare("synthetic", out, size=size)
+def prepare_synthetic(
+    out: epath.PathLike, *, size: str = "demo", head: str = ""
+) -> list[epath.Path]:
+    """Makes the embedded faces where they are absent; `head` is a .npz, or "" the procedural."""
+    return prepare("synthetic", out, size=size, head=head)
 
 
 def _say(line: str) -> None:
@@ -223,6 +226,7 @@ _DEFAULTS = dict(
     test_share=0.0,
     fits="",
     head="",
+    labels="head",
     test_fold=3,
     every=1,
     coded_only=False,
@@ -253,7 +257,13 @@ def define_flags() -> None:
         "test_share", default["test_share"], "Share of the subjects for `test` (faces).", 0, 1
     )
     flags.DEFINE_string("fits", default["fits"], "Folder of FLAME fits of the scans (bp4d).")
-    flags.DEFINE_string("head", default["head"], "Head of the fits; default: procedural (bp4d).")
+    flags.DEFINE_string(
+        "head", default["head"], "Head of the faces or fits; default: procedural (synthetic, bp4d)."
+    )
+    flags.DEFINE_enum(
+        "labels", default["labels"], ["head", "procedural"],
+        "Whose coefficients the records tell (synthetic).",
+    )  # fmt: skip
     flags.DEFINE_integer(
         "test_fold", default["test_fold"], "Fold for `test`, 0: none (bp4d).", 0, 3
     )

@@ -56,3 +56,13 @@ NAMES = (
     "noseSneerRight",
     "tongueOut",
 )
+
+
+def own_name(name: str) -> str | None:
+    """ARKit's name of a movement by this or by ICT-FaceKit's name; None for other movements.
+
+    ICT writes _L and _R for sides, and has both sides of some movements that ARKit has as one.
+    """
+    whole = name.removesuffix("_L").removesuffix("_R")
+    sided = whole + {"_L": "Left", "_R": "Right"}.get(name[-2:], "")
+    return next((known for known in (name, whole, sided) if known in NAMES), None)

@@ -69,6 +69,10 @@ def _train(chosen: flags.FlagValues) -> int:
     pipeline = _import_pipeline()
     _check_records(config)
     prepare_data(config)
+    names = dict(pipeline.parse_mixture(config.data.mixture))
+    learnt = any(phase.learns_coefficients for phase in plan.phases)
+    for warning in pipeline.compare_heads(config.data, names, head, learnt=learnt):
+        print(f"warning: {warning}", flush=True)
     meta = dict(
         head=dict(name=head.name, version=head.version, sha256=head.sha256),
         data=pipeline.fingerprint(config.data),
@@ -115,7 +119,7 @@ def prepare_data(config: ConfigDict) -> None:
         flush=True,
     )
     if any(not mixture.is_prepared(config.data, name) for name in embedded):
-        prepare.prepare_synthetic(config.data.root)
+        prepare.prepare_synthetic(config.data.root, head=config.head)
 
 
 def _import_pipeline():

@@ -60,14 +60,17 @@ ALLOWED = {
     "fields_jax.fit": (*MODEL, "fitting", "photos", "outputs", "report", "photo_commands", "cli"),
     "fields_jax.transfer": ("flame", "registration", "convert", "photos", "outputs", "cli"),
     "fields_jax.doctor": ("flame", "photos", "workdir", "cli"),
-    "data_pipelines": ("geometry", "flame", "render", "fitting", "photos"),
+    "data_pipelines": ("geometry", "flame", "render", "fitting", "registration", "photos"),
     "data_pipelines.fit_bp4d": ("geometry", "flame", "render", "fitting", "photos", "cli"),
     "data_pipelines.landmarks": ("photos", "cli"),
     "data_pipelines.prepare": ("cli",),
     "data_pipelines.manifests": ("photos",),
     "data_pipelines.manifests.__main__": ("cli",),
     "configs": (),
-    "benchmarks": (*MODEL, "fitting", "training", "workdir", "tools", "cli", "configs"),
+    "benchmarks": (
+        *(*MODEL, "fitting", "registration", "training", "workdir", "tools", "cli"),
+        "configs",
+    ),
 }
 READS_SHARDS = ("fields_jax.train", "fields_jax.evaluation.scoring")
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from data_pipelines.building.photo_builder import PhotographBuilder
 from data_pipelines.building.summary import INTENSITY_BINS, Summary
+from data_pipelines.heads import METADATA
 from fields_jax import batch, pages
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError, printable, quoted
@@ -49,8 +50,9 @@ def check_options(builder: tfds.core.DatasetBuilder) -> None:
     Raises:
       UserError: naming the first option that differs, or a damaged report.
     """
-    file = builder.data_path / JSON
-    if not isinstance(builder, PhotographBuilder) or not file.exists():
+    photographs = isinstance(builder, PhotographBuilder)
+    file = builder.data_path / (JSON if photographs else METADATA)
+    if not file.exists():
         return
     made = read_json(file).get("options")
     if not isinstance(made, dict):
@@ -62,7 +64,7 @@ def check_options(builder: tfds.core.DatasetBuilder) -> None:
         if made.get(key, value) != value:
             raise UserError(
                 f"{builder.data_path} was made with --{key}={made[key]}, not {value}; "
-                "remove it to make it anew"
+                "remove it to make it anew, or name another --out"
             )
 
 

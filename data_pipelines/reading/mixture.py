@@ -7,7 +7,7 @@ state, and each of several processes takes its slice of the same global batches.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import tensorflow as tf
 from absl import logging
 from ml_collections import ConfigDict
 
+from data_pipelines import heads
 from data_pipelines.reading import augmentation
 from data_pipelines.reading.bad_examples import BadExamples, tolerant
 from data_pipelines.reading.balance import balanced_draws
@@ -29,6 +30,7 @@ from data_pipelines.reading.sources import (
     open_source,
     splits,
 )
+from fields_jax.types import FlameModel
 
 Batch = dict[str, np.ndarray]
 
@@ -170,6 +172,14 @@ def fingerprint(config_data: ConfigDict) -> dict[str, str]:
     """
     names = [name for name, _ in parse_mixture(config_data.mixture)]
     return {name: digest(open_source(config_data.root, name, "train")) for name in names}
+
+
+def compare_heads(
+    config_data: ConfigDict, names: Iterable[str], head: FlameModel, *, learnt: bool = False
+) -> list[str]:
+    """Warnings about prepared sets whose coefficients are of another head; see `heads.compare`."""
+    folders = (newest_version(config_data.root, name) for name in names)
+    return heads.compare(filter(None, folders), head, learnt=learnt)
 
 
 def parse_mixture(text: str) -> list[tuple[str, float]]:

@@ -22,6 +22,7 @@ _LIP = np.array([(196, 96, 96), (178, 76, 84), (150, 74, 70), (190, 54, 70)])
 _SCLERA = np.array((236, 230, 224))
 _MOUTH = np.array((66, 20, 20))
 _TEETH = np.array((232, 226, 212))
+_GUMS = np.array((150, 74, 78))  # and tongue
 _LASH = np.array((30, 22, 20))
 _RED = np.array((1.18, 0.86, 0.86))  # effect of blood on the colour of skin, factor per channel
 
@@ -79,7 +80,8 @@ def appearance(rng: np.random.Generator, surface: Surface) -> Appearance:
     albedo = _mix(albedo, hair * np.clip(strands, 0.3, 2)[:, None], crown)
     lumps = np.clip(1 + 0.35 * surface.noise(rng, "lumps"), 0.2, 2)
 
-    for name, colour in (("mouth", _MOUTH), ("eyeballs", _SCLERA), ("teeth", _TEETH)):
+    inner = {"mouth": _MOUTH, "gums": _GUMS, "eyeballs": _SCLERA, "teeth": _TEETH}
+    for name, colour in inner.items():
         albedo = _mix(albedo, linear(colour), weight[name])
     return Appearance(
         albedo=albedo.astype(np.float32),

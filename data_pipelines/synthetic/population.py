@@ -46,12 +46,12 @@ class Performance(NamedTuple):
     """What the face does in one image.
 
     Attributes:
-      expression: [50].
+      expression: [50], or as many coefficients as another head has.
       jaw: [3] radians.
       eyelid: [2] (left, right) closure in [0, 1].
     """
 
-    expression: Float[np.ndarray, "50"]
+    expression: Float[np.ndarray, " E"]
     jaw: Float[np.ndarray, "3"]
     eyelid: Float[np.ndarray, "2"]
 

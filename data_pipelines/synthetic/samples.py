@@ -24,6 +24,7 @@ from data_pipelines.synthetic.studio import Studio
 from fields_jax.emotions import EMOTIONS, N_EMOTIONS
 
 PARTS = ("spont4d", "wild2d", "levels")
+LEARNT = "spont4d"  # the part whose coefficients are there to be learnt
 SPLITS = ("train", "test")
 STRENGTHS = (0.33, 0.66, 1.0)  # of the three levels
 _SUBJECTS_PER_PART = 100_000  # offset that keeps the subject ids of the parts distinct
@@ -57,7 +58,7 @@ class Sample(NamedTuple):
 
     Attributes:
       id: unique in its part.
-      shape: [300] identity.
+      shape: [300] identity, or as many coefficients as another head has.
       look, performance, view: see their classes.
       wild: backdrops, occluders and cameras of the wild instead of the laboratory.
       landmark_noise: standard deviation of the recorded landmarks, as a fraction of the face box.
@@ -66,7 +67,7 @@ class Sample(NamedTuple):
     """
 
     id: str
-    shape: Float[np.ndarray, "300"]
+    shape: Float[np.ndarray, " S"]
     look: Appearance
     performance: Performance
     view: views.View

@@ -27,7 +27,7 @@ _NOT_SKIN = ("left_eyeball", "right_eyeball", "mouth_interior", "teeth")
 _LIP_EDGE, _BEARD_EDGE, _HAIR_EDGE = 0.0008, 0.005, 0.004
 _BROW_REACH, _LASH_REACH, _BLUSH_REACH = 0.004, 0.0016, 0.02
 # Openness of teeth and mouth when the mouth is open; at rest they see nothing.
-_TEETH_OPENNESS, _MOUTH_OPENNESS = 0.35, 0.12
+TEETH_OPENNESS, MOUTH_OPENNESS = 0.35, 0.12
 
 # Wavelength in metres of each kind of noise, and how much finer it is along x, y and z.
 NOISES = {
@@ -40,7 +40,7 @@ _WAVES = 48  # of each kind
 
 _SKY_DIRECTIONS = 48  # from which the openness of each vertex is judged
 _SKY_SIZE = 160  # pixels of those views
-_SKY_SCALE = 6.0  # of those views; frames 33 cm
+SKY_SCALE = 6.0  # of those views; frames 33 cm
 _SKY_BIAS = 0.003  # metres a vertex may lie behind what hides it
 
 
@@ -49,7 +49,7 @@ class Surface(NamedTuple):
 
     Attributes:
       points: [V, 3] template, metres.
-      weight: [V] in [0, 1] of lips, brows, lashes, blush, beard, eyeballs, mouth and teeth.
+      weight: [V] in [0, 1] of lips, brows, lashes, blush, beard, eyeballs, mouth, gums and teeth.
       scalp_distance: [V] metres from the border of the scalp, negative inside it.
       openness: [V] fraction of the sky that the surface sees, weighted by the cosine.
       eye_direction: [V, 3] from the centre of its eyeball, unit length; 0 off the eyeballs.
@@ -79,8 +79,8 @@ def describe(head: FlameModel, teeth: Int[np.ndarray, " T"]) -> Surface:
     points = np.asarray(head.template, np.float64)
     regions = {name: np.asarray(index) for name, index in head.regions.items()} | {"teeth": teeth}
     openness = sky_openness(head)
-    openness[teeth] = _TEETH_OPENNESS
-    openness[regions["mouth_interior"]] += _MOUTH_OPENNESS
+    openness[teeth] = TEETH_OPENNESS
+    openness[regions["mouth_interior"]] += MOUTH_OPENNESS
     scalp = signed_distance(points, regions["scalp"])
     for hairless in ("left_ear", "right_ear", *_NOT_SKIN):
         scalp[regions[hairless]] = 1.0
@@ -90,7 +90,7 @@ def describe(head: FlameModel, teeth: Int[np.ndarray, " T"]) -> Surface:
         scalp_distance=scalp,
         openness=openness,
         eye_direction=_eye_directions(points, regions),
-        waves={kind: _plane_waves(points * stretch, w) for kind, (w, stretch) in NOISES.items()},
+        waves={kind: plane_waves(points * stretch, w) for kind, (w, stretch) in NOISES.items()},
     )
 
 
@@ -119,6 +119,7 @@ def _weights(
         "beard": below_nose * part["face"] * skin * (1 - lips),
         "eyeballs": part["left_eyeball"] + part["right_eyeball"],
         "mouth": part["mouth_interior"],
+        "gums": np.zeros(len(points)),
         "teeth": part["teeth"],
     }
 
@@ -136,11 +137,15 @@ def signed_distance(
     return distance + 0.5 * (within.min() - outside.min())
 
 
-def sky_openness(head: FlameModel) -> Float[np.ndarray, " V"]:
+def sky_openness(head: FlameModel, scale: float = SKY_SCALE) -> Float[np.ndarray, " V"]:
     """How open the template is to light from all around: 1 on a convex hull, near 0 in folds.
 
     The head is rendered from directions spread evenly over the sphere; a vertex that faces a
     direction and lies at the depth rendered there sees it.
+
+    Args:
+      head: its template is looked at.
+      scale: of those views; they frame 2 / scale metres.
     """
     index = np.arange(_SKY_DIRECTIONS) + 0.5
     polar, azimuth = np.arccos(1 - 2 * index / _SKY_DIRECTIONS), np.pi * (1 + 5**0.5) * index
@@ -157,10 +162,10 @@ def sky_openness(head: FlameModel) -> Float[np.ndarray, " V"]:
         side /= jnp.linalg.norm(side)
         axes = jnp.stack([side, jnp.cross(direction, side), direction], axis=1)
         view = jnp.matmul(template - centre, axes, precision=jax.lax.Precision.HIGHEST)
-        view = project(view, jnp.array([[_SKY_SCALE, 0, 0]], template.dtype))
+        view = project(view, jnp.array([[scale, 0, 0]], template.dtype))
         depth = rasterize(view, faces, _SKY_SIZE).depth[0]
         pixel = jnp.clip((view[0, :, :2] + 1) / 2 * _SKY_SIZE, 0, _SKY_SIZE - 1).astype(jnp.int32)
-        seen = view[0, :, 2] <= depth[pixel[:, 1], pixel[:, 0]] + _SKY_BIAS * _SKY_SCALE
+        seen = view[0, :, 2] <= depth[pixel[:, 1], pixel[:, 0]] + _SKY_BIAS * scale
         cosine = jnp.maximum(jnp.sum(normals * direction[None], axis=1), 0)
         return cosine * seen, cosine
 
@@ -168,7 +173,7 @@ def sky_openness(head: FlameModel) -> Float[np.ndarray, " V"]:
     return np.asarray(sum(seen) / jnp.maximum(sum(facing), 1e-6), np.float64)
 
 
-def _plane_waves(points: np.ndarray, wavelength: float) -> np.ndarray:
+def plane_waves(points: Float[np.ndarray, "V 3"], wavelength: float) -> Float[np.ndarray, "V W"]:
     """Cosines and sines along fixed random directions."""
     directions = np.random.default_rng(0).standard_normal((3, _WAVES))
     phase = points @ (directions / np.linalg.norm(directions, axis=0)) * (2 * np.pi / wavelength)

@@ -7,18 +7,24 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
+from data_pipelines.heads import identity, in_words
 from data_pipelines.records import features
 from data_pipelines.synthetic import pictures, samples
-from data_pipelines.synthetic.studio import open_studio
+from data_pipelines.synthetic.casting import Casting
+from data_pipelines.synthetic.studio import open_studio, registered
+from fields_jax.errors import UserError
+from fields_jax.flame.io import resolve_head
+from fields_jax.flame.procedural import procedural_head
 from fields_jax.progress import progress
 
 _DESCRIPTION = """
-Faces rendered from the procedural head, free of any licence. `spont4d` stands for 4D scans of
+Faces rendered from a head, the procedural one or another. `spont4d` stands for 4D scans of
 spontaneous expressions: subtle, with exact FLAME coefficients and no emotion labels. `wild2d`
 stands for emotion photographs: class, valence and arousal with AffectNet's statistics and label
 noise, and no coefficients but for evaluation. `levels` shows a subject's emotion at three
 intensities. The test splits have other subjects; wild2d's has clean labels and balanced classes.
 """
+LABELS = ("head", "procedural")
 _PURPOSE = {
     "spont4d": "weak spontaneous expressions in the laboratory, exact coefficients",
     "wild2d": "emotions in the wild, class, valence and arousal",
@@ -33,14 +39,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       size: "demo" or "tiny", a key of `samples.SIZES`.
       seed: every image is a function of it.
       image_size: pixels of the stored crop, about twice the face box.
+      head: .npz of the head; "": the procedural one, whose set is free of any licence.
+      labels: whose coefficients the records tell, a row of `LABELS`: those of the head, or those
+        of the procedural head with nearly the same faces.
       **kwargs: see `tfds.core.DatasetBuilder`.
 
     Raises:
+      UserError: no such head, or one without ARKit's shapes.
       ValueError: an unknown size.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES: ClassVar = {
+        "1.2.0": "Any head; says which one, and whose coefficients the records tell.",
         "1.1.0": "Says whether the 68 landmarks are annotated.",
         "1.0.0": "First release.",
     }
@@ -49,13 +60,26 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ]
 
     def __init__(
-        self, *, size: str = "demo", seed: int = 0, image_size: int = 112, **kwargs: Any
+        self,
+        *,
+        size: str = "demo",
+        seed: int = 0,
+        image_size: int = 112,
+        head: str = "",
+        labels: str = LABELS[0],
+        **kwargs: Any,
     ) -> None:
         if size not in samples.SIZES:
             raise ValueError(
                 f"unknown size {size!r} of the embedded faces; known: {', '.join(samples.SIZES)}"
             )
         self._size, self._seed, self._image_size = size, seed, image_size
+        self._file, self._labels, self._head = head, labels, resolve_head(head)
+        if head and self._head.arkit_basis is None:
+            raise UserError(
+                f"head {self._head.name} has no ARKit shapes, by which expressions go from head to "
+                f"head: add them with `python -m fields_jax.convert arkit ICT-FaceKit {head}`"
+            )
         super().__init__(**kwargs)
 
     @property
@@ -68,9 +92,27 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """Number of examples of each split."""
         return {split: size.subjects * size.images for split, size in self.sizes.items()}
 
+    @property
+    def options(self) -> dict[str, str]:
+        """The settings that a set of the same name and version may differ in."""
+        return {"head": in_words(identity(self._head)), "labels": self._labels}
+
     def _info(self) -> tfds.core.DatasetInfo:
+        head = identity(self._head)
+        told = head if self._labels == LABELS[0] else identity(procedural_head())
+        heads = f"Head: {in_words(head)}. Coefficients: of {in_words(told)}.\n"
         return self.dataset_info_from_configs(
-            description=_DESCRIPTION, features=features(), license="Apache-2.0"
+            description=_DESCRIPTION + heads,
+            features=features(),
+            license=f"that of {head['name']}" if self._file else "Apache-2.0",
+            # Errors of casting and of labels join it as the faces are made.
+            metadata=tfds.core.MetadataDict(
+                head=head,
+                labels_of=told,
+                learnt=self.builder_config.name == samples.LEARNT,
+                options=self.options,
+                error_mm={},
+            ),
         )
 
     def _split_generators(
@@ -85,7 +127,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        studio = open_studio(self._image_size)
+        studio = open_studio(self._image_size, self._file)
         first = self.sizes["train"].subjects if split == "test" else 0
         drawn = samples.samples(
             self.builder_config.name,
@@ -95,5 +137,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             self._seed,
             studio,
         )
+        if self._file:
+            cast = self._casting()
+            drawn = cast(drawn)
         for example in pictures.records(drawn, studio.render, self._image_size):
             yield example["id"], example
+        if self._file:
+            self.info.metadata["error_mm"][split] = cast.summary()
+
+    def _casting(self) -> Casting:
+        return Casting(*registered(self._file), procedural_labels=self._labels != LABELS[0])

@@ -4,6 +4,7 @@
     python -m fields_jax.convert embeddings DIR HEAD.npz
     python -m fields_jax.convert ict ICT-FaceKit HEAD.npz
     python -m fields_jax.convert gnm GNM HEAD.npz
+    python -m fields_jax.convert arkit ICT-FaceKit HEAD.npz
     python -m fields_jax.convert teaser TEASER.pt DIR
     python -m fields_jax.convert smirk SMIRK_em1.pt DIR
     python -m fields_jax.convert vgg16 vgg16.pth DIR
@@ -12,8 +13,9 @@
 `flame` writes a head for --head and `embeddings` completes it with landmark tables, eyelids, masks
 and texture coordinates. `ict` writes a whole head from a clone of ICT-FaceKit, whose licence is
 MIT's; --parts=skin,eyes,teeth,gums,lashes,other says what of it. `gnm` writes one from Google's GNM
-head (Apache-2.0): a clone, or gnm_head.npz with head_sparse_68.txt beside it. `teaser` and `smirk`
-write a folder for --config.init_from and --workdir (`smirk` with
+head (Apache-2.0): a clone, or gnm_head.npz with head_sparse_68.txt beside it. `arkit` adds ARKit's
+52 shapes to any head; its source is a clone of ICT-FaceKit, or a head that has them, such as one of
+`ict`. `teaser` and `smirk` write a folder for --config.init_from and --workdir (`smirk` with
 --config.model.synthesizer=smirk), `vgg16` one for --config.losses.perceptual_weights,
 `emotion_resnet50` (EMOCA's) one for --config.losses.emotion_feature_weights. Nothing in the sources
 is run; torch and chumpy are not needed.
@@ -29,7 +31,7 @@ from fields_jax.cli import run
 from fields_jax.errors import UserError
 
 NETWORKS = ("teaser", "smirk", "vgg16", "emotion_resnet50")
-KINDS = ("flame", "embeddings", "ict", "gnm", *NETWORKS)
+KINDS = ("flame", "embeddings", "ict", "gnm", "arkit", *NETWORKS)
 
 
 def define_flags() -> None:
@@ -66,6 +68,10 @@ def main(argv: list[str]) -> None:
         from fields_jax.convert.gnm import convert_gnm
 
         print(f"written: {target} (GNM {convert_gnm(source, target)})")
+    elif kind == "arkit":
+        from fields_jax.convert.arkit import convert_arkit
+
+        print(f"written: {target} ({convert_arkit(source, target)})")
     else:
         convert = getattr(networks, f"convert_{kind}")
         print(f"written: {target}, {convert(source, target)} entries used")

@@ -104,6 +104,8 @@ def evaluate(
     config = inference.config
     mixture = _import_mixture()
     names = source_names(config, mixture, split)
+    for warning in mixture.compare_heads(config.data, names, head):
+        print(f"warning: {warning}")
     networks = partial(predict, inference.model, inference.variables)
     size = config.evaluation.batch_size
     parts, predictions, kept, start = [], [], [], 0

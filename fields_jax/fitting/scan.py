@@ -282,7 +282,7 @@ class ScanFitter:
             **{name: np.array([row[name] for row in rows]) for name in rows[0]},
         )
 
-    def _in_deviations(self, *groups: Float[np.ndarray, " K"]) -> list[np.ndarray]:
+    def _in_deviations(self, *groups: Float[np.ndarray, " _"]) -> list[np.ndarray]:
         """Expression and shape in the standard deviations of the head's priors."""
         pairs = zip(groups, self._deviations, strict=True)
         return [values / spread[: len(values)] for values, spread in pairs]

@@ -76,6 +76,11 @@ class Phase:
             found.pop("cycle_shape", None)
         return found
 
+    @property
+    def learns_coefficients(self) -> bool:
+        """Whether a loss compares with coefficients that the examples carry."""
+        return any(registry.TERMS[name].over == "has_flame" for name in self.weights)
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:

@@ -8,13 +8,16 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import overhead, reconstruct, scaling, scan_fit
+from benchmarks import arkit, overhead, reconstruct, scaling, scan_fit
 from benchmarks.batches import random_batch
 from benchmarks.timing import in_turns
+from fields_jax.arkit import NAMES
 from fields_jax.fitting.scan import ScanFitter
 from fields_jax.fitting.scan_types import Scan, ScanSettings
 from fields_jax.flame.procedural import procedural_head
+from fields_jax.registration.heads import Pair, same_vertices
 from tests.support.heads import random_head
+from tests.support.registered import small_head
 from tests.support.tiny_training import tiny_batch, tiny_config
 
 
@@ -122,3 +125,20 @@ def test_random_batches_are_what_training_takes():
     for name, value in expected.items():
         assert batch[name].shape == value.shape and batch[name].dtype == value.dtype, name
     assert batch["image"].max() > 200 and batch["face_mask"].max() == 1
+
+
+def test_carried_shapes_are_compared():
+    """A head's shapes carried to itself and back are the same."""
+    head = small_head().replace(arkit_basis=procedural_head().arkit_basis)
+    same = same_vertices(np.asarray(head.faces), len(head.template))
+    figures = arkit.carried(head, head, Pair(same, same))
+    assert list(figures) == list(NAMES)
+    for name, found in figures.items():
+        if name == "tongueOut":
+            assert found["moves"] is None and found["own_rms"] is None
+            continue
+        assert found["own_cosine"] > 0.95 and found["back_cosine"] > 0.95, name
+        assert found["own_rms"] < 0.3 * found["moves"], name
+    lines = arkit.table({"heads": {"small": figures}}).splitlines()
+    assert len(lines) == len(NAMES) + 3
+    assert len({line.count("|") for line in lines}) == 1

@@ -11,9 +11,10 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from data_pipelines import prepare, sets
+from data_pipelines import prepare
 from data_pipelines.building import photographs, shards
 from data_pipelines.reading import mixture
+from fields_jax import data_sets as sets
 from fields_jax.photos import kinds
 from tests.support.photograph_sets import split_sizes, write_photograph, write_photographs
 from tests.support.raw_sets import face_68

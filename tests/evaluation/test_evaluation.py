@@ -79,6 +79,7 @@ def bench(monkeypatch):
         count_examples=lambda config, name, split: rows[name].stop - rows[name].start,
         split_names=lambda config, name: ["train", "test"],
         evaluation_batches=evaluation_batches,
+        compare_heads=lambda config, names, head: [f"{name} is of another head" for name in names],
     )
     monkeypatch.setattr(scoring, "_import_mixture", lambda: pipeline)
     config = ConfigDict(dict(stage=2, image_size=8, head="", data=dict(mixture="wild+levels")))

@@ -15,7 +15,7 @@ import numpy as np
 
 from fields_jax import landmark_schemes as schemes
 from fields_jax.flame.priors import standard_priors
-from fields_jax.flame.procedural import components, landmarks, regions, rig
+from fields_jax.flame.procedural import arkit, components, identity, landmarks, regions, rig
 from fields_jax.flame.procedural.mesh import head_mesh
 from fields_jax.types import JOINTS, FlameModel, LandmarkEmbedding
 
@@ -42,7 +42,7 @@ def procedural_head(seed: int = 0) -> FlameModel:
     static_68 = landmarks.join(landmarks.Points(contour_face[0], contour_weight[0]), inner)
     expression, names = components.expression_basis(mesh, seed)
     upper, lower = rig.lid_travel(mesh)
-    lids = upper + lower
+    lids = np.stack([upper + lower, rig.mirrored(mesh, upper + lower)])
     named = regions.regions(mesh)
     uv, uv_faces = regions.texture(mesh)
     front, left, right = (
@@ -51,12 +51,13 @@ def procedural_head(seed: int = 0) -> FlameModel:
     )
     arrays = {
         "template": mesh.points * _METRES,
-        "shape_basis": components.shape_basis(mesh, seed) * _METRES,
+        "shape_basis": identity.shape_basis(mesh, seed) * _METRES,
         "expression_basis": expression * _METRES,
         "pose_basis": rig.pose_basis(mesh) * _METRES,
         "joint_regressor": rig.joint_regressor(mesh),
         "skin_weights": rig.skin_weights(mesh),
-        "eyelid_basis": np.stack([lids, rig.mirrored(mesh, lids)]) * _METRES,
+        "eyelid_basis": lids * _METRES,
+        "arkit_basis": arkit.arkit_basis(mesh, expression, names, lids) * _METRES,
         "faces": mesh.faces,
         "static_51": _embedding(inner),
         "contour": LandmarkEmbedding(contour_face, contour_weight),
@@ -77,7 +78,7 @@ def procedural_head(seed: int = 0) -> FlameModel:
     arrays = jax.tree.map(_storage_type, arrays)
     told = {
         "face_parts": regions.face_parts(mesh, named),
-        "priors": standard_priors(components.SHAPE_COUNT, components.EXPRESSION_COUNT),
+        "priors": standard_priors(identity.SHAPE_COUNT, components.EXPRESSION_COUNT),
     }
     with jax.ensure_compile_time_eval():  # the cache must not keep a tracer
         stored = jax.device_put(arrays | told)
@@ -87,7 +88,7 @@ def procedural_head(seed: int = 0) -> FlameModel:
         joint_names=JOINTS,
         expression_names=names,
         name="procedural",
-        version="1",
+        version="2",
         sha256=_digest(arrays),
     )
 

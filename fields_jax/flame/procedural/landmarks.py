@@ -20,7 +20,7 @@ from fields_jax.geometry.closest_points import closest_of_nearest
 _HALF_MOUTH = patches.MOUTH_COLUMNS // 2
 _LIDS = patches.EYE_COLUMNS
 # Midline and left side of the nose, frontal x and y.
-_NASION, _TIP, _SUBNASALE = (0.0, 23.0), (0.0, -15.5), (0.0, -29.0)
+_NASION, _TIP, _SUBNASALE = (0.0, 24.0), (0.0, -14.0), (0.0, -28.5)
 # The jaw line from before the ear to the chin: azimuth, level.
 _JAW_LINE = np.array(
     [
@@ -41,7 +41,7 @@ _FACING, _MARGIN = 0.2, 0.3
 
 # Where mediapipe's points of `landmark_schemes` lie: frontal y of the nose's midline, frontal x and
 # y of its side, shares of the half width of the lips.
-_NOSE_MIDLINE = (22.0, 15.5, 8.0, 1.0, -7.0, -15.5, -29.0)
+_NOSE_MIDLINE = (22.0, 15.5, 8.0, 1.0, -7.0, -14.5, -28.5)
 _NOSE_SIDE = ((18.0, -18.5), (15.0, -25.0), (7.0, -27.0))
 _OUTER_HIGH, _OUTER_LOW = (0, 0.3, 0.58, 0.79, 0.92), (0, 0.3, 0.56, 0.77, 0.91)
 _INNER_HIGH, _INNER_LOW = (0, 0.28, 0.52, 0.7, 0.87), (0, 0.28, 0.5, 0.7, 0.85)
@@ -122,8 +122,12 @@ class Places:
         )
 
     def lid(self, columns) -> Points:
-        """The lid's margin at fractional columns: 0 inner corner, 9 above, 18 outer, 27 below."""
-        margin = self.mesh.points[self.mesh.select("eye", ring=patches.EYE_RIM)]
+        """The middle of the lid's edge at fractional columns.
+
+        Column 0 is the inner corner, 9 above, 18 the outer corner, 27 below.
+        """
+        rings = [self.mesh.select("eye", ring=patches.EYE_RIM - k) for k in (0, 1)]
+        margin = self.mesh.points[np.stack(rings)].mean(0)
         margin = np.concatenate([margin, margin[:1]])
         steps = np.arange(_LIDS + 1)
         columns = np.asarray(columns, float) % _LIDS
@@ -187,15 +191,15 @@ def contour(places: Places) -> tuple[np.ndarray, np.ndarray]:
 def static_51(places: Places) -> Points:
     """Points 17..67 of the 68-point scheme: brows, nose, eyes, lips."""
     brow = places.brow([0.04, 0.28, 0.5, 0.74, 0.98], upper=True)  # inner to outer
-    bridge = places.front([(0, 21), (0, 9), (0, -3), _TIP])
-    base = places.front([(0, -28.5), (6.5, -27.0), (13.0, -25.0)])
-    eye = places.lid([0, 6.2, 12, 18, 23.8, 30])  # inner, above, outer, below
+    bridge = places.front([(0, 22), (0, 10), (0, -1.5), _TIP])
+    base = places.front([(0, -28), (6.0, -27.5), (11.8, -26.5)])
+    eye = places.lid([0, 7.1, 12, 18, 23.8, 28.9])  # inner, above, outer, below
     mirror = places.mirror
     border, slit = patches.MOUTH_BORDER, patches.MOUTH_SLIT
-    high = places.lip([0, 0.24, 0.62, 1], True, border)
-    low = places.lip([0, 0.3, 0.64], False, border)
-    inner_high = places.lip([0, 0.4, 1], True, slit)
-    inner_low = places.lip([0, 0.4], False, slit)
+    high = places.lip([0, 0.29, 0.67, 1], True, border)
+    low = places.lip([0, 0.4, 0.71], False, border)
+    inner_high = places.lip([0, 0.45, 1], True, slit)
+    inner_low = places.lip([0, 0.47], False, slit)
     return join(
         mirror(brow[::-1]),
         brow,

@@ -253,7 +253,7 @@ def _plane(state: np.ndarray) -> np.ndarray:
     depth = np.interp(state[:, 1], levels, length) / length[-1]
     width = np.interp(state[:, 1], levels, np.maximum.accumulate(run[1][:, 0]))
     turn = state[:, 0] / np.pi
-    across = np.pi * turn * width + (2 * turn - 1) * 5 * np.sin(np.pi * depth)
+    across = np.pi * turn * width + (2 * turn - 1) * 20 * depth * (1 - depth)
     return np.stack([across, -depth * length[-1] - 5 * depth * np.sin(np.pi * turn)], 1)
 
 

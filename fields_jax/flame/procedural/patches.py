@@ -20,10 +20,10 @@ MOUTH_SLIT = 4  # ring where the lips touch; rings below it line the mouth
 MOUTH_BORDER = 8  # ring between vermilion and skin
 EAR_COLUMNS = 26
 
-INNER_CANTHUS = np.array([17.6, 18.4])
+INNER_CANTHUS = np.array([18.2, 18.4])
 OUTER_CANTHUS = np.array([44.8, 20.6])
 MOUTH_CORNER = 23.5  # half width of the slit
-STOMION = -50.0  # height of the slit
+STOMION = -48.8  # height of the slit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def lid_margin(columns: np.ndarray) -> np.ndarray:
     skewed = np.where(upper, along**0.88, along**1.15)
     arch = np.maximum(4 * skewed * (1 - skewed), 0) ** 0.8
     line = INNER_CANTHUS + along[:, None] * (OUTER_CANTHUS - INNER_CANTHUS)
-    line[:, 1] += np.where(upper, 5.0, -4.9) * arch
+    line[:, 1] += np.where(upper, 6.0, -4.5) * arch
     return line
 
 
@@ -87,8 +87,8 @@ def lip_curves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Heights of the upper border, the slit and the lower border of the lips at x."""
     u = np.clip(np.abs(x) / MOUTH_CORNER, 0, 1)
     slit = STOMION - 0.7 * np.exp(-((x / 4.5) ** 2)) + 0.5 * u**2 - 0.9 * u**6
-    upper = STOMION - 0.3 + 8.7 * (1 - u**1.9) ** 0.95 - 1.5 * np.exp(-((x / 3.0) ** 2))
-    lower = STOMION - 0.3 - 10.2 * (1 - u**2.3) ** 0.9
+    upper = STOMION - 0.3 + 9.7 * (1 - u**2.2) ** 0.95 - 2.0 * np.exp(-((x / 3.0) ** 2))
+    lower = STOMION - 0.3 - 10.5 * (1 - u**2.8) ** 0.9
     return upper, slit, lower
 
 
@@ -101,16 +101,17 @@ def mouth_patch() -> Patch:
     x = MOUTH_CORNER * (0.35 * share + 0.65 * np.sin(np.pi / 2 * share))
     upper, slit, lower = lip_curves(x)
     is_upper = columns < half
-    border = np.stack([x * (1 + 0.1 * share**2), np.where(is_upper, upper, lower)], 1)
+    border = np.stack([x * (1 + 0.08 * share**2), np.where(is_upper, upper, lower)], 1)
     inner = np.stack([x, slit], 1)
-    outer = np.array([0, -49.5]) + np.stack([37 * np.cos(turn), 18.5 * np.sin(turn)], 1)
+    outer = np.array([0, -48.5]) + np.stack([37 * np.cos(turn), 18.5 * np.sin(turn)], 1)
     outer[[0, -1], 0] = 0
     u = x / MOUTH_CORNER
-    fullness = np.where(is_upper, 3.8, 5.2) * np.maximum(1 - u**2, 0) ** 0.6
+    fullness = np.where(is_upper, 0.4, -0.4) * np.maximum(1 - u**2, 0) ** 0.6
+    crease = 4.0 * (1 - 0.6 * u**6)  # the lips curl inwards where they meet
     rings = []
     for t in (1.0, 0.8, 0.5, 0.2):  # vermilion, from the slit to its border
         ring = on_front(border + t * (inner - border))
-        ring[:, 2] += fullness * np.sin(np.pi * t**0.85)
+        ring[:, 2] += fullness * np.sin(np.pi * t**0.85) - crease * t**6
         rings.append(ring)
     for t in (0.0, 0.1, 0.28, 0.58, 1.0):  # skin
         rings.append(on_front(border + t * (outer - border)))

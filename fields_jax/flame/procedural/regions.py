@@ -80,12 +80,12 @@ def texture(mesh: HeadMesh) -> tuple[np.ndarray, np.ndarray]:
     half = len(mesh.faces) // 2
     side = np.where(np.arange(len(mesh.faces)) < half, 1.0, -1.0)[:, None]
     x, y, z = np.moveaxis(corners, -1, 0)
-    turn = np.arctan2(np.abs(x), z + 30) / np.pi
+    turn = np.arctan2(np.abs(x), z - surface.CROWN_DEPTH) / np.pi
     uv = np.stack(
         [0.5 + 0.5 * side * turn * (1.55 - 0.55 * turn), 0.16 + 0.84 * (y + 150) / 275], -1
     )
 
-    crown = np.hypot(x, z + 32) < 1
+    crown = np.hypot(x, z - surface.CROWN_DEPTH) < 1
     uv = _at_poles(uv, crown)
 
     part = mesh.part[mesh.faces]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from fields_jax.flame.procedural import patches as patches
 from fields_jax.flame.procedural import surface as surface
@@ -10,14 +11,17 @@ from fields_jax.flame.procedural.mesh import HeadMesh
 from fields_jax.flame.procedural.surface import smoothstep
 
 PARENTS = (-1, 0, 1, 1, 1)  # root, neck, jaw, left eye, right eye
+JAW_JOINT = 2
 _EYE = surface.EYE_CENTRE
-# The jaw turns about the line through its condyles, a finger's breadth before the ears.
-JOINTS = np.array([[0, -140, -48], [0, -98, -44], [0, 0, -14], _EYE, _EYE * [-1, 1, 1]])
+# A jaw's condyles lie a finger's breadth before the ears, but slide forwards as it opens: it turns
+# about a line below and behind them.
+_CONDYLE = np.array([0, 0, -14])
+JOINTS = np.array([[0, -140, -54], [0, -98, -50], [0, -12, -28], _EYE, _EYE * [-1, 1, 1]])
 _HALF_MOUTH = patches.MOUTH_COLUMNS // 2
-_CLOSING = 0.76  # fraction of the opening that the upper lid covers; the lower lid covers the rest
+_CLOSING = 0.88  # fraction of the opening that the upper lid covers; the lower lid covers the rest
 _LID_CLEARANCE = 0.2  # mm between a moving lid and the eyeball
 # How far each ring of the eye patch follows its lid, from the tucked rim to brow and cheek.
-_LID_FOLLOWS = np.array([0.95, 1.0, 1.0, 0.93, 0.8, 0.6, 0.34, 0.12, 0.0])
+_LID_FOLLOWS = np.array([0.95, 1.0, 1.0, 0.95, 0.65, 0.25, 0.08, 0.02, 0.0])
 
 
 def skin_weights(mesh: HeadMesh) -> np.ndarray:
@@ -34,18 +38,20 @@ def skin_weights(mesh: HeadMesh) -> np.ndarray:
 def _jaw_weights(mesh: HeadMesh) -> np.ndarray:
     """How far each vertex follows the jaw.
 
-    Seen from the side the jaw is a sector about its hinge: it begins at the line from the hinge to
+    Seen from the side the jaw is a sector about its condyle: it begins at the line from there to
     the slit of the mouth and ends at the edge of the mandible. The skin around the ears stays.
     """
     x, y, z = mesh.points.T
-    from_hinge = mesh.points - JOINTS[2]
-    elevation = np.degrees(np.arctan2(from_hinge[:, 1], from_hinge[:, 2]))
+    from_condyle = mesh.points - _CONDYLE
+    elevation = np.degrees(np.arctan2(from_condyle[:, 1], from_condyle[:, 2]))
     width = 5 + 13 * smoothstep((np.abs(x) - 15) / 35)  # degrees; sharper near the lips
     sector = smoothstep(0.5 + (-33 - elevation) / (2 * width))
     sector = np.where(elevation > 90, 0, sector * smoothstep((elevation + 160) / 70))
-    above = smoothstep((y - surface.jaw_edge(z) + 36) / 44)
+    above = smoothstep((y - surface.jaw_edge(z) + 44) / 44)
     before = smoothstep((z + 44) / 52)
     weight = sector * above * before
+    # Towards the cheeks the skin is held by the skull as well.
+    weight *= 1 - 0.52 * smoothstep((np.abs(x) - 14) / 22)
     from_ear = np.hypot((z + 26) / 20, (y + 3) / 34)  # 1 on the ear's outline
     weight *= np.where(np.abs(x) > 50, smoothstep((from_ear - 0.9) / 0.9), 1)
     weight[mesh.part == "ear"] = 0
@@ -106,6 +112,16 @@ def pose_basis(mesh: HeadMesh) -> np.ndarray:
     return basis
 
 
+def jaw_travel(mesh: HeadMesh, angle: float) -> np.ndarray:
+    """Offsets [V, 3] of a jaw that opens by an angle, the rest of the head being still."""
+    turn = Rotation.from_rotvec([angle, 0, 0]).as_matrix()
+    basis = pose_basis(mesh).reshape(*mesh.points.shape, 4, 3, 3)[:, :, JAW_JOINT - 1]
+    corrected = mesh.points + (basis * (turn - np.eye(3))).sum((-2, -1))
+    offset = corrected - JOINTS[JAW_JOINT]
+    weight = skin_weights(mesh)[:, JAW_JOINT, None]
+    return corrected + weight * (offset @ turn.T - offset) - mesh.points
+
+
 def lid_travel(mesh: HeadMesh) -> tuple[np.ndarray, np.ndarray]:
     """Offsets [V, 3] of the upper lid, and of the lower lid, that close the left eye.
 
@@ -125,13 +141,27 @@ def lid_travel(mesh: HeadMesh) -> tuple[np.ndarray, np.ndarray]:
     start, end = margin - _EYE, meeting - _EYE
     turn = np.arctan2(end[:, 1], end[:, 2]) - np.arctan2(start[:, 1], start[:, 2])
     target = _EYE + _turn_about_x(mesh.points[eye] - _EYE, turn[column] * _LID_FOLLOWS[ring])
+    target = _meet(target, ring, column, np.minimum)
     target = _clear_of_eyeball(mesh.points[eye], target)
-    target = _meet(target, ring, column)
+    target = _meet(target, ring, column, np.maximum)
     upper, lower = np.zeros((2, *mesh.points.shape))
     top = is_upper[column]
     upper[eye[top]] = (target - mesh.points[eye])[top]
     lower[eye[~top]] = (target - mesh.points[eye])[~top]
     return upper, lower
+
+
+def lower_lid_rise(mesh: HeadMesh) -> np.ndarray:
+    """Offsets [V, 3] that lift both lower lids by about a millimetre over the eyeball.
+
+    They act along the planes that touch the eyeball, so off it, if anything.
+    """
+    offset = mesh.points - _EYE * np.where(mesh.left, 1, -1)[:, None] ** np.array([1, 0, 0])
+    half = patches.EYE_COLUMNS // 2
+    arch = np.sin(np.pi * np.clip((mesh.column - half) / half, 0, 1))
+    ring = np.where(mesh.part == "eye", mesh.ring, len(_LID_FOLLOWS) - 1)
+    weight = 0.09 * arch * _LID_FOLLOWS[ring] * (mesh.part == "eye")
+    return weight[:, None] * np.stack([0 * arch, offset[:, 2], -offset[:, 1]], 1)
 
 
 def _turn_about_x(vectors: np.ndarray, angle: np.ndarray) -> np.ndarray:
@@ -155,15 +185,18 @@ def _clear_of_eyeball(start: np.ndarray, target: np.ndarray) -> np.ndarray:
     return target
 
 
-def _meet(target: np.ndarray, ring: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Lifts the rims of the closed lids to one height, so that they touch along their length."""
+def _meet(target: np.ndarray, ring: np.ndarray, column: np.ndarray, which) -> np.ndarray:
+    """Brings the rims of the closed lids together, at the one or the other's height."""
     target = target.copy()
     for rim in range(patches.EYE_RIM + 1):
         rows = np.flatnonzero(ring == rim)
         rows = rows[np.argsort(column[rows], kind="stable")]
-        radius = np.linalg.norm(target[rows] - _EYE, axis=1)
-        common = np.maximum(radius, radius[-np.arange(len(rows)) % len(rows)])
-        target[rows] = _EYE + (target[rows] - _EYE) * (common / radius)[:, None]
+        offset = target[rows] - _EYE
+        radius = np.linalg.norm(offset, axis=1, keepdims=True)
+        across = -np.arange(len(rows)) % len(rows)
+        middle = offset / radius + (offset / radius)[across]
+        middle /= np.linalg.norm(middle, axis=1, keepdims=True)
+        target[rows] = _EYE + which(radius, radius[across]) * middle
     return target
 
 

@@ -13,20 +13,21 @@ from __future__ import annotations
 
 import numpy as np
 
-EYE_CENTRE = np.array([31.5, 20.0, 36.5])  # left eyeball; pupils 63 mm apart
-EYE_RADIUS = 12.5
-LID_THICKNESS = 1.4
+EYE_CENTRE = np.array([32.0, 20.5, 37.0])  # left eyeball; pupils 64 mm apart
+EYE_RADIUS = 12.0
+LID_THICKNESS = 1.2
 LAST_LEVEL = 14.0
+CROWN_DEPTH = -37.0  # z of the highest point
 
 # The left brow's hair from its inner to its outer end: frontal x, upper edge, lower edge.
 BROW = np.array(
     [
-        [10.5, 41, 34.5],
-        [20, 43.5, 37],
-        [31, 46, 39.5],
-        [42, 45, 39],
-        [51, 41, 36.5],
-        [57.5, 36, 33.5],
+        [10.5, 43, 36],
+        [20, 45.5, 38.5],
+        [31, 47.5, 41],
+        [42, 47.5, 41.5],
+        [51, 45.5, 41],
+        [59, 39.5, 37],
     ]
 )
 
@@ -34,21 +35,21 @@ BROW = np.array(
 # section's centre; z of that centre; exponent of the superellipse (2 = ellipse).
 _LEVELS = np.array(
     [
-        [125, 125, 125, 0.0, 0.0, 0.0, -32, 2.0],  # crown
-        [120, 120, 119, 29, 38, 35, -32, 2.0],
-        [104, 103, 101, 53, 68, 64, -31, 2.1],
-        [80, 76, 74, 68, 87, 83, -30, 2.2],  # hairline
-        [48, 46, 42, 75, 93, 91, -29, 2.3],  # brow
-        [22, 20, 10, 73, 86, 92, -28, 2.3],  # nasion
-        [0, -2, -14, 70, 85, 87, -28, 2.25],
-        [-25, -24, -36, 67, 89, 77, -28, 2.15],  # base of the nose
-        [-48, -42, -55, 62, 91, 66, -28, 2.05],  # mouth
-        [-70, -56, -72, 57, 88, 60, -28, 1.85],  # mentolabial fold
-        [-90, -68, -86, 53, 88, 57, -29, 1.75],  # edge of the jaw
-        [-98, -78, -98, 50, 68, 55, -31, 1.85],
-        [-104, -92, -112, 49, 44, 53, -34, 2.0],  # throat
-        [-124, -118, -130, 51, 40, 55, -40, 2.1],
-        [-150, -150, -150, 59, 45, 60, -47, 2.1],  # base of the neck
+        [129, 129, 129, 0.0, 0.0, 0.0, CROWN_DEPTH, 2.0],  # crown
+        [124.5, 124.5, 123.5, 35, 43, 43, -37, 2.0],
+        [108, 108, 106, 60, 73.5, 74, -38, 2.0],
+        [80, 76, 74, 75.5, 94, 92, -38, 2.0],  # hairline
+        [48, 46, 42, 77.5, 97.5, 96, -35, 2.15],  # brow
+        [22, 20, 10, 75.5, 87, 94, -30, 2.35],  # nasion
+        [0, -2, -14, 73.5, 82, 88, -28, 2.4],
+        [-25, -24, -36, 70.5, 86, 77, -28, 2.3],  # base of the nose
+        [-48, -42, -55, 65.5, 87, 70, -28, 2.2],  # mouth
+        [-70, -56, -72, 60, 83.5, 66, -28, 2.05],  # mentolabial fold
+        [-90, -67, -86, 53, 77, 66, -29, 1.95],  # edge of the jaw
+        [-95, -78.5, -96, 47, 64, 64, -32, 1.9],
+        [-100, -92, -112, 45, 46, 64, -42, 2.0],  # throat
+        [-124, -118, -130, 46, 42, 68, -53, 2.1],
+        [-150, -150, -150, 56, 47, 70, -60, 2.1],  # base of the neck
     ]
 )
 
@@ -56,26 +57,44 @@ _LEVELS = np.array(
 # across the stroke; its direction in degrees; displacement x, y, z.
 _STROKES = np.array(
     [
-        [0, 36, 11, 8, 0, 0, 0, 2.5],  # glabella
-        [25, 38.5, 14, 5.8, 8, 0, -0.5, 3.2],  # brow ridge
-        [48, 36, 8, 6, -25, 1.5, 0, 3.0],  # outer end of the brow ridge
-        [24, 62, 16, 12, 0, 0, 0, 2.0],  # frontal eminence
-        [66, 36, 12, 16, 0, -3.5, 0, -2.0],  # temple
-        [31, 19, 15.5, 10.5, 0, 0, 0, -10.0],  # eye socket
-        [15, 19, 5.5, 8, 0, 0, 0, -3.5],  # inner corner of the socket
-        [50, 0, 13, 9, -20, 2.0, 0, 4.5],  # cheekbone
-        [32, -12, 13, 11, 0, 0, 0, 3.5],  # front of the cheek
-        [46, -40, 13, 15, 0, -1, 0, -3.0],  # hollow of the cheek
-        [27, -36, 13, 2.6, 115, 0, 0, -1.6],  # nasolabial fold
-        [33, -35, 13, 4.5, 115, 0, 0, 1.2],  # its outer bank
-        [0, -46, 22, 15, 0, 0, 0, 4.5],  # teeth behind the lips
-        [31.5, 30.8, 12, 2.0, 0, 0, 0, -2.2],  # fold of the upper lid
+        [0, 36, 11, 8, 0, 0, 0, 1.0],  # glabella
+        [25, 38.5, 14, 5.8, 8, 0, -0.5, 2.4],  # brow ridge
+        [52.5, 37, 9, 6.5, -25, 1.5, 0, 5.2],  # outer end of the brow ridge
+        [24, 62, 16, 12, 0, 0, 0, 1.0],  # frontal eminence
+        [0, 67, 19, 11, 0, 0, 0, -1.9],  # flat between them
+        [66, 36, 12, 16, 0, -2.5, 0, -1.0],  # temple
+        [30, 18.5, 14, 8.5, 0, 0, 0, -9.0],  # eye socket
+        [14, 19, 5.5, 8, 0, 0, 0, -4.5],  # inner corner of the socket
+        [53, -4, 13, 10, -20, 1.5, 0, 4.0],  # cheekbone
+        [32, -14, 12, 11, 0, 0, 0, 0.5],  # front of the cheek
+        [20.5, -21, 6, 10, 0, 0, 0, -2.8],  # beside the nose
+        [55, -22, 12, 10, 0, 0, 0, 1.1],  # below the cheekbone
+        [46, -40, 13, 15, 0, -1, 0, -1.0],  # hollow of the cheek
+        [27, -36, 13, 2.6, 115, 0, 0, -1.2],  # nasolabial fold
+        [33, -35, 13, 4.5, 115, 0, 0, 0.3],  # its outer bank
+        [0, -46, 22, 15, 0, 0, 0, 4.0],  # teeth behind the lips
+        [0, -37, 7.5, 13, 0, 0, 0, 4.5],  # the front ones and the base of the nose
+        [42, 28, 8, 5, 0, 0, 0, 2.6],  # skin over the outer half of the upper lid
+        [22, 31.5, 7, 4, 0, 0, 0, -2.0],  # inner corner of the socket's roof
+        [20, 13, 4, 4, 0, 0, 0, 1.8],  # between the lower lid and the nose
+        [39, 12.5, 8, 4, 0, 0, 0, 1.8],  # lower edge of the lower lid
+        [50, 14, 6, 9, 0, 0, 0, -1.4],  # outer edge of the socket
+        [64, 8, 7, 10, 0, 0, 0, 1.4],  # arch of the cheekbone
+        [34, 0, 14, 5, -10, 0, 0, -1.5],  # hollow under the eye
+        [0, -28, 6, 3, 0, 0, 0, 1.2],  # base of the nose's bridge
         [0, -35, 2.2, 5, 0, 0, 0, -1.3],  # philtrum
         [4.6, -35.5, 1.8, 6, 0, 0, 0, 0.9],  # its ridge
-        [28, -50.5, 4, 4, 0, 0, 0, -2.2],  # corner of the mouth
-        [0, -68, 17, 4.2, 0, 0, 0, -4.0],  # mentolabial fold
-        [0, -81, 15, 9, 0, 0, 0, 4.5],  # chin
-        [36, -84, 13, 12, 0, -2, 2, -4.0],  # taper of the chin
+        [25, -49.5, 4, 4.5, 0, 0, 0, -4.5],  # corner of the mouth
+        [0, -41.5, 14, 4, 0, 0, 0, 0.8],  # edge of the upper lip
+        [20, -45, 6, 5, 0, 0, 0, 1.0],  # the same near its end
+        [0, -59, 13, 5, 0, 0, 0, 1.6],  # edge of the lower lip
+        [27, -61, 8, 7, 0, 0, 0, -2.2],  # below the corner of the mouth
+        [0, -67, 17, 4.2, 0, 0, 0, -3.5],  # mentolabial fold
+        [0, -81, 18, 9, 0, 0, 0, 4.0],  # chin
+        [38, -86, 13, 12, 0, -2, 2, -2.0],  # taper of the chin
+        [33, -33, 7, 9, 0, 0, 0, -1.4],  # fold from the nose to the mouth
+        [43, -72, 10, 8, 0, 0, 0, 2.5],  # lower edge of the cheek
+        [26, -84, 9, 7, 0, 0, 0, 2.2],  # side of the chin
         [58, -54, 9, 12, 0, 2.5, 0, 0],  # angle of the jaw
     ]
 )
@@ -85,20 +104,21 @@ _NOSE_RIDGE = np.array(
     [
         [44, 56, 9, 0.5],
         [32, 58.5, 8, 0.7],
-        [22, 59.5, 6, 1.15],
-        [12, 64, 5.5, 1.4],
-        [0, 72, 6, 1.45],
-        [-10, 79, 6.5, 1.5],
-        [-16, 81, 7.5, 1.5],
-        [-22, 74, 7.5, 1.9],
+        [22, 61, 5.5, 1.6],
+        [12, 67, 6, 1.9],
+        [0, 75, 7.5, 2.0],
+        [-10, 80, 8, 2.1],
+        [-16, 80, 7.5, 2.0],
+        [-22, 74, 7.5, 2.0],
         [-28, 58, 7, 2.2],
         [-40, 46, 7, 2.2],
     ]
 )
 # Ellipsoids of the nose: centre and radii.
 _NOSE_ELLIPSOIDS = (
-    ((0.0, -15.0, 72.0), (9.0, 8.5, 10.5)),  # tip
-    ((11.6, -19.0, 60.0), (6.4, 7.2, 10.0)),  # wing
+    ((0.0, -14.5, 70.5), (9.5, 8.5, 10.5)),  # tip
+    ((8.0, -14.0, 67.5), (5.0, 6.5, 8.5)),  # side of the tip
+    ((12.6, -17.2, 60.5), (5.4, 6.0, 9.0)),  # wing
     ((0.0, -20.5, 64.0), (4.0, 6.0, 11.0)),  # columella
 )
 
@@ -143,7 +163,7 @@ def _nose(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     height = ridge - slope * (np.sqrt(x**2 + width**2) - width)
     for centre, radii in _NOSE_ELLIPSOIDS:
         height = smooth_max(height, _ellipsoid_front(x, y, centre, radii), 4.0)
-    nostril = np.exp(-0.5 * (((x - 6.3) / 2.7) ** 2 + ((y + 24.6) / 1.7) ** 2))
+    nostril = np.exp(-0.5 * (((x - 8.5) / 3.0) ** 2 + ((y + 22.0) / 1.9) ** 2))
     return height - 7.0 * nostril
 
 
@@ -155,14 +175,15 @@ def _ellipsoid_front(x: np.ndarray, y: np.ndarray, centre, radii) -> np.ndarray:
 
 
 def _lid_shell(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Height of the sphere on which the lids' skin lies."""
+    """Height of the sphere on which the lids' skin lies; the upper lid is the thicker one."""
     radius = EYE_RADIUS + LID_THICKNESS
-    return _ellipsoid_front(x, y, EYE_CENTRE, (radius, radius, radius))
+    upper = smoothstep((y - EYE_CENTRE[1]) / 5) * smoothstep((33 - y) / 6)
+    return _ellipsoid_front(x, y, EYE_CENTRE, (radius, radius, radius)) + 1.6 * upper
 
 
 def jaw_edge(z: np.ndarray) -> np.ndarray:
     """Height of the mandible's lower edge at depth z, from the chin up to the angle of the jaw."""
-    return -92 + 0.36 * (59 - z)
+    return -91 + 0.37 * (52 - z)
 
 
 def smooth_max(a: np.ndarray, b: np.ndarray, softness: float) -> np.ndarray:
