@@ -32,9 +32,12 @@ from fields_jax.registration.transfer_solvers import (
     solve_identities,
     solve_movements,
 )
-from fields_jax.types import FlameCoefficients, FlameModel, LandmarkEmbedding
+from fields_jax.types import PARTS, FlameCoefficients, FlameModel, LandmarkEmbedding
 
 _LEAST = 0.1  # confidence of points that count at all
+# What the eyeballs, which must stay under the lids, weigh beside the face; and which of their
+# vertices are taken, every fourth.
+_EYES, _EVERY_EYE = 0.08, 4
 _SLIT = 30.0  # points that each difference across a slit counts as
 _NOISE, _NOISE_SAME = 1.0, 0.05  # millimetres
 
@@ -147,32 +150,37 @@ def _points(
     layout: Layout,
     settings: Settings,
 ) -> tuple[Points, np.ndarray]:
-    """The vertices of b's face, where they are on a, and which of them are sure."""
-    rows = np.asarray(b.face_vertices)
-    confidence = pair.backward.confidence[rows]
-    rows = rows[confidence > _LEAST]
-    there, confidence = pair.backward, confidence[confidence > _LEAST]
-    if not (confidence > SURE).any():
+    """Vertices of b's face and eyeballs, where they are on a, and the sure ones of the face."""
+    face, there = np.asarray(b.face_vertices), pair.backward
+    balls = np.asarray(b.faces)[np.asarray(b.face_parts) == PARTS.index("eyes")]
+    balls = np.setdiff1d(balls, face)[::_EVERY_EYE]
+    if not (there.confidence[face] > SURE).any():
         raise UserError(f"no point of the face of head {b.name} is known on head {a.name}")
-    on_a = LandmarkEmbedding(
-        face_index=there.face_index[rows],
-        barycentric=there.barycentric[rows].astype(np.float32),
-    )
+    rows, weight = [], []
+    for group, share in ((face, 1.0), (balls, _EYES)):
+        group = group[there.confidence[group] > _LEAST]
+        confidence = there.confidence[group]
+        rows.append(group)
+        weight.append(share * settings.independent * confidence / max(confidence.sum(), 1e-9))
+    rows, sure = np.concatenate(rows), len(rows[0])
+    sure = (there.confidence[rows] > SURE) & (np.arange(len(rows)) < sure)
     same = same_vertices(np.asarray(b.faces), len(b.template))
-    on_b = LandmarkEmbedding(
-        face_index=same.face_index[rows], barycentric=same.barycentric[rows].astype(np.float32)
+    on_a, on_b = (
+        LandmarkEmbedding(
+            face_index=on.face_index[rows], barycentric=on.barycentric[rows].astype(np.float32)
+        )
+        for on in (there, same)
     )
-    weight = settings.independent * confidence / confidence.sum()
     noise_mm = settings.noise_mm
     if noise_mm is None:
         noise_mm = _NOISE_SAME if pair.forward is pair.backward else _NOISE
     points = Points(
         a=point_rig(a, on_a, codes.expression.shape[-1], codes.shape.shape[-1]),
         b=point_rig(b, on_b, *layout),
-        weight=weight.astype(np.float32),
+        weight=np.concatenate(weight).astype(np.float32),
         noise=np.float32(1e-3 * noise_mm),
     )
-    return points, confidence > SURE
+    return points, sure
 
 
 def _with_slits(
