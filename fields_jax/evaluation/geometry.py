@@ -101,8 +101,14 @@ def _face(
 ) -> Float[Array, "B K 3"]:
     """Face-mask vertices in mm at zero global pose."""
     still = jnp.zeros_like(movement.pose)
+    # Records hold as many coefficients whatever the head; beyond the head's own they are zero.
     coefficients = FlameCoefficients(
-        shape, movement.expression, movement.jaw, movement.eyelid, pose=still, camera=still
+        shape[:, : head.shape_basis.shape[-1]],
+        movement.expression[:, : head.expression_basis.shape[-1]],
+        movement.jaw,
+        movement.eyelid,
+        pose=still,
+        camera=still,
     )
     return _MILLIMETRES * flame(head, coefficients).vertices[:, head.face_vertices]
 

@@ -35,6 +35,23 @@ def test_jaw_is_compared_on_the_true_identity(head):
     np.testing.assert_allclose(found.error, found.intensity, rtol=1e-6)
 
 
+def test_labels_may_be_longer_than_the_head_s(head):
+    """Records hold 300 and 50 whatever the head: zeros follow."""
+    rng = np.random.default_rng(1)
+    psi, beta = rng.normal(size=(3, E)), rng.normal(size=(3, S))
+    truth = make_coefficients(3, expression=psi, shape=beta)
+    padded = make_coefficients(
+        3, expression=np.pad(psi, ((0, 0), (0, 40))), shape=np.pad(beta, ((0, 0), (0, 90)))
+    )
+    prediction = make_coefficients(3, expression=psi + 1)
+    for ours, theirs in zip(
+        geometry.measure_expression(head, truth, prediction, batch_size=8),
+        geometry.measure_expression(head, padded, prediction, batch_size=8),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_zero_prediction_has_the_intensity_as_its_error(head):
     rng = np.random.default_rng(0)
     jaw, eyelid = rng.normal(0, 0.2, (7, 3)), rng.uniform(size=(7, 2))
