@@ -126,12 +126,12 @@ class Casting:
         self.errors["movement"] += np.hypot(lost, left)[:count].tolist()
         priors = self._actor.priors
         identity = np.stack([sample.shape for sample in batch])[:, : len(priors["shape"].mean)]
-        shape = priors["shape"].mean + priors["shape"].deviation * identity
+        shape = np.asarray(priors["shape"].mean) + np.asarray(priors["shape"].deviation) * identity
         return still.replace(
             shape=_within(priors["shape"], shape),
-            expression=_within(priors["expression"], moved.expression),
-            jaw=_within(priors["jaw"], jaw + moved.jaw),
-            eyelid=_within(priors["eyelid"], eyelid + moved.eyelid),
+            expression=_within(priors["expression"], np.asarray(moved.expression)),
+            jaw=_within(priors["jaw"], jaw + np.asarray(moved.jaw)),
+            eyelid=_within(priors["eyelid"], eyelid + np.asarray(moved.eyelid)),
         )
 
     def _told(self, faces: FlameCoefficients, subjects: list[int]) -> Told:
@@ -181,7 +181,8 @@ def _recorded(head: FlameModel) -> FlameModel:
 
 def _within(prior: CoefficientPrior, values: Float[np.ndarray, "B K"]) -> Float[np.ndarray, "B K"]:
     """Values no further than the head lets them go."""
-    return np.clip(values, prior.lower, prior.upper).astype(np.float32)
+    lower, upper = np.asarray(prior.lower), np.asarray(prior.upper)
+    return np.clip(values, lower, upper).astype(np.float32)
 
 
 def _sized(values: Float[np.ndarray, "B K"], size: int) -> Float[np.ndarray, "B N"]:
