@@ -180,7 +180,7 @@ def test_matches_are_the_exact_closest_points(known):
     )
     exact = closest_points(vertices, tables.triangles, points)
     gap = 1e3 * (np.asarray(found.distance) - exact.distance)
-    assert gap.min() > -1e-3 and np.mean(gap > 1e-3) < 0.02 and gap.max() < 1.0
+    assert gap.min() > -1e-3 and np.mean(gap > 1e-3) < 0.02 and gap.max() < 1.2
     same = gap < 1e-3
     places = np.einsum(
         "nk,nkd->nd", found.barycentric, vertices[np.asarray(found.corners)], dtype=np.float64
