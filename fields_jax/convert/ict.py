@@ -162,7 +162,7 @@ def arkit_basis(clone: Clone, rig: Rig) -> Float[np.ndarray, "V 3 52"]:
     """
     basis = np.zeros((*clone.neutral.shape, len(arkit.NAMES)), np.float32)
     for name, moved in clone.expression.items():
-        basis[..., arkit.NAMES.index(arkit_name(name))] += moved
+        basis[..., arkit.NAMES.index(arkit.own_name(name))] += moved
     for side, joint in (("left", _FIRST_EYE), ("right", _FIRST_EYE + 1)):
         rows = clone.layout.eyeball(side)
         outward = 1.0 if side == "left" else -1.0
@@ -177,14 +177,6 @@ def arkit_basis(clone: Clone, rig: Rig) -> Float[np.ndarray, "V 3 52"]:
             column = arkit.NAMES.index(f"eyeLook{name}{side.capitalize()}")
             basis[rows, :, column] += turned - offset
     return basis
-
-
-def arkit_name(name: str) -> str:
-    """ARKit's name of one of ICT's expressions."""
-    whole = name.removesuffix("_L").removesuffix("_R")
-    if whole == name or whole in arkit.NAMES:  # whole in ARKit: the halves are one movement
-        return whole
-    return whole + ("Left" if name.endswith("_L") else "Right")
 
 
 def _priors(travel: float) -> dict[str, np.ndarray]:

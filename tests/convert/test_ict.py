@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fields_jax import arkit
-from fields_jax.convert.ict import DEFAULT_PARTS, arkit_name, convert_ict
+from fields_jax.convert.ict import DEFAULT_PARTS, convert_ict
 from fields_jax.convert.ict_clone import EXPRESSIONS, OWN
 from fields_jax.errors import UserError
 from fields_jax.flame import flame
@@ -126,10 +126,10 @@ def test_arkit_shapes_are_those_of_the_model(small, ict_head):
 
 
 def test_every_expression_is_one_of_arkits():
-    names = {arkit_name(name) for name in EXPRESSIONS}
+    names = {arkit.own_name(name) for name in EXPRESSIONS}
     assert names == set(arkit.NAMES) - {"tongueOut"}
-    assert arkit_name("browInnerUp_L") == "browInnerUp" and arkit_name("jawLeft") == "jawLeft"
-    assert arkit_name("mouthSmile_R") == "mouthSmileRight"
+    assert arkit.own_name("browInnerUp_L") == "browInnerUp" and arkit.own_name("jawLeft") == "jawLeft"
+    assert arkit.own_name("mouthSmile_R") == "mouthSmileRight"
 
 
 def test_a_head_says_what_it_is(small, ict_head):
