@@ -128,7 +128,9 @@ def test_arkit_shapes_are_those_of_the_model(small, ict_head):
 def test_every_expression_is_one_of_arkits():
     names = {arkit.own_name(name) for name in EXPRESSIONS}
     assert names == set(arkit.NAMES) - {"tongueOut"}
-    assert arkit.own_name("browInnerUp_L") == "browInnerUp" and arkit.own_name("jawLeft") == "jawLeft"
+    assert (
+        arkit.own_name("browInnerUp_L") == "browInnerUp" and arkit.own_name("jawLeft") == "jawLeft"
+    )
     assert arkit.own_name("mouthSmile_R") == "mouthSmileRight"
 
 
