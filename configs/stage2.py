@@ -8,11 +8,11 @@ Phase A: synthesiser frozen; expression, shape and emotion head on landmarks, L_
 the base model. Phase B: everything but the pose encoder, a reconstruction and a cycle step per
 iteration.
 
-`:synthetic` (default) trains on embedded faces. On two CPU cores both stages take 22 min and 5.8 GB
-with their evaluation (`make demo`); a step of phase A takes 124 ms. Expected on held-out subjects
-from stage 1, one seed: an expression error of 1.61 mm (2.21 mm after stage 1, 2.48 mm for no
-expression), a rank correlation of intensity of 0.85, CCC of 0.40 for valence and 0.64 for arousal,
-accuracy of 0.33 (chance 0.125).
+`:synthetic` (default) trains on embedded faces. On two CPU cores both stages take 18 min with their
+evaluation (`make demo`); a step of phase A takes 110 ms. Expected on held-out subjects from stage
+1, one seed: an expression error of 1.93 mm (4.42 mm after stage 1, 2.61 mm for no expression), a
+rank correlation of intensity of 0.82, CCC of 0.36 for valence and 0.66 for arousal, accuracy of
+0.42 (chance 0.125).
 
 `:full` is TEASER's main training with the terms of FIELDS. We had none of the licensed data and
 measured neither time nor scores; docs/scaling.md models its speed on TPUs.
