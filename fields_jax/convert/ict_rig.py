@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from fields_jax.convert.ict_clone import Clone
 from fields_jax.geometry.similarity import rigid_motion
+from fields_jax.geometry.spheres import fit_sphere
 from fields_jax.types import JOINTS
 
 PARENTS = (-1, 0, 1, 1, 1)
@@ -84,13 +85,11 @@ def sphere(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "3"]:
     """The centre of the sphere that an eyeball is but for its cornea, which faces +z."""
     kept = np.ones(len(points), bool)
     for _ in range(5):  # the cornea is told by the centre, the centre by the rest
-        chosen = points[kept]
-        matrix = np.concatenate([2 * chosen, np.ones((len(chosen), 1))], axis=1)
-        solution = np.linalg.lstsq(matrix, (chosen**2).sum(axis=1), rcond=None)[0]
-        offset = points - solution[:3]
+        centre, _ = fit_sphere(points[kept])
+        offset = points - centre
         cosine = offset[:, 2] / np.linalg.norm(offset, axis=1)
         kept = cosine < np.cos(np.radians(_CORNEA))
-    return solution[:3]
+    return centre
 
 
 def jaw_motion(clone: Clone) -> tuple[float, Float[np.ndarray, "3"]]:

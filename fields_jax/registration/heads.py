@@ -11,9 +11,8 @@ from jaxtyping import Float, Int
 
 from fields_jax.errors import UserError
 from fields_jax.files import read_npz, write_npz
-from fields_jax.geometry.normals import summed_normals
 from fields_jax.landmark_schemes import INNER_68
-from fields_jax.registration.matching import at
+from fields_jax.registration.matching import at, unit_normals
 from fields_jax.registration.surfaces import (
     Correspondence,
     Settings,
@@ -134,8 +133,7 @@ def flipped_share(source: FlameModel, target: FlameModel, found: Correspondence)
     if not len(faces):
         return 1.0
     surface = head_surface(target)
-    normals = summed_normals(surface.vertices, surface.faces)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    normals = unit_normals(surface.vertices, surface.faces)
     place = found.face_index, found.barycentric
     corners = at(surface.vertices, surface.faces, *place)[faces]
     outward = at(normals, surface.faces, *place)[faces].sum(1)

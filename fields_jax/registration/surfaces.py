@@ -22,6 +22,7 @@ from scipy.spatial import KDTree
 from fields_jax.errors import UserError
 from fields_jax.geometry.closest_points import closest_points
 from fields_jax.geometry.similarity import rigid_motion
+from fields_jax.geometry.spheres import fit_sphere
 from fields_jax.landmark_schemes import CONTOUR_68
 from fields_jax.registration.matching import Match, Oriented, at, match, oriented, unit_normals
 from fields_jax.registration.plate import Pulls, displaced, plate, pulls
@@ -274,18 +275,9 @@ def _carried_parts(
     for side in (1, -1):
         ball, other = (_part(head, EYES, side) for head in (moving, fixed))
         if len(ball.vertices) and len(other.vertices):
-            (centre, radius), (to, size) = (_sphere(eye.mesh.vertices) for eye in (ball, other))
+            (centre, radius), (to, size) = (fit_sphere(eye.mesh.vertices) for eye in (ball, other))
             moved[ball.vertices] = to + (ball.mesh.vertices - centre) * size / radius
     return moved
-
-
-def _sphere(points: Float[np.ndarray, "N 3"]) -> tuple[Float[np.ndarray, "3"], float]:
-    """Centre and radius of the sphere that fits points, in least squares of |p|^2 - r^2."""
-    mean = points.mean(0)
-    local = points - mean
-    system = np.concatenate([2 * local, np.ones((len(points), 1))], axis=1)
-    *centre, rest = np.linalg.lstsq(system, (local**2).sum(1), rcond=None)[0]
-    return mean + centre, float(np.sqrt(rest + np.dot(centre, centre)))
 
 
 def _correspondence(placed: Surface, other: Surface, turn: float) -> Correspondence:
