@@ -2,6 +2,7 @@
 
     python -m data_pipelines.prepare synthetic --out=data
     python -m data_pipelines.prepare synthetic --head=ICT.npz --out=data_ict
+    python -m data_pipelines.prepare synthetic --size=wide --out=data
     python -m data_pipelines.prepare affectnet --source=AFFECTNET --out=data
     python -m data_pipelines.prepare bp4d --source=BP4D --fits=FITS --head=HEAD.npz --out=data
     python -m data_pipelines.prepare faces --source=photographs --out=data
@@ -24,7 +25,7 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
@@ -87,7 +88,7 @@ def prepare(
 
     module = importlib.import_module(made.module)
     folders = []
-    for chosen in _configs(made, module, config, source):
+    for chosen in _configs(made, module, config, source, options):
         construct = functools.partial(module.Builder, data_dir=str(out), config=chosen, **options)
         builder = _opened(construct)
         folders.append(epath.Path(builder.data_path))
@@ -103,10 +104,14 @@ def prepare(
     return folders
 
 
-def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[Any]:
+def _configs(
+    made: PreparedSet, module: Any, config: str, source: str, options: Mapping[str, Any]
+) -> list[Any]:
     """Builder configs to make, as tfds takes them."""
     import tensorflow_datasets as tfds
 
+    if not made.needs_source and config not in made.configs:
+        return module.size_configs(options.get("size", "demo"), config)
     if not made.configs:  # any name will do, to tell sets of the same kind apart
         return [tfds.core.BuilderConfig(name=config) if config else None]
     if config:
@@ -240,7 +245,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "out", "", "TFDS data directory to write to; config.data.root when training."
     )
-    flags.DEFINE_string("name", "", "Name of the set below OUT/faces, to keep several (faces).")
+    flags.DEFINE_string("name", "", "Name of the set, to keep several (faces, synthetic).")
     flags.DEFINE_bool("dry_run", False, "Count and name what would be left out; write nothing.")
     flags.DEFINE_string(
         "beam_runner", "", "Make the parts by Apache Beam: direct, flink, dataflow or its own name."
@@ -248,7 +253,9 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "beam_options", [], "Options of the pipeline: project=NAME,region=NAME,temp_location=gs://X"
     )
-    flags.DEFINE_enum("size", default["size"], ["demo", "tiny"], "How much to render (synthetic).")
+    flags.DEFINE_enum(
+        "size", default["size"], ["demo", "tiny", "wide"], "What to render (synthetic)."
+    )
     flags.DEFINE_integer("limit", default["limit"], "Photographs of each split at most; 0: all.", 0)
     flags.DEFINE_integer("threads", default["threads"], "Threads that read; 0: one per core.", 0)
     flags.DEFINE_integer("stored_size", default["stored_size"], "Side of stored crops, pixels.", 32)

@@ -30,7 +30,7 @@ class PreparedSet(NamedTuple):
 SETS = {
     "synthetic": PreparedSet(
         "data_pipelines.synthetic.synthetic_dataset_builder",
-        ("spont4d", "wild2d", "levels"),
+        ("spont4d", "wild2d", "levels", "wide"),
         ("size", "head", "labels"),
         needs_source=False,
     ),
@@ -57,6 +57,13 @@ def remedy(name: str, root: epath.PathLike) -> str:
     kind, _, config = name.partition("/")
     if kind not in SETS:
         return f"known sets: {', '.join(SETS)}"
+    if kind == "synthetic" and config.startswith("wide"):
+        suffix = config.partition("_")[2]
+        of_head = f" --head=HEAD.npz --labels=procedural --name={suffix}" if suffix else ""
+        return (
+            "make it with `python -m data_pipelines.prepare synthetic --size=wide"
+            f"{of_head} --out={root}`"
+        )
     source = " --source=DIR" if SETS[kind].needs_source else ""
     chosen = name if SETS[kind].needs_source and config in SETS[kind].configs else kind
     named = f" --name={config}" if config and not SETS[kind].configs else ""

@@ -118,7 +118,10 @@ def prepare_data(config: ConfigDict) -> None:
         "--config.data.root=DIR",
         flush=True,
     )
-    if any(not mixture.is_prepared(config.data, name) for name in embedded):
+    absent = {name for name in embedded if not mixture.is_prepared(config.data, name)}
+    if "synthetic/wide" in absent:
+        prepare.prepare_synthetic(config.data.root, size="wide", head=config.head)
+    if absent & {f"synthetic/{part}" for part in ("spont4d", "wild2d", "levels")}:
         prepare.prepare_synthetic(config.data.root, head=config.head)
 
 

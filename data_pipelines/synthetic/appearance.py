@@ -37,6 +37,8 @@ class Appearance(NamedTuple):
       pupil: radius, in radii of the eyeball.
       hair: [3] linear colour of hair that hangs down behind the face, or None.
       cloth: [3] linear colour of the clothes.
+      relief: how dark hollows of the skin are.
+      wrinkles: how dark the wrinkles of squeezed skin are.
     """
 
     albedo: Float[np.ndarray, "V 3"]
@@ -45,6 +47,8 @@ class Appearance(NamedTuple):
     pupil: float
     hair: Float[np.ndarray, "3"] | None
     cloth: Float[np.ndarray, "3"]
+    relief: float = 0.0
+    wrinkles: float = 0.0
 
 
 def linear(srgb: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
@@ -91,6 +95,67 @@ def appearance(rng: np.random.Generator, surface: Surface) -> Appearance:
         hair=hair if rng.random() < 0.4 and not bald else None,
         cloth=linear(rng.uniform(20, 200, 3)),
     )
+
+
+def wide_appearance(rng: np.random.Generator, surface: Surface) -> Appearance:
+    """Draws the look of a person in front of any camera: of any age, painted, bearded, dyed."""
+    look = appearance(rng, surface)
+    weight, points = surface.weight, surface.points
+    skin = np.median(look.albedo[weight["blush"] > 0.2], axis=0)
+    dark = linear(_HAIR[rng.integers(3)]) * rng.uniform(0.5, 1.1)
+    hair = look.hair if look.hair is not None else dark
+    if rng.random() < 0.06:
+        hair = rng.uniform(0.01, 0.7, 3)
+    on_skin = 1 - np.clip(sum(weight[n] for n in ("eyeballs", "mouth", "gums", "teeth")), 0, 1)
+    albedo = look.albedo * (1 + rng.uniform(0, 0.12) * surface.noise(rng, "freckles")[:, None])
+    albedo = albedo * (1 + rng.uniform(0, 0.12) * surface.noise(rng, "blotches")[:, None])
+    if rng.random() < 0.3:  # lids: shadow, or the dark rings of a tired face
+        painted = rng.uniform(0.01, 0.5, 3) if rng.random() < 0.5 else skin * rng.uniform(0.3, 0.7)
+        albedo = _mix(albedo, painted, rng.uniform(0.2, 0.9) * weight["lids"])
+    if rng.random() < 0.3:  # lids drawn dark
+        albedo = _mix(albedo, linear(_LASH) * 0.4, np.minimum(1, 1.6 * weight["lashes"]))
+    if rng.random() < 0.3:
+        lip = rng.uniform(0, 1, 3) * (0.6, 0.12, 0.15) + (0.05, 0.005, 0.01)
+        albedo = _mix(albedo, lip, rng.uniform(0.5, 1) * weight["lips"])
+    elif rng.random() < 0.3:  # lips that hardly differ from the skin
+        albedo = _mix(albedo, skin * rng.uniform(0.75, 1), rng.uniform(0.5, 1) * weight["lips"])
+    if rng.random() < 0.5:
+        tone = hair if rng.random() < 0.7 else skin * 0.5
+        brows = np.clip(weight["brows"] * rng.uniform(0.5, 2.2), 0, 1)
+        albedo = _mix(albedo, tone * rng.uniform(0.2, 0.8), rng.uniform(0.2, 1) * brows)
+    if rng.random() < 0.35:
+        albedo = _bearded(rng, albedo, hair * rng.uniform(0.3, 0.9), surface)
+    for place in points[rng.integers(len(points), size=rng.poisson(1.5))]:  # moles
+        near = np.exp(-((np.linalg.norm(points - place, axis=1) / rng.uniform(0.0015, 0.004)) ** 2))
+        albedo = _mix(albedo, skin * rng.uniform(0.15, 0.5), near * on_skin)
+    albedo = look.albedo + on_skin[:, None] * (albedo - look.albedo)
+    return look._replace(
+        albedo=np.clip(albedo, 0.002, 1).astype(np.float32),
+        hair=hair if rng.random() < 0.6 else None,
+        pupil=float(rng.uniform(0.15, 0.33)),
+        relief=float(rng.uniform(0, 0.9)),
+        wrinkles=float(rng.choice([0, rng.uniform(0, 0.9)], p=[0.3, 0.7])),
+    )
+
+
+def _bearded(
+    rng: np.random.Generator,
+    albedo: Float[np.ndarray, "V 3"],
+    colour: Float[np.ndarray, "3"],
+    surface: Surface,
+) -> Float[np.ndarray, "V 3"]:
+    """A beard, a moustache, a goatee or stubble."""
+    weight, points = surface.weight, surface.points
+    mouth = np.average(points, axis=0, weights=weight["lips"])
+    kind = rng.integers(4)
+    grown = weight["beard"].copy()
+    if kind == 1:  # above the mouth alone
+        grown *= points[:, 1] > mouth[1]
+    elif kind == 2:  # about the chin
+        grown *= np.exp(-(((points[:, 0] - mouth[0]) / 0.022) ** 4))
+    thick = rng.uniform(0.05, 0.45) if kind == 3 else rng.uniform(0.5, 1)
+    patchy = np.clip(1 + 0.4 * surface.noise(rng, "strands"), 0.2, 1.3)
+    return _mix(albedo, colour, thick * grown * patchy)
 
 
 def _between(colours: Float[np.ndarray, "N 3"], position: float) -> Float[np.ndarray, "3"]:

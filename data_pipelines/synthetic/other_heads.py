@@ -20,7 +20,7 @@ from fields_jax.registration.heads import head_surface
 from fields_jax.registration.surfaces import Correspondence, carry
 from fields_jax.types import PARTS, FlameModel
 
-_ON_SKIN = ("lips", "brows", "lashes", "blush", "beard")
+_ON_SKIN = ("lips", "brows", "lashes", "lids", "blush", "beard")
 _DOUBTED, _SURE = 0.1, 0.4  # confidence up to which skin is plain, from which it is as carried
 _BALD = 0.03  # metres from the scalp that plain skin is at least
 _GUMS_OPENNESS = 0.25  # of gums and tongue when the mouth is open

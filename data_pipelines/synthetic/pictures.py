@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.records import record
-from data_pipelines.synthetic import canvas
+from data_pipelines.synthetic import camera, canvas, scenes
 from data_pipelines.synthetic.rendering import Lights, Picture, Skin
 from data_pipelines.synthetic.samples import Sample
 from fields_jax.batch import LANDMARK_SETS
+from fields_jax.geometry.rotations import turned
 from fields_jax.landmark_schemes import EYE_PAIR_68
 from fields_jax.photos.crops import bounding_box, hull_mask
 from fields_jax.types import FlameCoefficients
@@ -21,6 +22,7 @@ from fields_jax.types import FlameCoefficients
 BATCH = 32  # images rendered at once; one shape, so that the renderer compiles once
 _LAB_NOISE, _WILD_NOISE = 0.008, (0.005, 0.02)  # of the sensor, of a full scale of 1
 _WILD_BLUR = 0.35  # at most
+_DRESSED = 0.85  # share of the wide pictures that show clothes
 _EXPOSURE = 0.22  # mean linear radiance of a head that the camera aims at
 
 
@@ -72,6 +74,7 @@ def _stack(batch: list[Sample]) -> tuple[FlameCoefficients, Any, Skin, Lights]:
         colour=stack(lambda s: s.view.light_colour),
         sky=stack(lambda s: s.view.sky),
         gloss=stack(lambda s: s.view.gloss),
+        nearness=stack(lambda s: s.view.nearness),
     )
     return coefficients, stack(lambda s: s.view.framing), skin, lights
 
@@ -83,7 +86,8 @@ def _record(sample: Sample, picture: Picture, size: int) -> dict[str, Any]:
     outline = pixels(picture.outline)
     box = bounding_box(outline)
     landmarks = {name: pixels(getattr(picture, name)) for name in LANDMARK_SETS}
-    image = (_wild_image if sample.wild else _laboratory_image)(sample, picture, size)
+    make = {"laboratory": _laboratory_image, "wild": _wild_image, "wide": _wide_image}
+    image = make[sample.scene](sample, picture, size)
     spread = sample.landmark_noise * (box[2] - box[0] + box[3] - box[1]) / 2
     told = {n: p + spread * sample.rng.standard_normal(p.shape) for n, p in landmarks.items()}
     mask = hull_mask(_rim(outline), size, size)
@@ -118,6 +122,27 @@ def _wild_image(sample: Sample, picture: Picture, size: int) -> np.ndarray:
     eyes = _share(np.stack([picture.landmarks_68[eye].mean(axis=0) for eye in EYE_PAIR_68]))
     scene = canvas.occlude(rng, scene, eyes)
     return canvas.develop(rng, scene, rng.uniform(*_WILD_NOISE), rng.uniform(0, _WILD_BLUR))
+
+
+def _wide_image(sample: Sample, picture: Picture, size: int) -> np.ndarray:
+    rng, look = sample.rng, sample.look
+    up = turned(sample.view.pose, np.array([0.0, 1.0, 0.0]))[:2] * (1, -1)
+    up = 0.5 * sample.view.framing[0] * up / max(np.linalg.norm(up), 1e-3)
+    outline = _share(picture.outline)
+    frame = scenes.Frame(
+        middle=0.5 * (outline.min(axis=0) + outline.max(axis=0)),
+        right=up[::-1] * (-1, 1),
+        up=up,
+        marks=_share(picture.landmarks_68),
+        coverage=picture.coverage,
+    )
+    behind = scenes.backdrop(rng, size)
+    if look.hair is not None:
+        behind = scenes.hair_behind(rng, behind, frame, look.hair)
+    scene = _over(picture, behind)
+    if rng.random() < _DRESSED:
+        scene = canvas.clothes(scene, _share(picture.neck), look.cloth * rng.uniform(0.2, 1.2, 3))
+    return camera.photographed(rng, scenes.before(rng, scene, frame, look))
 
 
 def _over(picture: Picture, behind: np.ndarray) -> np.ndarray:

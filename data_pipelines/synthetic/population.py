@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipelines.synthetic import labels, movements
-from data_pipelines.synthetic.movements import Prototype
+from data_pipelines.synthetic.movements import NOTHING, Prototype
 from fields_jax.batch import N_EXPRESSION, N_SHAPE
 from fields_jax.emotions import EMOTIONS
 
@@ -70,7 +70,7 @@ class Acting(NamedTuple):
     prototype: Prototype
     strength: float
     swapped: bool = False
-    nuance: Prototype = movements.NOTHING
+    nuance: Prototype = NOTHING
     blink: float = 0.0
 
 
@@ -173,6 +173,24 @@ def emotional(
         blink=rng.uniform(0.3, 1) if rng.random() < 0.03 else 0.0,
     )
     return perform(names, who, acting, extra)
+
+
+def varied(rng: np.random.Generator, names: tuple[str, ...], who: Person) -> Performance:
+    """Any face: some movements of either side or both at any strength, any jaw and lids."""
+    stems = sorted({name.removesuffix("_left").removesuffix("_right") for name in names})
+    shown: dict[str, float] = {}
+    for stem in rng.choice(stems, size=rng.integers(0, 6), replace=False):
+        strength = rng.uniform(0.3, 3.2)
+        sides = [stem] if stem in names else [f"{stem}_left", f"{stem}_right"]
+        uneven = rng.random() < 0.3
+        for side in sides:
+            shown[side] = strength * (rng.uniform(0, 1) if uneven else 1)
+    jaw = rng.beta(1.2, 1.8) * MAX_JAW if rng.random() < 0.6 else 0.0
+    lids = rng.uniform(0, 1) if rng.random() < 0.3 else 0.0
+    extra = noise(rng, names)
+    if rng.random() < 0.04:  # a wink
+        extra = extra._replace(lids=extra.lids + rng.permutation([1.0, 0.0]))
+    return perform(names, who, Acting(NOTHING, 0.0, nuance=Prototype(shown, jaw, lids)), extra)
 
 
 def graded(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from data_pipelines.synthetic.surface import Surface
 from fields_jax.flame import flame
@@ -19,6 +19,9 @@ from fields_jax.types import FlameCoefficients, FlameModel
 _IRIS = 0.49  # radius: 5.9 mm of an eyeball of 12 mm radius
 _IRIS_EDGE = 0.015  # over which colours of the eye blend, in radii of the eyeball
 _SKIN_SHINE, _EYE_SHINE, _EYE_GLOSS = 12, 64, 0.9  # exponents of the highlights; their strength
+_FOLD = 0.0008  # metres by which a crease lies below its surroundings that is dark at relief 1
+_RIDGE = 0.008  # metres from one wrinkle to the next
+_SQUEEZE = 0.12  # relative shortening of the skin at which wrinkles are deep
 
 
 class Lights(NamedTuple):
@@ -29,12 +32,14 @@ class Lights(NamedTuple):
       colour: [B, L, 3] linear.
       sky: [B, 2, 3] ambient light from above, from below.
       gloss: [B] strength of the skin's highlights.
+      nearness: [B] 1 / metres from the camera to the face; 0 is far away.
     """
 
     direction: Float[Array, "B L 3"]
     colour: Float[Array, "B L 3"]
     sky: Float[Array, "B 2 3"]
     gloss: Float[Array, " B"]
+    nearness: Float[Array, " B"]
 
 
 class Skin(NamedTuple):
@@ -44,6 +49,8 @@ class Skin(NamedTuple):
     thickness: Float[Array, "B V"]
     iris: Float[Array, "B 3"]
     pupil: Float[Array, " B"]
+    relief: Float[Array, " B"]
+    wrinkles: Float[Array, " B"]
 
 
 class Picture(NamedTuple):
@@ -78,20 +85,33 @@ def make_renderer(
     openness = jnp.asarray(surface.openness, jnp.float32)
     eye_axis = jnp.asarray(surface.eye_direction[:, :2], jnp.float32)
     is_eye = jnp.asarray(surface.weight["eyeballs"] > 0)[model.faces[:, 0]]
+    ring = Ring(np.asarray(model.faces), surface.points)
+    bare = jnp.asarray(1 - surface.weight["eyeballs"], jnp.float32)
 
     @jax.jit
     def render(coefficients, framing, skin, lights):
         head = flame(model, coefficients)
-        camera = _frame(head.vertices[:, model.face_vertices], framing)
+        middle = head.vertices[:, model.face_vertices].mean(axis=1, keepdims=True)
+        nearness = lights.nearness[:, None, None]
         normals = vertex_normals(head.vertices, model.faces)
         # Hair lies on top of the scalp; its own relief shows in the normals of the second round.
         haired = head.vertices + skin.thickness[..., None] * normals
         normals = vertex_normals(haired, model.faces)
-        points = project(haired, camera)
+        shade = 1 - bare * _creases(ring, model, coefficients.shape, haired, normals, skin)
+        near = _seen_near(haired, middle, nearness)
+        camera = _frame(near[:, model.face_vertices], framing)
+        points = project(near, camera)
         fragments = rasterize(points, model.faces, fine_size, cull=True)
-        fixed = jnp.concatenate([openness[:, None], eye_axis], axis=1)
-        fixed = jnp.broadcast_to(fixed, (*haired.shape[:2], 3))
-        attributes = jnp.concatenate([normals, skin.albedo, fixed], axis=-1)
+        shape = haired.shape[:2]
+        attributes = jnp.concatenate(
+            [
+                normals,
+                skin.albedo,
+                (openness * shade)[..., None],
+                jnp.broadcast_to(eye_axis, (*shape, 2)),
+            ],
+            axis=-1,
+        )
         pixels = interpolate(fragments, points, model.faces, attributes)
         covered = (fragments.face_index >= 0).astype(pixels.dtype)[:, None]
         on_eye = is_eye[fragments.face_index][:, None]
@@ -99,8 +119,8 @@ def make_renderer(
         layers = jnp.concatenate([shaded * covered, covered], axis=1)
         layers = _shrink(layers, image_size)
 
-        def seen(landmarks):
-            return project(landmarks, camera)[..., :2]
+        def seen(places):
+            return project(_seen_near(places, middle, nearness), camera)[..., :2]
 
         return Picture(
             radiance=layers[..., :3],
@@ -113,6 +133,73 @@ def make_renderer(
         )
 
     return render
+
+
+class Ring:
+    """The neighbours of every vertex, as a table.
+
+    Attributes:
+      neighbours: [V, R] vertices; short rows are filled up with the vertex itself.
+      share: [V, R] 1 / how many neighbours there are, 0 for what fills up.
+      along: [V, R, 2] share of each edge that runs across (x) and down (y) the face.
+      stripes: [V, 2] in [0, 1], 1 in the furrows of wrinkles that run down and across.
+    """
+
+    def __init__(self, faces: Int[np.ndarray, "F 3"], points: Float[np.ndarray, "V 3"]):
+        """From the triangles and the template, metres."""
+        edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+        edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
+        counts = np.bincount(edges[:, 0], minlength=len(points))
+        column = np.arange(len(edges)) - np.repeat(np.cumsum(counts) - counts, counts)
+        table = np.tile(np.arange(len(points))[:, None], (1, counts.max()))
+        table[edges[:, 0], column] = edges[:, 1]
+        used = np.arange(counts.max()) < counts[:, None]
+        step = points[table] - points[:, None]
+        length = np.maximum(np.linalg.norm(step, axis=-1), 1e-9)
+        along = (step[..., :2] / length[..., None]) ** 2 * used[..., None]
+        along /= np.maximum(along.sum(axis=1, keepdims=True), 1e-9)
+        self.neighbours = jnp.asarray(table)
+        self.share = jnp.asarray(used / np.maximum(counts, 1)[:, None], jnp.float32)
+        self.along = jnp.asarray(along, jnp.float32)
+        bent = points[:, :2] + 0.25 * _RIDGE * np.sin(points[:, 1::-1] / 0.011)
+        self.stripes = jnp.asarray(
+            (0.5 + 0.5 * np.cos(2 * np.pi / _RIDGE * bent)) ** 2, jnp.float32
+        )
+
+    def steps(self, vertices: Float[Array, "B V 3"]) -> Float[Array, "B V R 3"]:
+        """From every vertex to its neighbours."""
+        return vertices[:, self.neighbours] - vertices[:, :, None]
+
+
+def _creases(
+    ring: Ring,
+    model: FlameModel,
+    shape: Float[Array, "B S"],
+    vertices: Float[Array, "B V 3"],
+    normals: Float[Array, "B V 3"],
+    skin: Skin,
+) -> Float[Array, "B V"]:
+    """How dark creases are, 0 to 0.8: where the skin lies low, and in wrinkles of squeezed skin."""
+    highest = jax.lax.Precision.HIGHEST
+    basis = model.shape_basis[..., : shape.shape[-1]]
+    rest = model.template + jnp.einsum("vck,bk->bvc", basis, shape, precision=highest)
+    now, before = ring.steps(vertices), ring.steps(rest)
+    hollow = jnp.sum((now * ring.share[..., None]).sum(axis=2) * normals, axis=-1) / _FOLD
+    length, resting = (jnp.linalg.norm(each, axis=-1) for each in (now, before))
+    shortened = 1 - length / jnp.maximum(resting, 1e-6)
+    squeezed = jnp.einsum("bvr,vrc->bvc", shortened, ring.along, precision=highest) / _SQUEEZE
+    furrows = jnp.sum(jnp.clip(squeezed, 0, 1) * ring.stripes, axis=-1)
+    dark = skin.relief[:, None] * jnp.clip(hollow, -0.5, 1) + skin.wrinkles[:, None] * furrows
+    return jnp.clip(dark, -0.3, 0.8)
+
+
+def _seen_near(
+    points: Float[Array, "B N 3"], middle: Float[Array, "B 1 3"], nearness: Float[Array, "B 1 1"]
+) -> Float[Array, "B N 3"]:
+    """Points moved to where a camera in front of `middle`, 1 / nearness away, sees them."""
+    offset = points - middle
+    closer = 1 / jnp.maximum(1 - nearness * offset[..., 2:], 0.2)
+    return jnp.concatenate([middle[..., :2] + closer * offset[..., :2], points[..., 2:]], axis=-1)
 
 
 def _frame(face: Float[Array, "B K 3"], framing: Float[Array, "B 3"]) -> Float[Array, "B 3"]:

@@ -3,6 +3,7 @@
     spont4d  weak spontaneous expressions in the laboratory; exact FLAME coefficients, no emotion
     wild2d   emotions in the wild; class, valence and arousal with annotation noise, no coefficients
     levels   one subject and emotion at three intensities; class and level
+    wide     any face before any camera; exact coefficients, and the emotion where one is shown
 
 Each draw has its own generator, seeded by (seed, part, subject, stream), so that an example does
 not depend on how many others are made.
@@ -17,19 +18,20 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipelines.synthetic import labels, population, views
-from data_pipelines.synthetic.appearance import Appearance, appearance
+from data_pipelines.synthetic.appearance import Appearance, appearance, wide_appearance
 from data_pipelines.synthetic.movements import TASKS
 from data_pipelines.synthetic.population import Performance, Person
 from data_pipelines.synthetic.studio import Studio
 from fields_jax.emotions import EMOTIONS, N_EMOTIONS
 
-PARTS = ("spont4d", "wild2d", "levels")
-LEARNT = "spont4d"  # the part whose coefficients are there to be learnt
+PARTS = ("spont4d", "wild2d", "levels", "wide")
+LEARNT = ("spont4d", "wide")  # parts whose coefficients are there to be learnt
 SPLITS = ("train", "test")
 STRENGTHS = (0.33, 0.66, 1.0)  # of the three levels
 _SUBJECTS_PER_PART = 100_000  # offset that keeps the subject ids of the parts distinct
 _DETECTOR_NOISE = 0.01  # of a landmark in the wild, as a fraction of the face box
 _LAB_YAW = 20.0  # degrees
+_EMOTIONAL = 0.5  # of the wide faces: the share that shows an emotion
 
 
 class Size(NamedTuple):
@@ -50,6 +52,7 @@ SIZES: dict[str, dict[str, dict[str, Size]]] = {
         "wild2d": {"train": Size(16, 2), "test": Size(8, 2)},
         "levels": {"train": Size(4, 6), "test": Size(2, 6)},
     },
+    "wide": {"wide": {"train": Size(5000, 4), "test": Size(250, 2)}},
 }
 
 
@@ -60,7 +63,7 @@ class Sample(NamedTuple):
       id: unique in its part.
       shape: [300] identity, or as many coefficients as another head has.
       look, performance, view: see their classes.
-      wild: backdrops, occluders and cameras of the wild instead of the laboratory.
+      scene: "laboratory", "wild" or "wide": what is about the head, and the camera.
       landmark_noise: standard deviation of the recorded landmarks, as a fraction of the face box.
       labels: of the record, without landmarks.
       rng: for random effects on the pixels.
@@ -71,7 +74,7 @@ class Sample(NamedTuple):
     look: Appearance
     performance: Performance
     view: views.View
-    wild: bool
+    scene: str
     landmark_noise: float
     labels: dict[str, Any]
     rng: np.random.Generator
@@ -111,7 +114,8 @@ def samples(
       seed: of the whole set.
       studio: where they will be rendered; its head has the named expressions.
     """
-    make = {"spont4d": _spontaneous, "wild2d": _wild, "levels": _levels}[part]
+    make = {"spont4d": _spontaneous, "wild2d": _wild, "levels": _levels, "wide": _wide}[part]
+    look = wide_appearance if part == "wide" else appearance
     index = PARTS.index(part)
     for number in range(first, first + size.subjects):
         rng = np.random.default_rng((seed, index, number, 0))
@@ -119,7 +123,7 @@ def samples(
             number=number,
             label=index * _SUBJECTS_PER_PART + number,
             person=population.person(rng),
-            look=appearance(rng, studio.surface),
+            look=look(rng, studio.surface),
             seed=(seed, index, number),
         )
         yield from make(subject, split, size.images, studio.names)
@@ -137,7 +141,7 @@ def _spontaneous(who: Subject, split: str, images: int, names: tuple) -> Iterato
                 look=who.look,
                 performance=shown,
                 view=views.laboratory_view(rng, yaw),
-                wild=False,
+                scene="laboratory",
                 landmark_noise=0.0,
                 labels={
                     "subject": who.label,
@@ -168,7 +172,7 @@ def _wild(who: Subject, split: str, images: int, names: tuple) -> Iterator[Sampl
             look=who.look,
             performance=shown,
             view=views.wild_view(rng),
-            wild=True,
+            scene="wild",
             landmark_noise=_DETECTOR_NOISE,
             labels={
                 "subject": who.label,
@@ -196,7 +200,7 @@ def _levels(who: Subject, split: str, images: int, names: tuple) -> Iterator[Sam
                 look=who.look,
                 performance=shown,
                 view=views.laboratory_view(rng, yaw),
-                wild=False,
+                scene="laboratory",
                 landmark_noise=0.0,
                 labels={
                     "subject": who.label,
@@ -206,6 +210,31 @@ def _levels(who: Subject, split: str, images: int, names: tuple) -> Iterator[Sam
                 },
                 rng=who.rng(index, level),
             )
+
+
+def _wide(who: Subject, split: str, images: int, names: tuple) -> Iterator[Sample]:
+    for index in range(images):
+        rng = who.rng(index)
+        labels_ = {"subject": who.label, "shape": who.person.shape}
+        if rng.random() < _EMOTIONAL:
+            emotion = int(rng.integers(N_EMOTIONS))
+            va = labels.valence_arousal(rng, np.array([emotion]))[0]
+            shown = population.emotional(rng, names, who.person, emotion, va)
+            labels_ |= {"emotion": emotion, "valence": va[0], "arousal": va[1]}
+        else:
+            shown = population.varied(rng, names, who.person)
+        labels_ |= {name: getattr(shown, name) for name in ("expression", "jaw", "eyelid")}
+        yield Sample(
+            id=f"wide-{who.number:06d}-{index:03d}",
+            shape=who.person.shape,
+            look=who.look,
+            performance=shown,
+            view=views.wide_view(rng),
+            scene="wide",
+            landmark_noise=0.0,
+            labels=labels_,
+            rng=who.rng(index, 0),
+        )
 
 
 def _for_evaluation(shown: Performance) -> dict[str, np.ndarray]:

@@ -23,9 +23,9 @@ from fields_jax.types import FlameModel, LandmarkEmbedding
 # Regions that skin does not cover.
 _NOT_SKIN = ("left_eyeball", "right_eyeball", "mouth_interior", "teeth")
 
-# Softness in metres of the borders of lips, beard and hair; reach of brows, lashes and blush.
+# Softness in metres of the borders of lips, beard and hair; reach of brows, lashes, blush and eye shadow.
 _LIP_EDGE, _BEARD_EDGE, _HAIR_EDGE = 0.0008, 0.005, 0.004
-_BROW_REACH, _LASH_REACH, _BLUSH_REACH = 0.004, 0.0016, 0.02
+_BROW_REACH, _LASH_REACH, _BLUSH_REACH, _LID_REACH = 0.004, 0.0016, 0.02, 0.007
 # Openness of teeth and mouth when the mouth is open; at rest they see nothing.
 TEETH_OPENNESS, MOUTH_OPENNESS = 0.35, 0.12
 
@@ -49,7 +49,8 @@ class Surface(NamedTuple):
 
     Attributes:
       points: [V, 3] template, metres.
-      weight: [V] in [0, 1] of lips, brows, lashes, blush, beard, eyeballs, mouth, gums and teeth.
+      weight: [V] in [0, 1] of lips, brows, lashes, lids, blush, beard, eyeballs, mouth, gums and
+        teeth.
       scalp_distance: [V] metres from the border of the scalp, negative inside it.
       openness: [V] fraction of the sky that the surface sees, weighted by the cosine.
       eye_direction: [V, 3] from the centre of its eyeball, unit length; 0 off the eyeballs.
@@ -115,6 +116,7 @@ def _weights(
         "lips": lips,
         "brows": np.minimum(1, 1.7 * _near(points, brows, _BROW_REACH)) * skin,
         "lashes": _near(points, lid_margins, _LASH_REACH) * skin,
+        "lids": _near(points, lid_margins, _LID_REACH) * skin,
         "blush": np.maximum(blush, 0.8 * ears) * skin,
         "beard": below_nose * part["face"] * skin * (1 - lips),
         "eyeballs": part["left_eyeball"] + part["right_eyeball"],

@@ -22,21 +22,40 @@ Faces rendered from a head, the procedural one or another. `spont4d` stands for 
 spontaneous expressions: subtle, with exact FLAME coefficients and no emotion labels. `wild2d`
 stands for emotion photographs: class, valence and arousal with AffectNet's statistics and label
 noise, and no coefficients but for evaluation. `levels` shows a subject's emotion at three
-intensities. The test splits have other subjects; wild2d's has clean labels and balanced classes.
+intensities. `wide` shows any face before any camera, with exact coefficients. The test splits have other subjects; wild2d's has clean labels and balanced classes.
 """
 LABELS = ("head", "procedural")
+_NAMED = "_"  # between the part and a name of its own
 _PURPOSE = {
     "spont4d": "weak spontaneous expressions in the laboratory, exact coefficients",
     "wild2d": "emotions in the wild, class, valence and arousal",
     "levels": "one emotion of a subject at three intensities",
+    "wide": "any face before any camera, exact coefficients",
 }
+
+
+def size_configs(size: str, name: str = "") -> list[str | tfds.core.BuilderConfig]:
+    """The parts of a size; `name` tells those of another head from those of the procedural one.
+
+    Raises:
+      UserError: an unknown size.
+    """
+    if size not in samples.SIZES:
+        raise UserError(f"unknown size {size!r}; known: {', '.join(samples.SIZES)}")
+    parts = list(samples.SIZES[size])
+    if not name:
+        return parts
+    return [
+        tfds.core.BuilderConfig(name=f"{part}{_NAMED}{name}", description=_PURPOSE[part])
+        for part in parts
+    ]
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Renders the embedded faces.
 
     Args:
-      size: "demo" or "tiny", a key of `samples.SIZES`.
+      size: a key of `samples.SIZES`.
       seed: every image is a function of it.
       image_size: pixels of the stored crop, about twice the face box.
       head: .npz of the head; "": the procedural one, whose set is free of any licence.
@@ -85,7 +104,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     @property
     def sizes(self) -> dict[str, samples.Size]:
         """Subjects and images of each split."""
-        return samples.SIZES[self._size][self.builder_config.name]
+        return samples.SIZES[self._size][self.part]
+
+    @property
+    def part(self) -> str:
+        """The row of `samples.PARTS` that is made."""
+        return self.builder_config.name.partition(_NAMED)[0]
 
     @property
     def expected_examples(self) -> dict[str, int]:
@@ -109,7 +133,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(
                 head=head,
                 labels_of=told,
-                learnt=self.builder_config.name == samples.LEARNT,
+                learnt=self.part in samples.LEARNT,
                 options=self.options,
                 error_mm={},
             ),
@@ -130,7 +154,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         studio = open_studio(self._image_size, self._file)
         first = self.sizes["train"].subjects if split == "test" else 0
         drawn = samples.samples(
-            self.builder_config.name,
+            self.part,
             split,
             self.sizes[split],
             first,

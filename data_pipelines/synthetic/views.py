@@ -23,6 +23,7 @@ class View(NamedTuple):
       light_colour: [3, 3] linear.
       sky: [2, 3] ambient light from above, from below.
       gloss: strength of the skin's highlights.
+      nearness: 1 / metres from the camera to the face; 0 is far away.
     """
 
     pose: Float[np.ndarray, "3"]
@@ -32,6 +33,7 @@ class View(NamedTuple):
     light_colour: Float[np.ndarray, "3 3"]
     sky: Float[np.ndarray, "2 3"]
     gloss: float
+    nearness: float = 0.0
 
 
 def laboratory_view(rng: np.random.Generator, yaw: float) -> View:
@@ -71,6 +73,37 @@ def wild_view(rng: np.random.Generator) -> View:
         light_colour=strength[:, None] * tints,
         sky=ambient * np.array([tint(rng, 0.2), rng.uniform(0.4, 1) * tint(rng, 0.2)]),
         gloss=float(rng.uniform(0, 0.16)),
+    )
+
+
+def wide_view(rng: np.random.Generator) -> View:
+    """Any head before any camera: turned up to 85, 40 and 30 degrees, lit from anywhere."""
+    turned = [
+        limit * rng.choice([-1, 1]) * rng.beta(1, sharpness)
+        for limit, sharpness in ((85, 1.6), (40, 2.2), (30, 2.5))
+    ]
+    key = (rng.uniform(-110, 110), rng.uniform(-30, 75))
+    angles = [
+        key,
+        (rng.uniform(-180, 180), rng.uniform(-30, 60)),
+        (rng.choice([-1, 1]) * rng.uniform(100, 160), rng.uniform(0, 50)),
+    ]
+    # From one hard lamp in the dark to light from everywhere.
+    hard = rng.uniform(0, 1)
+    strength = np.array([0.2 + 1.2 * hard, rng.uniform(0, 0.6), rng.choice([0, 0.8])])
+    ambient = (0.06 + 0.5 * (1 - hard)) * rng.uniform(0.6, 1.2)
+    sky = ambient * np.array([tint(rng, 0.3), rng.uniform(0.3, 1.2) * tint(rng, 0.3)])
+    share = FACE_SHARE * rng.uniform(0.94, 1.06)
+    gaze = np.clip(rng.normal(0, 14, 2) * (1, 0.6) - 0.4 * np.array(turned[:2]), -32, 32)
+    return View(
+        pose=rotation_vector(*turned),
+        eyes=np.tile(rotation_vector(gaze[0], np.clip(gaze[1], -20, 20), 0), 2),
+        framing=np.array([share, *rng.normal(0, 0.02, 2)]),
+        light_direction=_directions(angles),
+        light_colour=strength[:, None] * np.array([tint(rng, 0.3), tint(rng, 0.5), tint(rng, 0.4)]),
+        sky=sky,
+        gloss=float(rng.uniform(0, 0.3) ** 1.3),
+        nearness=float(rng.choice([0, rng.uniform(0.5, 2.2)], p=[0.2, 0.8])),
     )
 
 

@@ -60,3 +60,15 @@ def rotation_vector(yaw: float, pitch: float, roll: float) -> Float[np.ndarray, 
     axis = np.array([matrix[k - 1, k - 2] - matrix[k - 2, k - 1] for k in range(3)])
     # sin(angle) / angle is 1 at 0; no pose comes near 180 degrees.
     return axis / (2 * np.sinc(angle / np.pi))
+
+
+def turned(
+    axis_angle: Float[np.ndarray, "3"], vector: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3"]:
+    """A vector after the rotation by an axis-angle, in numpy."""
+    angle = float(np.linalg.norm(axis_angle))
+    if angle == 0:
+        return np.asarray(vector, np.float64)
+    axis = np.asarray(axis_angle) / angle
+    across = np.cross(axis, vector)
+    return vector + np.sin(angle) * across + (1 - np.cos(angle)) * np.cross(axis, across)
