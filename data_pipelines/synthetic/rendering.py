@@ -97,7 +97,7 @@ def make_renderer(
         # Hair lies on top of the scalp; its own relief shows in the normals of the second round.
         haired = head.vertices + skin.thickness[..., None] * normals
         normals = vertex_normals(haired, model.faces)
-        shade = 1 - bare * _creases(ring, model, coefficients.shape, haired, normals, skin)
+        shade = 1 - bare[None] * _creases(ring, model, coefficients.shape, haired, normals, skin)
         near = _seen_near(haired, middle, nearness)
         camera = _frame(near[:, model.face_vertices], framing)
         points = project(near, camera)
@@ -107,7 +107,7 @@ def make_renderer(
             [
                 normals,
                 skin.albedo,
-                (openness * shade)[..., None],
+                (openness[None] * shade)[..., None],
                 jnp.broadcast_to(eye_axis, (*shape, 2)),
             ],
             axis=-1,
@@ -182,13 +182,13 @@ def _creases(
     """How dark creases are, 0 to 0.8: where the skin lies low, and in wrinkles of squeezed skin."""
     highest = jax.lax.Precision.HIGHEST
     basis = model.shape_basis[..., : shape.shape[-1]]
-    rest = model.template + jnp.einsum("vck,bk->bvc", basis, shape, precision=highest)
+    rest = model.template[None] + jnp.einsum("vck,bk->bvc", basis, shape, precision=highest)
     now, before = ring.steps(vertices), ring.steps(rest)
-    hollow = jnp.sum((now * ring.share[..., None]).sum(axis=2) * normals, axis=-1) / _FOLD
+    hollow = jnp.sum((now * ring.share[None, ..., None]).sum(axis=2) * normals, axis=-1) / _FOLD
     length, resting = (jnp.linalg.norm(each, axis=-1) for each in (now, before))
     shortened = 1 - length / jnp.maximum(resting, 1e-6)
     squeezed = jnp.einsum("bvr,vrc->bvc", shortened, ring.along, precision=highest) / _SQUEEZE
-    furrows = jnp.sum(jnp.clip(squeezed, 0, 1) * ring.stripes, axis=-1)
+    furrows = jnp.sum(jnp.clip(squeezed, 0, 1) * ring.stripes[None], axis=-1)
     dark = skin.relief[:, None] * jnp.clip(hollow, -0.5, 1) + skin.wrinkles[:, None] * furrows
     return jnp.clip(dark, -0.3, 0.8)
 

@@ -273,7 +273,7 @@ def _hairy(rng, size, colour):
 
 
 def _laid(scene, shape, colour, share=1.0, line=0.0):
-    """Fills a polygon [N, 2], or draws lines of some width, in a colour [3] or texture [S, S, 3]."""
+    """Fills a polygon [N, 2], or draws lines, in a colour [3] or a texture [S, S, 3]."""
     size = len(scene)
     mask = Image.new("L", (size * _FINE, size * _FINE), 0)
     draw = ImageDraw.Draw(mask)

@@ -23,7 +23,8 @@ from fields_jax.types import FlameModel, LandmarkEmbedding
 # Regions that skin does not cover.
 _NOT_SKIN = ("left_eyeball", "right_eyeball", "mouth_interior", "teeth")
 
-# Softness in metres of the borders of lips, beard and hair; reach of brows, lashes, blush and eye shadow.
+# Softness in metres of the borders of lips, beard and hair; reach of brows, lashes, blush and eye
+# shadow.
 _LIP_EDGE, _BEARD_EDGE, _HAIR_EDGE = 0.0008, 0.005, 0.004
 _BROW_REACH, _LASH_REACH, _BLUSH_REACH, _LID_REACH = 0.004, 0.0016, 0.02, 0.007
 # Openness of teeth and mouth when the mouth is open; at rest they see nothing.

@@ -22,7 +22,8 @@ Faces rendered from a head, the procedural one or another. `spont4d` stands for 
 spontaneous expressions: subtle, with exact FLAME coefficients and no emotion labels. `wild2d`
 stands for emotion photographs: class, valence and arousal with AffectNet's statistics and label
 noise, and no coefficients but for evaluation. `levels` shows a subject's emotion at three
-intensities. `wide` shows any face before any camera, with exact coefficients. The test splits have other subjects; wild2d's has clean labels and balanced classes.
+intensities. `wide` shows any face before any camera, with exact coefficients. The test splits
+have other subjects; wild2d's has clean labels and balanced classes.
 """
 LABELS = ("head", "procedural")
 _NAMED = "_"  # between the part and a name of its own

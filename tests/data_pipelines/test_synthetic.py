@@ -326,8 +326,7 @@ def test_shrink_averages_over_pixels():
 
 
 def test_splits_share_no_subject_and_test_classes_are_balanced(stage):
-    for part in samples.PARTS:
-        size = samples.SIZES["tiny"][part]
+    for part, size in samples.SIZES["tiny"].items():
         train, test = (
             list(
                 draw(stage, part, split, size=size[split],
