@@ -44,6 +44,7 @@ REFERENCE = {
     "model.emotion_detach_shape": False,  # ours; True keeps the emotion loss away from identity
     # The losses; their weights are those of the phases.
     "losses.gt_metric": "coefficient",  # ours; MSE of psi, or "vertex": mm^2 over the face mask
+    "losses.landmark_metric": "squared",  # both; or "distance", which outliers rule less
     "losses.intensity_weighting": 0.0,  # ours; e > 0 weighs the class loss by (e + I) / (e + 1)
     "losses.class_weights": (),  # ours; one per class (neutral ... contempt); (): all 1
     "losses.va_min_count": 16,  # ours; labels that PCC and CCC need in the global batch

@@ -12,18 +12,16 @@ from ml_collections import ConfigDict
 from configs.common import FACE_ENCODERS, POSE, make_config
 
 LOSSES = {
-    "landmark_68": 150.0,
-    "landmark_105": 500.0,
-    "landmark_203": 500.0,
-    "gt_expression": 3.0,
+    "landmark_68": 10.0,
+    "landmark_105": 20.0,
+    "landmark_203": 20.0,
+    "gt_expression": 0.5,
+    "gt_shape": 0.1,
     "gt_jaw": 60.0,
-    "gt_eyelid": 15.0,
-    "emotion": 1.0,
-    "va_mse": 2.0,
-    "va_ccc": 1.0,
-    "reg_expression": 5e-3,
-    "reg_jaw": 1e-2,
-    "reg_shape": 0.1,
+    "gt_eyelid": 10.0,
+    "emotion": 0.3,
+    "va_mse": 1.0,
+    "va_ccc": 0.3,
 }
 REFERENCE = {
     "stage": 2,
@@ -45,6 +43,8 @@ CHANGED = {
     "optim.warmup": 300,
     "optim.rules.pose_head.lr": 2e-4,
     "losses.class_weights": (),
+    "losses.landmark_metric": "distance",
+    "optim.rules.emotion.lr": 1e-3,
     "checkpoint.every": 1000,
 }
 

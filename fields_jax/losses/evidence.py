@@ -28,6 +28,7 @@ class LossSettings:
     class_weights: tuple[float, ...]
     va_min_count: int
     region_growth: tuple[float, float]
+    landmark_metric: str = "squared"
     scaled: tuple[str, ...] = ()
 
 
@@ -58,7 +59,8 @@ class Evidence:
       batch: the examples (fields_jax/batch.py), images as float in [0, 1].
       settings: choices that are not weights.
       head: the FLAME model; gives the 203 subsets.
-      gram: [E, E] metric of the expression components in mm^2 (`expression_gram`).
+      gram: [E, E] metric of the expression components in mm^2 (`basis_gram`).
+      shape_gram: [S, S] that of the shape components.
       part: where the batch is a part of a larger one, or None.
       output: of the networks, for the images.
       landmarks: projected landmarks, normalised device coordinates and depth.
@@ -77,6 +79,7 @@ class Evidence:
     settings: LossSettings
     head: FlameModel
     gram: Float[Array, "E E"]
+    shape_gram: Float[Array, "S S"]
     part: Part | None = None
     output: FieldsOutput | None = None
     landmarks: FlameOutput | None = None
@@ -118,8 +121,14 @@ def count_examples(batch: Mapping[str, Array], total: Total) -> dict[str, Float[
     }
 
 
-def expression_gram(head: FlameModel, components: int) -> Float[Array, "E E"]:
-    """S^T S / V over the face mask, S in mm: mean squared vertex motion of a unit difference."""
-    basis = 1000.0 * head.expression_basis[head.face_vertices][..., :components]
+def basis_gram(head: FlameModel, group: str, components: int) -> Float[Array, "K K"]:
+    """S^T S / V over the face mask, S in mm: mean squared vertex motion of a unit difference.
+
+    Args:
+      head: the FLAME model.
+      group: "expression" or "shape".
+      components: the leading ones, K of them.
+    """
+    basis = 1000.0 * getattr(head, f"{group}_basis")[head.face_vertices][..., :components]
     count = basis.shape[0]
     return jnp.einsum("vke,vkf->ef", basis, basis, precision=jax.lax.Precision.HIGHEST) / count

@@ -72,11 +72,14 @@ class BatchTerm(Term):
 
 
 def _landmark(name: str) -> Callable[[Evidence], Array]:
-    return lambda e: terms.mean_squared(getattr(e.landmarks, name)[..., :2], e.batch[name])
+    return lambda e: terms.point_error(
+        getattr(e.landmarks, name)[..., :2], e.batch[name], e.settings.landmark_metric
+    )
 
 
 def _contour(e: Evidence):
-    return terms.contour_error(e.landmarks.landmarks_68[..., :2], e.batch["landmarks_68"])
+    points, metric = e.landmarks.landmarks_68[..., :2], e.settings.landmark_metric
+    return terms.contour_error(points, e.batch["landmarks_68"], metric)
 
 
 def _landmark_203(e: Evidence):
@@ -84,9 +87,8 @@ def _landmark_203(e: Evidence):
         e.landmarks.landmarks_203[..., :2],
         e.batch["landmarks_203"],
         e.output.coefficients.pose[:, 1],
-        e.head.front_203,
-        e.head.left_203,
-        e.head.right_203,
+        (e.head.front_203, e.head.left_203, e.head.right_203),
+        e.settings.landmark_metric,
     )
 
 
@@ -104,6 +106,14 @@ def _gt_expression(e: Evidence):
     prediction, target = e.output.coefficients.expression, e.batch["expression"]
     if e.settings.gt_metric == "vertex":
         return terms.metric_error(prediction, target, e.gram)
+    return terms.mean_squared(prediction, target)
+
+
+def _gt_shape(e: Evidence):
+    prediction, target = e.output.coefficients.shape, e.batch["shape"]
+    target = target[:, : prediction.shape[1]]
+    if e.settings.gt_metric == "vertex":
+        return terms.metric_error(prediction, target, e.shape_gram)
     return terms.mean_squared(prediction, target)
 
 
@@ -201,6 +211,7 @@ TERMS: dict[str, Term] = {
     "gt_expression": Term(_gt_expression, "has_flame", source=_ABSTRACT),
     "gt_jaw": Term(_gt("jaw"), "has_flame", source=_ABSTRACT),
     "gt_eyelid": Term(_gt("eyelid"), "has_flame", source=_ABSTRACT),
+    "gt_shape": Term(_gt_shape, "has_shape", source="ours, for sets that know identity"),
     "emotion": Term(_emotion, "has_emotion", source=_ABSTRACT),
     "va_mse": Term(_va_mse, AFFECT, source=_EMONET),
     "va_pcc": BatchTerm(_disagreement(0), AFFECT, {"moments"}, _EMONET),

@@ -13,6 +13,8 @@ from jaxtyping import Array, Bool, Float
 
 from fields_jax.landmark_schemes import CONTOUR_68, EYES_68, FRONTAL_YAW, MOUTH_BOX_68
 
+_SMALL_DISTANCE = 0.005  # of half the image: below it, distances count as their squares do
+
 # Sums an array over the examples of every device; identity plus jnp.sum on one device.
 Total = Callable[[Float[Array, " B"]], Float[Array, ""]]
 
@@ -54,32 +56,48 @@ def mean_absolute(
     return _per_example(jnp.abs(prediction - target))
 
 
-def contour_error(
-    prediction: Float[Array, "B 68 2"], target: Float[Array, "B 68 2"]
+def point_error(
+    prediction: Float[Array, "B N 2"], target: Float[Array, "B N 2"], metric: str = "squared"
 ) -> Float[Array, " B"]:
-    """Mean squared error of the 17 contour points, normalised device coordinates."""
-    return mean_squared(prediction[:, CONTOUR_68], target[:, CONTOUR_68])
+    """Mean over points of their squared coordinates' differences, or of their distance (ours).
+
+    Args:
+      prediction, target: normalised device coordinates.
+      metric: "squared", or "distance" with a gradient that vanishes at 0.
+    """
+    if metric == "squared":
+        return mean_squared(prediction, target)
+    return jnp.mean(_distance(prediction - target), axis=1)
+
+
+def contour_error(
+    prediction: Float[Array, "B 68 2"], target: Float[Array, "B 68 2"], metric: str = "squared"
+) -> Float[Array, " B"]:
+    """`point_error` of the 17 contour points."""
+    return point_error(prediction[:, CONTOUR_68], target[:, CONTOUR_68], metric)
 
 
 def pose_dependent_error(
     prediction: Float[Array, "B N 2"],
     target: Float[Array, "B N 2"],
     yaw: Float[Array, " B"],
-    front: Bool[Array, " N"],
-    left: Bool[Array, " N"],
-    right: Bool[Array, " N"],
+    subsets: tuple[Bool[Array, " N"], Bool[Array, " N"], Bool[Array, " N"]],
+    metric: str = "squared",
 ) -> Float[Array, " B"]:
     """Mean over the subset visible at each head's yaw of the squared 2D distance (TEASER).
 
     Args:
       prediction, target: normalised device coordinates.
       yaw: y component of the predicted global axis-angle; only compared, never differentiated.
-      front, left, right: membership of the subsets; left serves yaw < -0.05 rad.
+      subsets: membership of front, left and right; left serves yaw < -0.05 rad.
+      metric: as in `point_error`.
     """
+    front, left, right = subsets
     side = jnp.where(yaw[:, None] > FRONTAL_YAW, right, front)
     chosen = jnp.where(yaw[:, None] < -FRONTAL_YAW, left, side).astype(prediction.dtype)
-    squared = jnp.sum((prediction - target) ** 2, axis=-1)
-    return jnp.sum(squared * chosen, axis=1) / jnp.sum(chosen, axis=1)
+    difference = prediction - target
+    error = jnp.sum(difference**2, axis=-1) if metric == "squared" else _distance(difference)
+    return jnp.sum(error * chosen, axis=1) / jnp.sum(chosen, axis=1)
 
 
 def region_weight(
@@ -128,6 +146,11 @@ def perceptual_distance(
 ) -> Float[Array, " B"]:
     """Sum over a network's feature maps of their mean absolute difference, equal weights."""
     return sum(mean_absolute(p, t) for p, t in zip(prediction, target, strict=True))
+
+
+def _distance(difference: Float[Array, "B N 2"]) -> Float[Array, "B N"]:
+    squared = jnp.sum(difference**2, axis=-1)
+    return jnp.sqrt(squared + _SMALL_DISTANCE**2) - _SMALL_DISTANCE
 
 
 def _per_example(values: Float[Array, "B ..."]) -> Float[Array, " B"]:

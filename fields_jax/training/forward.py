@@ -85,6 +85,7 @@ def gather_evidence(
         settings=context.recipe.settings,
         head=assets.head,
         gram=assets.gram,
+        shape_gram=assets.shape_gram,
         part=examples.part,
         output=output,
     )

@@ -30,7 +30,7 @@ class Assets:
     Attributes:
       head: the FLAME model.
       landmark_head: `head` cut down to what its landmarks depend on; see `flame.landmark_head`.
-      gram: [E, E] metric of the expression components, mm^2.
+      gram, shape_gram: [E, E] and [S, S] metrics of the expression and shape components, mm^2.
       templates: [M, E] expressions for the cycle, or None: it then draws from the batch.
       perceptual: variables of the perceptual network, or None.
       emotion_features: variables of the emotion-feature network, or None.
@@ -39,6 +39,7 @@ class Assets:
     head: FlameModel
     landmark_head: FlameModel
     gram: Float[Array, "E E"]
+    shape_gram: Float[Array, "S S"]
     templates: Float[Array, "M E"] | None
     perceptual: PyTree | None
     emotion_features: PyTree | None

@@ -13,7 +13,7 @@ from fields_jax.flame.landmark_head import landmark_head, with_components
 from fields_jax.flame.priors import expression_bounds, is_standard
 from fields_jax.losses import registry
 from fields_jax.losses.cycle import GROUPS, CycleSettings
-from fields_jax.losses.evidence import LossSettings, expression_gram
+from fields_jax.losses.evidence import LossSettings, basis_gram
 from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.models.resnet import ResNet50Features
@@ -78,6 +78,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         optimizer=make_optimizer(shapes["params"], config.optim.rules.to_dict()),
         settings=LossSettings(
             gt_metric=config.losses.gt_metric,
+            landmark_metric=config.losses.landmark_metric,
             intensity_weighting=config.losses.intensity_weighting,
             class_weights=tuple(config.losses.class_weights),
             va_min_count=config.losses.va_min_count,
@@ -108,7 +109,8 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
     assets = Assets(
         head=trimmed,
         landmark_head=landmark_head(trimmed),
-        gram=expression_gram(head, size),
+        gram=basis_gram(head, "expression", size),
+        shape_gram=basis_gram(head, "shape", config.model.n_shape),
         templates=None if templates is None else templates[:, :size],
         perceptual=perceptual,
         emotion_features=emotion_features,

@@ -200,6 +200,7 @@ def cycle_gradients(
                 settings=context.recipe.settings,
                 head=assets.head,
                 gram=assets.gram,
+                shape_gram=assets.shape_gram,
                 part=part,
                 cycle=found,
                 perturbed=perturbed,

@@ -123,6 +123,7 @@ _MODEL = dict(
 )
 _LOSSES = dict(
     gt_metric=Choice(("coefficient", "vertex")),
+    landmark_metric=Choice(("squared", "distance")),
     intensity_weighting=_RATE,
     class_weights=Rule(
         "eight numbers, 0 or more, or none",

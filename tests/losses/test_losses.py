@@ -49,6 +49,8 @@ def make_evidence(head, count=6, size=8, settings=SETTINGS) -> evidence.Evidence
         expression=rng_array(4, count, 6),
         jaw=rng_array(5, count, 3),
         eyelid=rng_array(6, count, 2),
+        shape=rng_array(17, count, 9),  # records hold more than a model may read
+        has_shape=on,
         has_flame=on,
         valence=jnp.linspace(-0.8, 0.6, count),
         arousal=jnp.linspace(0.7, -0.2, count),
@@ -80,7 +82,8 @@ def make_evidence(head, count=6, size=8, settings=SETTINGS) -> evidence.Evidence
         batch=batch,
         settings=settings,
         head=head,
-        gram=evidence.expression_gram(head, 6),
+        gram=evidence.basis_gram(head, "expression", 6),
+        shape_gram=evidence.basis_gram(head, "shape", 7),
         output=output,
         landmarks=face,
         reconstruction=jnp.zeros((count, size, size, 3)),
@@ -140,6 +143,39 @@ def test_vertex_metric_is_the_mean_squared_vertex_distance_in_mm(tiny_head):
     moved = np.einsum("vke,be->bvk", basis, gap)
     expected = (moved**2).sum(-1).mean()
     assert float(value_of("gt_expression", e)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_identity_is_compared_in_the_same_metric(tiny_head):
+    e = make_evidence(tiny_head)
+    gap = np.asarray(e.output.coefficients.shape - e.batch["shape"][:, :7])
+    assert float(value_of("gt_shape", e)) == pytest.approx((gap**2).mean(), rel=1e-5)
+    e = dataclasses.replace(e, settings=dataclasses.replace(SETTINGS, gt_metric="vertex"))
+    basis = 1000 * tiny_head.shape_basis[tiny_head.face_vertices][..., :7]
+    expected = (np.einsum("vke,be->bvk", basis, gap) ** 2).sum(-1).mean()
+    assert float(value_of("gt_shape", e)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["landmark_contour", "landmark_68", "landmark_105"])
+def test_landmarks_by_their_distance(tiny_head, name):
+    """Against the formula; an outlier counts by its distance, not by its square."""
+    e = make_evidence(tiny_head)
+    settings = dataclasses.replace(SETTINGS, landmark_metric="distance")
+    e = dataclasses.replace(e, settings=settings)
+    points = "landmarks_105" if name == "landmark_105" else "landmarks_68"
+    gap = np.asarray(getattr(e.landmarks, points)[..., :2] - e.batch[points])
+    chosen = gap[:, :17] if name == "landmark_contour" else gap
+    expected = np.linalg.norm(chosen, axis=-1).mean()
+    assert float(value_of(name, e)) == pytest.approx(expected, rel=0.01)
+    far = e.batch[points] + 100.0 * (jnp.arange(6) == 0)[:, None, None]
+    moved = dataclasses.replace(e, batch=e.batch | {points: far})
+    grown = float(value_of(name, moved)) - expected
+    assert grown == pytest.approx(100 * np.sqrt(2) / 6, rel=0.05)
+
+
+def test_distances_have_a_gradient_at_nothing():
+    zero = jnp.zeros((1, 3, 2))
+    gradient = jax.grad(lambda x: terms.point_error(x, zero, "distance").sum())(zero)
+    np.testing.assert_array_equal(gradient, 0)
 
 
 @pytest.mark.parametrize("name", sorted(registry.TERMS))
@@ -211,7 +247,7 @@ def test_pose_dependent_subset_follows_the_yaw():
     prediction = jnp.asarray([1.0, 2.0, 3.0, 4.0])[None, :, None] * jnp.ones((3, 4, 2))
     front, left, right = (jnp.asarray(m, bool) for m in ([1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]))
     yaw = jnp.asarray([0.0, -0.1, 0.1])
-    value = terms.pose_dependent_error(prediction, target, yaw, front, left, right)
+    value = terms.pose_dependent_error(prediction, target, yaw, (front, left, right))
     np.testing.assert_allclose(value, [2 * 1, 2 * (4 + 9) / 2, 2 * 16], rtol=1e-6)
 
 
