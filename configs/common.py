@@ -41,6 +41,8 @@ REFERENCE = {
     "model.adain_hidden": 128,  # TEASER
     "model.emotion_hidden": (512, 512),  # ours
     "model.expression_bounds": (),  # a head's own, which training fills in; leave it empty
+    "model.camera_aim": "origin",  # both; or "face" (ours): the camera is told where the face is
+    "model.face_centre": (),  # what "face" means, which training fills in; leave it empty
     "model.emotion_detach_shape": False,  # ours; True keeps the emotion loss away from identity
     # The losses; their weights are those of the phases.
     "losses.gt_metric": "coefficient",  # ours; MSE of psi, or "vertex": mm^2 over the face mask

@@ -224,6 +224,7 @@ def _options(kind: str, values: Any) -> dict[str, Any]:
 
 _DEFAULTS = dict(
     size="demo",
+    people=0,
     limit=0,
     threads=0,
     stored_size=256,
@@ -255,6 +256,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_enum(
         "size", default["size"], ["demo", "tiny", "wide"], "What to render (synthetic)."
+    )
+    flags.DEFINE_integer(
+        "people", default["people"], "People to render; 0: as many as the size has (synthetic).", 0
     )
     flags.DEFINE_integer("limit", default["limit"], "Photographs of each split at most; 0: all.", 0)
     flags.DEFINE_integer("threads", default["threads"], "Threads that read; 0: one per core.", 0)

@@ -31,7 +31,7 @@ SETS = {
     "synthetic": PreparedSet(
         "data_pipelines.synthetic.synthetic_dataset_builder",
         ("spont4d", "wild2d", "levels", "wide"),
-        ("size", "head", "labels"),
+        ("size", "people", "head", "labels"),
         needs_source=False,
     ),
     "affectnet": PreparedSet(

@@ -26,6 +26,7 @@ intensities. `wide` shows any face before any camera, with exact coefficients. T
 have other subjects; wild2d's has clean labels and balanced classes.
 """
 LABELS = ("head", "procedural")
+IMAGE_SIZES = {"demo": 112, "wide": 144}  # pixels of stored crops
 _NAMED = "_"  # between the part and a name of its own
 _PURPOSE = {
     "spont4d": "weak spontaneous expressions in the laboratory, exact coefficients",
@@ -58,7 +59,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     Args:
       size: a key of `samples.SIZES`.
       seed: every image is a function of it.
-      image_size: pixels of the stored crop, about twice the face box.
+      image_size: pixels of the stored crop, about twice the face box; 0: `IMAGE_SIZES`.
+      people: in `train`, and a twentieth of them in `test`; 0: as many as the size has.
       head: .npz of the head; "": the procedural one, whose set is free of any licence.
       labels: whose coefficients the records tell, a row of `LABELS`: those of the head, or those
         of the procedural head with nearly the same faces.
@@ -84,7 +86,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         *,
         size: str = "demo",
         seed: int = 0,
-        image_size: int = 112,
+        image_size: int = 0,
+        people: int = 0,
         head: str = "",
         labels: str = LABELS[0],
         **kwargs: Any,
@@ -93,7 +96,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raise ValueError(
                 f"unknown size {size!r} of the embedded faces; known: {', '.join(samples.SIZES)}"
             )
-        self._size, self._seed, self._image_size = size, seed, image_size
+        self._size, self._seed, self._people = size, seed, people
+        self._image_size = image_size or IMAGE_SIZES.get(size, IMAGE_SIZES["demo"])
         self._file, self._labels, self._head = head, labels, resolve_head(head)
         if head and self._head.arkit_basis is None:
             raise UserError(
@@ -105,7 +109,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     @property
     def sizes(self) -> dict[str, samples.Size]:
         """Subjects and images of each split."""
-        return samples.SIZES[self._size][self.part]
+        sizes = samples.SIZES[self._size][self.part]
+        if not self._people:
+            return sizes
+        counts = {"train": self._people, "test": max(1, self._people // 20)}
+        return {split: sizes[split]._replace(subjects=count) for split, count in counts.items()}
 
     @property
     def part(self) -> str:

@@ -77,10 +77,10 @@ def wild_view(rng: np.random.Generator) -> View:
 
 
 def wide_view(rng: np.random.Generator) -> View:
-    """Any head before any camera: turned up to 85, 40 and 30 degrees, lit from anywhere."""
+    """Any head before any camera: turned up to 80, 35 and 25 degrees, lit from anywhere."""
     turned = [
         limit * rng.choice([-1, 1]) * rng.beta(1, sharpness)
-        for limit, sharpness in ((85, 1.6), (40, 2.2), (30, 2.5))
+        for limit, sharpness in ((80, 2.0), (35, 2.3), (25, 3.0))
     ]
     key = (rng.uniform(-110, 110), rng.uniform(-30, 75))
     angles = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from fields_jax.flame import lbs
@@ -66,3 +67,16 @@ def _joint_rotations(head: FlameModel, coefficients: FlameCoefficients) -> Float
     by_role = dict(zip(JOINTS, turns, strict=True))
     pose = jnp.concatenate([by_role.get(name, rest) for name in head.joint_names], axis=1)
     return rodrigues(pose.reshape(batch, -1, 3))
+
+
+def face_centre(head: FlameModel) -> tuple[float, ...]:
+    """The joint that the global pose turns the head about, and the middle of its face mask.
+
+    Returns:
+      Six numbers, metres, of the template.
+    """
+    template = np.asarray(head.template, np.float64)
+    root = np.asarray(head.joint_regressor, np.float64)[0] @ template
+    face = template[np.asarray(head.face_vertices)]
+    middle = 0.5 * (face.min(axis=0) + face.max(axis=0))
+    return tuple(round(float(value), 6) for value in (*root, *middle))

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from flax import linen as nn
 
 from fields_jax.models.mobilenet import MobileNetV3
+from fields_jax.models.residual import ResidualNetwork
 
 
 class Backbone(Protocol):
@@ -41,4 +42,4 @@ class Backbone(Protocol):
 
 
 # Names that config.model.backbone may have.
-BACKBONES: dict[str, Backbone] = {"mobilenet_v3": MobileNetV3}
+BACKBONES: dict[str, Backbone] = {"mobilenet_v3": MobileNetV3, "residual": ResidualNetwork}

@@ -12,9 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from fields_jax.geometry.rotations import rodrigues
 from fields_jax.models.backbones import BACKBONES
 from fields_jax.models.layers import at_least_float32, average_pool, linear, torch_uniform
 
@@ -26,7 +28,8 @@ TOKEN_GRIDS = (1, 2, 4, 8)  # cells to a side that each token sees, coarsest fir
 # Of a clip: one number, or one for each column.
 Bound = float | tuple[float, ...]
 
-_HEAD = dict(dtype=None, precision=jax.lax.Precision.HIGHEST)
+_EXACT = dict(precision=jax.lax.Precision.HIGHEST)
+_HEAD = dict(dtype=None, **_EXACT)
 
 
 class Encoder(nn.Module):
@@ -59,7 +62,19 @@ class Encoder(nn.Module):
 
 
 class PoseEncoder(Encoder):
-    """Head pose and camera. Starts at no rotation, scale `CAMERA_SCALE` and no translation."""
+    """Head pose and camera. Starts at no rotation, scale `CAMERA_SCALE` and no translation.
+
+    A head turns about its root, in the neck, so that any error of the rotation moves the face far
+    away from where the camera should see it. With `face_centre`, the layer tells where the middle
+    of the face is seen, which does not depend on the rotation, and the translation of the camera
+    follows from both (ours).
+
+    Attributes:
+      face_centre: the root joint, and the middle of the face, [6] metres; empty: the layer tells
+        the translation itself, as in SMIRK and TEASER.
+    """
+
+    face_centre: tuple[float, ...] = ()
 
     @nn.compact
     def __call__(
@@ -75,7 +90,13 @@ class PoseEncoder(Encoder):
             name="pose_cam_layers_0",
             **_HEAD,
         )(x)
-        return x[:, :3], x[:, 3:]
+        pose, camera = x[:, :3], x[:, 3:]
+        if self.face_centre:
+            root, middle = np.reshape(np.asarray(self.face_centre, x.dtype), (2, 3))
+            turned = jnp.einsum("bij,j->bi", rodrigues(pose), middle - root, **_EXACT) + root
+            offset = jnp.pad(turned[:, :2], ((0, 0), (1, 0)))
+            camera = camera - offset
+        return pose, camera
 
 
 class ShapeEncoder(Encoder):

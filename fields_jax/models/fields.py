@@ -60,13 +60,14 @@ class FieldsModel(nn.Module):
     remat: bool = False
     backbone: str = "mobilenet_v3"
     expression_bounds: tuple[tuple[float, float], ...] = ()
+    face_centre: tuple[float, ...] = ()
 
     def setup(self) -> None:
         common = dict(dtype=self.dtype, axis_name=self.axis_name, remat=self.remat)
         encoder = dict(
             width=self.encoder_width, depth=self.encoder_depth, backbone=self.backbone, **common
         )
-        self.pose_encoder = PoseEncoder(**encoder)
+        self.pose_encoder = PoseEncoder(face_centre=self.face_centre, **encoder)
         self.shape_encoder = ShapeEncoder(n_shape=self.n_shape, **encoder)
         self.expression_encoder = ExpressionEncoder(
             n_expression=self.n_expression, bounds=self.expression_bounds, **encoder
@@ -175,6 +176,12 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
     if backbone not in BACKBONES:
         known = ", ".join(BACKBONES)
         raise UserError(f"unknown config.model.backbone {backbone!r}; known: {known}")
+    # Older configs lack both.
+    aim, centre = options.pop("camera_aim", "origin"), tuple(options.pop("face_centre", ()))
+    if aim == "face" and len(centre) != 6:
+        raise UserError(
+            f"config.model.face_centre has {len(centre)} numbers, not 6: leave it to the head"
+        )
     unknown = sorted(options.keys() - FieldsModel.__dataclass_fields__.keys())
     if unknown:
         raise UserError(f"unknown key config.model.{unknown[0]}: remove it")
@@ -189,6 +196,7 @@ def build_model(config: ConfigDict, *, axis_name: str | None = None) -> FieldsMo
         image_size=size,
         token_guided=synthesizer == "teaser",
         expression_bounds=bounds,
+        face_centre=centre if aim == "face" else (),
         dtype=DTYPES[dtype],
         axis_name=axis_name,
         remat=bool(config.get("remat", False)),  # absent from the configs of converted networks

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from fields_jax.errors import UserError, quoted
 from fields_jax.flame.landmark_head import landmark_head, with_components
+from fields_jax.flame.model import face_centre
 from fields_jax.flame.priors import expression_bounds, is_standard
 from fields_jax.losses import registry
 from fields_jax.losses.cycle import GROUPS, CycleSettings
@@ -48,14 +49,16 @@ class Plan:
 def plan(config: ConfigDict, head: FlameModel) -> Plan:
     """Checks a config against itself and the head and builds everything the step is bound to.
 
-    Writes the head's bounds into `config.model.expression_bounds`, so that whoever reads the
-    networks later keeps them without the head.
+    Writes the head's bounds into `config.model.expression_bounds`, and the middle of its face into
+    `config.model.face_centre`, so that whoever reads the networks later keeps them without the
+    head.
 
     Raises:
       UserError: naming the key and the remedy.
     """
     _check(config)
     config.model.expression_bounds = expression_bounds(head, config.model.n_expression)
+    config.model.face_centre = face_centre(head)
     model = build_model(config, axis_name="batch")
     notes: list[str] = []
     phases = make_phases(config, notes)

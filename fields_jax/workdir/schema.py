@@ -119,6 +119,10 @@ _MODEL = dict(
         Rule("two numbers", lambda v: len(v) == 2 and all(map(_is_number, v))),
         "pairs of numbers, which the head fills in: leave it empty",
     ),
+    camera_aim=Choice(("origin", "face")),
+    face_centre=some(
+        Rule("a number", _is_number), "numbers, which the head fills in: leave it empty"
+    ),
     emotion_detach_shape=_FLAG,
 )
 _LOSSES = dict(
