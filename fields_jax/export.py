@@ -36,7 +36,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 def define_flags() -> None:
     """The flags of the command; see the module's docstring."""
-    flags.DEFINE_string("workdir", "", "folder of a training run or a converted checkpoint")
+    flags.DEFINE_string("workdir", "", "folder of a run or converted checkpoint, or embedded")
     flags.DEFINE_string("out", "", "folder to make")
     flags.DEFINE_string("weights", "", "folder to make instead, of the networks as float16 alone")
     flags.DEFINE_string("head", "", "head .npz (default: the one the model was trained with)")

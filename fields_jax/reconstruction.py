@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
 from fields_jax import __version__
@@ -30,6 +30,7 @@ from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 from fields_jax.files import is_remote
 from fields_jax.flame.io import resolve_head
+from fields_jax.kept import kept_program
 from fields_jax.models.fields import predict
 from fields_jax.outputs.bundle import Bundle, Result, pose_heads
 from fields_jax.outputs.overlays import to_photograph
@@ -48,6 +49,7 @@ _NOTE = (
     "what the emotion head of the network reads from expression and shape; not a fact about how "
     "anybody feels"
 )
+_PREDICTED = ("shape", "expression", "jaw", "eyelid", "pose", "camera")
 _BATCH = 8  # faces that are worked on at once
 
 
@@ -204,13 +206,13 @@ class Model:
         count = len(found)
         crops = [face.crop(self.size) for face in found]
         filled = np.stack([*crops, *[crops[-1]] * (batch_size - count)])
-        output = jax.device_get(predict(self._networks, self.inference.variables, filled))
-        output = jax.tree.map(lambda column: column[:count], output)
-        results = pose_heads(self.head, output.coefficients, batch_size)
+        said = kept_program(_say, self.inference.variables, filled, static=(self._networks,))
+        coefficients, *emotion = jax.tree.map(lambda column: np.asarray(column)[:count], said)
+        results = pose_heads(self.head, FlameCoefficients(**coefficients), batch_size)
         if not self.reads_emotion:
             return results
         return [
-            dataclasses.replace(result, emotion=self._emotion(output, row))
+            dataclasses.replace(result, emotion=self._emotion(*(column[row] for column in emotion)))
             for row, result in enumerate(results)
         ]
 
@@ -247,17 +249,16 @@ class Model:
         known = result.emotion, result.vertices, marks, bundle
         return Face3D(row, face.name, face.origin, params, *known)
 
-    def _emotion(self, output: Any, row: int) -> dict[str, Any]:
-        """The emotion of a row, ready for JSON."""
-        logits = np.asarray(output.logits[row], np.float64)
-        shares = np.exp(logits - logits.max())
+    def _emotion(self, logits: np.ndarray, valence: float, arousal: float) -> dict[str, Any]:
+        """The emotion of a face, ready for JSON."""
+        shares = np.exp(np.float64(logits - logits.max()))
         shares /= shares.sum()
         return {
             "note": _NOTE,
             "emotion": EMOTIONS[int(shares.argmax())],
             "probabilities": dict(zip(EMOTIONS, shares.tolist(), strict=True)),
-            "valence": float(output.valence[row]),
-            "arousal": float(output.arousal[row]),
+            "valence": float(valence),
+            "arousal": float(arousal),
             "weights": self.about["weights"],
         }
 
@@ -279,6 +280,14 @@ def load(path: str | os.PathLike | None = None, *, head: str | os.PathLike | Non
     inference = load_inference(source)
     chosen = resolve_head(str(head) if head is not None else inference.config.head)
     return Model(inference, chosen, source)
+
+
+def _say(variables: Any, image: UInt8[Array, "B S S 3"], model: Any) -> tuple:
+    """Coefficients by name, class logits, valence and arousal."""
+    output = predict(model, variables, image)
+    found = output.coefficients
+    coefficients = {name: getattr(found, name) for name in _PREDICTED}
+    return coefficients, output.logits, output.valence, output.arousal
 
 
 def _weights(inference: Inference, source: str) -> dict[str, Any]:
