@@ -22,12 +22,13 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from flax.errors import FlaxError
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
 from fields_jax import __version__
 from fields_jax.emotions import EMOTIONS
-from fields_jax.errors import UserError
+from fields_jax.errors import UserError, first_line
 from fields_jax.files import is_remote
 from fields_jax.flame.io import resolve_head
 from fields_jax.kept import kept_program
@@ -206,7 +207,14 @@ class Model:
         count = len(found)
         crops = [face.crop(self.size) for face in found]
         filled = np.stack([*crops, *[crops[-1]] * (batch_size - count)])
-        said = kept_program(_say, self.inference.variables, filled, static=(self._networks,))
+        try:
+            said = kept_program(_say, self.inference.variables, filled, static=(self._networks,))
+        except FlaxError as error:  # shapes or names: flax says which
+            source = self.about["weights"]["workdir"]
+            raise UserError(
+                f"{source} holds other networks than its config says ({first_line(error)}); "
+                "bring back a whole one"
+            ) from error
         coefficients, *emotion = jax.tree.map(lambda column: np.asarray(column)[:count], said)
         results = pose_heads(self.head, FlameCoefficients(**coefficients), batch_size)
         if not self.reads_emotion:

@@ -21,7 +21,7 @@ from fields_jax.flame import flame
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import FieldsModel
 from fields_jax.types import FlameModel
-from fields_jax.workdir import store
+from fields_jax.workdir import packed, store
 from fields_jax.workdir.config import claim_workdir
 from fields_jax.workdir.inference import Inference, check_head, load_inference
 
@@ -66,8 +66,11 @@ def export_workdir(
     config.ema = 0  # OUT holds one set of parameters, without a running mean beside it
     platforms = list(dict.fromkeys([CHECKED_ON, *platforms]))
     with writing(target, instead="another --out"), whole_folder(target) as beside:
-        store.write_networks(str(beside), inference.variables, meta)
-        claim_workdir(str(beside), config)
+        if packed.is_packed(workdir):  # without all networks there is no checkpoint
+            packed.write_packed(beside, config, inference.variables, meta)
+        else:
+            store.write_networks(str(beside), inference.variables, meta)
+            claim_workdir(str(beside), config)
         write_whole(beside / PROGRAM, make_program(inference, face, platforms))
         report = dict(
             step=inference.step,

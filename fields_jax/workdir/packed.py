@@ -87,7 +87,7 @@ def write_packed(
       folder: made where it is absent.
       config: of the training; places of its machine are left out.
       variables: of which those of `NETWORKS` are taken.
-      meta: the checkpoint's meta item, with "made" and "version" added.
+      meta: the checkpoint's meta item, with "step", "made" and "version" added.
 
     Returns:
       Bytes written.
@@ -103,15 +103,18 @@ def write_packed(
         ).items()
     }
     content = npz_bytes(arrays)
+    kept = {key: value for key, value in meta.items() if key not in ("config", "sha256")}
+    kept["trained"] = [name for name in meta["trained"] if name in NETWORKS]
     told = {
         "format": _FORMAT,
         "config": json.loads(_without_places(config).to_json()),
-        "meta": {key: value for key, value in meta.items() if key not in ("config", "sha256")},
+        "meta": kept,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    text = json.dumps(told | {"checksum": json_checksum(told)}, indent=1, sort_keys=True)
+    told["checksum"] = json_checksum(told)
+    text = json.dumps(told, indent=1, sort_keys=True) + "\n"
     write_whole(epath.Path(folder) / ARRAYS, content)
-    write_whole(epath.Path(folder) / MODEL, text + "\n")
+    write_whole(epath.Path(folder) / MODEL, text)
     return len(content) + len(text)
 
 
