@@ -32,7 +32,7 @@ class Inference:
     Attributes:
       config: the config of the run.
       model: the networks; `model.apply(variables, image)`.
-      variables: {"params", "batch_stats"}.
+      variables: {"params", "batch_stats"}; of packed networks without synthesiser and tokens.
       step: iterations trained.
       meta: the checkpoint's meta item.
     """

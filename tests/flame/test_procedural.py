@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
+from fields_jax import kept
 from fields_jax.flame.procedural import procedural_head
 
 EYES = {"left": 3, "right": 4}  # joints
@@ -390,9 +392,23 @@ def test_templates(head):
     assert not templates[:, len(head.expression_names) :].any()
 
 
-def test_deterministic(head):
+def test_deterministic(head, monkeypatch):
+    monkeypatch.setattr(kept, "folder_in_use", lambda: None)  # made anew, not read
     procedural_head.cache_clear()
     again, other = procedural_head(), procedural_head(1)
     assert again.sha256 == head.sha256 != other.sha256
     np.testing.assert_array_equal(again.shape_basis, head.shape_basis)
     np.testing.assert_array_equal(other.template, head.template)
+
+
+def test_a_head_that_was_kept_is_the_one_that_was_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "folder_in_use", lambda: tmp_path)
+    procedural_head.cache_clear()
+    made = procedural_head()
+    monkeypatch.setattr("fields_jax.flame.procedural.head._make", None)  # not called again
+    procedural_head.cache_clear()
+    read = procedural_head()
+    assert read is not made and jax.tree.structure(read) == jax.tree.structure(made)
+    for one, other in zip(jax.tree.leaves(read), jax.tree.leaves(made), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
