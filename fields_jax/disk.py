@@ -124,8 +124,12 @@ def check_folder(path: epath.PathLike, instead: str) -> None:
         raise DiskError(f"{path} cannot be written: {nearest} is no folder; name {instead}")
 
 
-def make_way(target: epath.Path) -> None:
+def make_way(target: epath.Path, instead: str) -> None:
     """Removes an empty folder, since no folder can be renamed to an existing one.
+
+    Args:
+      target: the folder, which need not be there.
+      instead: how to name another, such as "--out".
 
     Raises:
       UserError: it holds something or cannot be removed.
@@ -135,7 +139,9 @@ def make_way(target: epath.Path) -> None:
     try:
         target.rmdir()
     except (OSError, ValueError) as error:  # what epath raises if it is not empty
-        raise UserError(f"{target} cannot be made anew ({error}); name another folder") from error
+        raise UserError(
+            f"{target} cannot be made anew ({error}); name another folder with {instead}"
+        ) from error
 
 
 def quiet_orbax() -> None:

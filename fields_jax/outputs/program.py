@@ -54,7 +54,7 @@ def export_workdir(
         give the model's outputs.
     """
     target = epath.Path(out)
-    make_way(target)
+    make_way(target, "--out")
     inference = load_inference(workdir, ema=ema)
     path = head or inference.config.head
     face = resolve_head(path)

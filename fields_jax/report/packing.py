@@ -40,7 +40,7 @@ def pack_workdir(workdir: str, out: str, *, ema: bool = False) -> dict[str, Any]
       UserError: OUT is taken, an encoder is not trained, or float16 changes the outputs too much.
     """
     target = epath.Path(out)
-    make_way(target)
+    make_way(target, "--weights")
     inference = load_inference(workdir, ema=ema)
     check_encoders(inference, workdir)
     today = datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d")

@@ -34,17 +34,18 @@ def test_the_command_writes_the_folder_and_says_what_is_left_to_do(place, comman
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "line"),
+    ("typed", "line"),
     [
-        ("export", ["--workdir=x"], "name one of --out and --weights"),
-        ("export", ["--workdir=x", "--out=a", "--weights=b"], "name one of --out and --weights"),
-        ("export", ["--workdir=embedded", "--weights=b"], "this fields_jax holds no model"),
-        ("evaluate", ["--workdir=embedded"], "--out is missing: scores are not written into the"),
-        ("evaluate", ["--workdir=embedded", "--out=x"], "this fields_jax holds no model"),
+        ("export --workdir=x", "name one of --out and --weights"),
+        ("export --workdir=x --out=a --weights=b", "name one of --out and --weights"),
+        ("export --workdir=embedded --weights=b", "this fields_jax holds no model"),
+        ("evaluate --workdir=embedded", "--out is missing: scores are not written into the"),
+        ("evaluate --workdir=embedded --out=x", "this fields_jax holds no model"),
     ],
 )
-def test_mistakes_are_one_line(place, command, capsys, monkeypatch, name, arguments, line):
+def test_mistakes_are_one_line(place, command, capsys, monkeypatch, typed, line):
     monkeypatch.setattr(packed, "PACKAGED", place / "none")
+    name, *arguments = typed.split()
     assert command(f"fields_jax.{name}", arguments) == 2
     said = capsys.readouterr().err
     assert line in said and said.count("\n") == 1
