@@ -34,6 +34,14 @@ def keep_programs() -> None:
         os.environ.setdefault(_LEAST, str(_LEAST_SECONDS))
 
 
+def folder_in_use() -> Path | None:
+    """The folder on this machine that compiled programs are kept in, or None."""
+    named = os.environ.get(_FOLDER, "")
+    allowed = os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "true").lower() not in ("false", "0")
+    folder = Path(named)
+    return folder if named and allowed and "://" not in named and folder.is_dir() else None
+
+
 def keep_programs_in(folder: str) -> None:
     """Names JAX another folder, whatever has been compiled by now."""
     import jax

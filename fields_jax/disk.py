@@ -124,6 +124,26 @@ def check_folder(path: epath.PathLike, instead: str) -> None:
         raise DiskError(f"{path} cannot be written: {nearest} is no folder; name {instead}")
 
 
+def make_way(target: epath.Path, instead: str) -> None:
+    """Removes an empty folder, since no folder can be renamed to an existing one.
+
+    Args:
+      target: the folder, which need not be there.
+      instead: how to name another, such as "--out".
+
+    Raises:
+      UserError: it holds something or cannot be removed.
+    """
+    if not target.exists():
+        return
+    try:
+        target.rmdir()
+    except (OSError, ValueError) as error:  # what epath raises if it is not empty
+        raise UserError(
+            f"{target} cannot be made anew ({error}); name another folder with {instead}"
+        ) from error
+
+
 def quiet_orbax() -> None:
     """Keeps messages of Orbax's threads about a full disk off the console.
 

@@ -149,11 +149,13 @@ def heads(paths: list[str]) -> Iterator[Check]:
 
 
 def workdirs(paths: list[str]) -> Iterator[Check]:
-    """Training runs and converted weights."""
+    """The model in the package, training runs and converted weights."""
+    from fields_jax.workdir import packed
     from fields_jax.workdir.inference import read_meta
 
     origins = set()
-    for path in paths:
+    brought = [packed.EMBEDDED] if (packed.PACKAGED / packed.MODEL).exists() else []
+    for path in (*brought, *paths):
         try:
             meta, step = read_meta(path)
         except (UserError, OSError) as error:

@@ -3,9 +3,11 @@
     python -m fields_jax.evaluate --workdir=runs/stage2
     python -m fields_jax.evaluate --workdir=DIR --split=test --head=HEAD.npz --out=scores.json
     python -m fields_jax.evaluate --workdir=DIR --photographs=FOLDER --out=scores
+    python -m fields_jax.evaluate --workdir=embedded --data_root=DIR --out=scores.json
 
 Prints a table and writes WORKDIR/evaluation.json, with the scores pooled and per source, and
 predictions.npz beside it, with one row per example for figures and for scores of your own.
+`--workdir=embedded` is the model in the package.
 The sets are those the model was trained on, or `config.evaluation.sources` ("NAME,NAME").
 
 With --photographs it scores the networks, and the landmark fit beside them, on photographs with
@@ -26,7 +28,7 @@ from fields_jax.evaluation import PREDICTIONS, SCORES
 
 def define_flags() -> None:
     """The command's flags; called by the command only, so that commands can import one another."""
-    flags.DEFINE_string("workdir", None, "folder of a training run or of a converted checkpoint")
+    flags.DEFINE_string("workdir", None, "folder of a run or converted checkpoint, or embedded")
     flags.DEFINE_string("split", "test", "part of the sets to score")
     flags.DEFINE_string("out", "", "JSON file to write (default: WORKDIR/evaluation.json)")
     flags.DEFINE_string("head", "", "head .npz (default: the one the model was trained with)")
@@ -46,6 +48,8 @@ def main(argv: list[str]) -> None:
         return
     if not chosen.workdir:
         raise UserError("--workdir is missing: name the folder of a training run")
+    if chosen.workdir == "embedded" and not chosen.out:
+        raise UserError("--out is missing: scores are not written into the package")
     from fields_jax.evaluation import scoring
 
     logging.set_verbosity(logging.WARNING)  # tensorflow_datasets reports every file it opens

@@ -16,6 +16,12 @@ workdir too, with the networks as a checkpoint, for `fields_jax.evaluate` and `-
 Before OUT appears, a fresh process reads both on the CPU: the networks must have the checksums they
 had here, and the program must give the same outputs. `cpu` is always among the platforms for that;
 the program is not run on the others.
+
+    python -m fields_jax.export --workdir=runs/stage2 --weights=FOLDER --ema
+
+FOLDER holds the encoders and the emotion head alone, as float16 in a file of numbers, and a card
+to complete: a few MB that every command takes as --workdir. `embedded` names those that fields_jax
+brings along.
 """
 
 from __future__ import annotations
@@ -30,8 +36,9 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 def define_flags() -> None:
     """The flags of the command; see the module's docstring."""
-    flags.DEFINE_string("workdir", "", "folder of a training run or a converted checkpoint")
+    flags.DEFINE_string("workdir", "", "folder of a run or converted checkpoint, or embedded")
     flags.DEFINE_string("out", "", "folder to make")
+    flags.DEFINE_string("weights", "", "folder to make instead, of the networks as float16 alone")
     flags.DEFINE_string("head", "", "head .npz (default: the one the model was trained with)")
     flags.DEFINE_bool("ema", False, "take the mean of the parameters (config.ema)")
     flags.DEFINE_list(
@@ -46,9 +53,13 @@ def main(argv: list[str]) -> None:
     chosen = flags.FLAGS
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
-    for name in ("workdir", "out"):
-        if not chosen[name].value:
-            raise UserError(f"--{name} is missing; see --help")
+    if not chosen.workdir:
+        raise UserError("--workdir is missing; see --help")
+    if bool(chosen.out) == bool(chosen.weights):
+        raise UserError("name one of --out and --weights; see --help")
+    if chosen.weights:
+        _write_weights(chosen)
+        return
     unknown = sorted(set(chosen.platforms) - set(PLATFORMS))
     if unknown:
         raise UserError(f"unknown platforms {unknown}; known: {', '.join(PLATFORMS)}")
@@ -61,6 +72,19 @@ def main(argv: list[str]) -> None:
         print(f"{name:>24}  {error:.1e}")
     same = f"on the CPU the same as {chosen.workdir} at step {report['step']}"
     print(f"done: {chosen.out}, {same}")
+
+
+def _write_weights(chosen: flags.FlagValues) -> None:
+    from fields_jax.report.packing import pack_workdir
+    from fields_jax.workdir.packed import CARD, LARGEST_PACKAGED
+
+    report = pack_workdir(chosen.workdir, chosen.weights, ema=chosen.ema)
+    for name, share in report["largest_difference"].items():
+        print(f"{name:>24}  {share:.1e}")
+    if report["bytes"] > LARGEST_PACKAGED:
+        print(f"more than the {LARGEST_PACKAGED / 1e6:.0f} MB that the package takes")
+    size = f"{report['bytes'] / 1e6:.1f} MB, step {report['step']}"
+    print(f"done: {chosen.weights}, {size}; complete its {CARD}")
 
 
 if __name__ == "__main__":

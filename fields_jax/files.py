@@ -243,8 +243,18 @@ def read_npz(
       MissingFile: there is no such file.
       UserError: another format, damage, objects instead of numbers, or more than `largest`.
     """
-    content = read_bytes(path, largest=largest)
-    with damage_named(f"{path} is not {what}, or damaged"):
+    return parse_npz(read_bytes(path, largest=largest), str(path), what=what, largest=largest)
+
+
+def parse_npz(
+    content: bytes, source: str, *, what: str = "an .npz", largest: int = LARGEST_ARRAYS
+) -> dict[str, np.ndarray]:
+    """The arrays of the content of an .npz file; `source` names it in messages, else as `read_npz`.
+
+    Raises:
+      UserError: another format, damage, objects instead of numbers, or more than `largest`.
+    """
+    with damage_named(f"{source} is not {what}, or damaged"):
         archive = zipfile.ZipFile(io.BytesIO(content))
         members = archive.infolist()
         names = [member.filename for member in members]
@@ -254,7 +264,7 @@ def read_npz(
             raise ValueError(f"its arrays are larger than {largest / _MIB:.0f} MiB")
         return {
             member.filename.removesuffix(".npy"): parse_npy(
-                read_member(archive, member), f"{path}: {quoted(member.filename)}"
+                read_member(archive, member), f"{source}: {quoted(member.filename)}"
             )
             for member in members
         }

@@ -1,4 +1,4 @@
-"""HTML pages from the templates that ship inside packages of ours."""
+"""Pages from the templates that ship inside packages of ours."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import jinja2
 def render(package: str, template: str, **values: Any) -> str:
     """Fills in a template of a package's folder `templates`, from a source tree or a wheel.
 
-    Values are escaped, unless they are markupsafe.Markup. A template may include the others of its
-    folder, such as its style sheet: everything ends up in one file.
+    In .html values are escaped, unless they are markupsafe.Markup; in .md they are not. A template
+    may include the others of its folder, such as its style sheet: everything ends up in one file.
 
     Args:
       package: dotted name of a package, such as "fields_jax.report".
@@ -24,7 +24,7 @@ def render(package: str, template: str, **values: Any) -> str:
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package),
-        autoescape=True,
+        autoescape=lambda name: not (name or "").endswith(".md"),
         undefined=jinja2.StrictUndefined,
     )
     return environment.get_template(template).render(values)

@@ -84,11 +84,12 @@ def _train(chosen: flags.FlagValues) -> int:
 
 def _check_places(config: ConfigDict, workdir: str) -> None:
     """Says what is wrong with the folders named before anything is made or written."""
-    from fields_jax.workdir.config import check_workdir, has_checkpoint, require_config
+    from fields_jax.workdir.config import check_workdir, has_checkpoint
+    from fields_jax.workdir.inference import require_trained
 
     check_workdir(workdir, config)
     if config.init_from and not has_checkpoint(workdir):
-        require_config(config.init_from)
+        require_trained(config.init_from)
 
 
 def _check_records(config: ConfigDict) -> None:

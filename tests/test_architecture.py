@@ -15,14 +15,14 @@ BARE = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.tr
 # Modules of fields_jax that import only each other and that everything may import.
 FOUNDATION = (
     *("errors", "types", "batch", "emotions", "landmark_schemes", "files", "disk", "cpu_tuning"),
-    *("data_sets", "compile_cache", "progress", "pages", "arkit"),
+    *("data_sets", "compile_cache", "progress", "pages", "arkit", "kept"),
 )
 MODEL = ("geometry", "flame", "render", "models", "synthesis")
 # What each module or package may import of fields_jax (and configs) besides the foundation and its
 # own package; the longest matching name decides. Only data_pipelines and benchmarks import
 # data_pipelines; the modules of READS_SHARDS may too, inside a function.
 ALLOWED = {
-    "fields_jax": (),
+    "fields_jax": ("reconstruction",),  # inside a function
     **{f"fields_jax.{name}": () for name in FOUNDATION},
     "fields_jax.cli": (),
     "fields_jax.geometry": (),
@@ -47,16 +47,15 @@ ALLOWED = {
     "fields_jax.training": (*MODEL, "losses", "workdir"),
     "fields_jax.convert": (*MODEL, "registration", "workdir", "configs"),
     "fields_jax.convert.__main__": ("flame", "convert", "cli"),
-    "fields_jax.export": ("outputs", "cli"),
+    "fields_jax.export": ("outputs", "report", "workdir", "cli"),
     "fields_jax.tools": (),
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
     "fields_jax.evaluate": ("evaluation", "cli"),
     "fields_jax.photo_commands": ("photos", "report"),
-    "fields_jax.reconstruct": (
-        *(*MODEL, "workdir", "photos", "outputs", "report"),
-        *("photo_commands", "cli"),
-    ),
+    "fields_jax.assets": (),
+    "fields_jax.reconstruction": (*MODEL, "workdir", "photos", "outputs"),
+    "fields_jax.reconstruct": ("reconstruction", "workdir", "photo_commands", "cli"),
     "fields_jax.fit": (*MODEL, "fitting", "photos", "outputs", "report", "photo_commands", "cli"),
     "fields_jax.transfer": ("flame", "registration", "convert", "photos", "outputs", "cli"),
     "fields_jax.doctor": ("flame", "photos", "workdir", "cli"),

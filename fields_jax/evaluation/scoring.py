@@ -221,6 +221,8 @@ def _examples(
             stored["example_row"],
             masking=make_masking(inference.config),
         )
+    else:
+        print(f"no trained synthesizer: {PREDICTIONS} holds no reconstructions")
     return stored
 
 

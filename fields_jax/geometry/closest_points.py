@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy.spatial import KDTree
 
 _FIRST_TRIED = 8  # candidates per point at first; four times as many where these do not suffice
 
@@ -46,6 +45,8 @@ def closest_points(
     Raises:
       ValueError: a mesh without triangles, or values that are not finite.
     """
+    from scipy.spatial import KDTree  # half a second, and some users of this module need no tree
+
     vertices, queries = np.asarray(vertices, np.float64), np.asarray(queries, np.float64)
     if len(faces) == 0:
         raise ValueError("closest points of a mesh without triangles")

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from fields_jax.errors import UserError, printable
 from fields_jax.files import parse_json, read_npz
+from fields_jax.kept import kept_program
 from fields_jax.photos.faces import Face
 from fields_jax.render import project
 from fields_jax.synthesis import draw_head
@@ -130,11 +131,10 @@ def pose_heads(head: FlameModel, coefficients: FlameCoefficients, batch_size: in
     coefficients = jax.tree.map(lambda column: np.asarray(column)[rows], coefficients)
     present = {name: getattr(coefficients, name) for name in _COEFFICIENTS}
     present = {name: value for name, value in present.items() if value is not None}
-    columns = jax.device_get((present, *_pose_heads(head, coefficients)))
+    columns = jax.device_get((present, *kept_program(_pose_heads, head, coefficients)))
     return [Result(*jax.tree.map(lambda a, i=i: np.asarray(a[i]), columns)) for i in range(count)]
 
 
-@jax.jit
 def _pose_heads(head: FlameModel, coefficients: FlameCoefficients) -> tuple[jax.Array, ...]:
     face, geometry, _ = draw_head(head, coefficients, PICTURE)
     points = face.vertices, face.landmarks_68

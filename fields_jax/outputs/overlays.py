@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
+from fields_jax.kept import kept_program
 from fields_jax.photos.crops import transform_points
-from fields_jax.render import geometry_map, project
+from fields_jax.render import geometry_map
 from fields_jax.render.camera import reframe
 from fields_jax.types import FlameModel
 
@@ -62,22 +62,18 @@ def paste_face(
       size: side of the crop in pixels.
     """
     skin = np.asarray(vertices)[np.asarray(head.face_vertices)]
-    projected = np.asarray(project(jnp.asarray(skin)[None], jnp.asarray(camera)[None])[0])
+    # As `render.project`, whose operations would be compiled one by one.
+    scale, move = camera[0], np.asarray(camera[1:])
+    projected = scale * np.float32([1, -1]) * (skin[:, :2] + move)
     window = _window(to_photograph(projected, matrix, size), *image.shape[:2])
     if window is None:
         return image
     drawn = next((side for side in _SIDES if side >= 2 * window.side), _SIDES[-1])
-    inside = _camera_of(window, np.asarray(camera), matrix, size)
-    geometry, cover = (
-        np.asarray(layer)[0]
-        for layer in _draw(head, jnp.asarray(vertices)[None], inside[None], drawn)
-    )
+    frame = np.asarray(vertices), np.asarray(camera), *_frame_of(window, matrix, size)
+    geometry, cover = jax.device_get(kept_program(_draw, head, *frame, static=(drawn,)))
     # The geometry map is 0 beside the face: reduced, it is the shade times the cover.
-    layers = (_resized(layer, window.side) for layer in (geometry[..., 0], cover))
+    layers = (_resized(layer, window.side) for layer in (geometry, cover))
     return _blend(image, window, *layers)
-
-
-_draw = jax.jit(geometry_map, static_argnums=3)
 
 
 def _window(pixels: np.ndarray, height: int, width: int) -> Window | None:
@@ -89,12 +85,26 @@ def _window(pixels: np.ndarray, height: int, width: int) -> Window | None:
     return Window(int(low[0]), int(low[1]), int((high - low).max()))
 
 
-def _camera_of(window: Window, camera: np.ndarray, matrix: np.ndarray, size: int) -> jax.Array:
-    """The camera that shows in the window what the crop's camera shows there."""
+def _frame_of(window: Window, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Zoom and shift, see `reframe`, that show in the window what the crop shows there."""
     zoom = matrix[0, 0]
     centre = (size / 2 - matrix[:2, 2]) / zoom  # of the crop, in pixels of the photograph
     shift = 2 * (centre - (window.left, window.top)) / window.side - 1
-    return reframe(jnp.asarray(camera), size / (zoom * window.side), jnp.asarray(shift))
+    return np.float32(size / (zoom * window.side)), np.asarray(shift, np.float32)
+
+
+def _draw(
+    head: FlameModel,
+    vertices: Float[Array, "V 3"],
+    camera: Float[Array, "3"],
+    zoom: Float[Array, ""],
+    shift: Float[Array, "2"],
+    side: int,
+) -> tuple[Float[Array, "S S"], Float[Array, "S S"]]:
+    """Shade and cover of the face in another frame than its camera's."""
+    inside = reframe(camera, zoom, shift)
+    geometry, cover = geometry_map(head, vertices[None], inside[None], side)
+    return geometry[0, ..., 0], cover[0]
 
 
 def _resized(layer: np.ndarray, side: int) -> np.ndarray:

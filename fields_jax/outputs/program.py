@@ -14,14 +14,14 @@ import numpy as np
 from etils import epath
 from jax import export
 
-from fields_jax.disk import writing
+from fields_jax.disk import make_way, writing
 from fields_jax.errors import UserError
 from fields_jax.files import read_bytes, whole_folder, write_whole
 from fields_jax.flame import flame
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import FieldsModel
 from fields_jax.types import FlameModel
-from fields_jax.workdir import store
+from fields_jax.workdir import packed, store
 from fields_jax.workdir.config import claim_workdir
 from fields_jax.workdir.inference import Inference, check_head, load_inference
 
@@ -54,7 +54,7 @@ def export_workdir(
         give the model's outputs.
     """
     target = epath.Path(out)
-    _make_way(target)
+    make_way(target, "--out")
     inference = load_inference(workdir, ema=ema)
     path = head or inference.config.head
     face = resolve_head(path)
@@ -66,8 +66,11 @@ def export_workdir(
     config.ema = 0  # OUT holds one set of parameters, without a running mean beside it
     platforms = list(dict.fromkeys([CHECKED_ON, *platforms]))
     with writing(target, instead="another --out"), whole_folder(target) as beside:
-        store.write_networks(str(beside), inference.variables, meta)
-        claim_workdir(str(beside), config)
+        if packed.is_packed(workdir):  # without all networks there is no checkpoint
+            packed.write_packed(beside, config, inference.variables, meta)
+        else:
+            store.write_networks(str(beside), inference.variables, meta)
+            claim_workdir(str(beside), config)
         write_whole(beside / PROGRAM, make_program(inference, face, platforms))
         report = dict(
             step=inference.step,
@@ -132,22 +135,6 @@ def check(folder: str, head: str) -> dict[str, float]:
             errors.setdefault(name, []).append(error)
     # Unlike Python's, NumPy's maximum of anything and NaN is NaN.
     return {name: float(np.max(of_batches)) for name, of_batches in errors.items()}
-
-
-def _make_way(target: epath.Path) -> None:
-    """Removes an empty folder, since no folder can be renamed to an existing one.
-
-    Raises:
-      UserError: it holds something or cannot be removed.
-    """
-    if not target.exists():
-        return
-    try:
-        target.rmdir()
-    except (OSError, ValueError) as error:  # what epath raises if it is not empty
-        raise UserError(
-            f"{target} cannot be made anew ({error}); name another folder with --out"
-        ) from error
 
 
 def _check_in_fresh_process(folder: epath.Path, head: str) -> dict[str, float]:

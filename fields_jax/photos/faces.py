@@ -96,22 +96,66 @@ def find_faces(
     path = photograph.path
     try:
         image = read_photograph(path)
-        file, passed_over = (None, ()) if box else beside.landmark_file(path)
+        file, passed_over = (None, ()) if box is not None else beside.landmark_file(path)
         marks = [] if file is None else points.load_faces(file)
     except UserError as error:
         yield Unusable(path, str(error).removeprefix(f"{path}: "))
         return
     remark = f" ({'; '.join(passed_over)})" if passed_over else ""
-    if box:
+    if file is not None:
+        origin = f"landmark file {file.name}{remark}"
+        yield from marked_faces(photograph, image, marks, scale=scale, origin=origin)
+    else:
+        yield from faces_in(photograph, image, scale=scale, box=box, finder=finder, remark=remark)
+
+
+def faces_in(
+    photograph: Photograph,
+    image: UInt8[np.ndarray, "H W 3"],
+    *,
+    scale: float,
+    box: Sequence[float] | None = None,
+    finder: Finder | None = None,
+    remark: str = "",
+) -> Iterator[Face | Unusable]:
+    """The faces of a decoded picture by the box or the detector; else the whole of it is the crop.
+
+    Args:
+      photograph: what to call it.
+      image: the picture.
+      scale, box, finder: as of `find_faces`.
+      remark: added to how the face was found.
+
+    Raises:
+      DetectorError: the detector has failed.
+    """
+    if box is not None:
         yield _boxed(photograph, image, box, scale)
-    elif file is None and finder is None:
+    elif finder is None:
         yield _whole(photograph, image, remark)
-    elif file is not None:
-        found = [(face, f"landmark file {file.name}") for face in marks]
-        yield from _marked(photograph, image, found, scale, remark)
     else:
         found = [(f.points[:, :2], _said(finder.name, f.score)) for f in finder.detect(image)]
         yield from _marked(photograph, image, found, scale, remark)
+
+
+def marked_faces(
+    photograph: Photograph,
+    image: UInt8[np.ndarray, "H W 3"],
+    marks: Float[np.ndarray, "F N 2"],
+    *,
+    scale: float,
+    origin: str,
+) -> Iterator[Face | Unusable]:
+    """The faces of a decoded picture by the landmarks of each.
+
+    Args:
+      photograph: what to call it.
+      image: the picture.
+      marks: [F, N, 2] in pixels, 478 or 68 to a face.
+      scale: as of `find_faces`.
+      origin: where the landmarks are from, in a few words.
+    """
+    yield from _marked(photograph, image, [(face, origin) for face in marks], scale, "")
 
 
 def parse_box(text: str) -> tuple[float, ...] | None:

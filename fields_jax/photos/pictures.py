@@ -77,6 +77,19 @@ def decode(content: bytes, suffix: str = "") -> UInt8[np.ndarray, "H W 3"]:
         raise UserError(f"not a readable picture ({first_line(error)})") from error
 
 
+def upright(picture: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture that pillow has opened, as `decode` gives that of a file.
+
+    Raises:
+      UserError: it cannot be decoded.
+    """
+    try:
+        turn, rgb = _turn(picture), _as_rgb(picture)  # which decodes it
+        return np.asarray(rgb if turn is None else rgb.transpose(turn))
+    except Exception as error:
+        raise UserError(f"not a readable picture ({first_line(error)})") from error
+
+
 def scaled(values: Shaped[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
     """Grey values of any range as 8 bits.
 

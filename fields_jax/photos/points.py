@@ -64,11 +64,21 @@ def load_faces(path: epath.PathLike) -> Float[np.ndarray, "F N 2"]:
         points = parse_npy(read_bytes(path, largest=_LARGEST_FILE), str(path))
     else:
         points = mark_text.read_rows(path)
+    return as_faces(points, str(path))
+
+
+def as_faces(points: np.ndarray, source: str) -> Float[np.ndarray, "F N 2"]:
+    """The points of one face or several as `load_faces` gives them; `source` names them.
+
+    Raises:
+      UserError: not numbers, or another shape.
+    """
+    points = np.asarray(points)
     faces = points[None] if points.ndim == 2 else points
     known = faces.ndim == 3 and faces.shape[1] in (N_MEDIAPIPE, 68, N_WFLW)
     if not known or faces.shape[2] not in (2, 3) or points.dtype.kind not in "fiu":
         raise UserError(
-            f"{path}: expected numbers of shape [478, 2] or [478, 3] (files of 68 points or of "
+            f"{source}: expected numbers of shape [478, 2] or [478, 3] (files of 68 points or of "
             "WFLW's 98 and a leading dimension for several faces are fine too), found "
             f"{points.dtype} {list(points.shape)}"
         )

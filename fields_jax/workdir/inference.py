@@ -1,4 +1,8 @@
-"""Trained models as the commands use them: read from a workdir, never written."""
+"""Trained models as the commands use them: read from a workdir, never written.
+
+A workdir is the folder of a run, with checkpoints, or one of packed networks (`packed.py`), or the
+word "embedded" for those in the package. Orbax is imported for checkpoints only: it takes a second.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,12 @@ from ml_collections import ConfigDict
 from fields_jax.errors import UserError
 from fields_jax.models.fields import FieldsModel, build_model, variable_shapes
 from fields_jax.types import FlameModel
+from fields_jax.workdir import packed
 from fields_jax.workdir.config import require_config
-from fields_jax.workdir.store import newest_intact, reading
 
 PyTree = Any
+
+ENCODERS = ("pose_encoder", "shape_encoder", "expression_encoder")  # that a face cannot do without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Inference:
     Attributes:
       config: the config of the run.
       model: the networks; `model.apply(variables, image)`.
-      variables: {"params", "batch_stats"}.
+      variables: {"params", "batch_stats"}; of packed networks without synthesiser and tokens.
       step: iterations trained.
       meta: the checkpoint's meta item.
     """
@@ -42,15 +48,19 @@ def load_inference(workdir: str, *, ema: bool = False) -> Inference:
     """Reads the networks of the newest intact checkpoint, without the optimiser's state.
 
     Args:
-      workdir: of a training run or a converted checkpoint.
+      workdir: of a training run, a converted checkpoint or packed networks, or "embedded".
       ema: takes the running mean of the parameters (`config.ema`) in place of the last ones.
 
     Raises:
       UserError: no such workdir, no checkpoint in it, only damaged ones, or no running mean.
     """
-    config = require_config(workdir)
+    config = require_trained(workdir)
     if ema and not config.get("ema", 0):
         raise UserError(f"{workdir} keeps no mean of its parameters; train with --config.ema=0.999")
+    if packed.is_packed(workdir):
+        return _load_packed(workdir)
+    from fields_jax.workdir.store import newest_intact, reading
+
     with reading(
         workdir, f"{workdir} holds no checkpoint yet; let the training reach one"
     ) as manager:
@@ -68,6 +78,24 @@ def load_inference(workdir: str, *, ema: bool = False) -> Inference:
             logging.warning("checkpoint %s is damaged (%s): takes %d", folder, reason, step)
     variables = {"params": found["ema" if ema else "params"], "batch_stats": found["batch_stats"]}
     return Inference(config, model, variables, step, found["meta"])
+
+
+def require_trained(workdir: str) -> ConfigDict:
+    """The config of a workdir that should hold a trained model, packed or not.
+
+    Raises:
+      UserError: it has none, or no model can be made of it.
+    """
+    if packed.is_packed(workdir):
+        return ConfigDict(packed.read_model(workdir)["config"])
+    return require_config(workdir)
+
+
+def _load_packed(workdir: str) -> Inference:
+    found = packed.read_packed(workdir)
+    # Without the token encoder, and so without tokens; the synthesiser runs where it is called.
+    model = build_model(found.config).clone(token_guided=False)
+    return Inference(found.config, model, found.variables, found.meta["step"], found.meta)
 
 
 def read_networks(source: str) -> tuple[dict[str, dict[str, PyTree]], dict[str, Any]]:
@@ -104,6 +132,8 @@ def read_frozen(source: str, name: str, kinds: Sequence[str] = ("params",)) -> d
     Raises:
       UserError: no checkpoint there, a damaged one, or one of another network.
     """
+    from fields_jax.workdir.store import newest_intact, reading
+
     remedy = "see `python -m fields_jax.convert --help`"
     absent = f"{source} holds no checkpoint; it should hold {name}: {remedy}"
     with reading(source, absent, f"{source} holds no converted network; {remedy}") as manager:
@@ -121,6 +151,11 @@ def read_meta(workdir: str) -> tuple[dict[str, Any], int]:
     Raises:
       UserError: no checkpoint there, or only damaged ones.
     """
+    if packed.is_packed(workdir):
+        meta = packed.read_model(workdir)["meta"]
+        return meta, meta["step"]
+    from fields_jax.workdir.store import newest_intact, reading
+
     with reading(workdir, f"{workdir} holds no checkpoint") as manager:
         step, found, _ = newest_intact(manager, {})
     return found["meta"], step
@@ -141,4 +176,17 @@ def check_head(meta: Mapping[str, Any], head: FlameModel) -> None:
         raise UserError(
             f"the model was trained with head {trained['name']} {trained['version']}, this is "
             f"{head.name} {head.version} of other content; name the right one with --head=HEAD.npz"
+        )
+
+
+def check_encoders(inference: Inference, workdir: str) -> None:
+    """Refuses networks that can reconstruct no face.
+
+    Raises:
+      UserError: one of the `ENCODERS` is not trained.
+    """
+    missing = [name for name in ENCODERS if name not in inference.meta["trained"]]
+    if missing:
+        raise UserError(
+            f"{workdir} holds no trained {missing[0]}: reconstruction needs {', '.join(ENCODERS)}"
         )

@@ -19,6 +19,8 @@ from fields_jax.errors import UserError
 from fields_jax.flame.io import save_flame
 from fields_jax.outputs.bundle import load_params
 from fields_jax.photos.faces import Detection, Finder
+from fields_jax.report.packing import pack_workdir
+from fields_jax.workdir import packed
 from tests.support.heads import random_head
 from tests.support.portraits import write_photograph
 from tests.support.workdirs import write_workdir
@@ -180,7 +182,6 @@ def test_a_finder_is_asked_where_there_is_no_landmark_file(place, here, monkeypa
 @pytest.mark.parametrize(
     ("values", "paths", "line"),
     [
-        (dict(workdir=""), ["a.png"], "--workdir is missing"),
         (dict(out=""), ["a.png"], "--out is missing"),
         (dict(), [], "name photographs, folders or patterns"),
         (dict(workdir="/none"), ["a.png"], "/none is no workdir"),
@@ -211,6 +212,25 @@ def test_converted_weights_on_the_procedural_head_are_doubted(place, here, capsy
     assert "converted from TEASER, which knows FLAME" in capsys.readouterr().out
     assert here("none.png", workdir=workdir, head=head, out=place / "o4") == 2
     assert "FLAME" not in capsys.readouterr().out
+
+
+def test_without_a_workdir_the_model_of_the_package_is_taken_and_said(
+    place, here, capsys, monkeypatch
+):
+    path = place / "packaged/one.png"
+    write_photograph(path)
+    monkeypatch.setattr(packed, "PACKAGED", place / "nothing")
+    with pytest.raises(UserError, match="this fields_jax holds no model"):
+        here(path, workdir="", out=place / "o5")
+    pack_workdir(str(place / "run"), str(place / "embedded"))
+    monkeypatch.setattr(packed, "PACKAGED", place / "embedded")
+    with pytest.raises(UserError, match="trained with head random 0, this is procedural"):
+        here(path, workdir="", out=place / "o5")
+    assert here(path, workdir="", head=place / "head.npz", out=place / "o5") == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("model: embedded, made 2") and said.endswith("embedded/MODEL_CARD.md")
+    _, meta = load_params(place / "o5/one/params.npz")
+    assert meta["weights"]["workdir"] == "embedded" and len(meta["weights"]["sha256"]) == 64
 
 
 def test_a_mistyped_flag_is_one_line_and_status_2(place):

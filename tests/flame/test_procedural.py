@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fields_jax import kept
 from fields_jax.flame.procedural import procedural_head
 
 EYES = {"left": 3, "right": 4}  # joints
@@ -390,7 +391,8 @@ def test_templates(head):
     assert not templates[:, len(head.expression_names) :].any()
 
 
-def test_deterministic(head):
+def test_deterministic(head, monkeypatch):
+    monkeypatch.setattr(kept, "folder_in_use", lambda: None)  # made anew, not read
     procedural_head.cache_clear()
     again, other = procedural_head(), procedural_head(1)
     assert again.sha256 == head.sha256 != other.sha256

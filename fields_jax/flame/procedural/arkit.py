@@ -7,7 +7,6 @@ common faces do.
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from fields_jax.arkit import NAMES
 from fields_jax.flame.procedural.fields import EYES
@@ -104,6 +103,8 @@ def _sum(
 
 def _gaze(mesh: HeadMesh, where: str, side: str, parts: dict[str, np.ndarray]) -> np.ndarray:
     """An eyeball turns, the lids follow a little."""
+    from scipy.spatial.transform import Rotation  # half a second, for a head that is kept
+
     about_x, outwards = _GAZE[where]
     about_y = outwards if side == "left" else -outwards
     ball = mesh.select("eyeball", side == "left")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,9 +19,12 @@ from fields_jax import landmark_schemes as schemes
 from fields_jax.flame.priors import standard_priors
 from fields_jax.flame.procedural import arkit, components, identity, landmarks, regions, rig
 from fields_jax.flame.procedural.mesh import head_mesh
+from fields_jax.kept import digest, kept_arrays
 from fields_jax.types import JOINTS, FlameModel, LandmarkEmbedding
 
 _METRES = 1e-3
+_HERE = Path(__file__).parent
+_EMBEDDINGS = ("static_51", "contour", "static_68", "landmarks_105", "landmarks_203")
 
 
 @functools.lru_cache(maxsize=4)
@@ -35,6 +40,32 @@ def procedural_head(seed: int = 0) -> FlameModel:
     Returns:
       The head, in metres; the same object for the same seed.
     """
+    sources = [_HERE, _HERE.parents[1] / "landmark_schemes.py", _HERE.parents[1] / "geometry"]
+    depends_on = digest(sources, (str(seed), np.__version__))
+    stored = kept_arrays(f"head{seed}", depends_on, lambda: _make(seed))
+    facts = {name: stored.pop(name) for name in ("sha256", "expression_names")}
+    arrays: dict[str, Any] = {name: array for name, array in stored.items() if "." not in name}
+    for name in _EMBEDDINGS:
+        parts = (stored[f"{name}.{part}"] for part in ("face_index", "barycentric"))
+        arrays[name] = LandmarkEmbedding(*parts)
+    regions = [name for name in stored if name.startswith("regions.")]
+    arrays["regions"] = {name.removeprefix("regions."): stored[name] for name in regions}
+    arrays["priors"] = standard_priors(identity.SHAPE_COUNT, components.EXPRESSION_COUNT)
+    with jax.ensure_compile_time_eval():  # the cache must not keep a tracer
+        arrays = jax.device_put(arrays)
+    return FlameModel(
+        **arrays,
+        parents=rig.PARENTS,
+        joint_names=JOINTS,
+        expression_names=tuple(facts["expression_names"].tolist()),
+        name="procedural",
+        version="2",
+        sha256=str(facts["sha256"]),
+    )
+
+
+def _make(seed: int) -> dict[str, np.ndarray]:
+    """All arrays of the head by name, those of one group as "group.name"; metres."""
     mesh = head_mesh()
     places = landmarks.Places(mesh)
     contour_face, contour_weight = landmarks.contour(places)
@@ -76,21 +107,15 @@ def procedural_head(seed: int = 0) -> FlameModel:
         "expression_templates": components.expression_templates(names),
     }
     arrays = jax.tree.map(_storage_type, arrays)
-    told = {
-        "face_parts": regions.face_parts(mesh, named),
-        "priors": standard_priors(identity.SHAPE_COUNT, components.EXPRESSION_COUNT),
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="."): array
+        for path, array in jax.tree_util.tree_leaves_with_path(arrays)
     }
-    with jax.ensure_compile_time_eval():  # the cache must not keep a tracer
-        stored = jax.device_put(arrays | told)
-    return FlameModel(
-        **stored,
-        parents=rig.PARENTS,
-        joint_names=JOINTS,
-        expression_names=names,
-        name="procedural",
-        version="2",
-        sha256=_digest(arrays),
-    )
+    return flat | {
+        "face_parts": regions.face_parts(mesh, named),
+        "expression_names": np.array(names),
+        "sha256": np.array(_digest(arrays)),
+    }
 
 
 def _embedding(points: landmarks.Points) -> LandmarkEmbedding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from fields_jax.flame.procedural import patches as patches
 from fields_jax.flame.procedural import surface as surface
@@ -114,6 +113,8 @@ def pose_basis(mesh: HeadMesh) -> np.ndarray:
 
 def jaw_travel(mesh: HeadMesh, angle: float) -> np.ndarray:
     """Offsets [V, 3] of a jaw that opens by an angle, the rest of the head being still."""
+    from scipy.spatial.transform import Rotation  # half a second, for a head that is kept
+
     turn = Rotation.from_rotvec([angle, 0, 0]).as_matrix()
     basis = pose_basis(mesh).reshape(*mesh.points.shape, 4, 3, 3)[:, :, JAW_JOINT - 1]
     corrected = mesh.points + (basis * (turn - np.eye(3))).sum((-2, -1))
