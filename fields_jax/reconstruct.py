@@ -9,6 +9,9 @@ there too), or where the face detector finds one (`make landmarks` installs it);
 these the whole picture is taken for the crop. OUT/NAME holds params.npz, mesh.obj, mesh.ply,
 overlay.png, geometry.png and emotion.json (NAME_0, NAME_1, ... for several faces); OUT/index.html
 and OUT/summary.csv show all of them.
+
+With --refine a landmark fit follows for faces with landmarks (a detector's five points will do): it
+starts at the networks' reading and leaves it only as far as the landmarks ask.
 """
 
 from __future__ import annotations
@@ -30,8 +33,9 @@ from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from fields_jax.fitting.refine import Refined
     from fields_jax.outputs.bundle import Result
-    from fields_jax.types import FieldsOutput, FlameModel
+    from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel
     from fields_jax.workdir.inference import Inference
 
 _LEAD = (
@@ -49,6 +53,7 @@ def define_flags() -> None:
     """The command's flags."""
     photo_commands.define_flags()
     flags.DEFINE_string("box", "", "x0,y0,x1,y1 of the face in pixels, in every picture named")
+    flags.DEFINE_bool("refine", False, "fit the landmarks, starting at the networks' reading")
     flags.DEFINE_string("workdir", "", "folder of a training run or of a converted checkpoint")
 
 
@@ -79,13 +84,22 @@ def main(argv: list[str]) -> int:
     gallery = photo_commands.open_gallery(head, config.image_size, meta)
     read = "emotion_head" in inference.meta["trained"]
     networks = partial(predict, inference.model, inference.variables)
+    refiner, plain = None, 0
+    if chosen.refine:
+        from fields_jax.fitting.refine import SPREAD, Refiner
+
+        size, stored = (config.image_size, chosen.batch_size), inference.meta.get(SPREAD)
+        refiner = Refiner(networks, head, *size, stored)
     for faces in photo_commands.batches(named, gallery, config.data.eval_crop_scale):
-        results, readings = read_faces(
-            networks, head, [face.crop(config.image_size) for face in faces], chosen.batch_size
-        )
+        crops = [face.crop(config.image_size) for face in faces]
+        change = refiner and partial(refiner.refine, faces)
+        results, readings = read_faces(networks, head, crops, chosen.batch_size, change)
+        plain += sum(result.refined is False for result in results)
         for face, result, reading in zip(faces, results, readings, strict=True):
             emotion = reading | {"weights": meta["weights"]} if read else None
             gallery.add(face, dataclasses.replace(result, emotion=emotion))
+    if plain:
+        print(f"{plain} faces have no landmarks to refine by: theirs is the networks' reading")
     if not read:
         print(f"{chosen.workdir} has no trained emotion head: no emotion.json is written")
     return photo_commands.conclude(gallery, "Reconstructed faces", _LEAD)
@@ -96,6 +110,7 @@ def read_faces(
     head: FlameModel,
     crops: Sequence[UInt8[np.ndarray, "S S 3"]],
     batch_size: int,
+    refine: Callable[[FlameCoefficients], Refined] | None = None,
 ) -> tuple[list[Result], list[dict[str, Any]]]:
     """Heads and emotions of face crops.
 
@@ -104,6 +119,8 @@ def read_faces(
       head: the model of the face.
       crops: at most `batch_size` crops.
       batch_size: crops are filled up to this number, so that one program is compiled.
+      refine: changes the coefficients before the heads are posed; not the emotions, which stay what
+        the networks read.
 
     Returns:
       For each crop the posed head and the emotion that the emotion head reads.
@@ -115,7 +132,15 @@ def read_faces(
     count = len(crops)
     filled = np.stack([*crops, *[crops[-1]] * (batch_size - count)])
     output = jax.tree.map(lambda column: np.asarray(column)[:count], networks(filled))
-    results = pose_heads(head, output.coefficients, batch_size)
+    if refine is None:
+        results = pose_heads(head, output.coefficients, batch_size)
+    else:
+        refined = refine(output.coefficients)
+        results = pose_heads(head, refined.coefficients, batch_size)
+        results = [
+            dataclasses.replace(result, refined=done, residual=after, residual_before=before)
+            for result, (done, before, after) in zip(results, refined.notes(), strict=True)
+        ]
     probabilities = np.asarray(jax.nn.softmax(output.logits, axis=-1), np.float64)
     readings = [
         {

@@ -34,7 +34,10 @@ ALLOWED = {
     "fields_jax.photos": (),
     "fields_jax.workdir": ("models",),
     "fields_jax.fitting": ("geometry", "flame", "render"),
-    "fields_jax.fitting.photographs": ("fitting", "photos"),
+    **dict.fromkeys(
+        ("fields_jax.fitting.photographs", "fields_jax.fitting.refine"),
+        ("geometry", "fitting", "photos"),
+    ),
     "fields_jax.registration": ("geometry", "flame", "render", "fitting"),
     "fields_jax.evaluation": (*MODEL, "workdir"),
     **dict.fromkeys(
@@ -54,7 +57,7 @@ ALLOWED = {
     "fields_jax.evaluate": ("evaluation", "cli"),
     "fields_jax.photo_commands": ("photos", "report"),
     "fields_jax.reconstruct": (
-        *(*MODEL, "workdir", "photos", "outputs", "report"),
+        *(*MODEL, "fitting", "workdir", "photos", "outputs", "report"),
         *("photo_commands", "cli"),
     ),
     "fields_jax.fit": (*MODEL, "fitting", "photos", "outputs", "report", "photo_commands", "cli"),

@@ -67,7 +67,8 @@ def here(place, monkeypatch):
     monkeypatch.setattr(photo_commands, "find_python", lambda: None)
 
     def call(*paths, **values):
-        chosen = dict(workdir=place / "run", out="", head="", box="", batch_size=2) | values
+        chosen = dict(workdir=place / "run", out="", head="", box="", batch_size=2, refine=False)
+        chosen |= values
         chosen = {key: v if isinstance(v, int) else str(v) for key, v in chosen.items()}
         monkeypatch.setattr(reconstruct.flags, "FLAGS", ConfigDict(chosen))
         return reconstruct.main(["reconstruct", *map(str, paths)])
