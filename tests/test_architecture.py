@@ -70,6 +70,7 @@ ALLOWED = {
     "data_pipelines.manifests": ("photos",),
     "data_pipelines.manifests.__main__": ("cli",),
     "configs": (),
+    "benchmarks.refine": (*MODEL, "evaluation", "fitting", "photos", "workdir", "cli"),
     "benchmarks": (
         *(*MODEL, "fitting", "registration", "training", "workdir", "tools", "cli"),
         "configs",

@@ -43,6 +43,7 @@ _SHARE = 0.5
 _POSE_FLOOR = 0.1  # radians
 # Log of the scale, shift in half crops. Any landmarks tell the camera better than a network does.
 _CAMERA = (0.2, 0.2, 0.2)
+_LEAST_SPREAD = 1e-3  # coefficients that never vary, as of a jaw that a head lacks
 _GROUPS = ("shape", "expression", "jaw", "eyelid", "pose")
 
 
@@ -164,10 +165,10 @@ def floors(
     found = {}
     for name in _GROUPS:
         count = getattr(readings, name).shape[-1]
-        if stored is not None:
-            found[name] = _stored(stored, name, count)
-        elif name == "pose":
+        if name == "pose":
             found[name] = np.full(count, _POSE_FLOOR, np.float32)
+        elif stored is not None:
+            found[name] = _stored(stored, name, count)
         else:
             prior = head.priors[name]
             found[name] = np.float32(_SHARE * np.asarray(prior.deviation)[:count])
@@ -213,9 +214,28 @@ def _stored(stored: Any, name: str, count: int) -> Float[np.ndarray, " K"]:
         values = np.asarray(stored[name], np.float32)
     except (KeyError, TypeError, ValueError):
         values = np.zeros(0, np.float32)
+    values = values[:count]
     if values.shape != (count,) or not (np.isfinite(values) & (values > 0)).all():
         raise UserError(
             f"the checkpoint's meta item: {SPREAD} holds no {count} positive numbers for {name}; "
             "measure it again with `python -m benchmarks.refine`"
         )
     return values
+
+
+def spread_of(readings: FlameCoefficients, truth: FlameCoefficients) -> dict[str, list[float]]:
+    """The networks' error of each coefficient, for a checkpoint's meta item.
+
+    Args:
+      readings: [N, ...] of faces that the networks have not learnt from.
+      truth: [N, ...] with at least as many components; pose and camera are not used.
+
+    Returns:
+      The root mean square error of each coefficient of each group but pose.
+    """
+    found = {}
+    for name in _GROUPS[:-1]:
+        read = np.asarray(getattr(readings, name), np.float64)
+        apart = read - np.asarray(getattr(truth, name))[:, : read.shape[1]]
+        found[name] = np.maximum(np.sqrt(np.mean(apart**2, axis=0)), _LEAST_SPREAD).tolist()
+    return found
