@@ -10,8 +10,9 @@ these the whole picture is taken for the crop. OUT/NAME holds params.npz, mesh.o
 overlay.png, geometry.png and emotion.json (NAME_0, NAME_1, ... for several faces); OUT/index.html
 and OUT/summary.csv show all of them.
 
-With --refine a landmark fit follows for faces with landmarks (a detector's five points will do): it
-starts at the networks' reading and leaves it only as far as the landmarks ask.
+With --refine a landmark fit follows for faces with landmarks (a face detector's five points will
+do): it starts at the networks' reading and leaves it only as far as the landmarks ask. summary.csv
+and params.npz say which faces were refined and how far their landmarks were before and after.
 """
 
 from __future__ import annotations

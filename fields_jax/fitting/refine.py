@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
@@ -151,7 +152,7 @@ class Refiner:
 
 def floors(
     head: FlameModel, readings: FlameCoefficients, stored: Mapping[str, Any] | None
-) -> dict[str, Float[np.ndarray, " K"]]:
+) -> dict[str, Float[np.ndarray, " _"]]:
     """The least deviations of a model's coefficients.
 
     Args:
@@ -195,13 +196,13 @@ def varied_crop(
 
 def _differences(
     plain: FlameCoefficients, other: FlameCoefficients, degrees: float
-) -> dict[str, Float[np.ndarray, "F K"]]:
+) -> dict[str, Float[np.ndarray, "F _"]]:
     """What the reading of a crop, turned clockwise by so much, says otherwise."""
     pairs = {name: (getattr(plain, name), getattr(other, name)) for name in _GROUPS}
-    found = {name: np.asarray(b, np.float64) - a for name, (a, b) in pairs.items()}
+    found = {name: np.asarray(b, np.float64) - np.asarray(a) for name, (a, b) in pairs.items()}
     # The turn is undone: it is about the axis of view, which points at the camera.
-    back = rodrigues(np.array([0, 0, np.deg2rad(degrees)], np.float32))
-    before, after = (np.asarray(rodrigues(np.asarray(pose))) for pose in pairs["pose"])
+    back = rodrigues(jnp.array([0, 0, np.deg2rad(degrees)], jnp.float32))
+    before, after = (np.asarray(rodrigues(jnp.asarray(pose))) for pose in pairs["pose"])
     apart = np.asarray(back)[None] @ after @ np.swapaxes(before, 1, 2)
     # The vector of a small rotation.
     axes = [apart[:, k - 1, k - 2] - apart[:, k - 2, k - 1] for k in range(3)]
