@@ -20,7 +20,13 @@ from jaxtyping import Array, Bool, Float
 from fields_jax.fitting import parameters
 from fields_jax.fitting.parameters import MOTION, Layout
 from fields_jax.fitting.problem import PLACING, REFINING, FitSettings, Problem, thresholds
-from fields_jax.fitting.view import COUNTS, LandmarkRigs, landmark_rigs, without_coefficients
+from fields_jax.fitting.view import (
+    COUNTS,
+    LandmarkRigs,
+    landmark_rigs,
+    with_known,
+    without_coefficients,
+)
 from fields_jax.types import FlameCoefficients, FlameModel
 
 SETS = {f"landmarks_{count}": count for count in COUNTS}
@@ -127,7 +133,12 @@ def fit_landmarks(
 
 
 def refine_landmarks(
-    head: FlameModel, observed: Observed, guess: Guess, settings: FitSettings | None = None
+    head: FlameModel,
+    observed: Observed,
+    guess: Guess,
+    *,
+    n_shape: int = 100,
+    settings: FitSettings | None = None,
 ) -> Refinement:
     """Fits each face of a batch from where somebody else, such as a network, has seen it.
 
@@ -139,6 +150,7 @@ def refine_landmarks(
       observed: landmarks; at least one set. Faces with fewer than `settings.min_points` keep their
         guess, with a NaN residual.
       guess: of every face.
+      n_shape: leading shape components that are fitted; the others stay as guessed.
       settings: of the search; `yaws` is not used.
 
     Raises:
@@ -153,8 +165,9 @@ def refine_landmarks(
             f"{len(points)} faces: expected a guess of {len(points)} with a deviation of each "
             f"coefficient, got {list(start.shape)} and {list(deviation.shape)}"
         )
-    layout = Layout(guess.coefficients.expression.shape[-1], guess.coefficients.shape.shape[-1])
-    rigs = jax.device_put(landmark_rigs(head, layout))
+    whole = Layout(guess.coefficients.expression.shape[-1], guess.coefficients.shape.shape[-1])
+    rigs = jax.device_put(landmark_rigs(head, whole))
+    layout = whole._replace(n_shape=min(n_shape, whole.n_shape))
     solve = partial(_refine_batch, layout=layout, settings=settings or FitSettings(min_points=3))
     return _in_batches(partial(solve, rigs), (points, weights, start, deviation))
 
@@ -213,11 +226,15 @@ def _refine_batch(
 ) -> Refinement:
     def one(points, weights, start, deviation) -> Refinement:
         start = jnp.clip(start, rigs.prior.lower, rigs.prior.upper)
-        prior = rigs.prior.replace(mean=start, precision=deviation**-2)
-        face, valid = _problem(rigs.replace(prior=prior), points, weights, layout, settings)
+        start, rest = start[: layout.size], start[layout.size :]
+        own = with_known(rigs, layout.n_expression + layout.n_shape, rest)
+        prior = own.prior.replace(mean=start, precision=deviation[: layout.size] ** -2)
+        face, valid = _problem(own.replace(prior=prior), points, weights, layout, settings)
         x, _ = jax.lax.scan(face.moved, start, thresholds(PLACING, settings.place_steps))
         before = jnp.where(face.is_enough(), face.residual_shares(start)[0], jnp.nan)
-        return Refinement(_solved(face, x, start, valid), before)
+        fit = _solved(face, x, start, valid)
+        shape = jnp.concatenate([fit.coefficients.shape, rest])
+        return Refinement(fit.replace(coefficients=fit.coefficients.replace(shape=shape)), before)
 
     return jax.vmap(one)(*columns)
 

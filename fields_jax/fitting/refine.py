@@ -123,7 +123,7 @@ class Refiner:
 
     def solve(self, marks: Any, guess: Guess) -> Refinement:
         """The fit of landmarks [F, ...] that all faces have, with a guess of each."""
-        return refine_landmarks(self.head, marks, guess, self.settings)
+        return refine_landmarks(self.head, marks, guess, settings=self.settings)
 
     def deviations(self, faces: Sequence[Face], readings: FlameCoefficients) -> FlameCoefficients:
         """How sure the networks are of each coefficient of each face, as standard deviations."""

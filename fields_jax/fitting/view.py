@@ -115,6 +115,21 @@ def without_coefficients(rigs: LandmarkRigs) -> LandmarkRigs:
     return rigs.replace(contour=still[0], inner=still[1])
 
 
+def with_known(rigs: LandmarkRigs, count: int, known: Float[Array, " K"]) -> LandmarkRigs:
+    """The tables of a head whose coefficients from `count` on are known: part of its mean."""
+
+    def held(rig: Rig) -> Rig:
+        fields = {}
+        for kind in ("", "dragged_", "joint_"):
+            mean, basis = getattr(rig, f"{kind}mean"), getattr(rig, f"{kind}basis")
+            moved = jnp.dot(basis[..., count:], known, precision=jax.lax.Precision.HIGHEST)
+            fields |= {f"{kind}mean": mean + moved, f"{kind}basis": basis[..., :count]}
+        return rig.replace(**fields)
+
+    prior = jax.tree.map(lambda leaf: leaf[: COEFFICIENTS.start + count], rigs.prior)
+    return rigs.replace(contour=held(rigs.contour), inner=held(rigs.inner), prior=prior)
+
+
 def _pairs(head: FlameModel) -> Int[np.ndarray, "G 2"]:
     row = {int(point): COUNTS[0] + i for i, point in enumerate(head.mediapipe_index)}
     mediapipe = [(row[a], row[b]) for a, b in ACROSS_SLITS_478 if a in row and b in row]

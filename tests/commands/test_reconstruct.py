@@ -146,7 +146,8 @@ def test_faces_with_landmarks_are_refined_and_the_output_says_which(place, here,
     write_photograph(folder / "bare.png", marked=False)
     assert here(folder, out=out, refine=True) == 0
     assert "1 faces have no landmarks to refine by" in capsys.readouterr().out
-    rows = {row["face"]: row for row in csv.DictReader((out / "summary.csv").open())}
+    table = (out / "summary.csv").read_text().splitlines()
+    rows = {row["face"]: row for row in csv.DictReader(table)}
     assert rows["one"]["refined"] == "yes" and rows["bare"]["refined"] == "no"
     assert rows["bare"]["residual"] == rows["bare"]["residual_before"] == ""
     assert float(rows["one"]["residual"]) < float(rows["one"]["residual_before"])

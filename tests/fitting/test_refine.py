@@ -24,6 +24,7 @@ from fields_jax.types import FieldsOutput, FlameCoefficients
 
 B, SHAPES, EXPRESSIONS = 8, 12, 20
 FIVE, DENSE, EXACT, BLIND = slice(0, 3), slice(3, 6), 6, 7
+FITTED = 10  # of the shape components
 SIZE = 64
 SPREAD = dict(shape=0.5, expression=0.4, jaw=0.08, eyelid=0.3, pose=0.1)
 
@@ -93,7 +94,8 @@ def refined(truth, reading) -> Refinement:
         weights_5=weights[5],
         weights_105=weights[105],
     )
-    return refine_landmarks(procedural_head(), marks, Guess(reading, deviations(reading)))
+    guess = Guess(reading, deviations(reading))
+    return refine_landmarks(procedural_head(), marks, guess, n_shape=FITTED)
 
 
 def test_five_points_move_the_head_and_leave_the_face(truth, reading, refined):
@@ -120,6 +122,8 @@ def test_a_reading_that_agrees_with_its_landmarks_stays(truth, reading, refined)
     found = jax.tree.map(lambda values: values[EXACT], refined.fit.coefficients)
     expected = jax.tree.map(lambda values: values[EXACT], truth)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), found, expected)
+    kept, given = (c.shape[:, FITTED:] for c in (refined.fit.coefficients, reading))
+    np.testing.assert_array_equal(kept, given)
 
 
 def test_without_landmarks_the_reading_stays(reading, refined):
