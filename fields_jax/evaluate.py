@@ -10,9 +10,10 @@ predictions.npz beside it, with one row per example for figures and for scores o
 `--workdir=embedded` is the model in the package.
 The sets are those the model was trained on, or `config.evaluation.sources` ("NAME,NAME").
 
-With --photographs it scores the networks, and the landmark fit beside them, on photographs with
-landmark files beside them (see `fields_jax.fit`): landmark error, and how well the opening and the
-width of the mouth, smile, brows and lids of the head go with those of the picture. Writes
+With --photographs it scores the networks, the landmark fit, and the fit that starts at the
+networks' reading, on photographs with landmark files beside them (see `fields_jax.fit`): landmark
+error, and how well the opening and the width of the mouth, smile, brows and lids of the head go
+with those of the picture. Writes
 OUT/photographs.json, photographs.csv and pictures/; without --workdir the fit is scored alone.
 """
 

@@ -74,8 +74,13 @@ def _unfit(face: Face) -> str:
         passed_over = face.origin.removeprefix(WHOLE_IMAGE)
         return f"no landmark file beside it{passed_over} and no face detector; {REMEDY}"
     from fields_jax.fitting.photographs import known_landmarks
+    from fields_jax.landmark_schemes import N_DETECTED
 
     _, visible = known_landmarks(face)
+    if len(visible) == N_DETECTED:
+        return (
+            f"5 landmarks are too few for a fit ({face.origin}); `reconstruct --refine` takes them"
+        )
     if visible.mean() < LEAST_SEEN:
         hidden = f"{(~visible).sum()} of the {len(visible)} landmarks that the head knows"
         return f"{hidden} are unseen ({face.origin})"

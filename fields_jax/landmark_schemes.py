@@ -41,6 +41,11 @@ def among_51(rows: slice) -> slice:
     return slice(rows.start - INNER_68.start, rows.stop - INNER_68.start)
 
 
+# The five points of face detectors as averages of rows of the 68: centres of the right and the left
+# eye, tip of the nose, right and left corner of the mouth (MTCNN, Zhang et al. 2016, and most
+# detectors since). They mark the pupil: the mean of an eye's six points, if it looks ahead.
+N_DETECTED = 5
+AVERAGED_5 = (tuple(range(36, 42)), tuple(range(42, 48)), (30,), (48,), (54,))
 # The rows of the 51 that trackers of 49 points keep: all but the inner corners of the mouth.
 INNER_49_OF_51 = np.delete(np.arange(51), (43, 47))
 # FLAME's published contour table (RingNet's embedding) has a row for each degree of yaw up to this

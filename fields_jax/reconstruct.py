@@ -2,6 +2,7 @@ r"""Reconstructs the faces of photographs with a trained model.
 
     python -m fields_jax.reconstruct --out=faces photographs
     python -m fields_jax.reconstruct --workdir=runs/stage2 --out=OUT --box=40,30,200,220 A.jpg
+    python -m fields_jax.reconstruct --refine --out=faces photographs
 
 Without --workdir the small model in the package is taken; its MODEL_CARD.md says what it cannot do.
 
@@ -10,7 +11,8 @@ the picture says (NAME.npy of mediapipe's 478 points, or 68 points; NAME.jpg.npy
 there too), or where the face detector finds one (`make landmarks` installs it); without any of
 these the whole picture is taken for the crop. OUT/NAME holds params.npz, mesh.obj, mesh.ply,
 overlay.png, geometry.png and emotion.json (NAME_0, NAME_1, ... for several faces); OUT/index.html
-and OUT/summary.csv show all of them.
+and OUT/summary.csv show all of them. With --refine a landmark fit follows the networks' reading,
+which is its start and its prior, where a face has landmarks.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ def define_flags() -> None:
     """The command's flags."""
     photo_commands.define_flags()
     flags.DEFINE_string("box", "", "x0,y0,x1,y1 of the face in pixels, in every picture named")
+    flags.DEFINE_bool("refine", False, "fit the landmarks, starting at the networks' reading")
     flags.DEFINE_string(
         "workdir", "", "folder of a training run or of a converted checkpoint (default: embedded)"
     )
@@ -56,11 +59,14 @@ def main(argv: list[str]) -> int:
     model = load(source, head=chosen.head or None)
     _say(model, source)
     gallery = photo_commands.open_gallery(model.head, model.size, model.about)
-    batch = 0
+    batch, plain = 0, 0
     for faces in photo_commands.batches(named, gallery, model.crop_scale):
         batch = batch or len(faces)  # one face by itself is not filled up
-        for face, result in zip(faces, model.read(faces, batch), strict=True):
+        for face, result in zip(faces, model.read(faces, batch, chosen.refine), strict=True):
             gallery.add(face, result)
+            plain += result.refined is False
+    if plain:
+        print(f"{plain} faces have no landmarks to refine by: theirs is the networks' reading")
     if not model.reads_emotion:
         print(f"{source} has no trained emotion head: no emotion.json is written")
     return photo_commands.conclude(gallery, "Reconstructed faces", _LEAD)

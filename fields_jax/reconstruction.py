@@ -16,8 +16,9 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -43,6 +44,9 @@ from fields_jax.photos.pictures import upright
 from fields_jax.types import FlameCoefficients, FlameModel
 from fields_jax.workdir.inference import Inference, check_encoders, check_head, load_inference
 from fields_jax.workdir.packed import EMBEDDED
+
+if TYPE_CHECKING:
+    from fields_jax.fitting.refine import Refined
 
 Picture = str | os.PathLike | Image.Image | UInt8[np.ndarray, "H W 3"]
 
@@ -155,6 +159,7 @@ class Model:
         *,
         boxes: Any = None,
         landmarks: Any = None,
+        refine: bool = False,
     ) -> list[Face3D]:
         """The faces of pictures.
 
@@ -169,6 +174,8 @@ class Model:
             a box or None for each.
           landmarks: [N, 2] or [N, 3] in pixels, mediapipe's 478 or the 68 points, or [F, N, 2] of
             several faces; of a list of images a list with one or None for each.
+          refine: fit the landmarks of faces that have any, starting at the networks' reading; the
+            emotion stays what the networks read.
 
         Returns:
           The faces, in the order of the pictures.
@@ -191,18 +198,21 @@ class Model:
         results: list[Result] = []
         for start in range(0, len(found), _BATCH):
             part = [face for _, face in found[start : start + _BATCH]]
-            results += self.read(part, batch)
+            results += self.read(part, batch, refine)
         return [
             self._face(row, face, result)
             for (row, face), result in zip(found, results, strict=True)
         ]
 
-    def read(self, found: Sequence[faces.Face], batch_size: int) -> list[Result]:
+    def read(
+        self, found: Sequence[faces.Face], batch_size: int, refine: bool = False
+    ) -> list[Result]:
         """What the networks say of faces that have been found.
 
         Args:
           found: at most `batch_size` faces.
           batch_size: crops are filled up to this number, so that one program is compiled.
+          refine: see `reconstruct`.
         """
         count = len(found)
         crops = [face.crop(self.size) for face in found]
@@ -216,13 +226,33 @@ class Model:
                 "bring back a whole one"
             ) from error
         coefficients, *emotion = jax.tree.map(lambda column: np.asarray(column)[:count], said)
-        results = pose_heads(self.head, FlameCoefficients(**coefficients), batch_size)
+        coefficients = FlameCoefficients(**coefficients)
+        refined = self._refined(found, coefficients, batch_size) if refine else None
+        if refined:
+            coefficients = refined.coefficients
+        results = pose_heads(self.head, coefficients, batch_size)
+        if refined:
+            results = [
+                dataclasses.replace(result, refined=done, residual=after, residual_before=before)
+                for result, (done, before, after) in zip(results, refined.notes(), strict=True)
+            ]
         if not self.reads_emotion:
             return results
         return [
             dataclasses.replace(result, emotion=self._emotion(*(column[row] for column in emotion)))
             for row, result in enumerate(results)
         ]
+
+    def _refined(
+        self, found: Sequence[faces.Face], coefficients: FlameCoefficients, batch_size: int
+    ) -> Refined:
+        from fields_jax.fitting.refine import SPREAD, Refiner
+
+        networks = partial(predict, self._networks, self.inference.variables)
+        stored = self.inference.meta.get(SPREAD)
+        return Refiner(networks, self.head, self.size, batch_size, stored).refine(
+            found, coefficients
+        )
 
     def _find(
         self, row: int, picture: Picture, box: Any, marks: Any, finder: faces.Finder | None

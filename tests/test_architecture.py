@@ -34,7 +34,10 @@ ALLOWED = {
     "fields_jax.photos": (),
     "fields_jax.workdir": ("models",),
     "fields_jax.fitting": ("geometry", "flame", "render"),
-    "fields_jax.fitting.photographs": ("fitting", "photos"),
+    **dict.fromkeys(
+        ("fields_jax.fitting.photographs", "fields_jax.fitting.refine"),
+        ("geometry", "fitting", "photos"),
+    ),
     "fields_jax.registration": ("geometry", "flame", "render", "fitting"),
     "fields_jax.evaluation": (*MODEL, "workdir"),
     **dict.fromkeys(
@@ -54,7 +57,7 @@ ALLOWED = {
     "fields_jax.evaluate": ("evaluation", "cli"),
     "fields_jax.photo_commands": ("photos", "report"),
     "fields_jax.assets": (),
-    "fields_jax.reconstruction": (*MODEL, "workdir", "photos", "outputs"),
+    "fields_jax.reconstruction": (*MODEL, "fitting", "workdir", "photos", "outputs"),
     "fields_jax.reconstruct": ("reconstruction", "workdir", "photo_commands", "cli"),
     "fields_jax.fit": (*MODEL, "fitting", "photos", "outputs", "report", "photo_commands", "cli"),
     "fields_jax.transfer": ("flame", "registration", "convert", "photos", "outputs", "cli"),
@@ -66,6 +69,7 @@ ALLOWED = {
     "data_pipelines.manifests": ("photos",),
     "data_pipelines.manifests.__main__": ("cli",),
     "configs": (),
+    "benchmarks.refine": (*MODEL, "evaluation", "fitting", "photos", "workdir", "cli"),
     "benchmarks": (
         *(*MODEL, "fitting", "registration", "training", "workdir", "tools", "cli"),
         "configs",

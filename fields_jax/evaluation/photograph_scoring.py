@@ -19,7 +19,9 @@ from fields_jax.errors import MissingFile, UserError, printable
 from fields_jax.evaluation import photographs
 from fields_jax.evaluation.expression_measures import MEASURES
 from fields_jax.files import write_whole
+from fields_jax.fitting.refine import SPREAD, Refiner
 from fields_jax.flame.io import resolve_head
+from fields_jax.landmark_schemes import N_DETECTED
 from fields_jax.models.fields import predict
 from fields_jax.photos.faces import Face, find_faces
 from fields_jax.photos.files import Unusable
@@ -39,7 +41,7 @@ rank: rank correlation of a measure on the head with the same on the picture"""
 def score_folder(
     folder: str, out: str, *, workdir: str = "", head: str = "", ema: bool = False
 ) -> dict[str, Any]:
-    """Scores the landmark fit, and the networks of a workdir, on photographs with landmark files.
+    """Scores the landmark fit, networks, and the fit from their reading, on marked photographs.
 
     Writes OUT/photographs.json, photographs.csv with a row for each face and method, and
     pictures/NAME.png: the face, and what each method lays over it.
@@ -69,6 +71,10 @@ def score_folder(
         crop = inference.config.data.eval_crop_scale, inference.config.image_size
         readings["network"] = photographs.predicted(networks, chosen, faces, *crop)
     readings["fit"] = photographs.fitted(chosen, faces)
+    if inference:
+        options = inference.config.image_size, photographs.BATCH, inference.meta.get(SPREAD)
+        refiner = Refiner(networks, chosen, *options)
+        readings["refined"] = photographs.refined(refiner, faces, readings["network"])
     scores = {
         "photographs": len(faces),
         "unusable": {printable(each.path): printable(each.reason) for each in unusable},
@@ -123,6 +129,8 @@ def _faces(folder: str) -> tuple[list[Face], list[Unusable]]:
         for face in find_faces(photograph, scale=photographs.CROP_SCALE):
             if isinstance(face, Unusable):
                 unusable.append(face)
+            elif len(face.points) == N_DETECTED:
+                unusable.append(Unusable(photograph.path, "5 landmarks are too few to score by"))
             else:
                 faces.append(face)
     if not faces:

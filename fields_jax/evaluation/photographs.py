@@ -22,6 +22,7 @@ from fields_jax.evaluation.expression_measures import MEASURES, interocular, mea
 from fields_jax.evaluation.geometry import calibration, ranks
 from fields_jax.evaluation.predict import map_batches
 from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, known_landmarks
+from fields_jax.fitting.refine import Refiner
 from fields_jax.flame import flame
 from fields_jax.landmark_schemes import EYE_CORNERS_68
 from fields_jax.photos.crops import transform_points
@@ -31,7 +32,7 @@ from fields_jax.types import FlameCoefficients, FlameModel
 
 FAILED = 0.1  # of the inter-ocular distance: a landmark error beyond this is a failure
 _TIMES = 1000  # draws of the bootstrap
-_BATCH = 8  # faces at once, so that few programs are compiled
+BATCH = 8  # faces at once, so that few programs are compiled
 
 
 class Reading(NamedTuple):
@@ -70,7 +71,7 @@ class Marked:
 
 def fitted(head: FlameModel, faces: Sequence[Face]) -> Reading:
     """The landmark fit of every face."""
-    parts = [fit_faces(head, faces[i : i + _BATCH]) for i in range(0, len(faces), _BATCH)]
+    parts = [fit_faces(head, faces[i : i + BATCH]) for i in range(0, len(faces), BATCH)]
     coefficients = jax.tree.map(
         lambda *leaves: np.concatenate(leaves), *(part.coefficients for part in parts)
     )
@@ -93,8 +94,20 @@ def predicted(
       scale, size: of the crops that the networks take.
     """
     crops = np.stack([face.crop(size) for face in _at_scale(faces, scale)])
-    output = map_batches(lambda images: networks(images).coefficients, crops, _BATCH)
+    output = map_batches(lambda images: networks(images).coefficients, crops, BATCH)
     return seen_in_photographs(head, output, faces, scale, size)
+
+
+def refined(refiner: Refiner, faces: Sequence[Face], reading: Reading) -> Reading:
+    """The landmark fit of every face, started at what networks read of it."""
+    scale, size = reading.scale, reading.size
+    parts = []
+    for first in range(0, len(faces), BATCH):
+        rows = slice(first, first + BATCH)
+        own = jax.tree.map(lambda column, rows=rows: column[rows], reading.coefficients)
+        parts.append(refiner.refine(list(_at_scale(faces[rows], scale)), own).coefficients)
+    coefficients = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return seen_in_photographs(refiner.head, coefficients, faces, scale, size)
 
 
 def seen_in_photographs(
@@ -105,7 +118,7 @@ def seen_in_photographs(
     size: int,
 ) -> Reading:
     """Landmarks of posed heads in pixels of the photographs."""
-    vertices, *sets = map_batches(partial(_projected, head), coefficients, _BATCH)
+    vertices, *sets = map_batches(partial(_projected, head), coefficients, BATCH)
     matrices = [face.matrix(size) for face in _at_scale(faces, scale)]
     placed = [
         np.stack(

@@ -1,15 +1,15 @@
 """Coefficients, pose and camera of faces from their landmarks.
 
-First pose, camera and jaw of the mean face are searched from several turns of the head, and the
-best result is kept; then all unknowns are searched, with an outlier threshold that falls from loose
-to tight. Both searches go in rounds; each renews the contour, the visibility and the unit of
-length.
+`fit_landmarks` knows nothing else: pose, camera and jaw of the mean face are searched from several
+turns of the head, and the best result is kept; then all unknowns are searched. `refine_landmarks`
+starts where a network has seen the face and departs from there only as far as the landmarks ask.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,26 +18,18 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from fields_jax.fitting import parameters
-from fields_jax.fitting.least_squares import minimise
-from fields_jax.fitting.parameters import MOTION, PLACE, POSE, Layout
+from fields_jax.fitting.parameters import MOTION, Layout
+from fields_jax.fitting.problem import PLACING, REFINING, FitSettings, Problem, thresholds
 from fields_jax.fitting.view import (
     COUNTS,
     LandmarkRigs,
-    View,
-    eye_distance,
     landmark_rigs,
-    projected,
-    projected_with_jacobian,
-    view,
+    with_known,
     without_coefficients,
 )
 from fields_jax.types import FlameCoefficients, FlameModel
 
 SETS = {f"landmarks_{count}": count for count in COUNTS}
-# First and last outlier threshold of each round, in units of the settings' final one. Placing uses
-# loose ones, because the mean face differs much from any real face.
-_PLACING = ((40.0, 8.0), (8.0, 8.0))
-_REFINING = ((8.0, 2.0), (2.0, 1.0), (1.0, 1.0))
 _SETTLED = 0.01  # fraction of the cost that the steps of the last round may still gain
 _BATCHES = (1, 8, 32)  # faces solved at a time; others are padded to the next
 
@@ -47,41 +39,19 @@ class Observed:
     """Landmarks seen in images; any set may be missing.
 
     Attributes:
-      landmarks_68, landmarks_105, landmarks_203: [B, N, 2] in [-1, 1] of a square crop, x right,
-        y down; points that are not finite count as unseen.
-      weights_68, weights_105, weights_203: [B, N] 0 for unseen; None stands for 1.
+      landmarks_68, landmarks_105, landmarks_203, landmarks_5: [B, N, 2] in [-1, 1] of a square
+        crop, x right, y down; points that are not finite count as unseen.
+      weights_68, weights_105, weights_203, weights_5: [B, N] 0 for unseen; None stands for 1.
     """
 
     landmarks_68: Float[Array, "B 68 2"] | None = None
     landmarks_105: Float[Array, "B 105 2"] | None = None
     landmarks_203: Float[Array, "B 203 2"] | None = None
+    landmarks_5: Float[Array, "B 5 2"] | None = None
     weights_68: Float[Array, "B 68"] | None = None
     weights_105: Float[Array, "B 105"] | None = None
     weights_203: Float[Array, "B 203"] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class FitSettings:
-    """How to search; all values are ours.
-
-    Attributes:
-      noise_mm: standard deviation of a landmark, in mm on the face. It weighs landmarks against
-        the priors of the coefficients.
-      gap_noise_mm: the same for the gap between two points on opposite lids or lips. Detectors
-        shift both alike, so gaps are surer than places, and they tell a shut eye from a narrow one.
-      outlier: residuals beyond about this many standard deviations cease to count.
-      yaws: starting turns of the head, degrees, at the roll and scale that suit the points best.
-      place_steps, steps: of each round.
-      min_points: fewer seen points than this are not fitted.
-    """
-
-    noise_mm: float = 1.5
-    gap_noise_mm: float = 0.75
-    outlier: float = 5.0
-    yaws: tuple[float, ...] = (-70.0, -35.0, 0.0, 35.0, 70.0)
-    place_steps: int = 6
-    steps: int = 7
-    min_points: int = 12
+    weights_5: Float[Array, "B 5"] | None = None
 
 
 @struct.dataclass
@@ -92,7 +62,8 @@ class Fit:
       coefficients: [B, ...] on the head that was given.
       residual: [B] weighted mean distance of the projected landmarks, as a fraction of the distance
         of the outer eye corners of the fitted head (which does not shrink as the head turns).
-      residual_68, residual_105, residual_203: [B] the same for each set; NaN if none was seen.
+      residual_68, residual_105, residual_203, residual_5: [B] the same for each set; NaN if none of
+        it was seen.
       converged: [B] the last steps changed the cost by less than one per cent.
       valid: [B] enough points were seen and all points with a weight were finite. With too few
         points the coefficients are the neutral head's and the residual is NaN.
@@ -103,8 +74,36 @@ class Fit:
     residual_68: Float[Array, " B"]
     residual_105: Float[Array, " B"]
     residual_203: Float[Array, " B"]
+    residual_5: Float[Array, " B"]
     converged: Bool[Array, " B"]
     valid: Bool[Array, " B"]
+
+
+@struct.dataclass
+class Guess:
+    """Faces as they are believed to be before any landmark is seen.
+
+    Attributes:
+      coefficients: [B, ...]; cameras of the crops that the landmarks are given in.
+      deviation: [B, ...] standard deviation of each coefficient; the camera's are those of the
+        logarithm of the scale and of the shift (x, y) in image coordinates.
+    """
+
+    coefficients: FlameCoefficients
+    deviation: FlameCoefficients
+
+
+@struct.dataclass
+class Refinement:
+    """Faces fitted from a guess.
+
+    Attributes:
+      fit: with their guess where too few points were seen.
+      before: [B] the residual that the guess leaves, in the same unit.
+    """
+
+    fit: Fit
+    before: Float[Array, " B"]
 
 
 def fit_landmarks(
@@ -127,17 +126,60 @@ def fit_landmarks(
       ValueError: no set of landmarks, a set of the wrong shape, sets of different batch sizes, or
         more components than the head has.
     """
-    settings = settings or FitSettings()
     layout = Layout(n_expression, n_shape)
-    points, weights = _collect(observed)
     rigs = jax.device_put(landmark_rigs(head, layout))
-    parts = []
-    for first in range(0, len(points), _BATCHES[-1]):
-        chunk = slice(first, first + _BATCHES[-1])
-        count = len(points[chunk])
+    solve = partial(_fit_batch, layout=layout, settings=settings or FitSettings())
+    return _in_batches(partial(solve, rigs), _collect(observed))
+
+
+def refine_landmarks(
+    head: FlameModel,
+    observed: Observed,
+    guess: Guess,
+    *,
+    n_shape: int = 100,
+    settings: FitSettings | None = None,
+) -> Refinement:
+    """Fits each face of a batch from where somebody else, such as a network, has seen it.
+
+    The guess is both the start and, with its deviations, the prior: what landmarks do not say stays
+    as guessed. Bounds are the head's.
+
+    Args:
+      head: any; the guess has no more components than it.
+      observed: landmarks; at least one set. Faces with fewer than `settings.min_points` keep their
+        guess, with a NaN residual.
+      guess: of every face.
+      n_shape: leading shape components that are fitted; the others stay as guessed.
+      settings: of the search; `yaws` is not used.
+
+    Raises:
+      ValueError: no set of landmarks, or a set of the wrong shape or batch size.
+      UserError: more components than the head has.
+    """
+    start = np.asarray(parameters.pack(guess.coefficients), np.float32)
+    deviation = np.asarray(parameters.concatenated(guess.deviation), np.float32)
+    points, weights = _collect(observed)
+    if len(start) != len(points) or deviation.shape != start.shape:
+        raise ValueError(
+            f"{len(points)} faces: expected a guess of {len(points)} with a deviation of each "
+            f"coefficient, got {list(start.shape)} and {list(deviation.shape)}"
+        )
+    whole = Layout(guess.coefficients.expression.shape[-1], guess.coefficients.shape.shape[-1])
+    rigs = jax.device_put(landmark_rigs(head, whole))
+    layout = whole._replace(n_shape=min(n_shape, whole.n_shape))
+    solve = partial(_refine_batch, layout=layout, settings=settings or FitSettings(min_points=3))
+    return _in_batches(partial(solve, rigs), (points, weights, start, deviation))
+
+
+def _in_batches(solve: Callable[[tuple], Any], columns: tuple[np.ndarray, ...]) -> Any:
+    """Results of all faces, solved as many at a time as programs are compiled for."""
+    total, parts = len(columns[0]), []
+    for first in range(0, total, _BATCHES[-1]):
+        count = min(_BATCHES[-1], total - first)
         size = next(size for size in _BATCHES if size >= count)
-        rows = np.arange(first, first + size) % len(points)
-        solved = _fit_batch(rigs, points[rows], weights[rows], layout, settings)
+        rows = np.arange(first, first + size) % total
+        solved = solve(tuple(column[rows] for column in columns))
         parts.append(jax.tree.map(lambda leaf, count=count: leaf[:count], solved))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
@@ -168,137 +210,52 @@ def _collect(observed: Observed) -> tuple[Float[np.ndarray, "B N 2"], Float[np.n
 
 
 @partial(jax.jit, static_argnames=("layout", "settings"))
-def _fit_batch(rigs: LandmarkRigs, points, weights, layout: Layout, settings: FitSettings) -> Fit:
-    return jax.vmap(lambda p, w: _fit_one(rigs, p, w, layout, settings))(points, weights)
+def _fit_batch(rigs: LandmarkRigs, columns: tuple, layout: Layout, settings: FitSettings) -> Fit:
+    def one(points, weights) -> Fit:
+        face, valid = _problem(rigs, points, weights, layout, settings)
+        mean_face = face.replace(rigs=without_coefficients(rigs), layout=Layout(0, 0))
+        x = jnp.zeros(layout.size, points.dtype)
+        return _solved(face, x.at[MOTION].set(mean_face.placed()), x, valid)
+
+    return jax.vmap(one)(*columns)
 
 
-def _fit_one(rigs: LandmarkRigs, points, weights, layout: Layout, settings: FitSettings) -> Fit:
+@partial(jax.jit, static_argnames=("layout", "settings"))
+def _refine_batch(
+    rigs: LandmarkRigs, columns: tuple, layout: Layout, settings: FitSettings
+) -> Refinement:
+    def one(points, weights, start, deviation) -> Refinement:
+        start = jnp.clip(start, rigs.prior.lower, rigs.prior.upper)
+        start, rest = start[: layout.size], start[layout.size :]
+        own = with_known(rigs, layout.n_expression + layout.n_shape, rest)
+        prior = own.prior.replace(mean=start, precision=deviation[: layout.size] ** -2)
+        face, valid = _problem(own.replace(prior=prior), points, weights, layout, settings)
+        x, _ = jax.lax.scan(face.moved, start, thresholds(PLACING, settings.place_steps))
+        before = jnp.where(face.is_enough(), face.residual_shares(start)[0], jnp.nan)
+        fit = _solved(face, x, start, valid)
+        shape = jnp.concatenate([fit.coefficients.shape, rest])
+        return Refinement(fit.replace(coefficients=fit.coefficients.replace(shape=shape)), before)
+
+    return jax.vmap(one)(*columns)
+
+
+def _problem(
+    rigs: LandmarkRigs, points, weights, layout: Layout, settings: FitSettings
+) -> tuple[Problem, Bool[Array, ""]]:
+    """The problem without points that cannot be used, and whether there were only usable ones."""
     finite = jnp.all(jnp.isfinite(points), axis=-1) & jnp.isfinite(weights)
     given = ~(weights <= 0)  # true for NaN, so that a faulty weight is noticed
     seen = jnp.where(finite & given, weights, 0.0)
-    enough = jnp.sum(seen > 0) >= settings.min_points
-    face = _Face(rigs, jnp.where(finite[:, None], points, 0.0), seen, layout, settings)
+    face = Problem(rigs, jnp.where(finite[:, None], points, 0.0), seen, layout, settings)
+    return face, jnp.all(finite | ~given)
 
-    mean_face = face.replace(rigs=without_coefficients(rigs), layout=Layout(0, 0))
-    x = jnp.zeros(layout.size, points.dtype).at[MOTION].set(mean_face.placed())
-    x, history = jax.lax.scan(face.refined, x, _scales(_REFINING, settings.steps))
-    x = jnp.where(enough, x, jnp.zeros_like(x))
+
+def _solved(face: Problem, x, otherwise, valid) -> Fit:
+    """The fit that starts at `x`; `otherwise` where too few points were seen."""
+    x, history = jax.lax.scan(face.refined, x, thresholds(REFINING, face.settings.steps))
+    enough = face.is_enough()
+    x = jnp.where(enough, x, otherwise)
     shares = [jnp.where(enough, share, jnp.nan) for share in face.residual_shares(x)]
     settled = history[-1, 0] - history[-1, -1] <= _SETTLED * history[-1, -1]
-    return Fit(
-        parameters.unpack(layout, x),
-        *shares,
-        converged=settled & enough,
-        valid=enough & jnp.all(finite | ~given),
-    )
-
-
-def _scales(rounds: tuple[tuple[float, float], ...], steps: int) -> Float[np.ndarray, "R K"]:
-    return np.stack([np.geomspace(*ends, steps, dtype=np.float32) for ends in rounds])
-
-
-@struct.dataclass
-class _Face:
-    """One face's problem."""
-
-    rigs: LandmarkRigs
-    points: Float[Array, "376 2"]
-    weights: Float[Array, "376"]
-    layout: Layout = struct.field(pytree_node=False)
-    settings: FitSettings = struct.field(pytree_node=False)
-
-    def placed(self) -> Float[Array, " P"]:
-        """Pose, camera and jaw, the best of several starts."""
-
-        def search(yaw):
-            scales = _scales(_PLACING, self.settings.place_steps)
-            x, _ = jax.lax.scan(self.moved, self.start(yaw), scales)
-            return x, self.residual_shares(x)[0]
-
-        yaws = jnp.deg2rad(jnp.asarray(self.settings.yaws, self.points.dtype))
-        found, errors = jax.vmap(search)(yaws)
-        return found[jnp.argmin(errors)]
-
-    def start(self, yaw: Float[Array, ""]) -> Float[Array, " P"]:
-        """The mean face at some yaw, turned in the image, scaled and shifted to the points.
-
-        The similarity between two plane point sets that fits best in least squares, in closed form.
-        """
-        x = jnp.zeros(self.layout.size, self.points.dtype).at[1].set(yaw)
-        seen = view(self.rigs, x[POSE])
-        weight = self.weights * seen.visibility
-        weight = (weight / jnp.maximum(jnp.sum(weight), 1e-12))[:, None]
-        flat = projected(seen, x)
-        centre = jnp.sum(weight * self.points, axis=0)
-        a, b = flat - jnp.sum(weight * flat, axis=0)[None], self.points - centre[None]
-        power = jnp.maximum(jnp.sum(weight * a * a), 1e-12)
-        cosine = jnp.sum(weight * a * b) / power
-        sine = jnp.sum(weight[:, 0] * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])) / power
-        scale = jnp.maximum(jnp.hypot(cosine, sine), 1e-6)
-        roll = -jnp.arctan2(sine, cosine)  # the image's y points down
-        x = x.at[POSE].set(_yaw_then_roll(yaw, roll)).at[3].set(jnp.log(scale))
-        gap = centre - jnp.sum(weight * projected(seen, x), axis=0)
-        return x.at[4:6].set(gap * jnp.array([1, -1], x.dtype))
-
-    def moved(self, x: Float[Array, " P"], scales: Float[Array, " K"]) -> tuple[Array, None]:
-        """A round of pose, camera and jaw alone."""
-        seen, weights, unit = self.round(x)
-        prior = jax.tree.map(lambda leaf: leaf[PLACE], self.rigs.prior)
-
-        def residuals(place):
-            return (projected(seen, x.at[PLACE].set(place)) - self.points) / unit
-
-        scales = self.settings.outlier * scales
-        solution = minimise(residuals, x[PLACE], prior, weights, scales)
-        return x.at[PLACE].set(solution.parameters), None
-
-    def refined(self, x: Float[Array, " P"], scales: Float[Array, " K"]) -> tuple[Array, Array]:
-        """A round of all unknowns, and its costs."""
-        seen, weights, unit = self.round(x)
-        ratio = self.settings.noise_mm / self.settings.gap_noise_mm
-        upper, lower = self.rigs.pairs.T
-
-        def with_gaps(values):
-            return jnp.concatenate([values, ratio * (values[upper] - values[lower])])
-
-        def residuals(x):
-            return with_gaps(projected(seen, x) - self.points) / unit
-
-        def linearise(x):
-            found, jacobian = projected_with_jacobian(seen, x)
-            return with_gaps(found - self.points) / unit, with_gaps(jacobian) / unit
-
-        weights = jnp.concatenate([weights, jnp.minimum(weights[upper], weights[lower])])
-
-        scales = self.settings.outlier * scales
-        solution = minimise(residuals, x, self.rigs.prior, weights, scales, linearise)
-        return solution.parameters, solution.history
-
-    def round(self, x: Float[Array, " P"]) -> tuple[View, Float[Array, "376"], Float[Array, ""]]:
-        """What stays fixed in a round: the view, the weights, a landmark's noise in the image."""
-        seen = view(self.rigs, x[POSE])
-        unit = jnp.exp(x[3]) * self.settings.noise_mm * 1e-3
-        return seen, self.weights * seen.visibility, unit
-
-    def residual_shares(self, x: Float[Array, " P"]) -> list[Float[Array, ""]]:
-        """Weighted mean distance of all points and of each set, in inter-ocular distances."""
-        seen = view(self.rigs, x[POSE])
-        distance = jnp.linalg.norm(projected(seen, x) - self.points, axis=-1)
-        weights = self.weights * seen.visibility
-        first = np.cumsum(COUNTS)[:-1]
-        sums = [
-            (jnp.sum(own * far), jnp.sum(own))
-            for own, far in zip(jnp.split(weights, first), jnp.split(distance, first), strict=True)
-        ]
-        sums = [(jnp.sum(weights * distance), jnp.sum(weights)), *sums]
-        eyes = eye_distance(seen, x)
-        return [jnp.where(count > 0, total / count / eyes, jnp.nan) for total, count in sums]
-
-
-def _yaw_then_roll(yaw: Float[Array, ""], roll: Float[Array, ""]) -> Float[Array, "3"]:
-    """Axis-angle of a turn about y followed by one about z, by the product of quaternions."""
-    cy, sy, cr, sr = jnp.cos(yaw / 2), jnp.sin(yaw / 2), jnp.cos(roll / 2), jnp.sin(roll / 2)
-    real, imaginary = cr * cy, jnp.stack([-sr * sy, cr * sy, sr * cy])
-    length = jnp.linalg.norm(imaginary)
-    angle = 2 * jnp.arctan2(length, real)
-    return imaginary * jnp.where(length > 1e-6, angle / jnp.maximum(length, 1e-6), 2.0)
+    found = parameters.unpack(face.layout, x)
+    return Fit(found, *shares, converged=settled & enough, valid=enough & valid)

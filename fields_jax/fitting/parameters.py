@@ -20,6 +20,7 @@ POSE, CAMERA, JAW, EYELID = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 11)
 PLACE = slice(0, 7)  # pose, camera and the jaw's opening
 MOTION = slice(0, 11)  # all but the coefficients of expression and shape, which follow
 COEFFICIENTS = slice(11, None)
+_SMALLEST_SCALE = 1e-3  # a head of a thousandth of the picture: networks may read none at all
 
 
 class Layout(NamedTuple):
@@ -45,6 +46,19 @@ def unpack(layout: Layout, x: Float[Array, "*B P"]) -> FlameCoefficients:
         pose=x[..., POSE],
         camera=jnp.concatenate([scale, x[..., 4:6] / scale], axis=-1),
     )
+
+
+def concatenated(values: FlameCoefficients) -> Float[Array, "*B P"]:
+    """Values of each coefficient, in the order of the unknowns."""
+    names = ("pose", "camera", "jaw", "eyelid", "expression", "shape")
+    return jnp.concatenate([jnp.asarray(getattr(values, name)) for name in names], axis=-1)
+
+
+def pack(coefficients: FlameCoefficients) -> Float[Array, "*B P"]:
+    """The vectors of unknowns that coefficients stand for; the inverse of `unpack`."""
+    scale = jnp.maximum(coefficients.camera[..., :1], _SMALLEST_SCALE)
+    camera = [jnp.log(scale), scale * coefficients.camera[..., 1:]]
+    return concatenated(coefficients.replace(camera=jnp.concatenate(camera, axis=-1)))
 
 
 def with_jacobian(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from fields_jax.fitting.landmarks import Fit, Observed, fit_landmarks
-from fields_jax.landmark_schemes import MEDIAPIPE_105, N_MEDIAPIPE
+from fields_jax.landmark_schemes import MEDIAPIPE_105, N_DETECTED, N_MEDIAPIPE
 from fields_jax.photos.crops import to_ndc, transform_points
 from fields_jax.photos.faces import Face
 from fields_jax.photos.points import seen, select_105
@@ -20,34 +20,33 @@ N_SHAPE, N_EXPRESSION = 100, 50  # components that are fitted, where the head ha
 
 def fit_faces(head: FlameModel, faces: Sequence[Face]) -> Fit:
     """Fits every face of a batch, with cameras in its crop; unseen landmarks have no weight."""
-    marks = {68: np.zeros((len(faces), 68, 2)), 105: np.zeros((len(faces), 105, 2))}
-    weights = {count: np.zeros(array.shape[:2]) for count, array in marks.items()}
-    for row, face in enumerate(faces):
-        points, visible = known_landmarks(face)
-        marks[len(points)][row], weights[len(points)][row] = normalised(face, points), visible
-    observed = Observed(
-        landmarks_68=marks[68],
-        landmarks_105=marks[105],
-        weights_68=weights[68],
-        weights_105=weights[105],
-    )
     shapes, expressions = head.shape_basis.shape[-1], head.expression_basis.shape[-1]
     return fit_landmarks(
         head,
-        observed,
+        observed(faces, CROP_SIZE),
         n_shape=min(N_SHAPE, shapes),
         n_expression=min(N_EXPRESSION, expressions),
     )
 
 
+def observed(faces: Sequence[Face], size: int) -> Observed:
+    """The landmarks of faces that all have some, in crops of `size` pixels."""
+    counts = (68, 105, N_DETECTED)
+    marks = {count: np.zeros((len(faces), count, 2), np.float32) for count in counts}
+    weights = {count: np.zeros((len(faces), count), np.float32) for count in counts}
+    for row, face in enumerate(faces):
+        points, visible = known_landmarks(face)
+        marks[len(points)][row] = to_ndc(transform_points(face.matrix(size), points), size)
+        weights[len(points)][row] = visible
+    return Observed(
+        **{f"landmarks_{count}": marks[count] for count in counts},
+        **{f"weights_{count}": weights[count] for count in counts},
+    )
+
+
 def known_landmarks(face: Face) -> tuple[Float[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]:
-    """The 68 or 105 landmarks that the head knows, in pixels, and which of them are seen."""
+    """The 68, 105 or 5 landmarks that the head knows, in pixels, and which of them are seen."""
     visible = seen(face.points)
     if len(face.points) == N_MEDIAPIPE:
         return select_105(face.points), visible[MEDIAPIPE_105]
     return face.points, visible
-
-
-def normalised(face: Face, points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 2"]:
-    """Pixels of a face's photograph in [-1, 1] of its crop."""
-    return to_ndc(transform_points(face.matrix(CROP_SIZE), points), CROP_SIZE)

@@ -44,6 +44,8 @@ CONVENTIONS = {
     "landmarks_68": "[68, 3] metres, of the posed head; the contour follows the head's yaw",
     "landmarks_68_image": "[68, 2] in pixels of the photograph",
     "residual": "mean distance of fitted from given landmarks, share of the inter-ocular distance",
+    "refined": "whether a landmark fit followed the networks' reading; present with --refine only",
+    "residual_before": "the residual that the networks' reading left; present where refined",
     "meta": "JSON: head, weights, photograph, how the face was found, version",
 }
 
@@ -61,6 +63,8 @@ class Result:
       geometry: [P, P, 1] geometry map of the crop, P = 320.
       emotion: as the network reads it, or None.
       residual: of a landmark fit, or None.
+      refined: whether a landmark fit followed the networks' reading; None where none was wanted.
+      residual_before: that of the networks' reading; None where no fit followed it.
     """
 
     coefficients: dict[str, np.ndarray]
@@ -71,6 +75,8 @@ class Result:
     geometry: Float[np.ndarray, "P P 1"]
     emotion: Mapping[str, Any] | None = None
     residual: float | None = None
+    refined: bool | None = None
+    residual_before: float | None = None
 
     def is_finite(self) -> bool:
         """Whether every number is finite."""

@@ -64,6 +64,10 @@ def params(bundle: Bundle) -> bytes:
         arrays["points"] = face.points
     if result.residual is not None:
         arrays["residual"] = np.float32(result.residual)
+    if result.refined is not None:
+        arrays["refined"] = np.bool_(result.refined)
+    if result.residual_before is not None:
+        arrays["residual_before"] = np.float32(result.residual_before)
     said = {name: CONVENTIONS[name] for name in (*arrays, "meta")}
     texts = {"meta": json.dumps(bundle.about), "conventions": json.dumps(said)}
     return npz_bytes(arrays | texts)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from fields_jax.errors import UserError
+from fields_jax.landmark_schemes import N_DETECTED
 from fields_jax.photos import beside, crops, points
 from fields_jax.photos.files import Photograph, Unusable, read_photograph
 
@@ -48,7 +49,8 @@ class Face:
       path: the photograph.
       name: of the photograph, with _0, _1 ... where it shows several faces.
       image: [H, W, 3] the whole photograph, upright.
-      points: [N, 2] landmarks in pixels (478 or 68), or None; `points.seen` tells which are seen.
+      points: [N, 2] landmarks in pixels (478, 68 or 5), or None; `points.seen` tells which are
+        seen.
       box: (x0, y0, x1, y1) in pixels, from chin to hairline.
       scale: side of the crop relative to the mean of the box's sides.
       origin: how the face was found, in a few words.
@@ -97,7 +99,7 @@ def find_faces(
     try:
         image = read_photograph(path)
         file, passed_over = (None, ()) if box is not None else beside.landmark_file(path)
-        marks = [] if file is None else points.load_faces(file)
+        marks = [] if file is None else points.load_faces(file, fewest=N_DETECTED)
     except UserError as error:
         yield Unusable(path, str(error).removeprefix(f"{path}: "))
         return

@@ -1,4 +1,4 @@
-"""Landmarks of faces in pixels: mediapipe's 478 points or the 68-point scheme."""
+"""Landmarks of faces in pixels: mediapipe's 478 points, the 68-point scheme, a detector's five."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fields_jax.landmark_schemes import (
     INNER_68,
     MEDIAPIPE_68,
     MEDIAPIPE_105,
+    N_DETECTED,
     N_MEDIAPIPE,
     N_WFLW,
     OUTER_LIPS_68,
@@ -39,6 +40,11 @@ _HALF_CONTOUR = np.array([
     [0.35, 1.44], [0.21, 1.51],
 ])  # fmt: skip
 _CONTOUR = np.concatenate([_HALF_CONTOUR * [-1, 1], [[0.0, 1.54]], _HALF_CONTOUR[::-1]])
+# The same head by the centres of its eyes: distance of the outer corners in theirs, the least of
+# theirs in distances from eyes to mouth at which it is taken as seen from the front (a turned head
+# is as deep as it is wide), and the hairline, likewise as high as mediapipe's mesh.
+_OUTER, _LEAST_ACROSS = 1.36, 0.75
+_HAIRLINE = np.array([[-0.6, -0.7], [0.0, -0.72], [0.6, -0.7]])
 
 
 def find_file(photograph: epath.PathLike) -> epath.Path | None:
@@ -49,11 +55,15 @@ def find_file(photograph: epath.PathLike) -> epath.Path | None:
         return None
 
 
-def load_faces(path: epath.PathLike) -> Float[np.ndarray, "F N 2"]:
-    """Reads the points of every face of a photograph, x and y in pixels; N is 478 or 68.
+def load_faces(path: epath.PathLike, *, fewest: int = 68) -> Float[np.ndarray, "F N 2"]:
+    """Reads the points of every face of a photograph, x and y in pixels; N is 478, 68 or 5.
 
     A .npy holds [N, 2] or [N, 3] for one face, [F, N, 2] or [F, N, 3] for several; a .txt or .pts
     holds lines of x and y, see `mark_text`. Of WFLW's 98 points the 68 are taken.
+
+    Args:
+      path: of the file.
+      fewest: points that will do; 5 for those of face detectors, see `AVERAGED_5`.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -64,10 +74,10 @@ def load_faces(path: epath.PathLike) -> Float[np.ndarray, "F N 2"]:
         points = parse_npy(read_bytes(path, largest=_LARGEST_FILE), str(path))
     else:
         points = mark_text.read_rows(path)
-    return as_faces(points, str(path))
+    return as_faces(points, str(path), fewest=fewest)
 
 
-def as_faces(points: np.ndarray, source: str) -> Float[np.ndarray, "F N 2"]:
+def as_faces(points: np.ndarray, source: str, *, fewest: int = 68) -> Float[np.ndarray, "F N 2"]:
     """The points of one face or several as `load_faces` gives them; `source` names them.
 
     Raises:
@@ -75,11 +85,13 @@ def as_faces(points: np.ndarray, source: str) -> Float[np.ndarray, "F N 2"]:
     """
     points = np.asarray(points)
     faces = points[None] if points.ndim == 2 else points
-    known = faces.ndim == 3 and faces.shape[1] in (N_MEDIAPIPE, 68, N_WFLW)
+    counts = [count for count in (N_MEDIAPIPE, 68, N_WFLW, N_DETECTED) if count >= fewest]
+    known = faces.ndim == 3 and faces.shape[1] in counts
     if not known or faces.shape[2] not in (2, 3) or points.dtype.kind not in "fiu":
+        five = ", a detector's 5" if fewest <= N_DETECTED else ""
         raise UserError(
             f"{source}: expected numbers of shape [478, 2] or [478, 3] (files of 68 points or of "
-            "WFLW's 98 and a leading dimension for several faces are fine too), found "
+            f"WFLW's 98{five} and a leading dimension for several faces are fine too), found "
             f"{points.dtype} {list(points.shape)}"
         )
     if faces.shape[1] == N_WFLW:
@@ -146,9 +158,12 @@ def face_outline(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "M 2"]:
     Mediapipe's mesh reaches the hairline and is returned as it is. The 68 points end at the brows:
     these are moved away from the chin until they are as high as the mesh would be, along whichever
     way the face is up. The 49 inner points get the contour of the procedural head first, placed by
-    eyes and mouth. Other schemes are returned as they are.
+    eyes and mouth; in place of five points there is only such a contour. Other
+    schemes are returned as they are.
     """
     visible = seen(points)
+    if len(points) == N_DETECTED:
+        return _outline_of_5(points)
     if len(points) == 49:
         points = np.concatenate([_contour_of_49(points), points])
         visible = np.concatenate([np.ones(CONTOUR_68.stop, bool), visible])
@@ -168,6 +183,16 @@ def _contour_of_49(points: Float[np.ndarray, "49 2"]) -> Float[np.ndarray, "17 2
     return eyes + _CONTOUR @ np.stack([across, down])
 
 
+def _outline_of_5(points: Float[np.ndarray, "5 2"]) -> Float[np.ndarray, "20 2"]:
+    """About where contour and hairline are."""
+    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+    across, down = points[1] - points[0], mouth - eyes
+    width, height = np.linalg.norm(across), np.linalg.norm(down)
+    across = across * max(1.0, _LEAST_ACROSS * height / max(width, 1e-6))
+    places = np.concatenate([_CONTOUR * [_OUTER, 1], _HAIRLINE * [_OUTER, 1]])
+    return (eyes + places @ np.stack([across, down])).astype(np.float32)
+
+
 def fault(points: Float[np.ndarray, "N 2"], height: int, width: int) -> str:
     """Why landmarks cannot be a face in an image of that size, or "" if they can.
 
@@ -185,4 +210,6 @@ def fault(points: Float[np.ndarray, "N 2"], height: int, width: int) -> str:
         return f"its points span {low:.3g}..{high:.3g}: normalised? give pixels"
     if len(points) == 68 and not (visible[CHIN_68] and visible[BROWS_68].any()):
         return "its chin or all of its brows are unseen, which say how large the face is"
+    if len(points) == N_DETECTED and not visible.all():
+        return "an eye, the nose or a corner of the mouth is unseen of its 5 landmarks"
     return crops.box_fault(face_box(points), height, width, "its landmarks span")

@@ -23,7 +23,7 @@ from fields_jax.photos.names import unique_name
 from fields_jax.types import FlameModel
 
 COLUMNS = (
-    *("face", "status", "image", "found", "residual"),
+    *("face", "status", "image", "found", "residual", "refined", "residual_before"),
     *("emotion", "probability", "valence", "arousal", "reason"),
 )
 _ON_THE_PAGE = ("overlay.png", "geometry.png", "emotion.json")  # the other files are linked
@@ -83,6 +83,11 @@ class Gallery:
         if result.residual is not None:
             row["residual"] = f"{result.residual:.4f}"
             notes.append(f"landmarks missed by {100 * result.residual:.1f} % of the eye distance")
+        if result.refined is not None:
+            row["refined"] = "yes" if result.refined else "no"
+        if result.residual_before is not None:
+            row["residual_before"] = f"{result.residual_before:.4f}"
+            notes.append(f"by {100 * result.residual_before:.1f} % before the fit")
         if result.emotion is not None:
             emotion, axes = result.emotion["emotion"], ("valence", "arousal")
             probability = result.emotion["probabilities"][emotion]

@@ -69,7 +69,8 @@ def here(place, monkeypatch):
     monkeypatch.setattr(photo_commands, "find_python", lambda: None)
 
     def call(*paths, **values):
-        chosen = dict(workdir=place / "run", out="", head="", box="", batch_size=2) | values
+        chosen = dict(workdir=place / "run", out="", head="", box="", batch_size=2, refine=False)
+        chosen |= values
         chosen = {key: v if isinstance(v, int) else str(v) for key, v in chosen.items()}
         monkeypatch.setattr(reconstruct.flags, "FLAGS", ConfigDict(chosen))
         return reconstruct.main(["reconstruct", *map(str, paths)])
@@ -139,6 +140,26 @@ def test_a_face_is_the_same_alone_and_in_a_batch_and_by_its_box(place, here):
     for name, value in both.items():
         np.testing.assert_allclose(alone[name], value, atol=2e-5, err_msg=name)
         np.testing.assert_allclose(boxed[name], value, atol=2e-5, err_msg=name)
+
+
+def test_faces_with_landmarks_are_refined_and_the_output_says_which(place, here, capsys):
+    folder, out = place / "mixed", place / "refined"
+    write_photograph(folder / "one.png")
+    write_photograph(folder / "bare.png", marked=False)
+    assert here(folder, out=out, refine=True) == 0
+    assert "1 faces have no landmarks to refine by" in capsys.readouterr().out
+    table = (out / "summary.csv").read_text().splitlines()
+    rows = {row["face"]: row for row in csv.DictReader(table)}
+    assert rows["one"]["refined"] == "yes" and rows["bare"]["refined"] == "no"
+    assert rows["bare"]["residual"] == rows["bare"]["residual_before"] == ""
+    assert float(rows["one"]["residual"]) < float(rows["one"]["residual_before"])
+    one, bare = (load_params(out / name / "params.npz")[0] for name in ("one", "bare"))
+    assert one["refined"] and one["residual"] < one["residual_before"]
+    assert not bare["refined"] and "residual" not in bare
+    assert here(folder / "bare.png", out=place / "unrefined") == 0
+    plain, _ = load_params(place / "unrefined/bare/params.npz")
+    assert "refined" not in plain
+    np.testing.assert_allclose(bare["expression"], plain["expression"], atol=2e-5)
 
 
 def test_without_an_emotion_head_nothing_is_read(place, here, capsys):

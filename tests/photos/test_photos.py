@@ -134,6 +134,34 @@ def test_landmark_arrays_of_one_and_several_faces(tmp_path, stored, faces, count
     assert points.load_faces(tmp_path / "a.npy").shape == (faces, count, 2)
 
 
+def test_five_points_are_read_where_they_will_do(tmp_path):
+    marks = face_68().astype(np.float32)
+    five = np.stack([marks[list(rows)].mean(axis=0) for rows in landmark_schemes.AVERAGED_5])
+    np.save(tmp_path / "a.npy", five)
+    np.savetxt(tmp_path / "a.txt", five)
+    with pytest.raises(ValueError, match="expected numbers of shape"):
+        points.load_faces(tmp_path / "a.npy")
+    for name in ("a.npy", "a.txt"):
+        found = points.load_faces(tmp_path / name, fewest=5)
+        np.testing.assert_allclose(found[0], five, rtol=1e-6)
+
+
+def test_five_points_give_about_the_box_of_the_whole_face():
+    head = procedural_head()
+    for yaw in (0.0, 1.2):
+        known = coefficients(yaw=yaw)
+        marks = 100 + 1e3 * np.asarray(flame(head, known).landmarks_68)[0, :, :2] * [1, -1]
+        five = np.stack([marks[list(rows)].mean(axis=0) for rows in landmark_schemes.AVERAGED_5])
+        box, whole = points.face_box(five), points.face_box(marks)
+        extent, expected = crops.crop_extent(box, 1), crops.crop_extent(whole, 1)
+        assert abs(extent / expected - 1) < 0.12, yaw
+        apart = (box.reshape(2, 2) - whole.reshape(2, 2)).mean(axis=0)
+        assert np.linalg.norm(apart) < (0.05 if yaw == 0 else 0.35) * expected
+        assert points.fault(five, 200, 300) == ""
+        five[3] = -1
+        assert "is unseen of its 5 landmarks" in points.fault(five, 200, 300)
+
+
 def test_68_points_as_text(tmp_path):
     marks = face_68().round(2)
     rows = "\n".join(f"{x} {y}" for x, y in marks)
