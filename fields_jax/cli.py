@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from absl import app, flags, logging
 
@@ -81,12 +82,23 @@ def parse_flags(argv: list[str]) -> list[str]:
     the user's mistakes as well.
     """
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS([argv[0], *map(_installed_config, argv[1:])])
         for name in flags.FLAGS:  # reading the value raises if its config file cannot be read
             getattr(flags.FLAGS[name].value, "lock", None)
         return rest
     except Exception as error:
         sys.exit(_ended(error, _said_of_flags(error)))
+
+
+def _installed_config(argument: str) -> str:
+    """--config=configs/NAME.py as the installed file of that name, where none lies here."""
+    flag, equals, value = argument.partition("=")
+    path, colon, choice = value.partition(":")
+    folder, name = os.path.split(path)
+    if flag.lstrip("-") != "config" or folder != _CONFIGS.rstrip(".") or os.path.exists(path):
+        return argument
+    file = Path(__file__).parents[1] / folder / name  # beside this package, in a wheel too
+    return f"{flag}{equals}{file}{colon}{choice}" if file.exists() else argument
 
 
 def _ended(error: Exception, mistake: str | None) -> int:

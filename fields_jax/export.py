@@ -21,7 +21,8 @@ the program is not run on the others.
 
 FOLDER holds the encoders and the emotion head alone, as float16 in a file of numbers, and a card
 to complete: a few MB that every command takes as --workdir. `embedded` names those that fields_jax
-brings along.
+brings along. --spread=FILE adds the networks' errors, as `python -m benchmarks.refine` measures
+them, which `reconstruct --refine` takes as its prior.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "", "folder to make")
     flags.DEFINE_string("weights", "", "folder to make instead, of the networks as float16 alone")
     flags.DEFINE_string("head", "", "head .npz (default: the one the model was trained with)")
+    flags.DEFINE_string("spread", "", "errors of the networks to write with the weights")
     flags.DEFINE_bool("ema", False, "take the mean of the parameters (config.ema)")
     flags.DEFINE_list(
         "platforms",
@@ -78,7 +80,7 @@ def _write_weights(chosen: flags.FlagValues) -> None:
     from fields_jax.report.packing import pack_workdir
     from fields_jax.workdir.packed import CARD, LARGEST_PACKAGED
 
-    report = pack_workdir(chosen.workdir, chosen.weights, ema=chosen.ema)
+    report = pack_workdir(chosen.workdir, chosen.weights, ema=chosen.ema, spread=chosen.spread)
     for name, share in report["largest_difference"].items():
         print(f"{name:>24}  {share:.1e}")
     if report["bytes"] > LARGEST_PACKAGED:

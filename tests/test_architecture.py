@@ -45,7 +45,7 @@ ALLOWED = {
         (*MODEL, "evaluation", "fitting", "photos", "workdir", "outputs"),
     ),
     "fields_jax.outputs": (*MODEL, "photos", "workdir"),
-    "fields_jax.report": (*MODEL, "photos", "workdir", "evaluation", "outputs"),
+    "fields_jax.report": (*MODEL, "fitting", "photos", "workdir", "evaluation", "outputs"),
     "fields_jax.report.__main__": ("flame", "evaluation", "report", "cli"),
     "fields_jax.training": (*MODEL, "losses", "workdir"),
     "fields_jax.convert": (*MODEL, "registration", "workdir", "configs"),

@@ -77,6 +77,20 @@ def parsed(monkeypatch, capsys):
     return parse
 
 
+def test_configs_of_the_package_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for argument in ("--config=configs/stage2.py:full", "-config=configs/embedded.py"):
+        flag, _, value = argument.partition("=")
+        found = cli._installed_config(argument)
+        path, _, choice = found.removeprefix(f"{flag}=").partition(":")
+        assert Path(path).is_file() and choice == value.partition(":")[2]
+    own = tmp_path / "configs/stage2.py"
+    own.parent.mkdir()
+    own.write_text("")
+    for kept in ("--config=configs/stage2.py", "--config=configs/none.py", "--out=configs/a.py"):
+        assert cli._installed_config(kept) == kept
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [

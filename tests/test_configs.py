@@ -7,7 +7,8 @@ import operator
 
 import pytest
 
-from configs import common, stage1, stage2
+from configs import common, embedded, stage1, stage2
+from fields_jax.workdir import schema
 
 
 @pytest.mark.parametrize("stage", [stage1, stage2], ids=["stage 1", "stage 2"])
@@ -29,3 +30,13 @@ def test_two_configs_share_nothing_that_can_be_changed():
     changed.phases.B.rates.synthesizer = 0.5
     assert changed.phases.B.losses.emotion == other.phases.A.losses.emotion == 1.0
     assert other.phases.B.rates.to_dict() == {} == changed.phases.A.rates.to_dict()
+
+
+def test_the_embedded_model_grows_in_size_alone():
+    small, large = (embedded.get_config(size) for size in embedded.SIZES)
+    assert (small.image_size, large.image_size) == (64, 96)
+    assert small.model.to_dict() == large.model.to_dict()  # one can start from the other
+    assert small.phases.joint.losses.to_dict() == large.phases.joint.losses.to_dict()
+    schema.check(large.to_dict())
+    with pytest.raises(ValueError, match=r"unknown config argument '32'; known: 64, 96"):
+        embedded.get_config("32")

@@ -15,6 +15,7 @@ from fields_jax.disk import make_way, writing
 from fields_jax.errors import UserError
 from fields_jax.evaluation import SCORES, scoring
 from fields_jax.files import read_json, whole_folder, write_whole
+from fields_jax.fitting.refine import SPREAD
 from fields_jax.models.fields import predict
 from fields_jax.workdir import packed
 from fields_jax.workdir.inference import Inference, check_encoders, load_inference
@@ -24,13 +25,14 @@ TOLERANCE = 0.05
 _NOISE = 4  # images that it is measured on
 
 
-def pack_workdir(workdir: str, out: str, *, ema: bool = False) -> dict[str, Any]:
+def pack_workdir(workdir: str, out: str, *, ema: bool = False, spread: str = "") -> dict[str, Any]:
     """Writes a folder beside OUT, reads it back, compares, and gives it its name.
 
     Args:
       workdir: of a training run or a converted checkpoint, or packed networks.
       out: a folder that is not there or empty; it appears when all is well, local or gs://.
       ema: take the mean of the parameters (config.ema).
+      spread: JSON file of the networks' errors, for `fitting.refine`; "": none.
 
     Returns:
       "bytes" of the networks' files, "step", and "largest_difference" by output: what float16
@@ -45,6 +47,8 @@ def pack_workdir(workdir: str, out: str, *, ema: bool = False) -> dict[str, Any]
     check_encoders(inference, workdir)
     today = datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d")
     meta = inference.meta | dict(step=inference.step, ema=ema, made=today, version=__version__)
+    if spread:
+        meta[SPREAD] = read_json(spread)
     with writing(target, instead="another --weights"), whole_folder(target) as beside:
         size = packed.write_packed(beside, inference.config, inference.variables, meta)
         again = load_inference(str(beside))
