@@ -1,7 +1,7 @@
-"""The model in the package: encoders and emotion head from generated faces of every kind.
+r"""The model in the package: encoders and emotion head from generated faces of every kind.
 
     python -m fields_jax.train --config=configs/embedded.py --workdir=runs/embedded-64
-    python -m fields_jax.train --config=configs/embedded.py:96 --workdir=runs/embedded-96 \\
+    python -m fields_jax.train --config=configs/embedded.py:96 --workdir=runs/embedded-96 \
         --config.init_from=runs/embedded-64
     python -m fields_jax.export --workdir=runs/embedded-96 --ema --weights=FOLDER
 
