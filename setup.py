@@ -50,7 +50,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["fields_jax*", "data_pipelines*", "configs*", "benchmarks*"]),
-    package_data={"": ["templates/*"]},  # the pages' HTML and CSS
+    # The pages' HTML and CSS; the finder of faces.
+    package_data={"": ["templates/*"], "fields_jax.assets": ["finder/*"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

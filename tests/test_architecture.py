@@ -52,7 +52,10 @@ ALLOWED = {
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
     "fields_jax.evaluate": ("evaluation", "cli"),
-    "fields_jax.photo_commands": ("photos", "report"),
+    "fields_jax.assets": (),
+    "fields_jax.finder": ("geometry", "models", "photos"),
+    "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),
+    "fields_jax.photo_commands": ("photos", "report", "finder"),
     "fields_jax.reconstruct": (
         *(*MODEL, "workdir", "photos", "outputs", "report"),
         *("photo_commands", "cli"),
@@ -72,7 +75,7 @@ ALLOWED = {
         "configs",
     ),
 }
-READS_SHARDS = ("fields_jax.train", "fields_jax.evaluation.scoring")
+READS_SHARDS = ("fields_jax.train", "fields_jax.train_finder", "fields_jax.evaluation.scoring")
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -19,12 +19,14 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from data_pipelines.synthetic import scenes
 from data_pipelines.synthetic.canvas import LINEAR, coded
 from data_pipelines.synthetic.cutouts import Cutouts
+from data_pipelines.synthetic.spoiling import spoilt
 from data_pipelines.synthetic.views import tint
 
 PAD = 128  # grey level of what a picture is filled up with
 # Shares of the scenes, or of the heads, with each thing (ours).
-_EMPTY, _NO_FACE, _STRIPS, _LIT = 0.25, 0.4, 0.35, 0.35
-_SECOND, _THINGS, _BEFORE, _DRESSED, _TURNED = 0.5, 0.75, 0.3, 0.8, 0.35
+_EMPTY, _NO_FACE, _STRIPS, _LIT = 0.25, 0.3, 0.35, 0.35
+_SECOND, _CLUTTER, _THINGS, _BEFORE = 0.5, 0.5, 0.75, 0.3
+_DRESSED, _TURNED = 0.8, 0.35
 # And of the pictures that are grey, blurred, small, packed.
 _GREY, _BLURRED, _SMALL, _PACKED = 0.15, 0.4, 0.25, 0.6
 _GAMMA = 1 / 2.2
@@ -32,12 +34,8 @@ _MIDDLE = 0.18  # linear grey about which contrast turns
 _MOST = 6  # heads
 _SMALLEST, _LARGEST = 0.07, 0.95  # of the picture: the side of a face
 _STEEPEST = 65.0  # degrees by which a face may be turned in the picture
+_LEGIBLE = 0.22  # of the picture: smaller faces may look like those whose parts are spoilt
 _SURE, _UNSURE = 0.45, 0.12  # of a face's box: seen so much it counts, seen less it is no face
-# Rows of the 68 points that are mixed up: an eye with its brow, the other, nose, mouth.
-_PARTS = (
-    *((*range(17, 22), *range(36, 42)), (*range(22, 27), *range(42, 48))),
-    *(tuple(range(28, 36)), tuple(range(48, 68))),
-)
 
 
 class Crowd(NamedTuple):
@@ -60,12 +58,18 @@ class _Place(NamedTuple):
     matrix: Float[np.ndarray, "2 3"]
     box: Float[np.ndarray, "4"]
 
+    @property
+    def side(self) -> float:
+        """The mean of the box's sides."""
+        return float((self.box[2:] - self.box[:2]).mean())
+
 
 class _Face(NamedTuple):
-    """A face that has been placed: its box, and where nothing is before it."""
+    """A face that has been placed: its box, where nothing is before it, whether it is whole."""
 
     box: Float[np.ndarray, "4"]
     clear: Image.Image
+    whole: bool = True
 
 
 def backdrops(count: int, seed: int, size: int = 256) -> UInt8[np.ndarray, "N S S 3"]:
@@ -88,6 +92,8 @@ def crowd(
     scene = _wall(rng, walls, size)
     if rng.random() < _SECOND:
         scene.paste(_wall(rng, walls, size), mask=_blotch(rng, size))
+    if rng.random() < _CLUTTER:
+        _clutter(rng, scene)
     if rng.random() < _THINGS:
         for _ in range(min(12, rng.geometric(0.25))):
             _thing(rng, scene, walls)
@@ -98,8 +104,8 @@ def crowd(
         _hide(faces, hidden)
         if rng.random() < _DRESSED:
             _hide(faces, _dressed(rng, scene, heads, index, place, walls))
-        if not spoil and heads.shows[index]:
-            faces.append(_Face(place.box, Image.new("L", (size, size), 255)))
+        if heads.shows[index] and not (spoil and place.side >= _LEGIBLE * size):
+            faces.append(_Face(place.box, Image.new("L", (size, size), 255), not spoil))
     if rng.random() < _BEFORE:
         _hide(faces, _thing(rng, scene, walls))
     if rng.random() < _LIT:
@@ -111,12 +117,11 @@ def crowd(
     picture.paste(_developed(rng, scene).crop(inside), inside[:2])
     strips.paste(0, inside)
     _hide(faces, strips)
-    seen = [(face.box, _seen(face)) for face in faces]
-    return Crowd(
-        np.asarray(picture),
-        np.array([box for box, share in seen if share >= _SURE], np.float32).reshape(-1, 4),
-        np.array([b for b, s in seen if _UNSURE <= s < _SURE], np.float32).reshape(-1, 4),
-    )
+    seen = [(face, _seen(face)) for face in faces]
+    sure = [face.box for face, share in seen if face.whole and share >= _SURE]
+    unsure = [f.box for f, share in seen if share >= _UNSURE and not (f.whole and share >= _SURE)]
+    boxes = (np.array(rows, np.float32).reshape(-1, 4) for rows in (sure, unsure))
+    return Crowd(np.asarray(picture), *boxes)
 
 
 def _cast(rng, heads, size):
@@ -160,7 +165,7 @@ def _layer(rng, heads, index, matrix, spoil, size):
     """A head where it goes in the scene, and what it hides."""
     picture = Image.fromarray(heads.layers[index])
     if spoil:
-        picture = _spoilt(rng, picture, heads.marks[index] * picture.width)
+        picture = spoilt(rng, picture, heads.marks[index] * picture.width)
     inverse = np.linalg.inv(np.concatenate([matrix, [[0, 0, 1]]]))
     # One that shrinks is averaged over whole blocks first.
     shrink = int(1 / np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
@@ -193,6 +198,34 @@ def _dressed(rng, scene, heads, index, place, walls):
     return mask
 
 
+def _clutter(rng, scene):
+    """Paints leaves, letters, bricks: many small shapes of a few colours in a part of the scene."""
+    size, draw = scene.width, ImageDraw.Draw(scene)
+    middle, spread = rng.uniform(0, size, 2), size * rng.uniform(0.1, 0.5)
+    reach = size * np.exp(rng.uniform(np.log(0.012), np.log(0.08)))
+    colours = coded(rng.uniform(0, 0.9, (4, 3)) ** 2).tolist()
+    kind, turn = rng.integers(4), rng.uniform(0, np.pi)
+    count = int(rng.integers(20, 160))
+    places = middle + spread * rng.standard_normal((count, 2))
+    if rng.random() < 0.4:  # in rows
+        places = np.round(places / (2.2 * reach)) * 2.2 * reach
+    turns = turn + rng.choice([0, 0.3, 3]) * rng.standard_normal(count)
+    along = reach * np.stack([np.cos(turns), np.sin(turns)], 1) * rng.uniform(0.5, 1.5, (count, 1))
+    aside = along[:, ::-1] * (-1, 1) * rng.uniform(0.2, 1)
+    shades = rng.integers(len(colours), size=count)
+    for place, a, b, shade in zip(places, along, aside, shades, strict=True):
+        colour = tuple(colours[shade])
+        if kind == 0:
+            draw.line([*(place - a), *(place + a)], fill=colour, width=int(rng.integers(1, 4)))
+            continue
+        corners = [place + a, place + b, place - a, place - b]
+        if kind == 1:
+            corners = [place + a + b, place + a - b, place - a - b, place - a + b]
+        draw.polygon(
+            np.concatenate(corners).tolist(), fill=None if kind == 3 else colour, outline=colour
+        )
+
+
 def _thing(rng, scene, walls):
     """Paints something that is no face, a disc, a limb, a corner of anything; what it hides."""
     size = scene.width
@@ -217,57 +250,6 @@ def _thing(rng, scene, walls):
         mask = _mask(size, middle + np.cos(angle) * along + lean * np.sin(angle) * aside)
     scene.paste(_stuff(rng, colour, walls, size), mask=mask)
     return mask
-
-
-def _spoilt(rng, picture, marks):
-    """A head whose face is none: its parts wiped out, upside down, or in disorder."""
-    kind = rng.integers(3)
-    inner = marks[17:]
-    if kind == 0:
-        return _patched(picture, inner, _smeared)
-    if kind == 1:
-        return _patched(picture, inner, lambda patch: patch.transpose(Image.Transpose.ROTATE_180))
-    parts = [marks[list(rows)] for rows in _PARTS]
-    wiped = _patched(picture, inner, _smeared)
-    order = rng.permutation(len(parts))
-    if (order == np.arange(len(parts))).all():
-        order = order[::-1]
-    for here, there in zip(parts, order, strict=True):
-        source = _patch_box(parts[there], 0.25)
-        turned = (
-            Image.Transpose.ROTATE_180 if rng.random() < 0.5 else Image.Transpose.FLIP_LEFT_RIGHT
-        )
-        wiped = _patched(
-            wiped,
-            here,
-            lambda patch, s=source, t=turned: picture.crop(s).resize(patch.size).transpose(t),
-            0.25,
-        )
-    return wiped
-
-
-def _patched(picture, points, change, margin=0.18):
-    """The picture with a patch about some points changed, its edge softened."""
-    box = _patch_box(points, margin)
-    width, height = box[2] - box[0], box[3] - box[1]
-    made = change(picture.crop(box))
-    soft = Image.new("L", (width, height), 0)
-    edge = 0.12 * min(width, height)
-    ImageDraw.Draw(soft).ellipse((edge, edge, width - edge, height - edge), fill=255)
-    picture = picture.copy()
-    picture.paste(made, box[:2], soft.filter(ImageFilter.GaussianBlur(edge / 2)))
-    return picture
-
-
-def _patch_box(points, margin):
-    low, high = points.min(axis=0), points.max(axis=0)
-    room = margin * (high - low).max() + 1
-    return tuple(int(value) for value in (*np.floor(low - room), *np.ceil(high + room)))
-
-
-def _smeared(patch):
-    few = patch.resize((3, 3), Image.Resampling.BOX)
-    return few.resize(patch.size, Image.Resampling.BICUBIC)
 
 
 def _wall(rng, walls, size):

@@ -51,7 +51,16 @@ def test_scenes_are_functions_of_their_generator(heads, walls):
 
 def test_boxes_are_where_the_faces_are(heads, walls, monkeypatch):
     """Without turns, clothes, cameras and other things, the box holds what is red and no more."""
-    for share in ("_THINGS", "_BEFORE", "_DRESSED", "_LIT", "_STRIPS", "_NO_FACE", "_EMPTY"):
+    for share in (
+        "_CLUTTER",
+        "_THINGS",
+        "_BEFORE",
+        "_DRESSED",
+        "_LIT",
+        "_STRIPS",
+        "_NO_FACE",
+        "_EMPTY",
+    ):
         monkeypatch.setattr(crowds, share, 0.0)
     monkeypatch.setattr(crowds, "_STEEPEST", 0.0)
     monkeypatch.setattr(crowds, "_MOST", 1)
@@ -78,7 +87,9 @@ def test_heads_turned_away_and_spoilt_faces_are_no_faces(heads, walls, monkeypat
     monkeypatch.setattr(crowds, "_MOST", 1)
     monkeypatch.setattr(crowds, "_NO_FACE", 1.0)
     for seed in range(12):
-        assert not len(crowds.crowd(np.random.default_rng(seed), heads, walls, SIZE).boxes)
+        scene = crowds.crowd(np.random.default_rng(seed), heads, walls, SIZE)
+        assert not len(scene.boxes)  # and those too small to tell are neither
+        assert (scene.unsure[:, 2:] - scene.unsure[:, :2] < 0.3 * SIZE).all()
 
 
 def test_hidden_faces_are_unsure_or_none(heads):

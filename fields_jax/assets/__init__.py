@@ -1,0 +1,1 @@
+"""What ships in the package beside its code: `embedded`, a small trained model with its card."""
