@@ -16,6 +16,7 @@ import numpy as np
 from absl import flags
 
 from fields_jax.cli import run
+from fields_jax.disk import check_folder
 from fields_jax.errors import UserError
 from fields_jax.progress import Progress
 
@@ -34,9 +35,9 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "start", "", "folder of an earlier run to go on from (default: from nothing)"
     )
-    flags.DEFINE_integer("heads", 1600, "people that are rendered for the training", 1)
+    flags.DEFINE_integer("heads", 2400, "people that are rendered for the training", 1)
     flags.DEFINE_integer("walls", 300, "backdrops", 1)
-    flags.DEFINE_integer("steps", 1000, "batches of 32 scenes", 1)
+    flags.DEFINE_integer("steps", 3000, "batches of 32 scenes", 1)
     flags.DEFINE_integer("tests", 400, "scenes of other people to measure on", 1)
     flags.DEFINE_integer("seed", 0, "of everything")
 
@@ -48,10 +49,13 @@ def main(argv: list[str]) -> int:
         raise UserError(f"unknown argument {argv[1]!r}; see --help")
     if not chosen.out:
         raise UserError("--out is missing: name the folder to write to")
+    from fields_jax.finder import read_network, write_network
+
+    start = read_network(chosen.start).variables if chosen.start else None
+    check_folder(chosen.out, "another --out")
     from data_pipelines.synthetic import crowds
     from fields_jax import __version__
     from fields_jax.cpu_tuning import tune
-    from fields_jax.finder import read_network, write_network
     from fields_jax.training import finder
 
     tune()
@@ -76,7 +80,6 @@ def main(argv: list[str]) -> int:
     def scene(rng: np.random.Generator, size: int) -> finder.Scene:
         return finder.Scene(*crowds.crowd(rng, heads, walls, size))
 
-    start = read_network(chosen.start).variables if chosen.start else None
     variables = finder.train(recipe, scene, report, start)
     unseen = crowds.backdrops(max(20, chosen.walls // 8), seed + _APART)
     tests = [

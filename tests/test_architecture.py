@@ -62,7 +62,7 @@ ALLOWED = {
     ),
     "fields_jax.fit": (*MODEL, "fitting", "photos", "outputs", "report", "photo_commands", "cli"),
     "fields_jax.transfer": ("flame", "registration", "convert", "photos", "outputs", "cli"),
-    "fields_jax.doctor": ("flame", "photos", "workdir", "cli"),
+    "fields_jax.doctor": ("flame", "photos", "workdir", "finder", "cli"),
     "data_pipelines": ("geometry", "flame", "render", "fitting", "registration", "photos"),
     "data_pipelines.fit_bp4d": ("geometry", "flame", "render", "fitting", "photos", "cli"),
     "data_pipelines.landmarks": ("photos", "cli"),

@@ -260,6 +260,7 @@ def test_doctor_names_what_is_there_and_what_to_do(place):
         assert not checks[name]["ok"] and remedy in checks[name]["remedy"]
     detector = checks["face detector"]
     assert detector["ok"] or "make landmarks" in detector["remedy"]
+    assert checks["finder of faces"]["ok"]
     table = doctor.table([doctor.Check(**check) for check in checks.values()])
     assert f"  ok  {place / 'run'}" in table and "->" in table
     assert max(map(len, table.splitlines())) <= 120
