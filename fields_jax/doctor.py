@@ -84,6 +84,7 @@ def main(argv: list[str]) -> None:
         *workdirs(chosen.workdir or _workdirs(here)),
         *data_sets(chosen.data_root or _matching(here, "data", "data/embedded", "runs/*/data")),
         landmark_environment(),
+        packaged_finder(),
     ]
     if chosen.json:
         print(json.dumps([check._asdict() for check in checks], indent=1))
@@ -199,6 +200,18 @@ def landmark_environment() -> Check:
     except (DetectorError, OSError) as error:
         again = f"remove .venv-landmarks, then {make}"
         return Check("landmarks", name, False, str(error), again)
+
+
+def packaged_finder() -> Check:
+    """The finder of faces in the package, which is asked where there is no detector."""
+    from fields_jax.finder import PACKAGED, read_network
+
+    name = "finder of faces"
+    try:
+        about = read_network(PACKAGED).about
+    except UserError as error:
+        return Check("landmarks", name, False, str(error), "install fields_jax again")
+    return Check("landmarks", name, True, f"in the package, sha256 {about['sha256'][:12]}")
 
 
 def table(checks: list[Check]) -> str:

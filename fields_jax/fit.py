@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 
     head = resolve_head(chosen.head)
     gallery = photo_commands.open_gallery(head, CROP_SIZE, photo_commands.describe(head))
-    for batch in photo_commands.batches(named, gallery, CROP_SCALE):
+    for batch in photo_commands.batches(named, gallery, CROP_SCALE, marked=True):
         faces = []
         for face in batch:
             if reason := _unfit(face):

@@ -11,7 +11,7 @@ from absl import flags
 from fields_jax import __version__
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
-from fields_jax.photos.detector import REMEDY, Detector, find_python
+from fields_jax.photos.detector import Detector, find_python
 from fields_jax.photos.faces import Face, Finder, find_faces, parse_box
 from fields_jax.photos.files import Photograph, Unusable
 from fields_jax.photos.finding import find_photographs
@@ -58,13 +58,24 @@ def read_arguments(argv: list[str], box: str = "") -> Named:
     return Named(*find_photographs(argv[1:]), parse_box(box))
 
 
-def batches(named: Named, gallery: Gallery, scale: float) -> Iterator[list[Face]]:
-    """The faces of the photographs, --batch_size at a time; unusable ones go to the gallery."""
+def batches(
+    named: Named, gallery: Gallery, scale: float, *, marked: bool = False
+) -> Iterator[list[Face]]:
+    """The faces of the photographs, --batch_size at a time; unusable ones go to the gallery.
+
+    Args:
+      named: what to look through.
+      gallery: told of what cannot be used.
+      scale: side of the crops relative to the mean of a face box's sides.
+      marked: whether faces without landmarks are of no use, so that the network in the package,
+        which finds boxes, is not asked.
+    """
     for thing in named.unusable:
         gallery.refuse(thing)
     size, total = flags.FLAGS.batch_size, len(named.photographs)
     faces: list[Face] = []
-    with open_finder(named) as finder:
+    with open_finder(named) as detector:
+        finder = detector or (None if marked else packaged_finder(named))
         for number, photograph in enumerate(progress(named.photographs, total, "photographs"), 1):
             for found in find_faces(photograph, scale=scale, box=named.box, finder=finder):
                 if isinstance(found, Unusable):
@@ -79,13 +90,25 @@ def batches(named: Named, gallery: Gallery, scale: float) -> Iterator[list[Face]
 @contextlib.contextmanager
 def open_finder(named: Named) -> Iterator[Finder | None]:
     """The face detector where it is installed and some photograph needs it, else None."""
-    blind = [photograph for photograph in named.photographs if not find_file(photograph.path)]
     python = find_python()
-    if named.box or not blind or python is None:
+    if python is None or not _is_blind(named):
         yield None
     else:
         with Detector(python) as detector:
             yield detector.finder
+
+
+def packaged_finder(named: Named) -> Finder | None:
+    """The network in the package where some photograph needs it, else None.
+
+    Raises:
+      UserError: its files are damaged.
+    """
+    if not _is_blind(named):
+        return None
+    from fields_jax.finder import packaged  # late: it imports JAX
+
+    return packaged()
 
 
 def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Gallery:
@@ -121,14 +144,14 @@ def conclude(gallery: Gallery, title: str, lead: str) -> int:
         gallery.close(title, lead)
     for path, reason in gallery.unusable:
         print(f"not used: {printable(path)}: {printable(reason)}")
-    if gallery.guessed:
-        print(
-            f"{gallery.guessed} pictures have no landmark file and there is no face detector: the "
-            f"whole picture was taken for the crop; {REMEDY}"
-        )
     kept_out = f", {len(gallery.unusable)} not used" if gallery.unusable else ""
     print(f"written: {printable(flags.FLAGS.out)}/index.html, {len(gallery.faces)} faces{kept_out}")
     return 0 if gallery.faces else 2
+
+
+def _is_blind(named: Named) -> bool:
+    """Whether nothing says where the faces of some photograph are."""
+    return not named.box and any(not find_file(one.path) for one in named.photographs)
 
 
 def _writing() -> contextlib.AbstractContextManager[None]:

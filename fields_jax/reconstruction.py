@@ -27,7 +27,7 @@ from flax.errors import FlaxError
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
-from fields_jax import __version__
+from fields_jax import __version__, finder
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError, first_line
 from fields_jax.files import is_remote
@@ -165,8 +165,8 @@ class Model:
 
         A face is where its box says, or else its landmarks. Without either it is, for a file, where
         the landmark file beside it says (see `fields_jax.reconstruct`); else where the face
-        detector finds one (`make landmarks` installs it; it runs as a child process of this call);
-        else the whole picture is taken for the crop.
+        detector finds one (`make landmarks` installs it; it runs as a child process of this call),
+        or without it the network in the package.
 
         Args:
           images: a path, a pillow image or an [H, W, 3] uint8 array of RGB; or a list of them.
@@ -191,9 +191,9 @@ class Model:
             for given, name in ((boxes, "boxes"), (landmarks, "landmarks"))
         ]
         found: list[tuple[int, faces.Face]] = []
-        with _detector() as finder:
+        with _detector() as search:
             for row, (picture, box, marks) in enumerate(zip(pictures, *placed, strict=True)):
-                found += [(row, face) for face in self._find(row, picture, box, marks, finder)]
+                found += [(row, face) for face in self._find(row, picture, box, marks, search)]
         batch = min(_BATCH, len(found))
         results: list[Result] = []
         for start in range(0, len(found), _BATCH):
@@ -255,12 +255,12 @@ class Model:
         )
 
     def _find(
-        self, row: int, picture: Picture, box: Any, marks: Any, finder: faces.Finder | None
+        self, row: int, picture: Picture, box: Any, marks: Any, look: faces.Finder
     ) -> Iterator[faces.Face]:
         named = isinstance(picture, str | os.PathLike)
         path = epath.Path(picture if named else f"picture_{row}")
         photograph = Photograph(path, path.stem if named else path.name)
-        options = dict(scale=self.crop_scale, box=_box(box, path), finder=finder)
+        options = dict(scale=self.crop_scale, box=_box(box, path), finder=look)
         if named and marks is None:
             search = faces.find_faces(photograph, **options)
         else:
@@ -336,11 +336,12 @@ def _weights(inference: Inference, source: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _detector() -> Iterator[faces.Finder | None]:
-    """The face detector where it is installed; its process starts when it is asked."""
+def _detector() -> Iterator[faces.Finder]:
+    """The face detector where it is installed, whose process starts when it is asked, or the
+    network in the package."""
     python = find_python()
     if python is None:
-        yield None
+        yield finder.packaged()
         return
     with contextlib.ExitStack() as stack:
         running: list[Detector] = []

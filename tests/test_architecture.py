@@ -55,13 +55,15 @@ ALLOWED = {
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
     "fields_jax.evaluate": ("evaluation", "cli"),
-    "fields_jax.photo_commands": ("photos", "report"),
+    "fields_jax.photo_commands": ("photos", "report", "finder"),
     "fields_jax.assets": (),
-    "fields_jax.reconstruction": (*MODEL, "fitting", "workdir", "photos", "outputs"),
+    "fields_jax.finder": ("geometry", "models", "photos"),
+    "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),
+    "fields_jax.reconstruction": (*MODEL, "fitting", "workdir", "photos", "outputs", "finder"),
     "fields_jax.reconstruct": ("reconstruction", "workdir", "photo_commands", "cli"),
     "fields_jax.fit": (*MODEL, "fitting", "photos", "outputs", "report", "photo_commands", "cli"),
     "fields_jax.transfer": ("flame", "registration", "convert", "photos", "outputs", "cli"),
-    "fields_jax.doctor": ("flame", "photos", "workdir", "cli"),
+    "fields_jax.doctor": ("flame", "photos", "workdir", "finder", "cli"),
     "data_pipelines": ("geometry", "flame", "render", "fitting", "registration", "photos"),
     "data_pipelines.fit_bp4d": ("geometry", "flame", "render", "fitting", "photos", "cli"),
     "data_pipelines.landmarks": ("photos", "cli"),
@@ -75,7 +77,7 @@ ALLOWED = {
         "configs",
     ),
 }
-READS_SHARDS = ("fields_jax.train", "fields_jax.evaluation.scoring")
+READS_SHARDS = ("fields_jax.train", "fields_jax.train_finder", "fields_jax.evaluation.scoring")
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -12,6 +12,9 @@ from PIL import Image, ImageDraw
 from data_pipelines.synthetic.views import tint
 
 _GAMMA = 1 / 2.2
+_BRIGHTEST = 1.5  # linear colour that is coded as 255
+# Linear colour of each code of `coded`.
+LINEAR = (_BRIGHTEST * (np.arange(256) / 255) ** 2.2).astype(np.float32)
 _GLASSES_SHARE, _OBJECT_SHARE = 0.12, 0.18  # of the pictures in the wild
 _SATURATION = 0.45  # of random colours
 
@@ -92,6 +95,12 @@ def develop(
     value = (1 - np.exp(-1.6 * np.maximum(radiance, 0))) ** _GAMMA
     value += np.float32(noise) * rng.standard_normal(value.shape, np.float32)
     return np.round(255 * np.clip(value, 0, 1)).astype(np.uint8)
+
+
+def coded(radiance: Float[np.ndarray, "*N 3"]) -> UInt8[np.ndarray, "*N 3"]:
+    """Linear colour in 8 bits, finer where it is dark; `LINEAR` gives it back."""
+    value = np.clip(radiance / _BRIGHTEST, 0, 1) ** _GAMMA
+    return np.round(255 * value).astype(np.uint8)
 
 
 def _glasses(rng: np.random.Generator, canvas: np.ndarray, eyes: np.ndarray) -> np.ndarray:

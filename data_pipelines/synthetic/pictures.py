@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from data_pipelines.records import record
 from data_pipelines.synthetic import camera, canvas, scenes
@@ -41,7 +42,7 @@ def records(
     while batch := list(itertools.islice(stream, BATCH)):
         padded = batch + [batch[-1]] * (BATCH - len(batch))
         # Not awaited: painting the previous batch overlaps with rendering this one.
-        rendering = render(*_stack(padded))
+        rendering = render(*stack(padded))
         if waiting:
             yield from _finish(*waiting, image_size)
         waiting = batch, rendering
@@ -55,28 +56,30 @@ def _finish(batch: list[Sample], pictures: Picture, size: int) -> Iterator[dict[
         yield _record(sample, Picture(*(array[index] for array in arrays)), size)
 
 
-def _stack(batch: list[Sample]) -> tuple[FlameCoefficients, Any, Skin, Lights]:
-    def stack(get):
+def stack(batch: list[Sample]) -> tuple[FlameCoefficients, Any, Skin, Lights]:
+    """What the renderer takes: coefficients, framings, skins and lights of some samples."""
+
+    def column(get):
         return jnp.asarray(np.stack([get(sample) for sample in batch]), jnp.float32)
 
     coefficients = FlameCoefficients(
-        shape=stack(lambda s: s.shape),
-        expression=stack(lambda s: s.performance.expression),
-        jaw=stack(lambda s: s.performance.jaw),
-        eyelid=stack(lambda s: s.performance.eyelid),
-        pose=stack(lambda s: s.view.pose),
+        shape=column(lambda s: s.shape),
+        expression=column(lambda s: s.performance.expression),
+        jaw=column(lambda s: s.performance.jaw),
+        eyelid=column(lambda s: s.performance.eyelid),
+        pose=column(lambda s: s.view.pose),
         camera=jnp.zeros((len(batch), 3)),
-        eyes=stack(lambda s: s.view.eyes),
+        eyes=column(lambda s: s.view.eyes),
     )
-    skin = Skin(*(stack(lambda s, name=name: getattr(s.look, name)) for name in Skin._fields))
+    skin = Skin(*(column(lambda s, name=name: getattr(s.look, name)) for name in Skin._fields))
     lights = Lights(
-        direction=stack(lambda s: s.view.light_direction),
-        colour=stack(lambda s: s.view.light_colour),
-        sky=stack(lambda s: s.view.sky),
-        gloss=stack(lambda s: s.view.gloss),
-        nearness=stack(lambda s: s.view.nearness),
+        direction=column(lambda s: s.view.light_direction),
+        colour=column(lambda s: s.view.light_colour),
+        sky=column(lambda s: s.view.sky),
+        gloss=column(lambda s: s.view.gloss),
+        nearness=column(lambda s: s.view.nearness),
     )
-    return coefficients, stack(lambda s: s.view.framing), skin, lights
+    return coefficients, column(lambda s: s.view.framing), skin, lights
 
 
 def _record(sample: Sample, picture: Picture, size: int) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def _rim(points: np.ndarray) -> np.ndarray:
 
 def _laboratory_image(sample: Sample, picture: Picture, size: int) -> np.ndarray:
     wall = canvas.laboratory_wall(sample.rng, size)
-    scene = canvas.clothes(_over(picture, wall), _share(picture.neck), sample.look.cloth)
+    scene = canvas.clothes(over(picture, wall), share(picture.neck), sample.look.cloth)
     return canvas.develop(sample.rng, scene, _LAB_NOISE, 0.0)
 
 
@@ -118,40 +121,45 @@ def _wild_image(sample: Sample, picture: Picture, size: int) -> np.ndarray:
     behind = canvas.wild_backdrop(rng, size)
     if look.hair is not None:
         behind = canvas.long_hair(rng, behind, look.hair)
-    scene = canvas.clothes(_over(picture, behind), _share(picture.neck), look.cloth)
-    eyes = _share(np.stack([picture.landmarks_68[eye].mean(axis=0) for eye in EYE_PAIR_68]))
+    scene = canvas.clothes(over(picture, behind), share(picture.neck), look.cloth)
+    eyes = share(np.stack([picture.landmarks_68[eye].mean(axis=0) for eye in EYE_PAIR_68]))
     scene = canvas.occlude(rng, scene, eyes)
     return canvas.develop(rng, scene, rng.uniform(*_WILD_NOISE), rng.uniform(0, _WILD_BLUR))
 
 
 def _wide_image(sample: Sample, picture: Picture, size: int) -> np.ndarray:
     rng, look = sample.rng, sample.look
-    up = turned(sample.view.pose, np.array([0.0, 1.0, 0.0]))[:2] * (1, -1)
-    up = 0.5 * sample.view.framing[0] * up / max(np.linalg.norm(up), 1e-3)
-    outline = _share(picture.outline)
-    frame = scenes.Frame(
-        middle=0.5 * (outline.min(axis=0) + outline.max(axis=0)),
-        right=up[::-1] * (-1, 1),
-        up=up,
-        marks=_share(picture.landmarks_68),
-        coverage=picture.coverage,
-    )
+    frame = face_frame(sample, picture)
     behind = scenes.backdrop(rng, size)
     if look.hair is not None:
         behind = scenes.hair_behind(rng, behind, frame, look.hair)
-    scene = _over(picture, behind)
+    scene = over(picture, behind)
     if rng.random() < _DRESSED:
-        scene = canvas.clothes(scene, _share(picture.neck), look.cloth * rng.uniform(0.2, 1.2, 3))
+        scene = canvas.clothes(scene, share(picture.neck), look.cloth * rng.uniform(0.2, 1.2, 3))
     return camera.photographed(rng, scenes.before(rng, scene, frame, look))
 
 
-def _over(picture: Picture, behind: np.ndarray) -> np.ndarray:
+def face_frame(sample: Sample, picture: Picture) -> scenes.Frame:
+    """Where the face of a rendered sample is."""
+    up = turned(sample.view.pose, np.array([0.0, 1.0, 0.0]))[:2] * (1, -1)
+    up = 0.5 * sample.view.framing[0] * up / max(np.linalg.norm(up), 1e-3)
+    outline = share(picture.outline)
+    return scenes.Frame(
+        middle=0.5 * (outline.min(axis=0) + outline.max(axis=0)),
+        right=up[::-1] * (-1, 1),
+        up=up,
+        marks=share(picture.landmarks_68),
+        coverage=picture.coverage,
+    )
+
+
+def over(picture: Picture, behind: Float[np.ndarray, "S S 3"]) -> Float[np.ndarray, "S S 3"]:
     """The head before a backdrop, exposed for the head as cameras do, half-way at least."""
     mean = picture.radiance.sum() / (3 * picture.coverage.sum())
     gain = (_EXPOSURE / mean) ** 0.6
     return gain * picture.radiance + (1 - picture.coverage[..., None]) * behind
 
 
-def _share(points: np.ndarray) -> np.ndarray:
+def share(points: Float[np.ndarray, "*N 2"]) -> Float[np.ndarray, "*N 2"]:
     """Points in [-1, 1] as fractions of the picture."""
     return (points + 1) / 2

@@ -82,9 +82,17 @@ def hair_behind(
 
 
 def before(
-    rng: np.random.Generator, scene: Float[np.ndarray, "S S 3"], frame: Frame, look: Appearance
+    rng: np.random.Generator,
+    scene: Float[np.ndarray, "S S 3"],
+    frame: Frame,
+    look: Appearance,
+    *,
+    shadows: bool = True,
 ) -> Float[np.ndarray, "S S 3"]:
-    """What hides parts of the face: hair, a hat, glasses, a hand, anything; and shadows."""
+    """What hides parts of the face: hair, a hat, glasses, a hand, anything; and shadows.
+
+    Without the shadows the scene is laid over, never multiplied.
+    """
     colour = look.hair
     if colour is not None and rng.random() < _FRINGE:
         scene = _fringe(rng, scene, frame, colour)
@@ -92,9 +100,9 @@ def before(
         scene = _locks(rng, scene, frame, colour)
     if rng.random() < _HAT:
         scene = _hat(rng, scene, frame)
-    if rng.random() < _ILLUMINATION:
+    if shadows and rng.random() < _ILLUMINATION:
         scene = _lit_unevenly(rng, scene)
-    if rng.random() < _SHADED:
+    if shadows and rng.random() < _SHADED:
         scene = _shadow(rng, scene, frame)
     if rng.random() < _GLASSES:
         scene = _glasses(rng, scene, frame)

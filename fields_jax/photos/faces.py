@@ -1,4 +1,4 @@
-"""Where the faces of a photograph are: by a box, landmark file or detector, or the whole image."""
+"""Where the faces of a photograph are: by a box, landmark file or finder, or the whole image."""
 
 from __future__ import annotations
 
@@ -18,19 +18,26 @@ WHOLE_IMAGE = "no landmarks: the whole image taken for the crop"
 
 
 class Detection(NamedTuple):
-    """A face a detector has found.
+    """A face a finder has found, by its landmarks or by its box.
 
     Attributes:
-      points: [478, 3] x, y and depth in pixels.
-      score: confidence in [0, 1], or None where the detector gives none.
+      points: [478, 3] x, y and depth in pixels, or None.
+      score: confidence in [0, 1], or None where the finder gives none.
+      box: (x0, y0, x1, y1) in pixels, from chin to hairline, where there are no points.
     """
 
-    points: Float[np.ndarray, "478 3"]
+    points: Float[np.ndarray, "478 3"] | None
     score: float | None
+    box: Float[np.ndarray, "4"] | None = None
+
+    @property
+    def place(self) -> Float[np.ndarray, "478 2"] | Float[np.ndarray, "4"]:
+        """The landmarks in the picture, or the box."""
+        return self.box if self.points is None else self.points[:, :2]
 
 
 class Finder(NamedTuple):
-    """A detector and its name.
+    """What finds faces: a detector of landmarks or the network in the package; and its name.
 
     Attributes:
       name: such as "mediapipe 0.10.21 face mesh".
@@ -82,15 +89,15 @@ def find_faces(
 ) -> Iterator[Face | Unusable]:
     """The faces of a photograph, and what is wrong with those that cannot be used.
 
-    The user's box comes first, then a landmark file beside the photograph, then the detector. With
+    The user's box comes first, then a landmark file beside the photograph, then the finder. With
     none of them the crop is the smallest square that holds the whole image. An unusable landmark
-    file is reported, and not replaced by the detector or the whole image.
+    file is reported, and not replaced by the finder or the whole image.
 
     Args:
       photograph: the file.
       scale: side of the crop relative to the mean of the face box's sides.
       box: (x0, y0, x1, y1) of the face in pixels.
-      finder: the detector.
+      finder: what looks for faces where nothing says where they are.
 
     Raises:
       DetectorError: the detector has failed.
@@ -136,7 +143,7 @@ def faces_in(
     elif finder is None:
         yield _whole(photograph, image, remark)
     else:
-        found = [(f.points[:, :2], _said(finder.name, f.score)) for f in finder.detect(image)]
+        found = [(f.place, _said(finder.name, f.score)) for f in finder.detect(image)]
         yield from _marked(photograph, image, found, scale, remark)
 
 
@@ -208,18 +215,21 @@ def _marked(
     scale: float,
     remark: str,
 ) -> Iterator[Face | Unusable]:
-    """Faces from sets of points, each with its origin; `remark` applies to all of them."""
+    """Faces from points [N, 2] or a box [4] of each, and its origin; `remark` is of all."""
     path = photograph.path
     if not found:
         yield Unusable(path, f"no face found; name one with --box=x0,y0,x1,y1{remark}")
     for index, (face, origin) in enumerate(found):
         suffix = "" if len(found) == 1 else f"_{index}"
-        if fault := points.fault(face, *image.shape[:2]):
+        boxed = face.ndim == 1
+        check = crops.box_fault if boxed else points.fault
+        if fault := check(face, *image.shape[:2]):
             which = f"face {index}: " if suffix else ""
             yield Unusable(path, f"{which}{fault} ({origin})")
         else:
-            name, place = photograph.name + suffix, points.face_box(face)
-            yield Face(str(path), name, image, face, place, scale, origin + remark)
+            name, place = photograph.name + suffix, face if boxed else points.face_box(face)
+            marks = None if boxed else face
+            yield Face(str(path), name, image, marks, place, scale, origin + remark)
 
 
 def _said(name: str, score: float | None) -> str:

@@ -17,7 +17,7 @@ from fields_jax.errors import first_line, printable
 from fields_jax.files import write_whole
 from fields_jax.outputs.bundle import Bundle, Result
 from fields_jax.outputs.writers import write_bundle
-from fields_jax.photos.faces import WHOLE_IMAGE, Face
+from fields_jax.photos.faces import Face
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.names import unique_name
 from fields_jax.types import FlameModel
@@ -34,7 +34,6 @@ class Gallery:
 
     Attributes:
       faces: folders written so far, by name.
-      guessed: how many of them are crops of whole images, for lack of landmarks.
       unusable: files and faces without a result.
     """
 
@@ -54,7 +53,6 @@ class Gallery:
         self._cards: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self.faces: list[str] = []
-        self.guessed = 0
         self.unusable: list[Unusable] = []
 
     def add(self, face: Face, result: Result) -> None:
@@ -76,7 +74,6 @@ class Gallery:
             self.refuse(Unusable(epath.Path(face.path), reason))
             return
         self.faces.append(name)
-        self.guessed += face.origin.startswith(WHOLE_IMAGE)
         path, origin = printable(face.path), printable(face.origin)
         row = {"face": name, "status": "ok", "image": path, "found": origin}
         notes = [origin]

@@ -55,6 +55,14 @@ CASES = {
         "--workdir={run} --sources=, --data_root={text}",
         "--ema=maybe",
     ],
+    "fields_jax.train_finder": [
+        "",
+        "extra --out={folder}/out",
+        "--out={text}",
+        "--out={folder}/out --start={none}",
+        "--out={folder}/out --start={folder}",
+        "--out={folder}/out --steps=0",
+    ],
     "fields_jax.reconstruct": [
         "",
         "--workdir={run} a.png",

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from fields_jax import doctor, photo_commands, reconstruct
+from fields_jax import finder as packaged_network
 from fields_jax.errors import UserError
 from fields_jax.flame.io import save_flame
 from fields_jax.outputs.bundle import load_params
@@ -82,7 +83,7 @@ def test_photographs_become_bundles(place):
     photographs, out = place / "photographs", place / "out"
     points = write_photograph(photographs / "one.png")
     write_photograph(photographs / "album/group.png", places=((5, 10), (150, 60)))
-    write_photograph(photographs / "bare.png", marked=False)
+    Image.new("RGB", (300, 200), "grey").save(photographs / "bare.png")
     broken = write_photograph(photographs / "broken.png")
     broken[0, 7] = np.nan
     np.save(photographs / "broken.npy", broken[0])
@@ -95,20 +96,20 @@ def test_photographs_become_bundles(place):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     said = result.stdout
-    assert "4 faces, 3 not used" in said and "1 pictures have no landmark file" in said
+    assert "3 faces, 4 not used" in said
+    assert "bare.png: no face found; name one with --box" in said
     assert "broken.png: some of its landmarks are not finite (landmark file broken.npy)" in said
     assert "half.jpg: not a readable picture" in said and "film.mp4: videos are not read" in said
     assert "5/5 photographs" in result.stderr and "left" in result.stderr
 
     with (out / "summary.csv").open() as file:
         rows = {row["face"]: row for row in csv.DictReader(file) if row["face"]}
-    assert set(rows) == {"one", "album/group_0", "album/group_1", "bare"}
-    assert "whole image" in rows["bare"]["found"]
+    assert set(rows) == {"one", "album/group_0", "album/group_1"}
     assert all(f'src="{name}/overlay.png"' in (out / "index.html").read_text() for name in rows)
     reading = json.loads((out / "one/emotion.json").read_text())
     assert sum(reading["probabilities"].values()) == pytest.approx(1)
     assert reading["emotion"] == rows["one"]["emotion"] in reading["probabilities"]
-    with Image.open(out / "bare/overlay.png") as picture:
+    with Image.open(out / "one/overlay.png") as picture:
         assert picture.size == (300, 200)
 
     arrays, meta = load_params(out / "one/params.npz")
@@ -200,6 +201,24 @@ def test_a_finder_is_asked_where_there_is_no_landmark_file(place, here, monkeypa
     np.testing.assert_allclose(second["box"], first["box"] + 9, atol=1e-3)
 
 
+def test_without_a_detector_the_network_in_the_package_is_asked(place, here, monkeypatch):
+    path = place / "boxes/one.png"
+    write_photograph(path, marked=False)
+    box = np.array([40, 30, 140, 150], np.float32)
+    asked = []
+
+    def packaged():
+        asked.append(1)
+        return Finder("found by the network", lambda image: [Detection(None, 0.926, box)])
+
+    monkeypatch.setattr(packaged_network, "packaged", packaged)
+    assert here(path, out=place / "o5") == 0
+    arrays, meta = load_params(place / "o5/one/params.npz")
+    assert meta["found"] == "found by the network, score 0.93" and "points" not in arrays
+    np.testing.assert_allclose(arrays["box"], box)
+    assert here(path, out=place / "o5", box="40,30,140,150") == 0 and len(asked) == 1
+
+
 @pytest.mark.parametrize(
     ("values", "paths", "line"),
     [
@@ -282,6 +301,7 @@ def test_doctor_names_what_is_there_and_what_to_do(place):
         assert not checks[name]["ok"] and remedy in checks[name]["remedy"]
     detector = checks["face detector"]
     assert detector["ok"] or "make landmarks" in detector["remedy"]
+    assert checks["finder of faces"]["ok"]
     table = doctor.table([doctor.Check(**check) for check in checks.values()])
     assert f"  ok  {place / 'run'}" in table and "->" in table
     assert max(map(len, table.splitlines())) <= 120

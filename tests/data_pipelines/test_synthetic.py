@@ -45,7 +45,7 @@ def stage():
 def rendered(stage, drawn):
     """The pictures of samples, in a batch of the size that is compiled already."""
     padded = drawn + drawn[-1:] * (pictures.BATCH - len(drawn))
-    return stage.render(*pictures._stack(padded))
+    return stage.render(*pictures.stack(padded))
 
 
 def draw(stage, part, split="train", *, size=(2, 8), first=0, seed=0):

@@ -93,7 +93,7 @@ def test_a_near_camera_moves_landmarks_as_perspective_does(stage):
     near = sample._replace(view=sample.view._replace(nearness=2.0))
     far = sample._replace(view=sample.view._replace(nearness=0.0))
     batch = [near, far] + [far] * (pictures.BATCH - 2)
-    coefficients, framing, skin, lights = pictures._stack(batch)
+    coefficients, framing, skin, lights = pictures.stack(batch)
     picture = stage.render(coefficients, framing, skin, lights)
     head = procedural_head()
     one = jax.tree.map(lambda leaf: leaf[:1], coefficients)
