@@ -337,8 +337,10 @@ def _weights(inference: Inference, source: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _detector() -> Iterator[faces.Finder]:
-    """The face detector where it is installed, whose process starts when it is asked, or the
-    network in the package."""
+    """The network in the package, or the face detector where it is installed.
+
+    The detector's process starts when it is first asked.
+    """
     python = find_python()
     if python is None:
         yield finder.packaged()
