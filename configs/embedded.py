@@ -52,9 +52,11 @@ CHANGED: dict[str, Any] = {
     "optim.rules.pose_head.lr": 2e-4,
     "optim.rules.emotion.lr": 1e-3,
 }
-# Larger pictures, from networks that have learnt small ones.
+# Larger pictures, from networks that have learnt small ones: now lids and lips can be seen.
 GROWN = {
     "image_size": 96,
+    "phases.joint.losses.gt_jaw": 300.0,
+    "phases.joint.losses.gt_eyelid": 60.0,
     "phases.joint.steps": 5000,
     "optim.rules.backbones.lr": 4e-4,
     "optim.rules.heads.lr": 4e-4,

@@ -36,7 +36,7 @@ def test_the_embedded_model_grows_in_size_alone():
     small, large = (embedded.get_config(size) for size in embedded.SIZES)
     assert (small.image_size, large.image_size) == (64, 96)
     assert small.model.to_dict() == large.model.to_dict()  # one can start from the other
-    assert small.phases.joint.losses.to_dict() == large.phases.joint.losses.to_dict()
+    assert small.phases.joint.losses.keys() == large.phases.joint.losses.keys()
     schema.check(large.to_dict())
     with pytest.raises(ValueError, match=r"unknown config argument '32'; known: 64, 96"):
         embedded.get_config("32")
