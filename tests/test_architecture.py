@@ -28,7 +28,7 @@ ALLOWED = {
     "fields_jax.geometry": (),
     "fields_jax.flame": ("geometry",),
     "fields_jax.render": ("geometry",),
-    "fields_jax.models": (),
+    "fields_jax.models": ("geometry",),
     "fields_jax.synthesis": ("flame", "render"),
     "fields_jax.losses": (),
     "fields_jax.photos": (),

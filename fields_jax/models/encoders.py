@@ -93,7 +93,7 @@ class PoseEncoder(Encoder):
         pose, camera = x[:, :3], x[:, 3:]
         if self.face_centre:
             root, middle = np.reshape(np.asarray(self.face_centre, x.dtype), (2, 3))
-            turned = jnp.einsum("bij,j->bi", rodrigues(pose), middle - root, **_EXACT) + root
+            turned = jnp.einsum("bij,j->bi", rodrigues(pose), middle - root, **_EXACT) + root[None]
             offset = jnp.pad(turned[:, :2], ((0, 0), (1, 0)))
             camera = camera - offset
         return pose, camera

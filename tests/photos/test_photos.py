@@ -283,7 +283,7 @@ def test_files_that_are_no_pictures(tmp_path):
     (absent,) = find(tmp_path / "none.png")
     assert absent.reason == "no such file"
     write_pictures(tmp_path, "a.png")
-    np.save(tmp_path / "a.npy", np.ones((5, 2)))
+    np.save(tmp_path / "a.npy", np.ones((7, 2)))
     (wrong,) = find(tmp_path / "a.png")
     assert "a.npy: expected numbers of shape [478, 2]" in wrong.reason
 
