@@ -75,9 +75,10 @@ def compare(folders: Iterable[epath.Path], head: FlameModel, *, learnt: bool) ->
         words = f"{folder} tells coefficients of the head {in_words(told.head)}"
         here = in_words(identity(head))
         if learnt and told.learnt:
+            made = "faces --fitted" if "faces" in folder.parts[-3:] else "synthetic"
             raise UserError(
                 f"{words}, and the head to train is {here}: name that one with --config.head, or "
-                "make a set of this one with `python -m data_pipelines.prepare synthetic "
+                f"make a set of this one with `python -m data_pipelines.prepare {made} "
                 "--head=HEAD.npz --out=DIR` and name it with --config.data.root=DIR"
             )
         warnings.append(f"{words}, the head here is {here}: errors of its expressions mean nothing")
