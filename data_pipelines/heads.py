@@ -56,6 +56,18 @@ def labels_of(folder: epath.Path) -> Labels | None:
     return Labels(head, stored.get("learnt") is True)
 
 
+def fitted(folders: Iterable[epath.Path]) -> list[epath.Path]:
+    """The sets whose coefficients come from a landmark fit.
+
+    Raises:
+      UserError: the metadata of a set are damaged.
+    """
+    files = ((folder, folder / METADATA) for folder in folders)
+    return [
+        folder for folder, file in files if file.exists() and read_json(file).get("fitted") is True
+    ]
+
+
 def compare(folders: Iterable[epath.Path], head: FlameModel, *, learnt: bool) -> list[str]:
     """Warnings about sets whose coefficients are of another head.
 

@@ -158,7 +158,9 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     def _make_info(self, **known: Any) -> tfds.core.DatasetInfo:
         if self.teacher:
-            known["metadata"] = tfds.core.MetadataDict(labels_of=self.teacher.head, learnt=True)
+            known["metadata"] = tfds.core.MetadataDict(
+                labels_of=self.teacher.head, learnt=True, fitted=True
+            )
         return self.dataset_info_from_configs(features=records.features(), **known)
 
     def _shard_iterators_per_split(

@@ -95,7 +95,10 @@ def write(builder: PhotographBuilder) -> None:
     rejects = [
         f"{split}\t{reason}\t{printable(detail)}\n"
         for split, summary in splits.items()
-        for reason, detail in (*summary.rejects, *summary.unlabelled)
+        for reason, detail in (
+            *summary.rejects,
+            *((f"kept without labels: {why}", key) for why, key in summary.unlabelled),
+        )
     ]
     write_whole(folder / REJECTS, "split\treason\tphotograph\n" + "".join(rejects))
     write_whole(folder / HTML, _page(builder))

@@ -128,7 +128,7 @@ def test_a_set_with_fits_from_photographs_to_batches(tmp_path, known_heads, monk
         "labelled": 4, "median_residual": 0.02, "unlabelled": {fitted.FAR: 1}
     }  # fmt: skip
     assert told["options"]["fitted"] == f"one 1 ({'1' * 12})"
-    assert fitted.FAR in (folder / report.REJECTS).read_text()
+    assert f"kept without labels: {fitted.FAR}" in (folder / report.REJECTS).read_text()
     page = (folder / report.HTML).read_text()
     assert "median residual of the landmark fit" in page and "0.02" in page and fitted.FAR in page
 
@@ -144,6 +144,7 @@ def test_a_set_with_fits_from_photographs_to_batches(tmp_path, known_heads, monk
     batch.validate_batch(found, 32)
     assert found["has_flame"].sum() == 4
     np.testing.assert_allclose(found["fit_residual"], 0.02 * found["has_flame"], rtol=1e-6)
+    assert mixture.fitted_sets(config, ["faces", "none"]) == [str(folder)]
     assert not true_coefficients(found)[1].any()  # a fit is no truth to be scored by
 
 
