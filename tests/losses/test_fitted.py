@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import stage2
 from fields_jax.losses import evidence, registry, terms
+from fields_jax.workdir.config import CONFIG_FILE, check_workdir
 from tests.losses.test_losses import SETTINGS, make_evidence, value_of
 
 TERMS = ("gt_expression", "gt_jaw", "gt_eyelid", "gt_shape")
@@ -90,3 +92,14 @@ def test_weights_of_parts_add_up(tiny_head):
     assert whole["has_flame"] == pytest.approx(4 + 0.25 + 0.1)
     for flag, value in whole.items():
         assert value == pytest.approx(float(added[flag])), flag
+
+
+def test_runs_from_before_there_were_fits_go_on(tmp_path):
+    config = stage2.get_config()
+    before = stage2.get_config().unlock()
+    del before.losses.fitted_weight, before.losses.fitted_scale
+    (tmp_path / CONFIG_FILE).write_text(before.to_json())
+    assert check_workdir(str(tmp_path), config) == []
+    config.losses.fitted_weight = 0.5
+    (line,) = check_workdir(str(tmp_path), config)
+    assert line == "losses.fitted_weight was 0.0, now 0.5"
