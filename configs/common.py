@@ -47,6 +47,8 @@ REFERENCE = {
     # The losses; their weights are those of the phases.
     "losses.gt_metric": "coefficient",  # ours; MSE of psi, or "vertex": mm^2 over the face mask
     "losses.landmark_metric": "squared",  # both; or "distance", which outliers rule less
+    "losses.fitted_weight": 0.0,  # ours; how much coefficients of landmark fits count; exact: 1
+    "losses.fitted_scale": 0.02,  # ours; residual that halves it, inter-ocular distances
     "losses.intensity_weighting": 0.0,  # ours; e > 0 weighs the class loss by (e + I) / (e + 1)
     "losses.class_weights": (),  # ours; one per class (neutral ... contempt); (): all 1
     "losses.va_min_count": 16,  # ours; labels that PCC and CCC need in the global batch

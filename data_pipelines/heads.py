@@ -56,6 +56,18 @@ def labels_of(folder: epath.Path) -> Labels | None:
     return Labels(head, stored.get("learnt") is True)
 
 
+def fitted(folders: Iterable[epath.Path]) -> list[epath.Path]:
+    """The sets whose coefficients come from a landmark fit.
+
+    Raises:
+      UserError: the metadata of a set are damaged.
+    """
+    files = ((folder, folder / METADATA) for folder in folders)
+    return [
+        folder for folder, file in files if file.exists() and read_json(file).get("fitted") is True
+    ]
+
+
 def compare(folders: Iterable[epath.Path], head: FlameModel, *, learnt: bool) -> list[str]:
     """Warnings about sets whose coefficients are of another head.
 
@@ -75,9 +87,10 @@ def compare(folders: Iterable[epath.Path], head: FlameModel, *, learnt: bool) ->
         words = f"{folder} tells coefficients of the head {in_words(told.head)}"
         here = in_words(identity(head))
         if learnt and told.learnt:
+            made = "faces --fitted" if "faces" in folder.parts[-3:] else "synthetic"
             raise UserError(
                 f"{words}, and the head to train is {here}: name that one with --config.head, or "
-                "make a set of this one with `python -m data_pipelines.prepare synthetic "
+                f"make a set of this one with `python -m data_pipelines.prepare {made} "
                 "--head=HEAD.npz --out=DIR` and name it with --config.data.root=DIR"
             )
         warnings.append(f"{words}, the head here is {here}: errors of its expressions mean nothing")

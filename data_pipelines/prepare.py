@@ -6,6 +6,7 @@
     python -m data_pipelines.prepare affectnet --source=AFFECTNET --out=data
     python -m data_pipelines.prepare bp4d --source=BP4D --fits=FITS --head=HEAD.npz --out=data
     python -m data_pipelines.prepare faces --source=photographs --out=data
+    python -m data_pipelines.prepare faces --source=photographs --fitted --out=data
     python -m data_pipelines.prepare faces --source=RAF-DB --manifest=raf_db.jsonl --name=raf_db
         --out=data
     python -m data_pipelines.prepare affectnet --source=gs://B/AFFECTNET --out=gs://B/data
@@ -230,6 +231,7 @@ _DEFAULTS = dict(
     stored_size=256,
     manifest="",
     test_share=0.0,
+    fitted=False,
     fits="",
     head="",
     labels="head",
@@ -269,7 +271,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("fits", default["fits"], "Folder of FLAME fits of the scans (bp4d).")
     flags.DEFINE_string(
-        "head", default["head"], "Head of the faces or fits; default: procedural (synthetic, bp4d)."
+        "head",
+        default["head"],
+        "Head of the faces or fits; default: procedural (all but affectnet).",
+    )
+    flags.DEFINE_bool(
+        "fitted", default["fitted"], "Label by the landmark fit, for losses.fitted_weight (faces)."
     )
     flags.DEFINE_enum(
         "labels", default["labels"], ["head", "procedural"],

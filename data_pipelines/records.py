@@ -37,7 +37,8 @@ def features() -> tfds.features.FeaturesDict:
     """The feature dictionary of every builder.
 
     `image` is JPEG RGB; `face_mask` is PNG with 255 outside the face hull and 0 inside; `face_box`
-    is (x0, y0, x1, y1) of the face landmarks, about which the training crop is made.
+    is (x0, y0, x1, y1) of the face landmarks, about which the training crop is made. Older sets
+    lack the fields of `batch.OPTIONAL`.
     """
     return tfds.features.FeaturesDict(
         {
@@ -95,6 +96,25 @@ def record(
     }
 
 
+def with_labels(example: dict[str, Any], **labels: Any) -> dict[str, Any]:
+    """A record with labels that it lacked.
+
+    Args:
+      example: as `record` makes it.
+      **labels: keys of `LABELS`, all of a flag together.
+
+    Raises:
+      UserError: as `record`.
+    """
+    id = example["id"]
+    added = {flag: keys for flag, keys in batch.FLAGS.items() if not labels.keys().isdisjoint(keys)}
+    return {
+        **example,
+        **{key: _checked_label(key, value, id) for key, value in labels.items()},
+        **{flag: _has(flag, labels, id) for flag in added},
+    }
+
+
 def with_encoded_pictures(example: dict[str, Any]) -> dict[str, Any]:
     """The record with its pictures as the bytes that shards hold, by pillow.
 
@@ -143,6 +163,8 @@ def _checked_label(key: str, value: Any, id: str) -> np.ndarray:
         raise UserError(f"record {id!r}: {key} is not finite")
     if key == "emotion" and not 0 <= array < len(EMOTIONS):
         raise UserError(f"record {id!r}: emotion must be 0..{len(EMOTIONS) - 1} or None")
+    if key == "fit_residual" and array < 0:
+        raise UserError(f"record {id!r}: fit_residual must not be negative, found {array}")
     if key in ("valence", "arousal") and not -1 <= array <= 1:
         raise UserError(f"record {id!r}: {key} must be in [-1, 1], found {array}")
     return array

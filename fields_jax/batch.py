@@ -9,7 +9,7 @@ landmarks are in [-1, 1], x right, y down, with pixel (i, j) centred at
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,9 @@ EXAMPLE_SPEC: dict[str, Field] = {
     "has_flame": Field((), "bool"),  # expression, jaw and eyelid
     "shape": Field(("n_shape",), "float32"),  # standard deviations
     "has_shape": Field((), "bool"),
+    # How far a landmark fit that gave these coefficients leaves the landmarks, as a share of the
+    # inter-ocular distance; 0: they are exact.
+    "fit_residual": Field((), "float32"),
     "valence": Field((), "float32"),  # [-1, 1]
     "arousal": Field((), "float32"),
     "has_va": Field((), "bool"),
@@ -69,7 +72,13 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "has_eval": ("eval_expression", "eval_jaw", "eval_eyelid"),
 }
 
+# Flags of labels that may come from a landmark fit; `fit_residual` tells.
+FITTED_FLAGS = ("has_flame", "has_shape")
+
 LANDMARK_SETS = ("landmarks_68", "landmarks_105", "landmarks_203")
+
+# Fields that sets made before there was such a label lack; it counts as absent there.
+OPTIONAL = ("fit_residual",)
 
 # The value of a label that is absent; every other label is zero.
 ABSENT = {"emotion": -1, "subject": -1, "level": -1}
@@ -121,6 +130,15 @@ def validate_batch(
                 f"batch[{key!r}]: expected {field.dtype} {list(field.shape)}, "
                 f"found {found.dtype} {list(found.shape)}"
             )
+
+
+def is_exact(labels: Mapping[str, Any]) -> Any:
+    """[B] bool: whose coefficients, if there are any, come from no landmark fit.
+
+    Args:
+      labels: of a batch, numpy or JAX; without `fit_residual` all are exact.
+    """
+    return labels["fit_residual"] == 0 if "fit_residual" in labels else True
 
 
 def training_arrays(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -47,7 +47,7 @@ SETS = {
     "faces": PreparedSet(
         "data_pipelines.faces.faces_dataset_builder",
         (),
-        (*_OF_PHOTOGRAPHS, "manifest", "test_share"),
+        (*_OF_PHOTOGRAPHS, "manifest", "test_share", "fitted", "head"),
     ),
 }
 

@@ -73,6 +73,13 @@ def _train(chosen: flags.FlagValues) -> int:
     learnt = any(phase.learns_coefficients for phase in plan.phases)
     for warning in pipeline.compare_heads(config.data, names, head, learnt=learnt):
         print(f"warning: {warning}", flush=True)
+    if learnt and not config.losses.fitted_weight:
+        for folder in pipeline.fitted_sets(config.data, names):
+            print(
+                f"warning: {folder} tells coefficients of a landmark fit, and none of them is "
+                "learnt: --config.losses.fitted_weight is 0",
+                flush=True,
+            )
     meta = dict(
         head=dict(name=head.name, version=head.version, sha256=head.sha256),
         data=pipeline.fingerprint(config.data),

@@ -8,7 +8,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
 from etils import epath
@@ -26,6 +26,9 @@ from data_pipelines.building.shards import (
 from data_pipelines.building.summary import Summary, total
 from fields_jax.errors import UserError
 from fields_jax.progress import Progress
+
+if TYPE_CHECKING:
+    from data_pipelines.building.fitted import Teacher
 
 
 @dataclasses.dataclass
@@ -52,7 +55,10 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     Attributes:
       summaries: per split counts of records and rejects; filled while preparing.
+      teacher: gives the photographs labels of the landmark fit; None: they have their own alone.
     """
+
+    teacher: Teacher | None = None
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Name the folder of the raw data by --source."
@@ -151,6 +157,10 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
                 folder.rmtree()
 
     def _make_info(self, **known: Any) -> tfds.core.DatasetInfo:
+        if self.teacher:
+            known["metadata"] = tfds.core.MetadataDict(
+                labels_of=self.teacher.head, learnt=True, fitted=True
+            )
         return self.dataset_info_from_configs(features=records.features(), **known)
 
     def _shard_iterators_per_split(
@@ -218,6 +228,7 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
                 self._threads,
                 self.unfinished / name,
                 progress,
+                self.teacher,
             )
 
 

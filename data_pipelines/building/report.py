@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import sys
+from collections import Counter
 from typing import Any
 
 import matplotlib.figure
@@ -41,6 +42,10 @@ def say(summaries: dict[str, Summary], named: int) -> None:
         left = sum(counts.values())
         text = "; ".join(f"{reason}: {count}" for reason, count in summary.reasons().items())
         line = f"{split}: {summary.examples} kept, {left} left out" + (f" ({text})" if text else "")
+        if summary.residuals or summary.unlabelled:
+            line += f"; {len(summary.residuals)} labelled by the landmark fit"
+            line += f" (median residual {summary.median_residual})" if summary.residuals else ""
+            line += f", {len(summary.unlabelled)} kept without its labels"
         print(line, file=sys.stderr, flush=True)
 
 
@@ -81,6 +86,7 @@ def write(builder: PhotographBuilder) -> None:
                 labels=dict(summary.flags),
                 intensity=summary.intensity,
                 rejects=summary.reasons(),
+                **_fitted(summary),
             )
             for split, summary in splits.items()
         },
@@ -89,10 +95,25 @@ def write(builder: PhotographBuilder) -> None:
     rejects = [
         f"{split}\t{reason}\t{printable(detail)}\n"
         for split, summary in splits.items()
-        for reason, detail in summary.rejects
+        for reason, detail in (
+            *summary.rejects,
+            *((f"kept without labels: {why}", key) for why, key in summary.unlabelled),
+        )
     ]
     write_whole(folder / REJECTS, "split\treason\tphotograph\n" + "".join(rejects))
     write_whole(folder / HTML, _page(builder))
+
+
+def _fitted(summary: Summary) -> dict[str, Any]:
+    """What a set with labels of the landmark fit says of them."""
+    if not (summary.residuals or summary.unlabelled):
+        return {}
+    known = {
+        "labelled": len(summary.residuals),
+        "median_residual": summary.median_residual,
+        "unlabelled": dict(Counter(reason for reason, _ in summary.unlabelled).most_common()),
+    }
+    return {"landmark_fit": known}
 
 
 def _page(builder: PhotographBuilder) -> str:
@@ -105,6 +126,13 @@ def _page(builder: PhotographBuilder) -> str:
     ]
     reasons = dict.fromkeys(reason for s in splits.values() for reason in s.reasons())
     out = [(f"left out: {r}", [s.reasons().get(r, 0) for s in splits.values()]) for r in reasons]
+    unlabelled = dict.fromkeys(reason for s in splits.values() for reason, _ in s.unlabelled)
+    fits = [
+        (f"kept without labels: {reason}", [_count(s, reason) for s in splits.values()])
+        for reason in unlabelled
+    ]
+    medians = [s.median_residual or 0 for s in splits.values()]
+    fits.append(("median residual of the landmark fit", medians))
     plots = [_valence_arousal(splits), _intensities(splits)]
     return pages.render(
         "data_pipelines.building",
@@ -113,11 +141,15 @@ def _page(builder: PhotographBuilder) -> str:
         source=builder.info.description.strip(),
         options=printable(", ".join(f"{k} {v}" for k, v in builder.options.items() if v)),
         splits=list(splits),
-        rows=[row for row in kept + kinds + flags + out if any(row[1])],
+        rows=[row for row in kept + kinds + flags + out + fits if any(row[1])],
         plots=[plot for plot in plots if plot],
         samples=list(_samples(builder)),
         tile=_TILE,
     )
+
+
+def _count(summary: Summary, reason: str) -> int:
+    return sum(each == reason for each, _ in summary.unlabelled)
 
 
 def _samples(builder: PhotographBuilder) -> Any:

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -26,6 +26,9 @@ from data_pipelines.building.summary import Summary, total
 from fields_jax.disk import writing
 from fields_jax.files import read_json, write_whole
 from fields_jax.progress import Progress
+
+if TYPE_CHECKING:
+    from data_pipelines.building.fitted import Teacher
 
 SHARD_SIZE = 2048  # photographs in a shard: what an interruption costs at most
 _IN_FLIGHT = 4  # photographs per thread that are read ahead
@@ -51,6 +54,7 @@ class Shard:
       threads: photographs read at once.
       path: where the finished shard is kept until the whole set is done.
       progress: told of every photograph, or None.
+      teacher: adds labels of the landmark fit, or None.
     """
 
     items: Sequence[Item]
@@ -59,6 +63,7 @@ class Shard:
     threads: int
     path: epath.Path
     progress: Progress | None = None
+    teacher: Teacher | None = None
 
     def __call__(self) -> Iterator[tuple[str, Any]]:
         """Yields the records, or as many Nones, to be counted, for a shard that is finished."""
@@ -74,6 +79,12 @@ class Shard:
 
     def records(self, summary: Summary) -> Iterator[tuple[str, dict[str, Any]]]:
         """Reads the photographs, and counts records and rejects in `summary`."""
+        made = self._made(summary)
+        for key, record in self.teacher.taught(made, summary) if self.teacher else made:
+            summary.add(record)
+            yield key, record
+
+    def _made(self, summary: Summary) -> Iterator[tuple[str, dict[str, Any]]]:
         items = iter(self.items)
         with concurrent.futures.ThreadPoolExecutor(self.threads) as pool:
             waiting = [
@@ -86,7 +97,6 @@ class Shard:
                 if record is None:
                     summary.reject(*labels)
                 else:
-                    summary.add(record)
                     yield key, record
                 if self.progress:
                     self.progress.step()
@@ -99,8 +109,10 @@ class Shard:
         return item.key, records.with_encoded_pictures(made), ("", "")
 
     def digest(self) -> str:
-        """A hash of the items and of how they are cropped."""
-        described = repr((self.size, self.scale, [_described(item) for item in self.items]))
+        """A hash of the items, how they are cropped and labelled, and what records hold."""
+        taught = self.teacher.words if self.teacher else ""
+        items = [_described(item) for item in self.items]
+        described = repr((self.size, self.scale, items, taught, sorted(records.LABELS)))
         return hashlib.sha256(described.encode()).hexdigest()
 
     def whole(self) -> bool:

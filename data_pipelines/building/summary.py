@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -26,6 +27,8 @@ class Summary:
       intensity: per class (or "unknown") counts of min(1, |(valence, arousal)|) in equal bins.
       points: some (valence, arousal, class or -1).
       rejects: (reason, detail) of each photograph left out.
+      residuals: of the landmark fits that labels are taken from, inter-ocular distances.
+      unlabelled: (reason, key) of each photograph that is kept without labels of a landmark fit.
     """
 
     examples: int = 0
@@ -34,6 +37,8 @@ class Summary:
     intensity: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     points: list[tuple[float, float, int]] = dataclasses.field(default_factory=list)
     rejects: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    residuals: list[float] = dataclasses.field(default_factory=list)
+    unlabelled: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
     def add(self, record: dict[str, Any]) -> None:
         """Counts one record, as `records.record` makes it."""
@@ -59,6 +64,11 @@ class Summary:
         """How many were left out for each reason, the most frequent first."""
         return dict(Counter(reason for reason, _ in self.rejects).most_common())
 
+    @property
+    def median_residual(self) -> float | None:
+        """Of the landmark fits that labels are taken from; None without any."""
+        return round(statistics.median(self.residuals), 4) if self.residuals else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain lists and dictionaries; `Summary(**...)` takes them back."""
         return dict(vars(self))
@@ -76,4 +86,6 @@ def total(summaries: Iterable[Summary]) -> Summary:
             result.intensity[name] = [a + b for a, b in zip(known, bins, strict=True)]
         result.points += [tuple(point) for point in each.points]
         result.rejects += [tuple(reject) for reject in each.rejects]
+        result.residuals += each.residuals
+        result.unlabelled += [tuple(left) for left in each.unlabelled]
     return result

@@ -10,7 +10,8 @@ from etils import epath
 from data_pipelines.building.photo_builder import Catalogue, PhotographBuilder
 from data_pipelines.building.photographs import Sample
 from data_pipelines.faces import manifest
-from fields_jax.errors import MissingFile
+from data_pipelines.heads import in_words
+from fields_jax.errors import MissingFile, UserError
 from fields_jax.photos.finding import photographs_below
 from fields_jax.photos.kinds import NAMES
 
@@ -28,7 +29,8 @@ of 68 points (.npy, .txt or .pts) are fine too. Of several faces in a photograph
 largest, is taken. --manifest=FILE names a .csv or .jsonl table with the columns
   {", ".join(manifest.COLUMNS)}
 of which only `image`, a path below --source, is needed. `python -m data_pipelines.manifests`
-writes manifests of RAF-DB, AFEW-VA, Aff-Wild2 and MEAD.
+writes manifests of RAF-DB, AFEW-VA, Aff-Wild2 and MEAD. --fitted adds the coefficients of the
+landmark fit (`python -m fields_jax.fit`), of the head --head, as labels.
 """
 
 _CITATION = """
@@ -52,22 +54,43 @@ class Builder(PhotographBuilder):
     }
     MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
 
-    def __init__(self, *, manifest: str = "", test_share: float = 0.0, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        manifest: str = "",
+        test_share: float = 0.0,
+        fitted: bool = False,
+        head: str = "",
+        **kwargs: Any,
+    ):
         """Takes the arguments of `PhotographBuilder` and these.
 
         Args:
           manifest: path of the table; "": every photograph of the folder.
           test_share: share of the subjects, or of the photographs where no subject is known, that
             goes to `test`, chosen by name; not for rows with a split.
+          fitted: whether the landmark fit labels the photographs with coefficients.
+          head: .npz of the head that is fitted; "": the procedural one.
           **kwargs: see `PhotographBuilder`.
+
+        Raises:
+          UserError: no such head, or a head that nothing is fitted with.
         """
+        if head and not fitted:
+            raise UserError(f"--head={head} is for labels of a landmark fit: add --fitted")
+        if fitted:
+            from data_pipelines.building.fitted import Teacher
+
+            self.teacher = Teacher(head)
         super().__init__(**kwargs)
         self._manifest, self._test_share = manifest, test_share
 
     @property
     def options(self) -> dict[str, Any]:
         """See the base class."""
-        return super().options | dict(manifest=self._manifest, test_share=self._test_share)
+        own = dict(manifest=self._manifest, test_share=self._test_share)
+        fitted = in_words(self.teacher.head) if self.teacher else False
+        return super().options | own | dict(fitted=fitted)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self._make_info(

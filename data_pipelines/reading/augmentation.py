@@ -142,6 +142,7 @@ def mirrored(examples: Example) -> Example:
         made[name] = tf.where(examples[f"has_{name}"][:, None, None], marks, 0.0)
     for flag in ("has_landmarks_203", "has_flame", "has_shape", "has_eval"):
         made |= {key: tf.zeros_like(examples[key]) for key in (flag, *batch.FLAGS[flag])}
+    made["fit_residual"] = tf.zeros_like(examples["fit_residual"])
     return made
 
 

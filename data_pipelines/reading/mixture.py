@@ -182,6 +182,12 @@ def compare_heads(
     return heads.compare(filter(None, folders), head, learnt=learnt)
 
 
+def fitted_sets(config_data: ConfigDict, names: Iterable[str]) -> list[str]:
+    """Folders of the prepared sets whose coefficients come from a landmark fit."""
+    folders = (newest_version(config_data.root, name) for name in names)
+    return [os.fspath(folder) for folder in heads.fitted(filter(None, folders))]
+
+
 def parse_mixture(text: str) -> list[tuple[str, float]]:
     """(name, share) pairs of "NAME=SHARE,NAME=SHARE", in order."""
     shares: dict[str, float] = {}

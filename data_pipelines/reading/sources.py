@@ -171,7 +171,8 @@ def _describe(
     again = f"remove {folder} and {make}"
     try:
         info = tfds.builder_from_directory(folder).info
-        same = set(info.features) == set(records.features())
+        wanted = set(records.features())
+        same = wanted - set(batch.OPTIONAL) <= set(info.features) <= wanted
         described = {
             split: (list(part.filepaths), int(part.num_examples))
             for split, part in info.splits.items()
@@ -191,21 +192,33 @@ def _parsed(serialized: tf.Tensor, keys: Iterable[str]) -> dict[str, tf.Tensor]:
     types = {key: stored[key].tf_dtype for key in keys}
     shards_have = (tf.string, tf.float32, tf.int64)
     wanted = {
-        key: tf.io.FixedLenFeature(stored[key].shape, kind if kind in shards_have else tf.int64)
+        key: tf.io.FixedLenFeature(
+            stored[key].shape, kind if kind in shards_have else tf.int64, _default(key)
+        )
         for key, kind in types.items()
     }
     found = tf.io.parse_example(serialized, wanted)
     return {key: tf.cast(v, types[key]) if v.dtype == tf.int64 else v for key, v in found.items()}
 
 
+def _default(key: str) -> float | None:
+    """What stands for a field that a set made before there was such a label lacks."""
+    return float(batch.ABSENT.get(key, 0)) if key in batch.OPTIONAL else None
+
+
 def _fault(serialized: tf.Tensor) -> str | None:
     """Why a record cannot be decoded, with the record's id; None if it can."""
+    known = records.features()
+    always = tfds.features.FeaturesDict(
+        {key: known[key] for key in known if key not in batch.OPTIONAL}
+    )
     try:
-        records.features().deserialize_example(serialized)
+        _parsed(serialized[None], batch.OPTIONAL)
+        always.deserialize_example(serialized)
     except tf.errors.OpError:
         skip = {key: tfds.decode.SkipDecoding() for key in ("image", "face_mask")}
         try:
-            record = records.features().deserialize_example(serialized, decoders=skip)
+            record = always.deserialize_example(serialized, decoders=skip)
         except tf.errors.OpError:
             return "a record does not parse"
         return f"a picture of example {record['id'].numpy().decode()!r} does not decode"

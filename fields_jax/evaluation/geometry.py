@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from fields_jax.batch import FITTED_FLAGS, is_exact
 from fields_jax.evaluation.affect import pearson
 from fields_jax.evaluation.predict import map_batches
 from fields_jax.flame.model import flame
@@ -46,17 +47,17 @@ class Expression(NamedTuple):
 def true_coefficients(labels: Mapping[str, np.ndarray]) -> tuple[FlameCoefficients, np.ndarray]:
     """The true expression of each example, and [N] bool where it is known.
 
-    It is the training label if there is one, otherwise `eval_*`, which training never sees. An
-    unknown identity (`has_shape` False) is replaced by the mean head, zero shape.
+    It is the training label if there is one and no landmark fit gave it, otherwise `eval_*`, which
+    training never sees. An unknown identity is replaced by the mean head, zero shape.
     """
-    trained = labels["has_flame"]
+    trained, shaped = (labels[flag] & is_exact(labels) for flag in FITTED_FLAGS)
 
     def either(name: str) -> np.ndarray:
         return np.where(trained[:, None], labels[name], labels[f"eval_{name}"])
 
     none = np.zeros((len(trained), 3), np.float32)
     truth = FlameCoefficients(
-        shape=np.where(labels["has_shape"][:, None], labels["shape"], np.float32(0)),
+        shape=np.where(shaped[:, None], labels["shape"], np.float32(0)),
         expression=either("expression"),
         jaw=either("jaw"),
         eyelid=either("eyelid"),

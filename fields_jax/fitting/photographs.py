@@ -20,10 +20,15 @@ N_SHAPE, N_EXPRESSION = 100, 50  # components that are fitted, where the head ha
 
 def fit_faces(head: FlameModel, faces: Sequence[Face]) -> Fit:
     """Fits every face of a batch, with cameras in its crop; unseen landmarks have no weight."""
+    return fit_observed(head, observed(faces, CROP_SIZE))
+
+
+def fit_observed(head: FlameModel, marks: Observed) -> Fit:
+    """Fits faces of which the landmarks are known, with as many components as photographs tell."""
     shapes, expressions = head.shape_basis.shape[-1], head.expression_basis.shape[-1]
     return fit_landmarks(
         head,
-        observed(faces, CROP_SIZE),
+        marks,
         n_shape=min(N_SHAPE, shapes),
         n_expression=min(N_EXPRESSION, expressions),
     )

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fields_jax.batch import ABSENT, FLAGS
-from fields_jax.losses.terms import Total
+from fields_jax.batch import ABSENT, FITTED_FLAGS, FLAGS, is_exact
+from fields_jax.losses.terms import Total, certainty
 from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel, FlameOutput
 
 
@@ -19,6 +19,8 @@ class LossSettings:
     """Choices of `config.losses` that are not weights, and one of the head.
 
     Attributes:
+      fitted_weight: how much coefficients of a landmark fit count beside exact ones; 0: not at all.
+      fitted_scale: residual of a fit, as a share of the inter-ocular distance, that halves that.
       scaled: the groups of coefficients, of shape and expression, whose prior is no standard
         normal: their regularisers count standard deviations.
     """
@@ -29,6 +31,8 @@ class LossSettings:
     va_min_count: int
     region_growth: tuple[float, float]
     landmark_metric: str = "squared"
+    fitted_weight: float = 0.0
+    fitted_scale: float = 0.02
     scaled: tuple[str, ...] = ()
 
 
@@ -39,7 +43,8 @@ class Part:
     Attributes:
       parts: number of micro-batches in the batch; their terms add up to the batch's terms.
       first: place in the batch of this micro-batch's first example.
-      counts: examples of the global batch that carry each flag, and under "" all of them.
+      counts: sums of `label_weights` over the global batch for each flag; under "" the number of
+        its examples.
       affect: [D] valence, arousal and has_va of the batch.
       predicted: [D] valence and arousal that the networks predict for the batch, or None.
     """
@@ -112,10 +117,30 @@ def clear_absent(batch: Mapping[str, Array]) -> dict[str, Array]:
     return cleared
 
 
-def count_examples(batch: Mapping[str, Array], total: Total) -> dict[str, Float[Array, ""]]:
-    """Examples of the global batch that carry each flag, and under "" all of them."""
+def label_weights(flag: str, batch: Mapping[str, Array], settings: LossSettings) -> Array:
+    """[B] how much each example counts in the terms over a flag: bool, or float with fitted ones.
+
+    Coefficients of a landmark fit count `fitted_weight` times their certainty, all else 1.
+    """
+    present = batch[flag]
+    if flag not in FITTED_FLAGS or "fit_residual" not in batch:
+        return present
+    exact = is_exact(batch)
+    if not settings.fitted_weight:
+        return present.astype(bool) & exact
+    residual = batch["fit_residual"]
+    doubtful = settings.fitted_weight * certainty(residual, settings.fitted_scale)
+    return jnp.where(exact, 1.0, doubtful) * present.astype(residual.dtype)
+
+
+def count_examples(
+    batch: Mapping[str, Array], total: Total, settings: LossSettings
+) -> dict[str, Float[Array, ""]]:
+    """Sums of `label_weights` over the global batch for each flag, and under "" its examples."""
     everywhere = jnp.ones(batch["image"].shape[0])
-    flags = {name: flag for name, flag in batch.items() if name.startswith("has_")}
+    flags = {
+        name: label_weights(name, batch, settings) for name in batch if name.startswith("has_")
+    }
     return {k: total(flag.astype(everywhere.dtype)) for k, flag in flags.items()} | {
         "": total(everywhere)
     }

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from fields_jax.errors import UserError
 from fields_jax.losses import emotion, terms
-from fields_jax.losses.evidence import Evidence, LossSettings
+from fields_jax.losses.evidence import Evidence, LossSettings, label_weights
 from fields_jax.losses.terms import Total, masked_mean
 
 # What a step computes, or a run loads, only where a term needs it.
@@ -276,8 +276,10 @@ def reduce(term: Term, evidence: Evidence, total: Total) -> Float[Array, ""]:
         return _reduce_batch(term, evidence, total)
     values = term.values(evidence)
     chex.assert_shape(values, evidence.batch["image"].shape[:1])
-    valid = evidence.batch[term.over] if term.over else jnp.ones_like(values)
-    return masked_mean(values, valid, total, part.counts[term.over] if part else None)
+    weights = jnp.ones_like(values)
+    if term.over:
+        weights = label_weights(term.over, evidence.batch, evidence.settings)
+    return masked_mean(values, weights, total, part.counts[term.over] if part else None)
 
 
 def _reduce_batch(term: BatchTerm, e: Evidence, total: Total) -> Float[Array, ""]:

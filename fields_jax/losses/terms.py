@@ -21,25 +21,40 @@ Total = Callable[[Float[Array, " B"]], Float[Array, ""]]
 
 def masked_mean(
     values: Float[Array, " B"],
-    valid: Array,
+    weights: Array,
     total: Total,
     count: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
-    """Mean of the valid values over the global batch, 0 when there are none.
+    """Weighted mean of the values that count over the global batch, 0 when there are none.
 
-    Invalid values are dropped before the sum, so that a NaN among them harms nothing.
+    Values that do not count are dropped before the sum, so that a NaN among them harms nothing.
+    Weights that add up to less than one example are taken as they are: few and doubtful labels
+    do not become as strong as a sure one.
 
     Args:
       values: [B] of the examples.
-      valid: [B] which of them count.
+      weights: [B] which of them count, or how much.
       total: sums over the examples of every device.
-      count: what to divide by; None: the number of valid values. With the count of a whole batch,
-        the results of its micro-batches add up to the whole batch's mean.
+      count: what to divide by; None: the sum of the weights. With that of a whole batch, the
+        results of its micro-batches add up to the whole batch's mean.
     """
-    valid = valid.astype(bool)
-    kept = jnp.where(valid, values, 0.0)
-    count = total(valid.astype(values.dtype)) if count is None else count
+    kept = jnp.where(weights.astype(bool), values, 0.0)
+    if jnp.issubdtype(weights.dtype, jnp.floating):
+        kept = weights * kept
+    count = total(weights.astype(values.dtype)) if count is None else count
     return total(kept) / jnp.maximum(count, 1.0)
+
+
+def certainty(residual: Float[Array, " B"], scale: float) -> Float[Array, " B"]:
+    """1 / (1 + (r / scale)^2): how far to trust the coefficients of a landmark fit. Ours.
+
+    Cauchy's weight: a half where the fit leaves the landmarks as far away as `scale`.
+
+    Args:
+      residual: mean distance that the fit leaves, as a share of the inter-ocular distance.
+      scale: in the same unit.
+    """
+    return 1 / (1 + (residual / scale) ** 2)
 
 
 def mean_squared(

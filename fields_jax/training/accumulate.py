@@ -57,7 +57,7 @@ def over_parts(
         predicted = _joined(jax.lax.map(predict, parts[0]))
     known = dict(
         parts=count,
-        counts=count_examples(batch, context.total),
+        counts=count_examples(batch, context.total, context.recipe.settings),
         affect={name: batch[name] for name in ("valence", "arousal", "has_va")},
         predicted=predicted,
     )

@@ -12,6 +12,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float
 
+from fields_jax.batch import FITTED_FLAGS
 from fields_jax.losses import registry
 from fields_jax.losses.cycle import CycleSettings
 from fields_jax.losses.evidence import LossSettings
@@ -80,7 +81,7 @@ class Phase:
     @property
     def learns_coefficients(self) -> bool:
         """Whether a loss compares with coefficients that the examples carry."""
-        return any(registry.TERMS[name].over == "has_flame" for name in self.weights)
+        return any(registry.TERMS[name].over in FITTED_FLAGS for name in self.weights)
 
 
 @dataclasses.dataclass(frozen=True)

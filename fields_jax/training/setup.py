@@ -86,6 +86,8 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
             class_weights=tuple(config.losses.class_weights),
             va_min_count=config.losses.va_min_count,
             region_growth=tuple(config.losses.region_growth),
+            fitted_weight=config.losses.fitted_weight,
+            fitted_scale=config.losses.fitted_scale,
             scaled=tuple(n for n in ("shape", "expression") if not is_standard(head.priors[n])),
         ),
         cycle=CycleSettings(

@@ -43,7 +43,11 @@ FREE_KEYS = (
     "profile",
 )
 # Keys that configs of earlier versions lack, and what those versions did.
-LATER_KEYS = {"model.backbone": "mobilenet_v3"}
+LATER_KEYS = {
+    "model.backbone": "mobilenet_v3",
+    "losses.fitted_weight": 0.0,
+    "losses.fitted_scale": 0.02,
+}
 
 
 def absolute(workdir: str) -> epath.Path:

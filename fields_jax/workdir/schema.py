@@ -128,6 +128,8 @@ _MODEL = dict(
 _LOSSES = dict(
     gt_metric=Choice(("coefficient", "vertex")),
     landmark_metric=Choice(("squared", "distance")),
+    fitted_weight=_RATE,
+    fitted_scale=_POSITIVE,
     intensity_weighting=_RATE,
     class_weights=Rule(
         "eight numbers, 0 or more, or none",

@@ -34,11 +34,15 @@ def results(name: str) -> dict:
         for flag in [key for key in batch if key.startswith("has_")]:
             batch[flag] = rng.random(8) < 0.6  # some parts have more labels than others
         batch["has_flame"][:] = np.arange(8) < 2  # and some have none
+        batch["fit_residual"] = np.arange(8) % 2 * 0.03  # every other one is of a landmark fit
         batch = clear_absent(batch) | {"image": batch["image"] / 255}
         mesh = Mesh(np.asarray(jax.devices()[:1]), (AXIS,))
 
         def run(parts):
-            recipe = dataclasses.replace(plan.recipe, model=model, accumulate=parts)
+            settings = dataclasses.replace(plan.recipe.settings, fitted_weight=0.4)
+            recipe = dataclasses.replace(
+                plan.recipe, model=model, accumulate=parts, settings=settings
+            )
             program = jax.shard_map(
                 functools.partial(all_gradients, recipe=recipe, phase=phase),
                 mesh=mesh,
