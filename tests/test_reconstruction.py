@@ -93,10 +93,11 @@ def test_a_picture_turned_by_its_metadata_is_read_upright(place, model):
     turned = Image.open(place[0] / "bare.png").convert("RGB")
     notes = turned.getexif()
     notes[0x0112] = 6  # shown turned by a quarter
-    upright, plain = model.reconstruct([turned, turned.transpose(Image.Transpose.ROTATE_270)])
+    pictures = [turned, turned.transpose(Image.Transpose.ROTATE_270)]
+    upright, plain = model.reconstruct(pictures, boxes=[(40, 90, 160, 230)] * 2)
     np.testing.assert_allclose(upright.params.camera, plain.params.camera, atol=1e-6)
     assert upright.bundle.face.image.shape == (300, 200, 3)
-    assert "whole image" in upright.origin
+    assert "box given" in upright.origin
 
 
 def test_the_detector_is_started_once_and_only_where_it_is_needed(place, model, monkeypatch):
@@ -130,7 +131,8 @@ def test_mistakes_are_one_line_that_names_the_picture(place, model):
     pixels = np.zeros((40, 40, 3), np.uint8)
     for images, options, line in (
         (folder / "none.png", {}, "none.png: no such file"),
-        ([pixels, pixels[..., 0]], {}, r"picture_1: expected an \[H, W, 3\] uint8 array of RGB"),
+        (pixels, {}, "picture_0: no face found; name one with --box"),
+        (pixels[..., 0], {}, r"picture_0: expected an \[H, W, 3\] uint8 array of RGB"),
         (pixels.astype(np.float32), {}, "found float32"),
         (pixels, dict(boxes=(1, 2, 3)), "a box has four numbers"),
         (pixels, dict(boxes=(100, 100, 140, 140)), "no face in 40 x 40 pixels"),
