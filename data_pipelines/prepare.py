@@ -26,7 +26,7 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
@@ -48,6 +48,7 @@ def prepare(
     out: epath.PathLike,
     *,
     source: str = "",
+    label: str = "",
     dry_run: bool = False,
     beam_runner: str = "",
     beam_options: Sequence[str] = (),
@@ -60,6 +61,7 @@ def prepare(
         the source decides (for "synthetic" all configs are made).
       out: TFDS data directory; the set goes to OUT/SET[/CONFIG]/VERSION.
       source: folder of the raw data, for sets that have any.
+      label: tells an embedded set of another head from that of the procedural one.
       dry_run: only report what would be made and what left out.
       beam_runner: let Apache Beam make the shards by this engine, see `cluster.make_shards`.
       beam_options: of its pipeline, "project=NAME".
@@ -89,7 +91,9 @@ def prepare(
 
     module = importlib.import_module(made.module)
     folders = []
-    for chosen in _configs(made, module, config, source, options):
+    size = options.get("size", _DEFAULTS["size"])
+    named = module.size_configs(size, label) if not (made.needs_source or config) else None
+    for chosen in named or _configs(made, module, config, source):
         construct = functools.partial(module.Builder, data_dir=str(out), config=chosen, **options)
         builder = _opened(construct)
         folders.append(epath.Path(builder.data_path))
@@ -105,14 +109,10 @@ def prepare(
     return folders
 
 
-def _configs(
-    made: PreparedSet, module: Any, config: str, source: str, options: Mapping[str, Any]
-) -> list[Any]:
+def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[Any]:
     """Builder configs to make, as tfds takes them."""
     import tensorflow_datasets as tfds
 
-    if not made.needs_source and config not in made.configs:
-        return module.size_configs(options.get("size", "demo"), config)
     if not made.configs:  # any name will do, to tell sets of the same kind apart
         return [tfds.core.BuilderConfig(name=config) if config else None]
     if config:
@@ -198,12 +198,14 @@ def main(argv: list[str]) -> None:
     if not (values.out or values.dry_run):
         raise UserError("--out=DIR is required: where prepared sets go (config.data.root)")
     kind = argv[1].split("/")[0]
-    name = f"{kind}/{values.name}" if values.name else argv[1]
+    embedded = kind in SETS and not SETS[kind].needs_source
+    name = f"{kind}/{values.name}" if values.name and not embedded else argv[1]
     out = values.out or tempfile.gettempdir()  # of a dry run, which writes nothing
     prepare(
         name,
         out,
         source=values.source,
+        label=values.name if embedded else "",
         dry_run=values.dry_run,
         beam_runner=values.beam_runner,
         beam_options=values.beam_options,

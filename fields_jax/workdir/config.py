@@ -41,10 +41,15 @@ FREE_KEYS = (
     "init_from",
     "guard",
     "profile",
+    # What training fills in from the head, which is compared by itself.
+    "model.expression_bounds",
+    "model.face_centre",
 )
 # Keys that configs of earlier versions lack, and what those versions did.
 LATER_KEYS = {
     "model.backbone": "mobilenet_v3",
+    "model.camera_aim": "origin",
+    "losses.landmark_metric": "squared",
     "losses.fitted_weight": 0.0,
     "losses.fitted_scale": 0.02,
 }

@@ -123,6 +123,7 @@ def test_mirrored_examples_lose_what_has_no_mirror_image():
         for label in labels:
             shape = [d if isinstance(d, int) else 7 for d in EXAMPLE_SPEC[label].shape]
             examples[label] = tf.ones([1, *shape])
+    examples["fit_residual"] = tf.ones([1])
     mirrored = augmentation.mirrored(examples)
     kept = {flag for flag in FLAGS if mirrored[flag].numpy()}
     marks = {"has_landmarks_68", "has_annotated_68", "has_landmarks_105"}

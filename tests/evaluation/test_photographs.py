@@ -139,7 +139,7 @@ def test_a_folder_is_scored_with_networks_beside_the_fit(people, tmp_path):
     rows = list(csv.DictReader((out / "photographs.csv").read_text().splitlines()))
     assert len(rows) == 9 and float(rows[0]["landmarks_105"]) > 0 and rows[0]["landmarks_68"] == ""
     with Image.open(out / "pictures" / "face1.png") as picture:
-        assert picture.size == (3 * 256, 256)
+        assert picture.size == (4 * 256, 256)
     assert "rank mouth_opening" in photograph_scoring.table(scores)
 
 

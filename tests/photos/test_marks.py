@@ -79,7 +79,7 @@ NO_POINTS = {
     PTS.replace("68", "91", 1): "says that it has 91 points and has 68",
     PTS.replace(ROWS[7] + "\n", ""): "says that it has 68 points and has 67",
     "\n".join(ROWS[:29]): r"expected numbers .*, found float64 \[29, 2\]",
-    "\n".join(ROWS[:5]): r"found float64 \[5, 2\]",
+    "\n".join(ROWS[:7]): r"found float64 \[7, 2\]",
     " ".join(ROWS): r"not lines of x and y \(there are 1 rows of 136 numbers\)",
     TEXT.replace(".", ","): r"there are 68 rows of 4 numbers",
     "\n".join(f"{n} {row}" for n, row in enumerate(reversed(ROWS), start=-67)).replace("-", ""): (
