@@ -98,9 +98,9 @@ def make_renderer(
         haired = head.vertices + skin.thickness[..., None] * normals
         normals = vertex_normals(haired, model.faces)
         shade = 1 - bare[None] * _creases(ring, model, coefficients.shape, haired, normals, skin)
-        near = _seen_near(haired, middle, nearness)
-        camera = _frame(near[:, model.face_vertices], framing)
-        points = project(near, camera)
+        face = _seen_near(head.vertices[:, model.face_vertices], middle, nearness)
+        camera = _frame(face, framing)
+        points = project(_seen_near(haired, middle, nearness), camera)
         fragments = rasterize(points, model.faces, fine_size, cull=True)
         shape = haired.shape[:2]
         attributes = jnp.concatenate(

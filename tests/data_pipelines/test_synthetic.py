@@ -275,7 +275,8 @@ def test_what_each_part_tells(made):
     told = {part: flags | marks for part, flags in told.items()}
     for part, (drawn, records) in made.items():
         for sample, record in zip(drawn, records, strict=True):
-            shown = {"has_va", "has_emotion"} if "emotion" in sample.labels else set()
+            emotional = part == "wide" and "emotion" in sample.labels
+            shown = {"has_va", "has_emotion"} if emotional else set()
             assert {flag for flag in batch.FLAGS if record[flag]} == told[part] | shown
             assert record["subject"] >= 0
             assert (record["level"] >= 0) == (part == "levels")
