@@ -300,8 +300,11 @@ def test_landmarks_and_hull_lie_on_the_rendered_face(stage, made):
         for index, record in enumerate(records):
             exact = (np.asarray(picture.landmarks_105[index]) + 1) * SIZE / 2
             row, column = np.floor(exact).astype(int).T[::-1]
-            assert (np.asarray(picture.coverage[index])[row, column] > 0).all()
-            assert (record["face_mask"][row, column, 0] == 0).mean() > 0.97
+            covered = np.asarray(picture.coverage[index])[row, column] > 0
+            # Of a profile the landmarks of the rim may fall into the pixel beyond it.
+            assert covered.mean() > 0.95 if part == "wide" else covered.all()
+            inside = (record["face_mask"][row, column, 0] == 0).mean()
+            assert inside > (0.9 if part == "wide" else 0.97)
             low, high = record["face_box"][:2], record["face_box"][2:]
             spread = 0.08 if part == "wide" else 0.04
             assert np.mean(high - low) == pytest.approx(SIZE / 2, rel=spread)
