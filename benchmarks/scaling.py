@@ -134,6 +134,10 @@ compiled program (fields_jax/tools/hlo.py): operands and results of every fusion
 there, without what TPUs add to fill whole tiles (a layout whose innermost axis is a batch of 64
 images moves twice as much). Both count the rasteriser's loops once. What was measured, on a CPU, is
 in [performance.md](performance.md); `python -m benchmarks.accelerator` measures a TPU or GPU.
+
+The rows are of the networks before their normalisations had gradients of their own. One program was
+compiled again since: the reconstruction of 64 images moves 98.9 GB instead of 74.0 and takes 15.98
+GiB of the 16. On TPUs that is a step back, whose cause is not known yet.
 """
 
 _MODEL = f"""
