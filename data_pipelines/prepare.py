@@ -48,7 +48,6 @@ def prepare(
     out: epath.PathLike,
     *,
     source: str = "",
-    label: str = "",
     dry_run: bool = False,
     beam_runner: str = "",
     beam_options: Sequence[str] = (),
@@ -61,11 +60,11 @@ def prepare(
         the source decides (for "synthetic" all configs are made).
       out: TFDS data directory; the set goes to OUT/SET[/CONFIG]/VERSION.
       source: folder of the raw data, for sets that have any.
-      label: tells an embedded set of another head from that of the procedural one.
       dry_run: only report what would be made and what left out.
       beam_runner: let Apache Beam make the shards by this engine, see `cluster.make_shards`.
       beam_options: of its pipeline, "project=NAME".
-      **options: handed to the builder.
+      **options: handed to the builder, but for "label", which tells an embedded set of another head
+        from that of the procedural one.
 
     Returns:
       One folder per builder config.
@@ -91,7 +90,7 @@ def prepare(
 
     module = importlib.import_module(made.module)
     folders = []
-    size = options.get("size", _DEFAULTS["size"])
+    size, label = options.get("size", _DEFAULTS["size"]), options.pop("label", "")
     named = module.size_configs(size, label) if not (made.needs_source or config) else None
     for chosen in named or _configs(made, module, config, source):
         construct = functools.partial(module.Builder, data_dir=str(out), config=chosen, **options)
