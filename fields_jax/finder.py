@@ -8,7 +8,6 @@ are compiled for pictures of any size.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -18,11 +17,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from fields_jax.errors import UserError
-from fields_jax.files import read_bytes, read_json, read_npz, write_whole
+from fields_jax.files import npz_bytes, parse_npz, read_bytes, read_json, write_whole
 from fields_jax.geometry.boxes import overlap
 from fields_jax.models.finder import CHANNELS, STRIDE, FinderNet
 from fields_jax.photos.crops import SMALLEST_FACE
@@ -124,17 +124,12 @@ def read_network(folder: epath.PathLike) -> Network:
     if about.get("format") != FORMAT:
         raise UserError(f"{folder / ABOUT} is of format {about.get('format')}, not {FORMAT}")
     file = folder / WEIGHTS
-    if hashlib.sha256(read_bytes(file, largest=_LARGEST_FILE)).hexdigest() != about.get("sha256"):
+    content = read_bytes(file, largest=_LARGEST_FILE)
+    if hashlib.sha256(content).hexdigest() != about.get("sha256"):
         raise UserError(f"{file} is not the file that {ABOUT} describes; install fields_jax again")
-    arrays = read_npz(file, largest=4 * _LARGEST_FILE)
-    tree: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *path, leaf = name.split("/")
-        branch = tree
-        for part in path:
-            branch = branch.setdefault(part, {})
-        branch[leaf] = np.asarray(array, np.float32)
-    return Network(tree, about)
+    arrays = parse_npz(content, str(file), largest=4 * _LARGEST_FILE)
+    flat = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    return Network(unflatten_dict(flat, sep="/"), about)
 
 
 def write_network(
@@ -143,12 +138,10 @@ def write_network(
     """Writes weights in half precision, and what is to be known of them."""
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    flat = jax.tree_util.tree_leaves_with_path(dict(variables))
-    arrays = {"/".join(key.key for key in path): np.float16(leaf) for path, leaf in flat}
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    about = {"format": FORMAT, "sha256": hashlib.sha256(content.getvalue()).hexdigest(), **about}
-    write_whole(folder / WEIGHTS, content.getvalue())
+    flat = flatten_dict(dict(variables), sep="/")
+    content = npz_bytes({name: np.float16(leaf) for name, leaf in flat.items()}, compressed=False)
+    about = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **about}
+    write_whole(folder / WEIGHTS, content)
     write_whole(folder / ABOUT, json.dumps(about, indent=2) + "\n")
 
 

@@ -99,7 +99,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"], train: bool) -> Float[Array, "B h w O"]:
-        norm = partial(_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(backbone_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
         expanded, features, stride = self.row
         depthwise = DepthwiseConv(stride, self.dtype, name="conv_dw")
         if expanded:
@@ -121,7 +121,7 @@ class LastBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"], train: bool) -> Float[Array, "B H W O"]:
-        norm = _norm("bn1", train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = backbone_norm("bn1", train=train, dtype=self.dtype, axis_name=self.axis_name)
         return norm(_conv(self.features, self.dtype, "conv")(x), relu=True)
 
 
@@ -159,7 +159,7 @@ class MobileNetV3(nn.Module):
             kernel_init=_INIT,
             name="conv_stem",
         )(image)
-        x = _norm("bn1", train=train, **common)(x, relu=True)
+        x = backbone_norm("bn1", train=train, **common)(x, relu=True)
         block, last_block = (rematerialized(b, self.remat, 2) for b in (Block, LastBlock))
         outputs = [x]
         for i, rows in enumerate(stages):
@@ -176,7 +176,8 @@ def _conv(features: int, dtype: Any, name: str) -> PointwiseConv:
     return PointwiseConv(features, use_bias=False, dtype=dtype, initializer=_INIT, name=name)
 
 
-def _norm(name: str, *, train: bool, dtype: Any, axis_name: str | None) -> BatchNorm:
+def backbone_norm(name: str, *, train: bool, dtype: Any, axis_name: str | None) -> BatchNorm:
+    """The normalisation of the backbones, by the batch's statistics where they are trained."""
     return BatchNorm(
         use_running_average=not train, epsilon=1e-3, dtype=dtype, axis_name=axis_name, name=name
     )

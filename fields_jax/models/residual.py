@@ -1,9 +1,9 @@
 """A small residual network of plain 3x3 convolutions, as a backbone (ours).
 
-Trained from nothing on pictures of 64 pixels it finds a face within a seventh of the steps of
-MobileNetV3, whose depthwise convolutions see little of where things are. In the style of He et al.
-2016, "Deep residual learning for image recognition": a convolution of stride 2 begins each stage,
-and blocks of one convolution follow.
+Trained from nothing on pictures of 64 pixels it passed in 700 steps the loss at which MobileNetV3
+at half size ended after 5,040: depthwise convolutions see little of where things are. In the style
+of He et al. 2016, "Deep residual learning for image recognition": a convolution of stride 2 begins
+each stage, and blocks of one convolution follow.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from jaxtyping import Array, Float
 
 from fields_jax.models.convolution import Conv3x3
 from fields_jax.models.layers import rematerialized
-from fields_jax.models.mobilenet import scale_channels
-from fields_jax.models.normalization import BatchNorm
+from fields_jax.models.mobilenet import backbone_norm, scale_channels
 
 _INIT = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 
@@ -45,7 +44,8 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W C"]:
         y = Conv3x3(x.shape[-1], use_bias=False, dtype=self.dtype, name="conv")(x)
-        return x + _norm(self.dtype, self.axis_name, train, "bn")(y, relu=True)
+        common = dict(train=train, dtype=self.dtype, axis_name=self.axis_name)
+        return x + backbone_norm("bn", **common)(y, relu=True)
 
 
 class ResidualNetwork(nn.Module):
@@ -64,6 +64,7 @@ class ResidualNetwork(nn.Module):
     ) -> tuple[Float[Array, "B h w C"], ...]:
         channels, blocks = VARIANTS[self.variant]
         block = rematerialized(Block, self.remat, 2)
+        common = dict(train=train, dtype=self.dtype, axis_name=self.axis_name)
         x, outputs = image, []
         for stage, (features, count) in enumerate(zip(channels, blocks, strict=True)):
             x = nn.Conv(
@@ -75,15 +76,9 @@ class ResidualNetwork(nn.Module):
                 kernel_init=_INIT,
                 name=f"down_{stage}",
             )(x)
-            x = _norm(self.dtype, self.axis_name, train, f"bn_{stage}")(x, relu=True)
+            x = backbone_norm(f"bn_{stage}", **common)(x, relu=True)
             for number in range(math.ceil(self.depth * count)):
                 name = f"block_{stage}_{number}"
                 x = block(self.dtype, self.axis_name, name=name)(x, train)
             outputs.append(x)
         return tuple(outputs)
-
-
-def _norm(dtype: Any, axis_name: str | None, train: bool, name: str) -> BatchNorm:
-    return BatchNorm(
-        use_running_average=not train, epsilon=1e-3, dtype=dtype, axis_name=axis_name, name=name
-    )
