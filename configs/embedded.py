@@ -36,20 +36,13 @@ REFERENCE = {
 CHANGED: dict[str, Any] = {
     "data.mixture": "synthetic/wide=1",
     "data.crop_scale": (1.2, 1.6),
+    "data.eval_crop_scale": 1.4,
     "data.augment.shift": 0.08,
-    "data.augment.zoom": 0.1,
     "data.augment.rotate": 15,
-    "data.augment.p_geometric": 0.9,
     "data.cache_examples": 100_000,
     "ema": 0.999,
-    "model.backbone": "residual",
-    "model.encoder_width": 1.0,
-    "model.encoder_depth": 1.0,
-    "model.camera_aim": "face",
-    "losses.landmark_metric": "distance",
     "losses.class_weights": (),
     "optim.warmup": 300,
-    "optim.rules.pose_head.lr": 2e-4,
     "optim.rules.emotion.lr": 1e-3,
 }
 # Larger pictures, from networks that have learnt small ones: now lids and lips can be seen.

@@ -38,8 +38,10 @@ REFERENCE = {
 # All ours.
 SYNTHETIC = {
     "batch_size": 16,
-    "phases.pretrain.steps": 3500,
-    "phases.pretrain.losses.landmark_203": 100.0,  # the embedded faces carry them
+    "phases.pretrain.steps": 3000,
+    "phases.pretrain.losses.landmark_contour": 5.0,
+    "phases.pretrain.losses.landmark_105": 20.0,
+    "phases.pretrain.losses.landmark_203": 20.0,  # the embedded faces carry them
     "phases.pretrain.losses.reg_expression": 0.3,
     "phases.pretrain.losses.reg_jaw": 2e-2,
     "phases.pretrain.losses.reg_shape": 0.1,  # instead of MICA's term

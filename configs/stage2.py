@@ -76,9 +76,9 @@ REFERENCE = {
 
 # All ours.
 SYNTHETIC_LOSSES = {
-    "landmark_contour": 150.0,
-    "landmark_105": 500.0,
-    "landmark_203": 500.0,
+    "landmark_contour": 5.0,
+    "landmark_105": 20.0,
+    "landmark_203": 20.0,
     "gt_expression": 3.0,
     "gt_jaw": 60.0,
     "gt_eyelid": 15.0,
@@ -94,7 +94,7 @@ SYNTHETIC = {
         for phase in ("A", "B")
         for name, weight in SYNTHETIC_LOSSES.items()
     },
-    "phases.A.steps": 3500,
+    "phases.A.steps": 3000,
     "phases.B.steps": 100,
     "phases.B.rates": dict.fromkeys((*FACE_ENCODERS, "emotion_head"), 0.1),
     "phases.B.losses.token": 0.5,

@@ -28,6 +28,7 @@ def tiny_config():
     config = stage2.get_config("synthetic")
     config.image_size = 32
     config.model.update(SMALLEST | dict(n_shape=7, n_expression=6, encoder_depth=0.1))
+    config.model.update(backbone="mobilenet_v3", camera_aim="origin")
     return config
 
 

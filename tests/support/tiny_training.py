@@ -29,7 +29,8 @@ def tiny_config(batch_size: int = 8, synthesizer: str = "teaser", backbone: str 
     config.image_size = 32
     config.batch_size = batch_size
     config.init_from = "given"
-    config.model.update(SMALLEST | dict(n_shape=7, n_expression=6))
+    config.model.update(SMALLEST | dict(n_shape=7, n_expression=6, camera_aim="origin"))
+    config.losses.landmark_metric = "squared"
     config.losses.va_min_count = 2
     config.losses.class_weights = ()
     config.optim.warmup = 0
