@@ -147,7 +147,7 @@ REFERENCE = {
 SYNTHETIC = {
     "image_size": 64,
     "batch_size": 32,
-    "model.backbone": "residual",  # learns where a face is in a few hundred steps (docs/embedded.md)
+    "model.backbone": "residual",  # soon learns where a face is (docs/embedded.md)
     "model.camera_aim": "face",
     "model.synthesizer_width": 8,
     "model.residual_blocks": 1,
