@@ -37,7 +37,14 @@ class Gallery:
       unusable: files and faces without a result.
     """
 
-    def __init__(self, out: epath.PathLike, head: FlameModel, size: int, meta: Mapping[str, Any]):
+    def __init__(
+        self,
+        out: epath.PathLike,
+        head: FlameModel,
+        size: int,
+        meta: Mapping[str, Any],
+        morphs: str = "",
+    ):
         """Makes the folder if it is absent; files in it are overwritten.
 
         Args:
@@ -45,10 +52,12 @@ class Gallery:
           head: the head of all faces.
           size: side in pixels of the crops that the cameras belong to.
           meta: of `outputs.bundle.Bundle`.
+          morphs: of `outputs.bundle.Bundle`.
         """
         self._out = epath.Path(out)
         self._out.mkdir(parents=True, exist_ok=True)
         self._head, self._size, self._meta = head, size, dict(meta)
+        self._morphs = morphs
         self._rows: list[dict[str, Any]] = []
         self._cards: list[dict[str, Any]] = []
         self._names: set[str] = set()
@@ -67,7 +76,7 @@ class Gallery:
         face = dataclasses.replace(face, name=name)
         folder = self._out / name
         try:
-            bundle = Bundle(face, self._head, result, self._size, self._meta)
+            bundle = Bundle(face, self._head, result, self._size, self._meta, self._morphs)
             written = write_bundle(folder, bundle)
         except OSError as error:
             reason = f"{folder} cannot be written: {error.strerror or first_line(error)}"
