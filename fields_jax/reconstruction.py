@@ -94,9 +94,7 @@ class Face3D:
         return np.asarray(self.bundle.head.faces)
 
     def write(self, folder: str | os.PathLike) -> list[str]:
-        """Writes params.npz, the mesh, its texture, head.glb, pictures and emotion.json.
-
-        docs/outputs.md describes the files.
+        """Writes the files that docs/outputs.md describes.
 
         Args:
           folder: made where it is absent.
@@ -112,13 +110,7 @@ class Face3D:
     def glb(
         self, path: str | os.PathLike, *, morphs: str = "", frames: Frames | None = None
     ) -> None:
-        """Writes a GLB: the person's head with texture, joints and morph targets.
-
-        Args:
-          path: of the file.
-          morphs: "arkit" for ARKit's 52 shapes, "expression" for the head's own components; "" is
-            ARKit's where the head has them.
-          frames: a clip of the same person, stored as an animation.
+        """Writes the head with texture, joints and morph targets; arguments as `outputs.glb.glb`.
 
         Raises:
           UserError: the head has no such morph targets.
