@@ -130,12 +130,10 @@ def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Galler
       UserError: the head has no such morph targets as --morphs wants.
       DiskError: it cannot be made.
     """
-    from fields_jax.outputs.morphs import choose_morphs
     from fields_jax.report.gallery import Gallery
 
-    morphs = choose_morphs(head, flags.FLAGS.morphs or "")
     with _writing():
-        return Gallery(flags.FLAGS.out, head, size, meta, morphs)
+        return Gallery(flags.FLAGS.out, head, size, meta, flags.FLAGS.morphs or "")
 
 
 def describe(head: FlameModel) -> dict[str, Any]:

@@ -35,6 +35,7 @@ _GRAZING, _FACING = 0.15, 0.65
 _DEPTH_SIDE = 512  # pixels of the depth map over the whole head
 _BEHIND = 0.003  # metres behind the nearest surface up to which a place is seen
 _FEATHER = 9  # texels over which what is seen fades out towards what is hidden
+_EDGE = 0.02  # of the photograph's larger side, over which it fades out towards its edge
 # What each part has where nothing is known of it, RGB in [0, 1]; ours.
 _PLAIN = {
     "skin": (0.78, 0.61, 0.53),
@@ -150,9 +151,10 @@ def _view(head: FlameModel, atlas: Atlas, view: View) -> tuple[np.ndarray, np.nd
     last = _DEPTH_SIDE - 1
     nearest = depth[np.clip(row, 0, last).astype(int), np.clip(column, 0, last).astype(int)]
     height, width = view.image.shape[:2]
-    visible = (z >= nearest - _BEHIND) & (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+    edge = np.minimum.reduce([x, width - x, y, height - y]) / (_EDGE * max(height, width))
+    visible = (z >= nearest - _BEHIND) & (edge > 0)
     square = np.clip((cosine - _GRAZING) / (_FACING - _GRAZING), 0, 1)
-    weight[near] = visible * square * square * (3 - 2 * square)
+    weight[near] = visible * np.clip(edge, 0, 1) * square * square * (3 - 2 * square)
     weight *= _fading(atlas, near, visible)
     shown = weight[near] > 0
     chosen = np.flatnonzero(near)[shown]

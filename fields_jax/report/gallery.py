@@ -16,6 +16,7 @@ from fields_jax import pages
 from fields_jax.errors import first_line, printable
 from fields_jax.files import write_whole
 from fields_jax.outputs.bundle import Bundle, Result
+from fields_jax.outputs.morphs import choose_morphs
 from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import Face
 from fields_jax.photos.files import Unusable
@@ -53,11 +54,14 @@ class Gallery:
           size: side in pixels of the crops that the cameras belong to.
           meta: of `outputs.bundle.Bundle`.
           morphs: of `outputs.bundle.Bundle`.
+
+        Raises:
+          UserError: the head has no such morph targets.
         """
+        self._morphs = choose_morphs(head, morphs)
         self._out = epath.Path(out)
         self._out.mkdir(parents=True, exist_ok=True)
         self._head, self._size, self._meta = head, size, dict(meta)
-        self._morphs = morphs
         self._rows: list[dict[str, Any]] = []
         self._cards: list[dict[str, Any]] = []
         self._names: set[str] = set()

@@ -52,13 +52,15 @@ def test_gallery_lists_faces_and_what_was_not_used(head, results, tmp_path):
 
 
 def test_the_page_links_every_file_that_it_does_not_show(head, results, tmp_path, monkeypatch):
-    monkeypatch.setitem(writers.WRITERS, "mesh.glb", lambda bundle: b"glTF")
+    monkeypatch.setitem(writers.WRITERS, "mesh.csv", lambda bundle: "x,y,z")
     gallery = Gallery(tmp_path, head, SIZE, META)
     emotion = {"emotion": "sad", "probabilities": {"sad": 0.5}, "valence": 0.0, "arousal": 0.0}
     gallery.add(photograph(), dataclasses.replace(results[0], emotion=emotion))
     gallery.close("Faces", "A lead.")
     links = re.findall('href="a%20b/([^"]+)">[^<]', (tmp_path / "index.html").read_text())
-    assert links == ["params.npz", "mesh.obj", "mesh.ply", "mesh.glb"]
+    shown = ("overlay.png", "geometry.png", "emotion.json")
+    assert links == [name for name in writers.WRITERS if name not in shown]
+    assert links[-2:] == ["head.glb", "mesh.csv"]
     assert {path.name for path in (tmp_path / "a b").iterdir()} == set(writers.WRITERS)
 
 
