@@ -86,6 +86,8 @@ def glb(bundle: Bundle, morphs: str = "", frames: Frames | None = None) -> bytes
 
     Raises:
       UserError: the head has no such morph targets.
+      ValueError: frames without times that increase, or with more or fewer expression components
+        than the face.
     """
     head = bundle.head
     kind = choose_morphs(head, morphs)
@@ -112,6 +114,8 @@ def glb(bundle: Bundle, morphs: str = "", frames: Frames | None = None) -> bytes
     scene = document.add("scenes", name=bundle.face.name, nodes=[drawn, posed, camera])
     if frames is not None:
         moved = state_of(head, kind, frames.coefficients)
+        if moved.weights.shape[1] != state.weights.shape[1]:
+            raise ValueError("frames with other numbers of expression components than the face")
         channels = [Channel(drawn, "weights", moved.weights)]
         channels += [
             Channel(node, "rotation", continuous(quaternions(moved.turns[:, joint])))

@@ -26,8 +26,8 @@ from fields_jax.outputs.overlays import to_photograph
 from fields_jax.render import rasterize
 from fields_jax.types import PARTS, FlameModel
 
-# The face takes about a third of the texture's width: a texel is 0.4 mm of the procedural head, a
-# pixel of a face that is 400 pixels wide.
+# The face takes half of the texture's width: a texel is 0.37 mm of the procedural head, a pixel of
+# a face that is 390 pixels wide.
 SIZE = 1024
 JPEG_QUALITY = 92
 # Cosines of the angle between surface and view from which a place begins to count and counts fully.
@@ -82,7 +82,7 @@ class Texture:
 
     @functools.cached_property
     def jpeg(self) -> bytes:
-        """The colours as a JPEG file: photographs are, and a PNG is seven times as large."""
+        """The colours as a JPEG file: photographs are, and a PNG is five times as large."""
         buffer = io.BytesIO()
         Image.fromarray(self.color).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
         return buffer.getvalue()

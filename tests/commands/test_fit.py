@@ -57,7 +57,7 @@ def fitted(tmp_path_factory):
     out, said = folder / "photographs/out", io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(photo_commands, "find_python", lambda: None)
-        chosen = dict(out=str(out), head="", batch_size=8, morphs=None)
+        chosen = dict(out=str(out), head="", batch_size=8, morphs="")
         patch.setattr(fit.flags, "FLAGS", ConfigDict(chosen))
         with contextlib.redirect_stdout(said):
             assert fit.main(["fit", str(folder / "photographs")]) == 0

@@ -197,6 +197,12 @@ def test_a_clip_shows_each_frame(face, moving):
     np.testing.assert_allclose(read.vertices(*_moment(read, 0)), read.vertices(), atol=EXACT)
 
 
+def test_frames_of_another_face_are_refused(face, moving):
+    fewer = moving.replace(expression=moving.expression[:, :-1])
+    with pytest.raises(ValueError, match="other numbers of expression components"):
+        glb(face, frames=Frames(np.arange(3.0), fewer))
+
+
 def _moment(read, row):
     weights, nodes = read.moment(row)
     return weights, None, nodes
