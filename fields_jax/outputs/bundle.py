@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from fields_jax.errors import UserError, printable
 from fields_jax.files import parse_json, read_npz
 from fields_jax.kept import kept_program
+from fields_jax.outputs.texture import Texture, View, bake
 from fields_jax.photos.faces import Face
 from fields_jax.render import project
 from fields_jax.synthesis import draw_head
@@ -95,6 +97,7 @@ class Bundle:
       result: the reconstruction.
       size: side in pixels of the crop that the result's camera belongs to.
       meta: JSON: "version" of fields_jax, "head", and "weights" where networks were used.
+      morphs: kind of morph targets of its GLB, see `outputs.morphs.choose_morphs`.
     """
 
     face: Face
@@ -102,11 +105,24 @@ class Bundle:
     result: Result
     size: int
     meta: Mapping[str, Any]
+    morphs: str = ""
 
     @property
     def matrix(self) -> Float[np.ndarray, "3 3"]:
         """From pixels of the photograph to pixels of the crop."""
         return self.face.matrix(self.size)
+
+    @property
+    def view(self) -> View:
+        """The head in its photograph, as textures are baked from."""
+        result = self.result
+        camera = np.asarray(result.coefficients["camera"])
+        return View(self.face.image, result.vertices, camera, self.matrix, self.size)
+
+    @functools.cached_property
+    def texture(self) -> Texture | None:
+        """The photograph as a texture of the head; made once."""
+        return bake(self.head, [self.view])
 
     @property
     def about(self) -> dict[str, Any]:

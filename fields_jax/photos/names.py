@@ -7,7 +7,8 @@ import unicodedata
 # What commands write for each face (outputs/writers.py) and for all of them: no folder may be
 # called so, and no such picture is taken for a photograph.
 OF_A_FACE = (
-    *("params.npz", "mesh.obj", "mesh.ply"),
+    *("params.npz", "mesh.obj", "mesh.mtl", "mesh.ply"),
+    *("texture.jpg", "texture_confidence.png", "head.glb"),
     *("overlay.png", "geometry.png", "emotion.json"),
 )
 OF_A_RUN = ("index.html", "summary.csv")
