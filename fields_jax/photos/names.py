@@ -11,6 +11,7 @@ OF_A_FACE = (
     *("texture.jpg", "texture_confidence.png", "head.glb"),
     *("overlay.png", "geometry.png", "emotion.json"),
 )
+OF_A_PAGE = ("photograph.jpg", "head.js")  # of a face too: what only the page reads
 OF_A_RUN = ("index.html", "summary.csv")
 
 _FORBIDDEN = frozenset('<>:"\\|?*')  # by one file system or another
@@ -41,7 +42,7 @@ def unique_name(name: str, taken: set[str]) -> str:
 def _harmless(part: str) -> str:
     signs = (sign if sign.isprintable() and sign not in _FORBIDDEN else "_" for sign in part)
     kept = "".join(signs).strip(" .").encode()[:_LONGEST].decode(errors="ignore").strip(" .")
-    return f"{kept}_" if _key(kept) in (*OF_A_FACE, *OF_A_RUN, "") else kept
+    return f"{kept}_" if _key(kept) in (*OF_A_FACE, *OF_A_PAGE, *OF_A_RUN, "") else kept
 
 
 def _key(name: str) -> str:

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import datetime
 import io
-import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,13 +20,13 @@ from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import Face
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.names import unique_name
+from fields_jax.report import cards
 from fields_jax.types import FlameModel
 
 COLUMNS = (
     *("face", "status", "image", "found", "residual", "refined", "residual_before"),
     *("emotion", "probability", "valence", "arousal", "reason"),
 )
-_ON_THE_PAGE = ("overlay.png", "geometry.png", "emotion.json")  # the other files are linked
 
 
 class Gallery:
@@ -82,6 +81,7 @@ class Gallery:
         try:
             bundle = Bundle(face, self._head, result, self._size, self._meta, self._morphs)
             written = write_bundle(folder, bundle)
+            solid = cards.write_page_files(folder, bundle, written)
         except OSError as error:
             reason = f"{folder} cannot be written: {error.strerror or first_line(error)}"
             self.refuse(Unusable(epath.Path(face.path), reason))
@@ -106,9 +106,7 @@ class Gallery:
             said = ", ".join(f"{axis} {result.emotion[axis]:+.2f}" for axis in axes)
             notes.append(f"read as {emotion} ({100 * probability:.0f} %), {said}")
         self._rows.append(row)
-        link = urllib.parse.quote(name)
-        files = [file for file in written if file not in _ON_THE_PAGE]
-        self._cards.append({"name": name, "link": link, "notes": notes, "files": files})
+        self._cards.append(cards.card(bundle, notes, written, solid))
 
     def refuse(self, unusable: Unusable) -> None:
         """Lists a file or face as unusable."""

@@ -1,0 +1,177 @@
+/* A head on the page: the canvas, its switches, the sliders and the player. */
+Fields.View = (() => {
+  const UNKNOWN = "This browser has no WebGL2, which the 3D view needs. The pictures show the same face.";
+  const LOST = "The graphics processor is busy elsewhere; the head comes back when it is free.";
+
+  /* The corners of the box around a posed model. */
+  function boxOf(model, pose, shapes) {
+    const [low, high] = [[Infinity, Infinity, Infinity], [-Infinity, -Infinity, -Infinity]];
+    const matrices = pose.matrices();
+    for (const { node, shape } of model.draws) {
+      const bones = pose.bones(node, matrices);
+      const { positions } = shapes.get(shape) ?? shape;
+      for (let row = 0; row < positions.length / 3; row++) {
+        // The joint that holds the vertex most is near enough for a frame.
+        const held = shape.weights?.subarray(4 * row, 4 * row + 4) ?? [1];
+        const most = held.indexOf(Math.max(...held));
+        const bone = bones[shape.joints ? shape.joints[4 * row + most] : 0];
+        const [x, y, z] = positions.subarray(3 * row, 3 * row + 3);
+        for (let axis = 0; axis < 3; axis++) {
+          const at = bone[axis] * x + bone[4 + axis] * y + bone[8 + axis] * z + bone[12 + axis];
+          if (at < low[axis]) low[axis] = at;
+          if (at > high[axis]) high[axis] = at;
+        }
+      }
+    }
+    return { low, high };
+  }
+
+  const partsOf = (root) => Object.fromEntries(
+    [...root.querySelectorAll("[data-part]")].map((each) => [each.dataset.part, each]),
+  );
+
+  return class View {
+    constructor(root) {
+      this.parts = partsOf(root);
+      const { canvas, linked, movements } = this.parts;
+      [this.model, this.pose, this.waiting] = [null, null, false];
+      try {
+        this.renderer = new Fields.Renderer(canvas);
+      } catch (error) {
+        console.info(error.message);
+        this.renderer = null;
+      }
+      this.camera = new Fields.Camera(canvas, () => this.redraw());
+      this.panel = new Fields.Panel(movements, linked, (index, value) => this.onSlider(index, value));
+      this.player = new Fields.Player(this.parts, (clip, time) => {
+        this.pose.toTime(clip, time);
+        this.moved();
+      });
+      this.listen();
+    }
+
+    /* Whether the browser can draw heads at all. */
+    get works() {
+      return this.renderer !== null;
+    }
+
+    listen() {
+      const { canvas, texture, wireframe, upright, neutral, photograph, reset } = this.parts;
+      for (const each of [texture, wireframe]) each.addEventListener("change", () => this.redraw());
+      upright.addEventListener("change", () => this.onUpright());
+      neutral.addEventListener("click", () => this.still(() => this.pose.toNeutral()));
+      photograph.addEventListener("click", () => this.still(() => this.pose.toPhotograph()));
+      reset.addEventListener("click", () => this.camera.reset());
+      canvas.addEventListener("webglcontextlost", (event) => {
+        event.preventDefault();
+        this.say(LOST);
+      });
+      canvas.addEventListener("webglcontextrestored", () => {
+        this.renderer.prepare();
+        if (this.model) this.show(this.model, this.pictures);
+      });
+      new ResizeObserver(() => this.redraw()).observe(canvas);
+      matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
+    }
+
+    /* Reads the bytes of a GLB and shows it; throws an Error that says what is wrong with it. */
+    async open(buffer) {
+      const file = Fields.glb.parse(buffer);
+      const model = Fields.model.build(file);
+      this.show(model, await Fields.glb.readPictures(file));
+    }
+
+    show(model, pictures) {
+      const { texture, upright, controls } = this.parts;
+      [this.model, this.pictures] = [model, pictures];
+      this.renderer.load(model, pictures);
+      this.pose = new Fields.Pose(model);
+      this.pose.upright = upright.checked;
+      this.renderer.move(this.pose.weights);
+      this.player.load(model.clips);
+      this.panel.build(model.movements);
+      this.enable("texture", pictures.length > 0);
+      this.enable("upright", this.pose.hasHeadPose);
+      controls.disabled = false;
+      texture.disabled = pictures.length === 0;
+      this.say("");
+      this.frame();
+      this.moved();
+    }
+
+    /* Shows no head but a line that says why. */
+    empty(reason) {
+      const { controls, bar, movements } = this.parts;
+      [this.model, this.pose] = [null, null];
+      this.renderer?.unload();
+      this.player.pause();
+      [controls.disabled, bar.hidden] = [true, true];
+      movements.replaceChildren();
+      this.say(this.works ? reason : UNKNOWN);
+      this.redraw();
+    }
+
+    enable(part, possible) {
+      this.parts[part].closest("label").hidden = !possible;
+    }
+
+    say(text) {
+      this.parts.message.textContent = text;
+      this.parts.message.hidden = text === "";
+      this.parts.canvas.hidden = text !== "" && this.model === null;
+    }
+
+    onSlider(index, value) {
+      this.player.pause();
+      this.pose.weights[index] = value;
+      this.moved();
+    }
+
+    /* Changes the pose and leaves the clip where it is. */
+    still(change) {
+      this.player.pause();
+      change();
+      this.moved();
+    }
+
+    onUpright() {
+      this.pose.upright = this.parts.upright.checked;
+      this.frame();
+    }
+
+    frame() {
+      this.camera.frame(boxOf(this.model, this.pose, this.renderer.moved));
+    }
+
+    /* After the weights or joints have changed. */
+    moved() {
+      this.renderer.move(this.pose.weights);
+      this.panel.show(this.pose.weights);
+      this.redraw();
+    }
+
+    redraw() {
+      if (this.waiting || !this.works) return;
+      this.waiting = true;
+      requestAnimationFrame(() => {
+        this.waiting = false;
+        this.draw();
+      });
+    }
+
+    draw() {
+      const { canvas, texture, wireframe } = this.parts;
+      const ratio = Math.min(devicePixelRatio, 2);
+      const size = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * ratio));
+      if (!size[0] || !size[1]) return;
+      if (canvas.width !== size[0]) canvas.width = size[0];
+      if (canvas.height !== size[1]) canvas.height = size[1];
+      const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+      this.renderer.draw(this.pose, this.camera.matrices(size[0] / size[1]), {
+        texture: texture.checked,
+        wireframe: wireframe.checked,
+        edges: dark ? [0.85, 1, 0.98, 0.35] : [0.02, 0.16, 0.16, 0.4],
+      });
+    }
+  };
+})();
