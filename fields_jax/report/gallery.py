@@ -98,15 +98,16 @@ class Gallery:
         if result.residual_before is not None:
             row["residual_before"] = f"{result.residual_before:.4f}"
             notes.append(f"by {100 * result.residual_before:.1f} % before the fit")
+        reading = ""
         if result.emotion is not None:
             emotion, axes = result.emotion["emotion"], ("valence", "arousal")
             probability = result.emotion["probabilities"][emotion]
             row |= {"emotion": emotion, "probability": f"{probability:.3f}"}
             row |= {axis: f"{result.emotion[axis]:.3f}" for axis in axes}
             said = ", ".join(f"{axis} {result.emotion[axis]:+.2f}" for axis in axes)
-            notes.append(f"read as {emotion} ({100 * probability:.0f} %), {said}")
+            reading = f"read as {emotion} ({100 * probability:.0f} %), {said}"
         self._rows.append(row)
-        self._cards.append(cards.card(bundle, notes, written, solid))
+        self._cards.append(cards.card(bundle, notes, written, solid) | {"reading": reading})
 
     def refuse(self, unusable: Unusable) -> None:
         """Lists a file or face as unusable."""

@@ -23,7 +23,12 @@ _OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu-sandbox", "--hide-scrollbars"),
     *("--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL2 without a graphics card
     *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-extensions", "--disable-sync", "--disable-default-apps", "--disable-dev-shm-usage"),
+    *(
+        "--disable-extensions",
+        "--disable-sync",
+        "--disable-default-apps",
+        "--disable-dev-shm-usage",
+    ),
     *("--force-color-profile=srgb", "--remote-debugging-pipe"),
 )
 _PATIENCE = 60.0  # seconds to wait for an answer or a condition
@@ -83,7 +88,7 @@ class Browser:
         self.errors, self.requests = [], []
         self.call("Page.navigate", url="about:blank")
         self.call("Page.navigate", url=path.resolve().as_uri())
-        self.wait(f"location.href.startsWith('file:') && document.readyState == 'complete'")
+        self.wait("location.href.startsWith('file:') && document.readyState == 'complete'")
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited.

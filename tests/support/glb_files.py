@@ -16,6 +16,8 @@ _WIDTHS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 MOVEMENTS = ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "browInnerUp", "mouthSmileLeft")
 WEIGHTS = (0.25, 0.0, 0.0, 0.0, 0.5)  # of the photograph
 SECONDS = 2.0
+JAW = 0.02  # metres from the root down to the joint of the jaw
+TURNED = np.pi / 6  # radians to the subject's left, of the photograph's pose
 
 
 class Writer:
@@ -23,7 +25,11 @@ class Writer:
 
     def __init__(self) -> None:
         """An empty document."""
-        self.json: dict[str, Any] = {"asset": {"version": "2.0"}, "accessors": [], "bufferViews": []}
+        self.json: dict[str, Any] = {
+            "asset": {"version": "2.0"},
+            "accessors": [],
+            "bufferViews": [],
+        }
         self._binary = bytearray()
 
     def view(self, content: bytes, stride: int | None = None) -> int:
@@ -38,7 +44,7 @@ class Writer:
         rows = values.reshape(len(values), -1)
         content = rows.tobytes()
         if stride:
-            padding = np.full((len(rows), stride - content.__len__() // len(rows)), 0xAB, np.uint8)
+            padding = np.full((len(rows), stride - len(content) // len(rows)), 0xAB, np.uint8)
             plain = rows.view(np.uint8).reshape(len(rows), -1)
             content = np.concatenate([plain, padding], axis=1).tobytes()
         about = self._about(rows, normalized) | {"bufferView": self.view(content, stride or None)}
@@ -80,10 +86,9 @@ def ball(*, clip: bool = False) -> bytes:
     sparse; joints and their weights are interleaved with padding.
     """
     file = Writer()
-    points, uv, triangles = _sphere()
-    front = np.clip(points[:, 2], 0, None) / 0.1  # the face looks along +z
+    points, uv, triangles = sphere()
     shares = np.zeros((len(points), 4), "<f4")
-    shares[:, 1] = np.clip(-points[:, 1] / 0.1, 0, 1) * front  # the chin follows the jaw
+    shares[:, 1] = jaw_share()
     shares[:, 0] = 1 - shares[:, 1]
     attributes = {
         "POSITION": file.array(points),
@@ -92,7 +97,7 @@ def ball(*, clip: bool = False) -> bytes:
         "JOINTS_0": file.array(np.tile(np.uint8([0, 1, 0, 0]), (len(points), 1)), stride=8),
         "WEIGHTS_0": file.array(shares, stride=20),
     }
-    targets = [{"POSITION": number} for number in _targets(file, points, front)]
+    targets = [{"POSITION": number} for number in _targets(file, moves())]
     half = triangles[: len(triangles) // 2], triangles[len(triangles) // 2 :]
     primitives = [
         {
@@ -105,7 +110,7 @@ def ball(*, clip: bool = False) -> bytes:
     ]
     names = {"targetNames": list(MOVEMENTS), "morphs": "arkit"}
     inverse = np.tile(np.eye(4, dtype="<f4").ravel(), (2, 1))
-    inverse[1, 13] = 0.02  # the jaw's joint is 2 cm below the root
+    inverse[1, 13] = JAW
     file.json |= {
         "extensionsUsed": ["KHR_mesh_quantization", "KHR_materials_unlit"],
         "extensionsRequired": ["KHR_mesh_quantization"],
@@ -113,9 +118,13 @@ def ball(*, clip: bool = False) -> bytes:
         "scenes": [{"nodes": [0, 1]}],
         "nodes": [
             {"name": "head", "mesh": 0, "skin": 0},
-            {"name": "head_pose", "children": [2], "rotation": [0, 0.2588190, 0, 0.9659258]},
+            {
+                "name": "head_pose",
+                "children": [2],
+                "rotation": [0, np.sin(TURNED / 2), 0, np.cos(TURNED / 2)],
+            },
             {"name": "root", "children": [3]},
-            {"name": "jaw", "translation": [0, -0.02, 0]},
+            {"name": "jaw", "translation": [0, -JAW, 0]},
         ],
         "skins": [{"joints": [2, 3], "inverseBindMatrices": file.array(inverse)}],
         "meshes": [{"primitives": primitives, "weights": list(WEIGHTS), "extras": names}],
@@ -139,7 +148,7 @@ def _limits(rows: np.ndarray) -> dict[str, list[float]]:
     return {"min": rows.min(axis=0).tolist(), "max": rows.max(axis=0).tolist()}
 
 
-def _sphere() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sphere() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points with a seam at the back, texture coordinates, and triangles, the front ones first."""
     rows, columns = 25, 49
     v, u = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
@@ -147,19 +156,29 @@ def _sphere() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     sphere = np.sin(polar) * np.sin(around), np.cos(polar), np.sin(polar) * np.cos(around)
     points = 0.1 * np.stack(sphere, axis=-1).reshape(-1, 3)
     a = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
-    triangles = np.concatenate([
-        np.stack([a, a + columns, a + 1], axis=1),
-        np.stack([a + 1, a + columns, a + columns + 1], axis=1),
-    ])
+    triangles = np.concatenate(
+        [
+            np.stack([a, a + columns, a + 1], axis=1),
+            np.stack([a + 1, a + columns, a + columns + 1], axis=1),
+        ]
+    )
     order = np.argsort(-points[triangles].mean(axis=1)[:, 2], kind="stable")
     uv = np.stack([u, v], axis=-1).reshape(-1, 2)
     return points.astype("<f4"), uv.astype("<f4"), triangles[order]
 
 
-def _targets(file: Writer, points: np.ndarray, front: np.ndarray) -> list[int]:
-    """In the order of MOVEMENTS."""
+def jaw_share() -> np.ndarray:
+    """[V] how much each point follows the jaw's joint, which is JAW below the root: the chin."""
+    points, _, _ = sphere()
+    return np.clip(-points[:, 1] / 0.1, 0, 1) * _front(points)
+
+
+def moves() -> np.ndarray:
+    """[5, V, 3] metres: what each of MOVEMENTS does at weight 1."""
+    points, _, _ = sphere()
+    front = _front(points)
     x, y, _ = points.T / 0.1
-    down, up, out = np.eye(3)[1] * -0.04, np.eye(3)[1] * 0.03, np.eye(3)[2] * 0.03
+    down, up, out = np.diag([1.0, 1.0, 1.0])[[1, 1, 2]] * [[-0.04], [0.03], [0.03]]
     fields = (
         np.clip(-y, 0, 1) * front,
         np.exp(-((x - 0.4) ** 2 + (y - 0.3) ** 2) / 0.05) * (front > 0),
@@ -167,16 +186,23 @@ def _targets(file: Writer, points: np.ndarray, front: np.ndarray) -> list[int]:
         np.clip(y, 0, 1) * front,
         np.exp(-((x - 0.4) ** 2 + (y + 0.4) ** 2) / 0.05) * (front > 0),
     )
-    moves = (down, -out, -out, up, out)
-    moved = [np.outer(field, move) for field, move in zip(fields, moves, strict=True)]
+    moved = [np.outer(f, way) for f, way in zip(fields, (down, -out, -out, up, out), strict=True)]
+    return np.where(np.abs(moved) > 1e-5, moved, 0).astype("<f4")
+
+
+def _front(points: np.ndarray) -> np.ndarray:
+    return np.clip(points[:, 2], 0, None) / 0.1  # the face looks along +z
+
+
+def _targets(file: Writer, moved: np.ndarray) -> list[int]:
+    """In the order of MOVEMENTS."""
     shorts = np.round(32767 * moved[3]).astype("<i2")  # 1 is a metre
-    floats = [np.where(np.abs(each) > 1e-5, each, 0).astype("<f4") for each in moved]
     return [
-        file.array(floats[0]),
-        file.sparse(floats[1]),
-        file.sparse(floats[2]),
-        file.array(np.pad(shorts, ((0, 0), (0, 1)))[:, :3].copy(), normalized=True),
-        file.sparse(floats[4]),
+        file.array(moved[0]),
+        file.sparse(moved[1]),
+        file.sparse(moved[2]),
+        file.array(shorts, normalized=True, stride=8),  # rows begin at multiples of 4 bytes
+        file.sparse(moved[4]),
     ]
 
 

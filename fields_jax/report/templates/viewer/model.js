@@ -88,7 +88,8 @@ Fields.model = (() => {
       }
       return names.indexOf(name);
     }));
-    return { names, defaults: Float32Array.from(defaults), places };
+    const unit = json.meshes?.find((mesh) => mesh.extras?.morphs)?.extras.morphs ?? "arkit";
+    return { names, unit, defaults: Float32Array.from(defaults), places };
   }
 
   /* Throws an Error that says what is wrong with the file. */

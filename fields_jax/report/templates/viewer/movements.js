@@ -2,7 +2,7 @@
 Fields.movements = (() => {
   const GROUPS = {
     Brows: /^brows?(?=[A-Z_]|$)/,
-    Eyes: /^eye(?:s|lids?)?(?=[A-Z_]|$)/,
+    Eyes: /^eyes?(?=[A-Z_]|lid|$)/,
     Nose: /^nose(?=[A-Z_]|$)/,
     Cheeks: /^cheeks?(?=[A-Z_]|$)/,
     Jaw: /^jaw(?=[A-Z_]|$)/,
@@ -33,11 +33,10 @@ Fields.movements = (() => {
     return { group, label: `${capital(words(what))}, ${side}`, twin: name.slice(0, -end.length) + SIDES[end] };
   }
 
-  /* Least and largest value of a slider: shares of a whole movement, or standard deviations. */
-  function range(names, value) {
-    const shares = names.some((name) => name === "jawOpen" || name === "eyeBlinkLeft");
-    const [low, high] = shares ? [0, 1] : [-3, 3];
-    return [Math.min(low, Math.floor(value)), Math.max(high, Math.ceil(value))];
+  /* Least and largest value of a slider: ARKit's and lids are shares of a whole movement, others
+     are in standard deviations. */
+  function range(name, unit) {
+    return unit === "expression" && !name.startsWith("eyelid") ? [-3, 3] : [0, 1];
   }
 
   return { groups: [...Object.keys(GROUPS), OTHER], describe, range };

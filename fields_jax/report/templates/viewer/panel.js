@@ -16,31 +16,29 @@ Fields.Panel = (() => {
     }
 
     /* Makes the sliders of these movements. */
-    build({ names, defaults }) {
+    build({ names, unit }) {
+      if (names.join() === this.names.join()) return; // what is open and focused stays so
       this.names = names;
-      this.rows = names.map((name, index) => this.row(name, names, defaults[index]));
-      const members = Object.groupBy
-        ? Object.groupBy(this.rows, (row) => row.group)
-        : this.rows.reduce((all, row) => ({ ...all, [row.group]: [...(all[row.group] ?? []), row] }), {});
+      this.rows = names.map((name) => this.row(name, range(name, unit)));
       const open = matchMedia(WIDE).matches;
-      this.root.replaceChildren(...groups.filter((group) => members[group]).map((group, k) => (
+      const found = groups.filter((group) => this.rows.some((row) => row.group === group));
+      this.root.replaceChildren(...found.map((group, k) => (
         element("details", { className: "group", open: open || k === 0 },
           element("summary", { textContent: group }),
-          ...members[group].map(({ label }) => label))
+          ...this.rows.filter((row) => row.group === group).map(({ label }) => label))
       )));
     }
 
-    row(name, names, value) {
+    row(name, [min, max]) {
       const { group, label: text, twin } = describe(name);
-      const [min, max] = range(names, value);
-      const slider = element("input", { type: "range", min, max, step: 0.01, value, title: name });
+      const slider = element("input", { type: "range", min, max, step: 0.01, title: name });
       slider.setAttribute("aria-label", `${group}: ${text}`);
       slider.dataset.movement = name;
       const output = element("output");
       const label = element("label", { className: "movement" },
         element("span", { textContent: text }), slider, output);
-      const index = names.indexOf(name);
-      const other = names.indexOf(twin);
+      const index = this.names.indexOf(name);
+      const other = this.names.indexOf(twin);
       slider.addEventListener("input", () => {
         const chosen = this.linked.checked && other >= 0 ? [index, other] : [index];
         chosen.forEach((each) => this.changed(each, slider.valueAsNumber));
@@ -51,8 +49,10 @@ Fields.Panel = (() => {
     /* Shows weights as they are now. */
     show(weights) {
       this.rows.forEach(({ slider, output, label }, k) => {
-        const text = weights[k].toFixed(2);
+        const text = weights[k].toFixed(2).replace(/^-(?=0\.00$)/, "").replace("-", "\u2212");
         if (output.textContent === text) return;
+        if (weights[k] < slider.min) slider.min = Math.floor(weights[k]);
+        if (weights[k] > slider.max) slider.max = Math.ceil(weights[k]);
         slider.value = weights[k];
         output.textContent = text;
         label.classList.toggle("still", Math.abs(weights[k]) < 0.005);

@@ -13,8 +13,9 @@ Fields.Player = (() => {
       this.clips = [];
       this.button.addEventListener("click", () => (this.playing ? this.pause() : this.play()));
       this.slider.addEventListener("input", () => {
+        const time = this.slider.valueAsNumber;
         this.pause();
-        this.go(this.slider.valueAsNumber);
+        this.go(time);
       });
       this.choice.addEventListener("change", () => {
         this.pause();

@@ -82,7 +82,7 @@ Fields.View = (() => {
     }
 
     show(model, pictures) {
-      const { texture, upright, controls } = this.parts;
+      const { upright, controls, moves } = this.parts;
       [this.model, this.pictures] = [model, pictures];
       this.renderer.load(model, pictures);
       this.pose = new Fields.Pose(model);
@@ -92,8 +92,7 @@ Fields.View = (() => {
       this.panel.build(model.movements);
       this.enable("texture", pictures.length > 0);
       this.enable("upright", this.pose.hasHeadPose);
-      controls.disabled = false;
-      texture.disabled = pictures.length === 0;
+      [controls.disabled, moves.disabled] = [false, false];
       this.say("");
       this.frame();
       this.moved();
@@ -101,12 +100,11 @@ Fields.View = (() => {
 
     /* Shows no head but a line that says why. */
     empty(reason) {
-      const { controls, bar, movements } = this.parts;
+      const { controls, bar, moves } = this.parts;
       [this.model, this.pose] = [null, null];
       this.renderer?.unload();
       this.player.pause();
-      [controls.disabled, bar.hidden] = [true, true];
-      movements.replaceChildren();
+      [controls.disabled, moves.disabled, bar.hidden] = [true, true, true];
       this.say(this.works ? reason : UNKNOWN);
       this.redraw();
     }

@@ -1,0 +1,176 @@
+"""The 3D view of a page in a browser: what it draws, and what moves it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.support import glb_files
+from tests.support.pages import SHOWN, canvas, click, needs_browser, part, pick, set_slider, text
+
+
+@needs_browser
+def test_a_head_is_drawn_and_nothing_is_asked_for_elsewhere(page, folder):
+    corner, middle = canvas(page)[4, 4], canvas(page)
+    centre = middle[len(middle) // 2 - 20 : len(middle) // 2 + 20, middle.shape[1] // 2 - 20 :][
+        :, :40
+    ]
+    assert (np.abs(centre - corner).max(axis=-1) > 60).all()
+    red, yellow = np.array([200, 60, 40]), np.array([220, 180, 60])
+    apart = np.minimum(*(np.abs(centre - colour).max(axis=-1) for colour in (red, yellow)))
+    assert np.median(apart) <= 3  # colours of the picture, by their unlit material
+    assert page.errors == []
+    assert page.requests and all(each.startswith(folder.as_uri()) for each in page.requests)
+    assert [each for each in page.requests if "head.js" in each] == [
+        f"{folder.as_uri()}/clip/head.js"
+    ]
+
+
+@needs_browser
+def test_a_slider_moves_the_head_and_its_buttons_bring_it_back(page):
+    before = canvas(page)
+    set_slider(page, "[data-movement=jawOpen]", 1)
+    moved = canvas(page)
+    assert (np.abs(moved - before).max(axis=-1) > 20).sum() > 500
+    set_slider(page, "[data-movement=jawOpen]", glb_files.WEIGHTS[0])
+    assert (canvas(page) == before).all()
+    click(page, "neutral")
+    neutral = canvas(page)
+    assert (neutral != before).any()
+    values = "[...document.querySelectorAll('[data-movement]')].map((s) => s.valueAsNumber)"
+    assert page.evaluate(values) == [0] * 5
+    click(page, "photograph")
+    assert (canvas(page) == before).all()
+    groups = page.evaluate(
+        "[...document.querySelectorAll('.group summary')].map((s) => s.textContent)"
+    )
+    assert groups == ["Brows", "Eyes", "Jaw", "Mouth"]
+    assert page.errors == []
+
+
+@needs_browser
+def test_both_sides_move_together_where_that_is_wanted(page):
+    click(page, "linked")
+    set_slider(page, "[data-movement=eyeBlinkLeft]", 0.75)
+    weights = page.evaluate("[...Fields.stage.view.pose.weights]")
+    assert weights == pytest.approx([0.25, 0.75, 0.75, 0, 0.5])
+
+
+@needs_browser
+def test_switches_and_keys_change_the_view_and_back(page):
+    before = canvas(page)
+    for part in ("wireframe", "texture", "upright"):
+        click(page, part)
+        assert (np.abs(canvas(page) - before).max(axis=-1) > 8).mean() > 0.02, part
+        click(page, part)
+        assert (canvas(page) == before).all(), part
+    page.evaluate("document.querySelector('[data-part=canvas]').focus()")
+    page.press("ArrowLeft")
+    assert page.evaluate("Fields.stage.view.camera.azimuth") < 0
+    page.evaluate("document.activeElement.blur()")
+    assert (np.abs(canvas(page) - before).max(axis=-1) > 20).mean() > 0.02
+    page.evaluate("document.querySelector('[data-part=canvas]').focus()")
+    page.press("Home")
+    page.evaluate("document.activeElement.blur()")
+    assert (canvas(page) == before).all()
+
+
+@needs_browser
+def test_a_drag_turns_the_head_with_the_pointer(page):
+    place = (
+        "(() => { const b = document.querySelector('[data-part=canvas]').getBoundingClientRect(); "
+    )
+    x, y = page.evaluate(place + "return [b.x + b.width / 2, b.y + b.height / 2]; })()")
+    common = dict(button="left", buttons=1, clickCount=1)
+    page.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, **common)
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 60, y=y, **common)
+    page.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + 60, y=y, **common)
+    azimuth = page.evaluate("Fields.stage.view.camera.azimuth")
+    assert -1.5 < azimuth < -0.1  # the eye goes left, so that the head turns right
+
+
+@needs_browser
+def test_a_clip_plays_and_can_be_wound(page):
+    still = page.evaluate("[...Fields.stage.view.pose.weights]")
+    set_slider(page, "[data-part=time]", 1)
+    assert page.evaluate("[...Fields.stage.view.pose.weights]") == pytest.approx([1, 0, 0, 0, 0])
+    turned = page.evaluate("Fields.stage.view.pose.moved[1].rotation")
+    assert turned == pytest.approx([0, np.sin(0.4), 0, np.cos(0.4)], abs=1e-6)
+    set_slider(page, "[data-part=time]", 0.25)  # between two keys, half a second apart
+    halves = np.sin(0.4 * np.sin(np.pi / 4) / 2), np.cos(0.4 * np.sin(np.pi / 4) / 2)
+    turned = page.evaluate("Fields.stage.view.pose.moved[1].rotation")
+    assert turned == pytest.approx([0, halves[0], 0, halves[1]], abs=1e-6)
+    assert (
+        text(page, "shown")
+        == "0:00.3 / 0:02.0"
+    )
+    click(page, "play")
+    page.wait("Fields.stage.view.player.time > 0.5")
+    assert text(page, "play") == "Pause"
+    click(page, "play")
+    stopped = page.evaluate("Fields.stage.view.player.time")
+    page.picture("[data-part=canvas]")
+    assert page.evaluate("Fields.stage.view.player.time") == stopped
+    click(page, "photograph")
+    assert page.evaluate("[...Fields.stage.view.pose.weights]") == still
+    pick(page, "still")
+    page.wait(SHOWN)
+    assert page.evaluate(f"{part(\'bar\')}.hidden")
+
+
+VERTICES = """(() => {
+  const { view } = Fields.stage;
+  view.pose.weights.set(%s);
+  view.pose.moved[3].rotation = %s;
+  view.moved();
+  const shape = [...view.renderer.moved.values()][0];
+  const bones = view.pose.bones(view.model.draws[0].node, view.pose.matrices());
+  return [shape.positions, shape.normals, ...bones].map((values) => [...values]);
+})()"""
+
+
+@needs_browser
+def test_vertices_are_those_of_linear_blend_skinning(page):
+    """Against numpy, which does not read the file: sparse, dense and short targets, two joints."""
+    weights, angle = [0.3, 0.9, 0.1, 0.6, 1.0], 0.35
+    jaw = [float(np.sin(angle / 2)), 0, 0, float(np.cos(angle / 2))]
+    found = page.evaluate(VERTICES % (json.dumps(weights), json.dumps(jaw)))
+    positions, _, root, chin = (np.array(values) for values in found)
+    points, _, _ = glb_files.sphere()
+    moved = points + np.tensordot(weights, glb_files.moves(), 1)
+    assert np.abs(positions.reshape(-1, 3) - moved).max() < 2e-5  # half of a short is 1.5e-5 m
+
+    cosine, sine = np.cos(glb_files.TURNED), np.sin(glb_files.TURNED)
+    turn = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+    opened = np.array(
+        [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
+    )
+    joint = np.array([0, -glb_files.JAW, 0])
+    share = glb_files.jaw_share()[:, None]
+    expected = (1 - share) * moved + share * ((moved - joint) @ opened.T + joint)
+    full = np.concatenate([positions.reshape(-1, 3), np.ones((len(points), 1))], axis=1)
+    by_root, by_jaw = (full @ bone.reshape(4, 4)[:, :3] for bone in (root, chin))
+    skinned = (1 - share) * by_root + share * by_jaw
+    assert np.abs(skinned - expected @ turn.T).max() < 3e-5
+
+
+@needs_browser
+def test_normals_are_the_files_at_rest_and_the_moved_surfaces_otherwise(page):
+    rest = page.evaluate(VERTICES % ("[0, 0, 0, 0, 0]", "[0, 0, 0, 1]"))
+    points, _, triangles = glb_files.sphere()
+    assert np.abs(np.array(rest[1]).reshape(-1, 3) - points / 0.1).max() < 1e-5
+    found = page.evaluate(VERTICES % ("[1, 0, 0, 0, 0]", "[0, 0, 0, 1]"))
+    normals = np.array(found[1]).reshape(-1, 3)
+    corners = np.array(found[0]).reshape(-1, 3)[triangles]
+    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    size = np.linalg.norm(flat, axis=1)
+    faces = flat[size > 1e-7] / size[size > 1e-7, None]
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    agreement = np.einsum("fd,fcd->fc", faces, normals[triangles[size > 1e-7]])
+    assert agreement.min() > 0.9
+    left, right = (normals.reshape(25, 49, 3)[1:-1, column] for column in (0, -1))
+    assert np.abs(left - right).max() < 1e-5  # the seam does not show
+
+
