@@ -56,8 +56,8 @@ def write_page(folder: Path, head: FlameModel, names: Sequence[str]) -> Gallery:
         return {FLAT: None, TORN: whole[:5000]}.get(bundle.face.name, whole)
 
     white = np.full((30, 40, 3), 250, np.uint8)
-    pictures = {"overlay.png": white, "geometry.png": white // 2}
-    made = {name: (lambda _, p=png_bytes(p): p) for name, p in pictures.items()}
+    pictures = {"overlay.png": png_bytes(white), "geometry.png": png_bytes(white // 2)}
+    made = {name: (lambda _, content=content: content) for name, content in pictures.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writers, "WRITERS", made | {"head.glb": head_glb})
         gallery = Gallery(folder, head, SIZE, META)

@@ -21,7 +21,7 @@ Fields.Camera = (() => {
     /* `changed` is called after each movement. */
     constructor(canvas, changed) {
       [this.canvas, this.changed] = [canvas, changed];
-      this.box = { low: [-1, -1, -1], high: [1, 1, 1] };
+      this.box = { low: [-1, -1, -1], high: [1, 1, 1] }; // what it frames
       this.pointers = new Map();
       this.reset();
       canvas.addEventListener("keydown", (event) => this.onKey(event));
@@ -36,12 +36,6 @@ Fields.Camera = (() => {
 
     reset() {
       [this.azimuth, this.elevation, this.nearness, this.shift] = [0, 0, 1, [0, 0]];
-      this.changed();
-    }
-
-    /* Frames a box. */
-    frame(box) {
-      this.box = box;
       this.changed();
     }
 

@@ -44,6 +44,16 @@ Fields.maths = (() => {
     return out;
   }
 
+  /* A box before a camera that looks along -z: [left, right], [bottom, top], [near, far]. */
+  function orthographic(...sides) {
+    const out = identity();
+    sides.forEach(([low, high], k) => {
+      out[5 * k] = (k === 2 ? -2 : 2) / (high - low);
+      out[12 + k] = -(high + low) / (high - low);
+    });
+    return out;
+  }
+
   function normalize(vector) {
     const length = Math.hypot(...vector) || 1;
     return vector.map((each) => each / length);
@@ -60,5 +70,5 @@ Fields.maths = (() => {
     return [0, 1, 2, 3].map((k) => (p * a[k] + q * b[k]) / Math.sin(angle));
   }
 
-  return { identity, multiply, compose, orbit, perspective, normalize, slerp };
+  return { identity, multiply, compose, orbit, perspective, orthographic, normalize, slerp };
 })();

@@ -2,6 +2,7 @@
 Fields.model = (() => {
   const { read, readMoved, readTriangles } = Fields.glb;
   const TRIANGLES = 4;
+  const PHOTOGRAPH = "photograph_camera"; // the node of the camera whose frame is the photograph
 
   const nodeOf = (node, index) => ({
     index,
@@ -92,6 +93,13 @@ Fields.model = (() => {
     return { names, unit, defaults: Float32Array.from(defaults), places };
   }
 
+  /* The camera of the photograph: half its frame in metres, and where its middle is; or null. */
+  function cameraOf(json) {
+    const node = (json.nodes ?? []).find(({ name }) => name === PHOTOGRAPH);
+    const lens = json.cameras?.[node?.camera]?.orthographic;
+    return lens ? { half: [lens.xmag, lens.ymag], place: node.translation ?? [0, 0, 0], lens } : null;
+  }
+
   /* Throws an Error that says what is wrong with the file. */
   function build(file) {
     const { json } = file;
@@ -116,6 +124,7 @@ Fields.model = (() => {
     return {
       nodes,
       order,
+      camera: cameraOf(json),
       draws,
       shapes: [...shapes.values()],
       movements,

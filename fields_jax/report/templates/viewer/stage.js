@@ -79,6 +79,7 @@ Fields.Stage = class Stage {
       Object.assign(document.createElement("a"), { href: `${face.link}/${file}`, textContent: file })
     ))));
     this.compare.show(`${face.link}/photograph.jpg`, `${face.link}/overlay.png`, face);
+    this.view.backdrop.show(`${face.link}/photograph.jpg`, face);
     this.feel(face.emotion);
   }
 

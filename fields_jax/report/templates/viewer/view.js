@@ -41,7 +41,11 @@ Fields.View = (() => {
         console.info(error.message);
         this.renderer = null;
       }
-      this.camera = new Fields.Camera(canvas, () => this.redraw());
+      this.backdrop = new Fields.Backdrop(this.parts.backdrop);
+      this.camera = new Fields.Camera(canvas, () => {
+        this.parts.inside.checked = false; // it shows the head from one side only
+        this.redraw();
+      });
       this.panel = new Fields.Panel(movements, linked, (index, value) => this.onSlider(index, value));
       this.player = new Fields.Player(this.parts, (clip, time) => {
         this.pose.toTime(clip, time);
@@ -56,9 +60,10 @@ Fields.View = (() => {
     }
 
     listen() {
-      const { canvas, texture, wireframe, upright, neutral, photograph, reset } = this.parts;
+      const { canvas, texture, wireframe, upright, inside, neutral, photograph, reset } = this.parts;
       for (const each of [texture, wireframe]) each.addEventListener("change", () => this.redraw());
       upright.addEventListener("change", () => this.onUpright());
+      inside.addEventListener("change", () => this.onInside());
       neutral.addEventListener("click", () => this.still(() => this.pose.toNeutral()));
       photograph.addEventListener("click", () => this.still(() => this.pose.toPhotograph()));
       reset.addEventListener("click", () => this.camera.reset());
@@ -92,6 +97,7 @@ Fields.View = (() => {
       this.panel.build(model.movements);
       this.enable("texture", pictures.length > 0);
       this.enable("upright", this.pose.hasHeadPose);
+      this.enable("inside", model.camera !== null && this.backdrop.known);
       [controls.disabled, moves.disabled] = [false, false];
       this.say("");
       this.frame();
@@ -103,6 +109,7 @@ Fields.View = (() => {
       const { controls, bar, moves } = this.parts;
       [this.model, this.pose] = [null, null];
       this.renderer?.unload();
+      this.backdrop.hide();
       this.player.pause();
       [controls.disabled, moves.disabled, bar.hidden] = [true, true, true];
       this.say(this.works ? reason : UNKNOWN);
@@ -134,11 +141,22 @@ Fields.View = (() => {
 
     onUpright() {
       this.pose.upright = this.parts.upright.checked;
+      this.parts.inside.checked = false;
       this.frame();
     }
 
+    onInside() {
+      const { upright, inside } = this.parts;
+      if (inside.checked && upright.checked) {
+        [upright.checked, this.pose.upright] = [false, false];
+        this.frame();
+      }
+      this.redraw();
+    }
+
     frame() {
-      this.camera.frame(boxOf(this.model, this.pose, this.renderer.moved));
+      this.camera.box = boxOf(this.model, this.pose, this.renderer.moved);
+      this.redraw();
     }
 
     /* After the weights or joints have changed. */
@@ -165,7 +183,13 @@ Fields.View = (() => {
       if (canvas.width !== size[0]) canvas.width = size[0];
       if (canvas.height !== size[1]) canvas.height = size[1];
       const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-      this.renderer.draw(this.pose, this.camera.matrices(size[0] / size[1]), {
+      const aspect = size[0] / size[1];
+      const inside = this.parts.inside.checked && this.model?.camera && this.backdrop.known;
+      if (!inside) this.backdrop.hide();
+      const seen = inside
+        ? this.backdrop.place(this.model.camera, aspect)
+        : this.camera.matrices(aspect);
+      this.renderer.draw(this.pose, seen, {
         texture: texture.checked,
         wireframe: wireframe.checked,
         edges: dark ? [0.85, 1, 0.98, 0.35] : [0.02, 0.16, 0.16, 0.4],
