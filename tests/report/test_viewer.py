@@ -7,8 +7,13 @@ import json
 import numpy as np
 import pytest
 
+from fields_jax.outputs.glb import Frames, glb
+from fields_jax.report import cards
+from fields_jax.types import JOINTS
 from tests.report.conftest import NAMES
 from tests.support import glb_files
+from tests.support.bundles import bundle_of, random_coefficients
+from tests.support.gltf_reader import Glb
 from tests.support.pages import SHOWN, canvas, click, needs_browser, part, pick, set_slider, text
 
 
@@ -169,3 +174,89 @@ def test_normals_are_the_files_at_rest_and_the_moved_surfaces_otherwise(page):
     assert agreement.min() > 0.9
     left, right = (normals.reshape(25, 49, 3)[1:-1, column] for column in (0, -1))
     assert np.abs(left - right).max() < 1e-5  # the seam does not show
+
+
+STATE = """(() => {
+  const { view } = Fields.stage;
+  const [{ node, shape }] = view.model.draws;
+  const bones = view.pose.bones(node, view.pose.matrices());
+  const arrays = [view.renderer.moved.get(shape).positions, shape.joints, shape.weights];
+  return [...arrays, ...bones].map((values) => [...values]);
+})()"""
+
+
+def skinned(page) -> np.ndarray:
+    """[N, 3] in the scene, of the viewer's arrays and matrices."""
+    positions, joints, shares, *bones = (np.array(each) for each in page.evaluate(STATE))
+    full = np.pad(positions.reshape(-1, 3), ((0, 0), (0, 1)), constant_values=1)
+    moved = np.stack([full @ bone.reshape(4, 4)[:, :3] for bone in bones])
+    rows = np.arange(len(full))[:, None]
+    return (shares.reshape(-1, 4, 1) * moved[joints.reshape(-1, 4).astype(int), rows]).sum(axis=1)
+
+
+@pytest.fixture(scope="module")
+def written(tiny_head):
+    """A file of a head without ARKit's names, with a clip of three frames."""
+    frames = random_coefficients(tiny_head, 3)
+    bundle = bundle_of(tiny_head, frames)
+    return glb(bundle, "expression", Frames(np.array([0.0, 0.5, 1.5]), frames))
+
+
+@pytest.fixture
+def opened(page, written):
+    """The page with that file in its view."""
+    packed = cards.head_script(written).split('"')[1]
+    page.evaluate(f"Fields.data.unpack('{packed}').then((bytes) => Fields.stage.view.open(bytes))")
+    return page
+
+
+@needs_browser
+def test_files_of_our_own_are_read_as_another_reader_does(opened, written):
+    reader = Glb(written)
+    assert np.abs(skinned(opened) - reader.vertices()).max() < 1e-5
+    for row, time in enumerate((0.0, 0.5, 1.5)):
+        set_slider(opened, "[data-part=time]", time)
+        weights, nodes = reader.moment(row)
+        assert np.abs(skinned(opened) - reader.vertices(weights, nodes=nodes)).max() < 1e-5
+    click(opened, "neutral")
+    still = {name: np.array([0, 0, 0, 1]) for name in JOINTS}
+    rest = reader.vertices(
+        np.zeros(len(weights)),
+        still,
+        nodes={reader.node("head_pose"): nodes[reader.node("head_pose")]},
+    )
+    assert np.abs(skinned(opened) - rest).max() < 1e-5
+    sliders = "[...document.querySelectorAll('[data-movement]')]"
+    ranges = opened.evaluate(f"{sliders}.map((s) => [s.dataset.movement, +s.min, +s.max])")
+    assert ["first", -3, 3] in ranges and ["eyelid_left", 0, 1] in ranges
+    assert opened.errors == []
+
+
+@needs_browser
+def test_in_the_photograph_the_head_is_where_the_photographs_camera_sees_it(opened, written):
+    reader = Glb(written)
+    assert not opened.evaluate(f"{part('inside')}.closest('label').hidden")
+    click(opened, "inside")
+    opened.picture("[data-part=canvas]")
+    seen = opened.evaluate(
+        "(() => { const { view } = Fields.stage; const { canvas, backdrop } = view.parts; "
+        "const { view: v, projection: p } = view.backdrop.place("
+        "view.model.camera, canvas.width / canvas.height); "
+        "const [a, b] = [canvas, backdrop].map((e) => e.getBoundingClientRect()); "
+        "return [[...Fields.maths.multiply(p, v)], [a.x, a.y, a.width, a.height], "
+        "[b.x, b.y, b.width, b.height], backdrop.naturalWidth]; })()"
+    )
+    matrix, frame, behind, natural = seen
+    points = np.pad(reader.vertices(), ((0, 0), (0, 1)), constant_values=1)
+    clip = (points @ np.array(matrix).reshape(4, 4))[:, :2]
+    on_page = np.array(frame[:2]) + (clip * (1, -1) + 1) / 2 * frame[2:]
+    in_picture = (on_page - behind[:2]) / behind[2:]  # shares of the photograph
+    camera = reader.json["cameras"][0]["orthographic"]
+    middle = reader.place("photograph_camera")[:2, 3]
+    expected = ((points[:, :2] - middle) / (camera["xmag"], -camera["ymag"]) + 1) / 2
+    assert natural == 210
+    assert np.abs((in_picture - expected) * (210, 150)).max() < 0.05  # pixels of the photograph
+    opened.evaluate(f"{part('canvas')}.focus()")
+    opened.press("ArrowRight")  # a head that turns leaves the photograph
+    opened.picture("[data-part=canvas]")
+    assert opened.evaluate(f"{part('backdrop')}.hidden && !{part('inside')}.checked")
