@@ -49,10 +49,14 @@ def write_page_files(folder: epath.PathLike, bundle: Bundle, written: Sequence[s
 
 
 def head_script(glb: bytes) -> str:
-    """A GLB as a script that hands it to the viewer of the page: gzip, then base64."""
+    """A GLB as a script that hands it to the viewer of the page."""
+    return f'Fields.data.receive("{pack(glb)}");\n'
+
+
+def pack(glb: bytes) -> str:
+    """A GLB as text that the viewer of a page unpacks: gzip, then base64."""
     # Level 1: the next ones save a few per cent and take twice as long.
-    packed = gzip.compress(glb, compresslevel=1, mtime=0)
-    return f'Fields.data.receive("{base64.b64encode(packed).decode()}");\n'
+    return base64.b64encode(gzip.compress(glb, compresslevel=1, mtime=0)).decode()
 
 
 def card(bundle: Bundle, notes: Sequence[str], written: Sequence[str], solid: bool) -> dict:
