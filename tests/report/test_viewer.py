@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
+from fields_jax import arkit
 from fields_jax.outputs.glb import Frames, glb
 from fields_jax.report import cards
 from fields_jax.types import JOINTS
@@ -199,6 +201,7 @@ def written(tiny_head):
     """A file of a head without ARKit's names, with a clip of three frames."""
     frames = random_coefficients(tiny_head, 3)
     bundle = bundle_of(tiny_head, frames)
+    vars(bundle)["texture"] = None  # nothing to bake
     return glb(bundle, "expression", Frames(np.array([0.0, 0.5, 1.5]), frames))
 
 
@@ -260,3 +263,51 @@ def test_in_the_photograph_the_head_is_where_the_photographs_camera_sees_it(open
     opened.press("ArrowRight")  # a head that turns leaves the photograph
     opened.picture("[data-part=canvas]")
     assert opened.evaluate(f"{part('backdrop')}.hidden && !{part('inside')}.checked")
+
+
+@needs_browser
+def test_every_movement_of_arkit_has_a_group_a_label_of_its_own_and_its_twin(page):
+    said = page.evaluate(f"{json.dumps(arkit.NAMES)}.map((n) => Fields.movements.describe(n))")
+    assert len({(each["group"], each["label"]) for each in said}) == len(arkit.NAMES)
+    counts = Counter(each["group"] for each in said)
+    assert counts == dict(Brows=5, Eyes=14, Nose=2, Cheeks=3, Jaw=4, Mouth=23, Tongue=1)
+    twins = {name: each["twin"] for name, each in zip(arkit.NAMES, said, strict=True)}
+    paired = {name: twin for name, twin in twins.items() if twin is not None}
+    assert len(paired) == 36 and all(paired[twin] == name for name, twin in paired.items())
+    whole = {"jawLeft", "jawRight", "mouthLeft", "mouthRight"}  # ways, not sides
+    assert {name for name in arkit.NAMES if name.endswith(("Left", "Right"))} - {*paired} == whole
+    lids = page.evaluate("['eyelid_left', 'browDown_L'].map((n) => Fields.movements.describe(n))")
+    assert [each["label"] for each in lids] == ["Lid, left", "Down, left"]
+    assert [each["twin"] for each in lids] == ["eyelid_right", "browDown_R"]
+
+
+@needs_browser
+def test_splines_and_steps_are_sampled_as_the_format_says(page):
+    """A cubic through three keys with its own slopes is that cubic."""
+    times = np.array([0.0, 1.0, 3.0])
+    cubic = np.polynomial.Polynomial([0.5, -2, 0, 0.25])
+    keys = np.stack([cubic.deriv()(times), cubic(times), cubic.deriv()(times)], axis=1)
+    channels = [
+        dict(node=1, path="translation", interpolation="CUBICSPLINE", values=np.repeat(keys, 3)),
+        dict(node=2, path="translation", interpolation="STEP", values=np.repeat(times, 3)),
+    ]
+    listed = json.dumps([each | {"values": each["values"].tolist()} for each in channels])
+    clip = f"{{ channels: {listed}.map((c) => ({{ ...c, times: new Float32Array({times.tolist()}), "
+    clip += "values: new Float32Array(c.values) })) }"
+    for time in (-1.0, 0.0, 0.4, 1.0, 2.2, 3.0, 9.0):
+        moved = f"Fields.stage.view.pose.toTime({clip}, {time}), Fields.stage.view.pose.moved"
+        smooth, steps = (page.evaluate(f"({moved}[{node}].translation)") for node in (1, 2))
+        held = min(max(time, 0), 3)
+        assert smooth == pytest.approx([cubic(held)] * 3, abs=1e-5)
+        assert steps == [times[times <= held].max()] * 3
+
+
+@needs_browser
+def test_a_lost_context_comes_back_with_the_head(page):
+    before = canvas(page)
+    page.evaluate("Fields.lost = Fields.stage.view.renderer.gl.getExtension('WEBGL_lose_context')")
+    page.evaluate("Fields.lost.loseContext()")
+    page.wait(f"{part('message')}.textContent.includes('busy')")
+    page.evaluate("Fields.lost.restoreContext()")
+    page.wait(f"{part('message')}.hidden")
+    assert (canvas(page) == before).all()

@@ -17,7 +17,7 @@ Fields.Compare = class Compare {
     const { width, height } = this;
     const [left, top, across] = this.whole.checked ? [0, 0, width] : this.window;
     Object.assign(this, { left, across });
-    this.frame.style.aspectRatio = this.whole.checked ? `${width} / ${height}` : "1";
+    this.frame.style.setProperty("--ratio", this.whole.checked ? width / height : 1);
     for (const { style } of [this.before, this.after]) {
       style.width = `${(100 * width) / across}%`;
       // Shares of the picture itself, which is scaled alike in both directions.
