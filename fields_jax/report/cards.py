@@ -16,7 +16,8 @@ from fields_jax.files import read_bytes, write_whole
 from fields_jax.outputs.bundle import Bundle
 from fields_jax.photos.faces import Face
 
-HEAD = "head.glb"  # of outputs/writers.py
+# The head that the page shows: the first of these that was written.
+HEADS = ("clip.glb", "head.glb")
 SCRIPT, PHOTOGRAPH = "head.js", "photograph.jpg"  # photos/names.py reserves them
 _SHOWN = ("overlay.png", "geometry.png", "emotion.json")  # the other files are linked
 _AROUND = 1.1  # side of what the page shows about a face, in sides of its crop
@@ -26,8 +27,8 @@ _QUALITY = 90  # of a JPEG: no difference to the overlay's pixels shows at the b
 def write_page_files(folder: epath.PathLike, bundle: Bundle, written: Sequence[str]) -> bool:
     """Writes what only the page reads, beside the files of a face.
 
-    `photograph.jpg` is the photograph, upright, with the size of overlay.png. `head.js` is head.glb
-    as a script, because a page that was opened from a disk may read no other kind of file.
+    `photograph.jpg` is the photograph, upright, with the size of overlay.png. `head.js` is the
+    head as a script, because a page that was opened from a disk may read no other kind of file.
 
     Args:
       folder: of the face.
@@ -42,10 +43,10 @@ def write_page_files(folder: epath.PathLike, bundle: Bundle, written: Sequence[s
     """
     folder = epath.Path(folder)
     write_whole(folder / PHOTOGRAPH, _jpeg(bundle.face))
-    if HEAD not in written:
-        return False
-    write_whole(folder / SCRIPT, head_script(read_bytes(folder / HEAD)))
-    return True
+    head = next((name for name in HEADS if name in written), None)
+    if head is not None:
+        write_whole(folder / SCRIPT, head_script(read_bytes(folder / head)))
+    return head is not None
 
 
 def head_script(glb: bytes) -> str:

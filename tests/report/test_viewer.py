@@ -99,6 +99,20 @@ def test_a_drag_turns_the_head_with_the_pointer(page):
 
 
 @needs_browser
+def test_two_fingers_zoom(page):
+    place = f"(() => {{ const b = {part('canvas')}.getBoundingClientRect(); "
+    x, y = page.evaluate(place + "return [b.x + b.width / 2, b.y + b.height / 2]; })()")
+    page.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
+    for kind, apart in (("touchStart", 40), ("touchMove", 50), ("touchMove", 80)):
+        fingers = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        page.call("Input.dispatchTouchEvent", type=kind, touchPoints=fingers)
+    page.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    page.call("Emulation.setTouchEmulationEnabled", enabled=False)
+    assert page.evaluate("Fields.stage.view.camera.nearness") == pytest.approx(0.5, abs=0.02)
+    assert page.evaluate("Fields.stage.view.camera.pointers.size") == 0
+
+
+@needs_browser
 def test_a_clip_plays_and_can_be_wound(page):
     still = page.evaluate("[...Fields.stage.view.pose.weights]")
     set_slider(page, "[data-part=time]", 1)

@@ -52,11 +52,14 @@ Fields.Shape = (() => {
       summed.fill(0);
       for (const part of this.corners) {
         for (let k = 0; k < part.length; k += 3) {
-          const [a, b, c] = [3 * part[k], 3 * part[k + 1], 3 * part[k + 2]];
+          const a = 3 * part[k];
+          const b = 3 * part[k + 1];
+          const c = 3 * part[k + 2];
           const [ux, uy, uz] = [p[b] - p[a], p[b + 1] - p[a + 1], p[b + 2] - p[a + 2]];
           const [vx, vy, vz] = [p[c] - p[a], p[c + 1] - p[a + 1], p[c + 2] - p[a + 2]];
           const [x, y, z] = [uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx];
-          for (const at of [a, b, c]) {
+          for (let corner = k; corner < k + 3; corner++) {
+            const at = 3 * part[corner];
             summed[at] += x;
             summed[at + 1] += y;
             summed[at + 2] += z;
@@ -65,7 +68,8 @@ Fields.Shape = (() => {
       }
       for (let row = 0; row < first.length; row++) {
         const [from, to] = [3 * first[row], 3 * row];
-        const length = Math.hypot(summed[from], summed[from + 1], summed[from + 2]) || 1;
+        const square = summed[from] ** 2 + summed[from + 1] ** 2 + summed[from + 2] ** 2;
+        const length = Math.sqrt(square) || 1;
         for (let axis = 0; axis < 3; axis++) {
           normals[to + axis] = summed[from + axis] / length + (offset ? offset[to + axis] : 0);
         }

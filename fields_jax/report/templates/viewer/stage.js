@@ -48,19 +48,15 @@ Fields.Stage = class Stage {
     history.replaceState(null, "", `#${face.link}`);
     this.describe(face);
     if (!face.solid || !this.view.works) {
-      this.view.empty("No 3D head was written for this face: the pictures show it.");
-      this.parts.still.hidden = false;
+      this.view.fail("No 3D head was written for this face: the pictures show it.");
       return;
     }
     this.view.empty("Loading the head ...");
-    this.parts.still.hidden = true;
     try {
       const bytes = await Fields.data.load(`${face.link}/head.js`);
       if (this.picked === index) await this.view.open(bytes);
     } catch (error) {
-      if (this.picked !== index) return;
-      this.view.empty(`The head cannot be shown: ${error.message}.`);
-      this.parts.still.hidden = false;
+      if (this.picked === index) this.view.fail(`The head cannot be shown: ${error.message}.`);
     }
   }
 

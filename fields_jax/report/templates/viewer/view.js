@@ -32,6 +32,7 @@ Fields.View = (() => {
 
   return class View {
     constructor(root) {
+      this.root = root;
       this.parts = partsOf(root);
       const { canvas, linked, movements } = this.parts;
       [this.model, this.pose, this.waiting] = [null, null, false];
@@ -89,6 +90,7 @@ Fields.View = (() => {
     show(model, pictures) {
       const { upright, controls, moves } = this.parts;
       [this.model, this.pictures] = [model, pictures];
+      this.root.classList.remove("flat");
       this.renderer.load(model, pictures);
       this.pose = new Fields.Pose(model);
       this.pose.upright = upright.checked;
@@ -104,16 +106,23 @@ Fields.View = (() => {
       this.moved();
     }
 
-    /* Shows no head but a line that says why. */
+    /* Shows no head for now, but a line that says why. */
     empty(reason) {
-      const { controls, bar, moves } = this.parts;
+      const { controls, bar, moves, still } = this.parts;
       [this.model, this.pose] = [null, null];
       this.renderer?.unload();
       this.backdrop.hide();
       this.player.pause();
-      [controls.disabled, moves.disabled, bar.hidden] = [true, true, true];
-      this.say(this.works ? reason : UNKNOWN);
+      [controls.disabled, moves.disabled, bar.hidden, still.hidden] = [true, true, true, true];
+      this.say(reason);
       this.redraw();
+    }
+
+    /* Shows a picture in place of the head, where there is one, and says why. */
+    fail(reason) {
+      this.empty(this.works ? reason : UNKNOWN);
+      this.root.classList.add("flat");
+      this.parts.still.hidden = !this.parts.still.src;
     }
 
     enable(part, possible) {
