@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fields_jax.outputs.bundle import Bundle
 from fields_jax.photos.names import OF_A_PAGE
 from fields_jax.report import cards
 from tests.report.conftest import NAMES
@@ -26,11 +27,12 @@ from tests.support.pages import (
     needs_browser,
     part,
     pick,
+    result,
     set_slider,
     text,
     write_page,
 )
-from tests.support.portraits import photograph
+from tests.support.portraits import META, SIZE, photograph
 
 VIEWER = Path(cards.__file__).parent / "templates/viewer"
 
@@ -41,6 +43,19 @@ def test_the_script_of_a_head_holds_its_file():
     packed = re.fullmatch(r'Fields\.data\.receive\("([\w+/=]+)"\);\n', script)[1]
     assert gzip.decompress(base64.b64decode(packed)) == content
     assert script == cards.head_script(content)  # nothing of the time it was made
+
+
+def test_a_clip_is_shown_rather_than_a_still_and_nothing_where_there_is_neither(
+    tiny_head, tmp_path
+):
+    bundle = Bundle(photograph(), tiny_head, result(), SIZE, META)
+    assert not cards.write_page_files(tmp_path, bundle, ["params.npz"])
+    assert [path.name for path in tmp_path.iterdir()] == ["photograph.jpg"]
+    for clip in (False, True):
+        name = "clip.glb" if clip else "head.glb"
+        (tmp_path / name).write_bytes(glb_files.ball(clip=clip))
+        assert cards.write_page_files(tmp_path, bundle, sorted({"head.glb", name}))
+        assert (tmp_path / "head.js").read_text() == cards.head_script(glb_files.ball(clip=clip))
 
 
 def test_the_window_about_a_face_lies_in_the_photograph():

@@ -22,12 +22,13 @@ Fields.Renderer = (() => {
   }
 
   return class Renderer {
-    /* Throws an Error where the browser has no WebGL2. */
-    constructor(canvas) {
-      const options = { antialias: true, alpha: true, premultipliedAlpha: true };
-      this.gl = canvas.getContext("webgl2", options);
-      if (!this.gl) throw new Error("no WebGL2");
-      this.canvas = canvas;
+    /* What draws on a canvas, or null where the browser has no WebGL2. */
+    static contextOf(canvas) {
+      return canvas.getContext("webgl2", { antialias: true, alpha: true, premultipliedAlpha: true });
+    }
+
+    constructor(gl) {
+      [this.gl, this.canvas] = [gl, gl.canvas];
       this.prepare();
     }
 

@@ -35,13 +35,9 @@ Fields.View = (() => {
       this.root = root;
       this.parts = partsOf(root);
       const { canvas, linked, movements } = this.parts;
-      [this.model, this.pose, this.waiting] = [null, null, false];
-      try {
-        this.renderer = new Fields.Renderer(canvas);
-      } catch (error) {
-        console.info(error.message);
-        this.renderer = null;
-      }
+      [this.model, this.pose, this.waiting, this.turn] = [null, null, false, 0];
+      const gl = Fields.Renderer.contextOf(canvas);
+      this.renderer = gl && new Fields.Renderer(gl);
       this.backdrop = new Fields.Backdrop(this.parts.backdrop);
       this.camera = new Fields.Camera(canvas, () => {
         this.parts.inside.checked = false; // it shows the head from one side only
@@ -80,11 +76,14 @@ Fields.View = (() => {
       matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
     }
 
-    /* Reads the bytes of a GLB and shows it; throws an Error that says what is wrong with it. */
+    /* Reads the bytes of a GLB and shows it, unless something else is shown in the meantime; throws
+       an Error that says what is wrong with it. */
     async open(buffer) {
+      const turn = ++this.turn;
       const file = Fields.glb.parse(buffer);
       const model = Fields.model.build(file);
-      this.show(model, await Fields.glb.readPictures(file));
+      const pictures = await Fields.glb.readPictures(file);
+      if (turn === this.turn) this.show(model, pictures);
     }
 
     show(model, pictures) {
@@ -109,6 +108,7 @@ Fields.View = (() => {
     /* Shows no head for now, but a line that says why. */
     empty(reason) {
       const { controls, bar, moves, still } = this.parts;
+      this.turn++;
       [this.model, this.pose] = [null, null];
       this.renderer?.unload();
       this.backdrop.hide();
