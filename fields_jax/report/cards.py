@@ -21,13 +21,14 @@ HEADS = ("clip.glb", "head.glb")
 SCRIPT, PHOTOGRAPH = "head.js", "photograph.jpg"  # photos/names.py reserves them
 _SHOWN = ("overlay.png", "geometry.png", "emotion.json")  # the other files are linked
 _AROUND = 1.1  # side of what the page shows about a face, in sides of its crop
+_LONGEST = 4096  # pixels of the photograph's longer side: no page shows more, and JPEG has a limit
 _QUALITY = 90  # of a JPEG: no difference to the overlay's pixels shows at the border between them
 
 
 def write_page_files(folder: epath.PathLike, bundle: Bundle, written: Sequence[str]) -> bool:
     """Writes what only the page reads, beside the files of a face.
 
-    `photograph.jpg` is the photograph, upright, with the size of overlay.png. `head.js` is the
+    `photograph.jpg` is the photograph, upright, the frame of overlay.png. `head.js` is the
     head as a script, because a page that was opened from a disk may read no other kind of file.
 
     Args:
@@ -60,21 +61,24 @@ def pack(glb: bytes) -> str:
     return base64.b64encode(gzip.compress(glb, compresslevel=1, mtime=0)).decode()
 
 
-def card(bundle: Bundle, notes: Sequence[str], written: Sequence[str], solid: bool) -> dict:
+def card(
+    bundle: Bundle, said: tuple[Sequence[str], str], written: Sequence[str], solid: bool
+) -> dict[str, Any]:
     """What the page says of a face, ready for JSON.
 
     Args:
       bundle: what is known of it; its face's name is that of its folder.
-      notes: lines about it.
+      said: lines about it, and one on its emotion or "", which the page draws where it can.
       written: its files.
       solid: whether there is a head to show.
 
     Returns:
-      "name", "link" (the folder as a part of an address), "notes", "links" (names of files that
-      the page does not show), "solid", "width" and "height" of the photograph in pixels, "window"
-      ([left, top, side] of the face in it) and "emotion" (as of emotion.json, or None).
+      "name", "link" (the folder as a part of an address), "notes" and "reading" (what is said),
+      "links" (names of files that the page does not show), "solid", "width" and "height" of the
+      photograph in pixels, "window" ([left, top, side] of the face in it) and "emotion" (as of
+      emotion.json, or None).
     """
-    face, emotion = bundle.face, bundle.result.emotion
+    (notes, reading), face, emotion = said, bundle.face, bundle.result.emotion
     shown: dict[str, Any] | None = None
     if emotion is not None:
         shown = {key: emotion[key] for key in ("probabilities", "valence", "arousal")}
@@ -84,6 +88,7 @@ def card(bundle: Bundle, notes: Sequence[str], written: Sequence[str], solid: bo
         "name": face.name,
         "link": urllib.parse.quote(face.name),
         "notes": list(notes),
+        "reading": reading,
         "links": [file for file in written if file not in _SHOWN],
         "solid": solid,
         "width": width,
@@ -107,6 +112,7 @@ def _window(face: Face) -> list[float]:
 
 
 def _jpeg(face: Face) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(face.image).save(stream, "JPEG", quality=_QUALITY)
+    stream, picture = io.BytesIO(), Image.fromarray(face.image)
+    picture.thumbnail((_LONGEST, _LONGEST))
+    picture.save(stream, "JPEG", quality=_QUALITY)
     return stream.getvalue()

@@ -107,7 +107,7 @@ class Gallery:
             said = ", ".join(f"{axis} {result.emotion[axis]:+.2f}" for axis in axes)
             reading = f"read as {emotion} ({100 * probability:.0f} %), {said}"
         self._rows.append(row)
-        self._cards.append(cards.card(bundle, notes, written, solid) | {"reading": reading})
+        self._cards.append(cards.card(bundle, (notes, reading), written, solid))
 
     def refuse(self, unusable: Unusable) -> None:
         """Lists a file or face as unusable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import json
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fields_jax.outputs.bundle import Bundle
 from fields_jax.photos.names import OF_A_PAGE
@@ -56,6 +58,13 @@ def test_a_clip_is_shown_rather_than_a_still_and_nothing_where_there_is_neither(
         (tmp_path / name).write_bytes(glb_files.ball(clip=clip))
         assert cards.write_page_files(tmp_path, bundle, sorted({"head.glb", name}))
         assert (tmp_path / "head.js").read_text() == cards.head_script(glb_files.ball(clip=clip))
+
+
+def test_the_widest_photographs_fit_a_page(tiny_head, tmp_path):
+    wide = dataclasses.replace(photograph(), image=np.full((16, 70_000, 3), 90, np.uint8))
+    cards.write_page_files(tmp_path, Bundle(wide, tiny_head, result(), SIZE, META), [])
+    with Image.open(tmp_path / "photograph.jpg") as picture:
+        assert picture.size == (4096, 1)
 
 
 def test_the_window_about_a_face_lies_in_the_photograph():
