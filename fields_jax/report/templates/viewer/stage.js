@@ -15,6 +15,7 @@ Fields.Stage = class Stage {
       this.root.scrollIntoView({ block: "start" });
       this.parts.name.focus({ preventScroll: true });
     }));
+    this.parts.previous.hidden = this.parts.next.hidden = faces.length < 2;
     this.parts.previous.addEventListener("click", () => this.step(-1));
     this.parts.next.addEventListener("click", () => this.step(1));
     this.parts.search?.addEventListener("input", () => this.search());
