@@ -128,7 +128,6 @@ class Transfer:
         Raises:
           UserError: more components than the heads have.
         """
-        self._a, self._b, self._counts = a, b, counts
         settings = settings or Settings()
         asked = (settings.n_expression, settings.n_shape)
         self._layout = Layout(
@@ -138,6 +137,8 @@ class Transfer:
             )
         )
         self._batch_size = settings.batch_size
+        necks = tuple(head.joint("neck") is not None for head in (a, b))
+        self._skulls = _joints(a, counts), _joints(b, self._layout), necks
         self._points, self._sure = _points(counts, a, b, pair, self._layout, settings)
         moving = _with_slits(self._points, counts, a, b, self._layout)
         self._prior = prior(b, self._layout, jnp.float32)
@@ -189,7 +190,7 @@ class Transfer:
         )
         distance = 1e3 * moved.distance[:, self._sure]
         error = np.stack([distance.mean(1), np.percentile(distance, 95, axis=1)], axis=1)
-        return Transferred(_placed(codes, coefficients, self._a, self._b, identities), error)
+        return Transferred(_placed(codes, coefficients, *self._skulls, identities), error)
 
 
 def _check_finite(codes: FlameCoefficients) -> None:
@@ -283,26 +284,26 @@ def _in_batches(solve: Any, arrays: Any, size: int) -> Any:
 def _placed(
     codes: FlameCoefficients,
     moved: FlameCoefficients,
-    a: FlameModel,
-    b: FlameModel,
+    a: _Joints,
+    b: _Joints,
+    necks: tuple[bool, bool],
     identities: Identity,
 ) -> FlameCoefficients:
     """The coefficients with pose, neck, eyes and camera that leave the projected skull in place.
 
     A point y of b's skull at rest is R y + t in the frame of a; there the skull of a moves it to
     S (R y + t) + c. So b's skull turns by S R, and the camera makes up for the shift between.
+    `necks` says which of the two heads have one.
     """
     count = len(codes.pose)
     between = Rotation.from_rotvec(np.asarray(identities.turn, np.float64))
     rest = np.zeros((count, 3))
     root = Rotation.from_rotvec(np.asarray(codes.pose, np.float64))
     nod = Rotation.from_rotvec(rest if codes.neck is None else np.asarray(codes.neck, np.float64))
-    if a.joint("neck") is None:
+    if not necks[0]:
         nod = Rotation.from_rotvec(rest)
     # The neck of b, where it has one, does what that of a does.
-    bent = (
-        between.inv() * nod * between if b.joint("neck") is not None else Rotation.from_rotvec(rest)
-    )
+    bent = between.inv() * nod * between if necks[1] else Rotation.from_rotvec(rest)
     turned = root * nod * between * bent.inv()
     place = _skull_shift(a, codes, root, nod)
     place += (root * nod).apply(np.asarray(identities.shift, np.float64))
@@ -322,18 +323,41 @@ def _placed(
     )
 
 
+class _Joints(NamedTuple):
+    """How root and neck of a head move with its coefficients, for as many as are used.
+
+    Attributes:
+      mean: [2, 3] at rest, metres.
+      shape: [2, 3, S].
+      expression: [2, 3, E].
+    """
+
+    mean: Float[np.ndarray, "2 3"]
+    shape: Float[np.ndarray, "2 3 S"]
+    expression: Float[np.ndarray, "2 3 E"]
+
+
+def _joints(head: FlameModel, counts: Layout) -> _Joints:
+    rows = [head.joint(role) or 0 for role in ("root", "neck")]
+    regressor = np.asarray(head.joint_regressor, np.float64)[rows]
+    return _Joints(
+        regressor @ np.asarray(head.template, np.float64),
+        np.tensordot(regressor, np.asarray(head.shape_basis)[..., : counts.n_shape], axes=1),
+        np.tensordot(
+            regressor, np.asarray(head.expression_basis)[..., : counts.n_expression], axes=1
+        ),
+    )
+
+
 def _skull_shift(
-    head: FlameModel, codes: FlameCoefficients, root: Rotation, neck: Rotation
+    joints: _Joints, codes: FlameCoefficients, root: Rotation, neck: Rotation
 ) -> Float[np.ndarray, "B 3"]:
     """The translation of a skull that turns about the root, and about the neck joint before."""
-    joints = {}
-    for role in ("root", "neck"):
-        row = np.asarray(head.joint_regressor, np.float64)[head.joint(role) or 0]
-        mean = row @ np.asarray(head.template, np.float64)
-        for name in ("shape", "expression"):
-            values = np.asarray(getattr(codes, name), np.float64)
-            basis = np.asarray(getattr(head, f"{name}_basis"))[..., : values.shape[1]]
-            mean = mean + values @ np.tensordot(row, basis, axes=1).T
-        joints[role] = mean
-    o, n = joints["root"], joints["neck"]
+    shape, expression = (
+        np.asarray(getattr(codes, name), np.float64) for name in ("shape", "expression")
+    )
+    o, n = (
+        mean[None] + shape @ by_shape.T + expression @ by_expression.T
+        for mean, by_shape, by_expression in zip(*joints, strict=True)
+    )
     return root.apply(n - neck.apply(n) - o) + o
