@@ -17,6 +17,7 @@ from data_pipelines.records import features
 from data_pipelines.synthetic import samples
 from data_pipelines.synthetic.face_shards import SHARD_SIZE, Faces, FaceShard, face_shards
 from data_pipelines.synthetic.pictures import BATCH
+from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.files import read_json, write_whole
 from fields_jax.flame.io import resolve_head
@@ -219,8 +220,9 @@ class Builder(ShardedBuilder):
                         f"--{key}={made.get(key)}, not {value}; go on with that, name another "
                         "--out, or remove the folder"
                     )
-        self.unfinished.mkdir(parents=True, exist_ok=True)
-        write_whole(noted, json.dumps(self.options))
+        with writing(self.unfinished, instead="another --out"):
+            self.unfinished.mkdir(parents=True, exist_ok=True)
+            write_whole(noted, json.dumps(self.options))
         super()._resume(splits)
 
     def _checked(self, summaries: dict[str, Summary], folder: epath.Path) -> dict[str, Summary]:
