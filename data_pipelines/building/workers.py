@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from typing import Any
 
+from absl import logging
 from etils import epath
 
 from data_pipelines.building.sharded_builder import Job, ShardedBuilder, unfinished_jobs
@@ -93,6 +94,7 @@ def _work(construct: Any, source: str, *rest: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for this one is told too
     _end_with_parent()
     cpu_tuning.keep_freed_memory()
+    logging.set_verbosity(logging.ERROR)  # tfds's warnings; what a user must know is in the report
     try:
         builder = construct()
         plan = builder.plan(epath.Path(source))
