@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from data_pipelines import records
-from data_pipelines.building.photo_shards import SHARD_SIZE, Item, PhotographShard
+from data_pipelines.building.photo_shards import Item, PhotographShard
 from data_pipelines.building.sharded_builder import ShardedBuilder
 from data_pipelines.building.summary import Summary, total
 from fields_jax.errors import UserError
@@ -61,10 +61,9 @@ class PhotographBuilder(ShardedBuilder):
         stored_scale: float = 2.0,
         limit: int = 0,
         threads: int = 0,
-        shard_size: int = SHARD_SIZE,
         **kwargs: Any,
     ):
-        """Takes the arguments of `tfds.core.DatasetBuilder` and these.
+        """Takes the arguments of `ShardedBuilder` and these.
 
         Args:
           stored_size: largest side of a stored crop; a small face is stored as it is.
@@ -72,12 +71,11 @@ class PhotographBuilder(ShardedBuilder):
             (SMIRK), so 2 leaves room to move.
           limit: at most so many photographs of each split, chosen by hash; 0: all.
           threads: photographs read at once; 0: one per core.
-          shard_size: photographs to a shard.
-          **kwargs: see `tfds.core.DatasetBuilder`.
+          **kwargs: see `ShardedBuilder`.
         """
         super().__init__(**kwargs)
         self._stored_size, self._stored_scale = stored_size, stored_scale
-        self._limit, self._shard_size = limit, shard_size
+        self._limit = limit
         self._threads = threads or os.cpu_count() or 1
 
     @property
@@ -156,11 +154,11 @@ class PhotographBuilder(ShardedBuilder):
 
     def _shards_of(self, split: str, items: list[Item]) -> Iterator[PhotographShard]:
         template = self._get_filename_template(split_name=split)
-        count = -(-len(items) // self._shard_size)
+        count = -(-len(items) // self.shard_size)
         for index in range(count):
             name = template.sharded_filepath(shard_index=index, num_shards=count).name
             yield PhotographShard(
-                items[index * self._shard_size : (index + 1) * self._shard_size],
+                items[index * self.shard_size : (index + 1) * self.shard_size],
                 self._stored_size,
                 self._stored_scale,
                 self._threads,

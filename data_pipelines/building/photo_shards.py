@@ -22,7 +22,6 @@ from fields_jax.progress import Progress
 if TYPE_CHECKING:
     from data_pipelines.building.fitted import Teacher
 
-SHARD_SIZE = 2048  # photographs in a shard: what an interruption costs at most
 _IN_FLIGHT = 4  # photographs per thread that are read ahead
 
 

@@ -26,14 +26,17 @@ class ShardedBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     Attributes:
       noun: what the examples are called in lines of progress.
+      shard_size: examples to a shard: what an interruption costs each process at most.
       summaries: per split counts of records and rejects; filled while preparing.
     """
 
     noun = "examples"
+    shard_size = 2048
 
-    def __init__(self, **kwargs: Any):
-        """Takes the arguments of `tfds.core.DatasetBuilder`."""
+    def __init__(self, *, shard_size: int | None = None, **kwargs: Any):
+        """Takes the arguments of `tfds.core.DatasetBuilder`, and another size of shards."""
         super().__init__(**kwargs)
+        self.shard_size = shard_size or self.shard_size
         self.summaries: dict[str, Summary] = {}
 
     @property

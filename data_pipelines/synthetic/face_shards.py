@@ -24,8 +24,6 @@ from data_pipelines.synthetic.casting import Casting
 from data_pipelines.synthetic.studio import open_studio, registered
 from fields_jax.progress import Progress
 
-SHARD_SIZE = 1024  # faces in a shard: what an interruption costs each process at most
-
 
 class Faces(NamedTuple):
     """The faces of a split.

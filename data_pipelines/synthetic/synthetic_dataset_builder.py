@@ -15,7 +15,7 @@ from data_pipelines.building.summary import Summary
 from data_pipelines.heads import identity, in_words
 from data_pipelines.records import features
 from data_pipelines.synthetic import samples
-from data_pipelines.synthetic.face_shards import SHARD_SIZE, Faces, FaceShard, face_shards
+from data_pipelines.synthetic.face_shards import Faces, FaceShard, face_shards
 from data_pipelines.synthetic.pictures import BATCH
 from fields_jax.disk import writing
 from fields_jax.errors import UserError
@@ -75,8 +75,7 @@ class Builder(ShardedBuilder):
       head: .npz of the head; "": the procedural one, whose set is free of any licence.
       labels: whose coefficients the records tell, a row of `LABELS`: those of the head, or those
         of the procedural head with nearly the same faces.
-      shard_size: faces to a shard, a multiple of `pictures.BATCH`.
-      **kwargs: see `tfds.core.DatasetBuilder`.
+      **kwargs: see `ShardedBuilder`; shards are of multiples of `pictures.BATCH` faces.
 
     Raises:
       UserError: no people, no such head, or one without ARKit's shapes.
@@ -84,6 +83,7 @@ class Builder(ShardedBuilder):
     """
 
     noun = "faces"
+    shard_size = 1024
 
     VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES: ClassVar = {
@@ -104,7 +104,6 @@ class Builder(ShardedBuilder):
         people: int | None = None,
         head: str = "",
         labels: str = LABELS[0],
-        shard_size: int = SHARD_SIZE,
         **kwargs: Any,
     ) -> None:
         if size not in samples.SIZES:
@@ -113,10 +112,7 @@ class Builder(ShardedBuilder):
             )
         if people is not None and people < 1:
             raise UserError(f"--people={people}: a set has at least one person")
-        if shard_size <= 0 or shard_size % BATCH:
-            raise ValueError(f"shard_size {shard_size} is no multiple of {BATCH}")
         self._size, self._seed, self._people = size, seed, people
-        self._shard_size = shard_size
         self._image_size = image_size or IMAGE_SIZES.get(size, IMAGE_SIZES["demo"])
         self._file, self._labels, self._head = head, labels, resolve_head(head)
         if head and self._head.arkit_basis is None:
@@ -125,6 +121,8 @@ class Builder(ShardedBuilder):
                 f"head: add them with `python -m fields_jax.convert arkit ICT-FaceKit {head}`"
             )
         super().__init__(**kwargs)
+        if self.shard_size % BATCH:
+            raise ValueError(f"shard_size {self.shard_size} is no multiple of {BATCH}")
 
     @property
     def sizes(self) -> dict[str, samples.Size]:
@@ -197,12 +195,12 @@ class Builder(ShardedBuilder):
 
     def _shards_of(self, faces: Faces) -> list[FaceShard]:
         template = self._get_filename_template(split_name=faces.split)
-        count = -(-faces.total // self._shard_size)
+        count = -(-faces.total // self.shard_size)
         names = (
             template.sharded_filepath(shard_index=index, num_shards=count).name
             for index in range(count)
         )
-        return face_shards(faces, self._shard_size, [self.unfinished / name for name in names])
+        return face_shards(faces, self.shard_size, [self.unfinished / name for name in names])
 
     def _resume(self, splits: Mapping[str, list[Shard]]) -> None:
         """Refuses to mix in shards that were made with other options, which may have taken hours.
