@@ -39,7 +39,7 @@ from tests.support.raw_sets import face_68
         (["synthetic", "--dry_run=1"], "synthetic has no raw data"),
         (["synthetic", "--out=x", "--workers=0"], "--workers=0: at least one process makes a set"),
         (["synthetic", "--out=x", "--people=0"], "--people=0: a set has at least one person"),
-        (["synthetic", "--out=x", "--head=absent.npz"], "absent.npz"),
+        (["synthetic", "--out=x", "--head=absent.npz"], "head file absent.npz does not exist"),
         (
             ["faces", "--out=x", "--source=.", "--seed=1"],
             "--seed is not for faces; it is for synth",
