@@ -55,7 +55,7 @@ ALLOWED = {
     "fields_jax.tools": (),
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
-    "fields_jax.evaluate": ("evaluation", "cli"),
+    "fields_jax.evaluate": ("evaluation", "report", "cli"),
     "fields_jax.photo_commands": ("photos", "report", "finder"),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),

@@ -11,7 +11,7 @@ import numpy as np
 from fields_jax import __version__, pages
 from fields_jax.emotions import EMOTIONS
 from fields_jax.evaluation import recognition_files
-from fields_jax.evaluation.recognition import PROTOCOLS, Answers
+from fields_jax.evaluation.recognition import PROTOCOLS, Answers, Metric
 from fields_jax.report import figures
 
 _STYLES = {"low": "lower is better", "high": "higher is better"}
@@ -40,13 +40,12 @@ def render(scores: Mapping[str, Any], answers: Mapping[str, Answers], command: s
             (
                 f"{metric.title}, %" if metric.style == "share" else metric.title,
                 [recognition_files.cell(own, metric) for own in methods.values()],
+                [_difference(own, metric) for own in scores["differences"].values()],
                 _STYLES[metric.best],
             )
             for metric in metrics
         ],
-        differences=[
-            (name, _differences(own, metrics)) for name, own in scores["differences"].items()
-        ],
+        differences=list(scores["differences"]),
         classes=EMOTIONS,
         recalls=[row for name, own in methods.items() for row in _recalls(name, own)],
         plots=[(name, _plots(name, own, methods[name])) for name, own in answers.items()],
@@ -69,20 +68,15 @@ def _lead(scores: Mapping[str, Any], repeated: bool) -> str:
     )
 
 
-def _differences(difference: Mapping[str, Any], metrics: list) -> list[tuple[str, str, str, bool]]:
-    """Title, difference, interval, and whether the interval leaves zero out."""
-    rows = []
-    for metric in metrics:
-        value = difference["values"].get(metric.key)
-        if value is None:
-            continue
-        ends = difference["intervals"][metric.key]
-        shown = [recognition_files.show(each, metric) for each in (value, *(ends or ()))]
-        interval = f"{shown[1]} to {shown[2]}" if ends else ""
-        sign = "+" if value > 0 else ""
-        clear = bool(ends) and (ends[0] > 0 or ends[1] < 0)
-        rows.append((metric.title, sign + shown[0], interval, clear))
-    return rows
+def _difference(difference: Mapping[str, Any], metric: Metric) -> tuple[str, str, bool]:
+    """As text: difference, its interval, and whether the interval leaves zero out."""
+    value = difference["values"].get(metric.key)
+    if value is None:
+        return recognition_files.MISSING, "", False
+    ends = difference["intervals"][metric.key] or ()
+    shown = [recognition_files.show(each, metric) for each in (value, *ends)]
+    clear = bool(ends) and (ends[0] > 0 or ends[1] < 0)
+    return f"{'+' if value > 0 else ''}{shown[0]}", " to ".join(shown[1:]), clear
 
 
 def _recalls(name: str, method: Mapping[str, Any]) -> list[tuple[str, str, list[tuple], str]]:

@@ -54,6 +54,12 @@ CASES = {
         "--workdir={run} --sources=nothing --data_root={folder}",
         "--workdir={run} --sources=, --data_root={text}",
         "--ema=maybe",
+        "--predictions={none} --out={folder}/out",
+        "--predictions={text} --out={folder}/out",
+        "--predictions={folder} --out={folder}/out",
+        "--predictions={text}",
+        "--predictions={text} --workdir={run} --out={folder}/out",
+        "--against={text} --out={folder}/out",
     ],
     "fields_jax.train_finder": [
         "",
