@@ -44,6 +44,7 @@ ALLOWED = {
         ("fields_jax.evaluation.photographs", "fields_jax.evaluation.photograph_scoring"),
         (*MODEL, "evaluation", "fitting", "photos", "workdir", "outputs"),
     ),
+    "fields_jax.evaluation.probe": (*MODEL, "evaluation", "losses"),
     # A GLB says the expression in ARKit's weights.
     "fields_jax.outputs": (*MODEL, "photos", "workdir", "registration"),
     "fields_jax.report": (*MODEL, "fitting", "photos", "workdir", "evaluation", "outputs"),
@@ -56,6 +57,7 @@ ALLOWED = {
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
     "fields_jax.evaluate": ("evaluation", "report", "cli"),
+    "fields_jax.probe": ("evaluation", "report", "cli"),
     "fields_jax.photo_commands": ("photos", "report", "finder"),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),

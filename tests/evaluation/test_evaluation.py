@@ -81,7 +81,7 @@ def bench(monkeypatch):
         evaluation_batches=evaluation_batches,
         compare_heads=lambda config, names, head: [f"{name} is of another head" for name in names],
     )
-    monkeypatch.setattr(scoring, "_import_mixture", lambda: pipeline)
+    monkeypatch.setattr(scoring, "import_mixture", lambda: pipeline)
     config = ConfigDict(dict(stage=2, image_size=8, head="", data=dict(mixture="wild+levels")))
     config.losses = ConfigDict(dict(dilation=0.0))
     config.model = ConfigDict(dict(synthesizer="teaser"))
@@ -202,4 +202,4 @@ def test_missing_tensorflow_is_one_line(monkeypatch):
     for name in ("data_pipelines", "data_pipelines.reading"):  # a test before may have imported it
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=r"pip install -e \.\[data\]"):
-        scoring._import_mixture()
+        scoring.import_mixture()
