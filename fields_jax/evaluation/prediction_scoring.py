@@ -14,12 +14,15 @@ from fields_jax.evaluation.recognition import Answers
 from fields_jax.evaluation.recognition_files import FORMAT
 
 
-def score_files(path: str, against: str = "") -> tuple[dict[str, Any], dict[str, Answers]]:
+def score_files(
+    path: str, against: str = "", *, samples: int = recognition.SAMPLES
+) -> tuple[dict[str, Any], dict[str, Answers]]:
     """Scores predictions against labels; with another file, both and what lies between them.
 
     Args:
       path: CSV of predictions, see docs/evaluation.md.
       against: another of the same examples; labels, subjects and folds may be in either.
+      samples: draws of the bootstrap.
 
     Returns:
       The scores as `recognition_files` has them, and the answers behind them by method.
@@ -36,7 +39,7 @@ def score_files(path: str, against: str = "") -> tuple[dict[str, Any], dict[str,
     }
     names, both, differences = list(found), list(found.values()), {}
     if against:
-        difference = recognition.compare(*both)
+        difference = recognition.compare(*both, samples)
         if not difference["values"]:
             raise UserError(f"{path} and {against} predict nothing in common: no score to compare")
         differences[f"{names[0]} - {names[1]}"] = difference
@@ -47,11 +50,11 @@ def score_files(path: str, against: str = "") -> tuple[dict[str, Any], dict[str,
         "facts": {
             **{name: printable(each) for name, each in zip(names, paths, strict=True)},
             "Examples": str(len(given.ids)),
-            "Resampled": f"{recognition.SAMPLES} draws of whole {unit}s",
+            "Resampled": f"{samples} draws of whole {unit}s",
         },
         "notes": list(_notes(dict(zip(names, files, strict=True)), both[0], unit)),
         "resampled": unit,
-        "methods": {name: recognition.score(own) for name, own in found.items()},
+        "methods": {name: recognition.score(own, samples) for name, own in found.items()},
         "differences": differences,
     }
     return scores, found

@@ -36,6 +36,7 @@ class Plan:
       recipe: of every probe.
       seeds: how many times each is trained, from seeds 0, 1, ...
       facts: for the top of the page.
+      samples: draws of the bootstrap.
     """
 
     codes: Mapping[str, Codes]
@@ -44,6 +45,7 @@ class Plan:
     recipe: Recipe
     seeds: int
     facts: Mapping[str, str]
+    samples: int = recognition.SAMPLES
 
 
 def probe(plan: Plan) -> tuple[dict[str, Any], dict[str, Answers]]:
@@ -69,7 +71,7 @@ def probe(plan: Plan) -> tuple[dict[str, Any], dict[str, Answers]]:
         values = [recognition.measures(own)(np.arange(len(own.emotion))) for own, _ in repeats]
         seeds[name] = recognition.over_repeats(values)
         training[name] = [told for _, told in repeats]
-    methods = {name: recognition.score(own) for name, own in answers.items()}
+    methods = {name: recognition.score(own, plan.samples) for name, own in answers.items()}
     for name, repeated in seeds.items():
         methods[name]["seeds"] = repeated
     scores = {

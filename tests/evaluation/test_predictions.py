@@ -15,12 +15,9 @@ def columns():
     return make_answers(np.random.default_rng(0), 160, noise=1.5)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Few draws, where intervals do not matter."""
-    monkeypatch.setattr(prediction_scoring.recognition, "SAMPLES", 10)
-    monkeypatch.setattr(prediction_scoring.recognition.score, "__defaults__", (10,))
-    monkeypatch.setattr(prediction_scoring.recognition.compare, "__defaults__", (10,))
+def score(*paths):
+    """The scores with few draws, where intervals do not matter."""
+    return prediction_scoring.score_files(*paths, samples=10)
 
 
 def without(columns, *names):
@@ -63,14 +60,14 @@ def test_seven_probabilities_give_contempt_none(columns, tmp_path):
     assert (own.probabilities[:, 7] == 0).all() and own.emotion.max() < 7
 
 
-def test_files_join_by_id_whatever_their_order(columns, tmp_path, quick):
+def test_files_join_by_id_whatever_their_order(columns, tmp_path):
     first = write_csv(tmp_path / "first.csv", columns)
     order = np.random.default_rng(1).permutation(160)
     bare = without(columns, "true_valence", "true_arousal", "true_emotion", "subject")
     mixed = {name: np.asarray(values)[order] for name, values in bare.items()}
     second = write_csv(tmp_path / "second.csv", mixed)
     for pair in ((first, second), (second, first)):
-        scores, _ = prediction_scoring.score_files(*pair)
+        scores, _ = score(*pair)
         assert scores["resampled"] == "subject"
         one, other = scores["methods"].values()
         assert one == other
@@ -78,11 +75,11 @@ def test_files_join_by_id_whatever_their_order(columns, tmp_path, quick):
         assert set(difference["values"].values()) == {0.0}
 
 
-def test_without_subjects_rows_are_resampled_and_that_is_said(columns, tmp_path, quick):
+def test_without_subjects_rows_are_resampled_and_that_is_said(columns, tmp_path):
     bare = without(columns, "subject", *(f"p_{name}" for name in EMOTIONS))
     bare["valence"] = np.where(np.arange(160) == 3, 1.5, bare["valence"])
     path = write_csv(tmp_path / "a.csv", bare | {"emotion": columns["true_emotion"]})
-    scores, _ = prediction_scoring.score_files(path)
+    scores, _ = score(path)
     assert scores["resampled"] == "row" and scores["methods"]["a"]["groups"] == 160
     said = " ".join(scores["notes"])
     assert "No column subject" in said and "contempt counts as wrong" in said
@@ -201,31 +198,31 @@ def test_what_is_no_table_is_refused(tmp_path, content, said):
         predictions.read_predictions(str(tmp_path / "a.csv"))
 
 
-def test_files_of_other_examples_or_labels_do_not_join(columns, tmp_path, quick):
+def test_files_of_other_examples_or_labels_do_not_join(columns, tmp_path):
     mine = write_csv(tmp_path / "mine.csv", columns)
     other = write_csv(tmp_path / "other.csv", changed(columns, "id", 4, "stranger"))
     with pytest.raises(UserError, match=r"mine.csv, row 6: id 'image 4' is not in .*other.csv"):
-        prediction_scoring.score_files(other, mine)
+        score(other, mine)
     with pytest.raises(UserError, match=r"other.csv, row 6: id 'stranger' is not in .*mine.csv"):
-        prediction_scoring.score_files(mine, other)
+        score(mine, other)
     other = write_csv(tmp_path / "other.csv", changed(columns, "true_valence", 4, "0.001"))
     with pytest.raises(UserError, match=r"row 6: true_valence of 'image 4' is not that of"):
-        prediction_scoring.score_files(mine, other)
+        score(mine, other)
     with pytest.raises(UserError, match="is the file of --predictions"):
-        prediction_scoring.score_files(mine, mine)
+        score(mine, mine)
     only = write_csv(tmp_path / "only.csv", {name: columns[name] for name in ("id", "valence")})
     rest = write_csv(tmp_path / "rest.csv", without(columns, "valence", "arousal"))
     with pytest.raises(UserError, match="predict nothing in common"):
-        prediction_scoring.score_files(rest, only)
+        score(rest, only)
 
 
-def test_the_written_files_tell_the_same(columns, tmp_path, quick):
+def test_the_written_files_tell_the_same(columns, tmp_path):
     first = write_csv(tmp_path / "a_1.csv", columns)
     other = make_answers(np.random.default_rng(0), 160, noise=3.0) | {"id": columns["id"]}
     second = write_csv(
         tmp_path / "b.csv", {**other, **{k: columns[k] for k in columns if "true" in k}}
     )
-    scores, answers = prediction_scoring.score_files(first, second)
+    scores, answers = score(first, second)
     html = page.render(scores, answers, "a command")
     recognition_files.write(str(tmp_path / "out"), scores, html)
     names = {file.name for file in (tmp_path / "out").iterdir()}
