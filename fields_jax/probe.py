@@ -37,6 +37,9 @@ def define_flags() -> None:
     flags.DEFINE_integer("width", 2048, "of the hidden layers", lower_bound=1)
     flags.DEFINE_integer("depth", 4, "hidden layers", lower_bound=1)
     flags.DEFINE_integer("steps", 0, "at most; 0: 50 epochs", lower_bound=0)
+    flags.DEFINE_integer(
+        "patience", 10, "checks without a better one, five per epoch, to the end", lower_bound=1
+    )
     flags.DEFINE_integer("seeds", 3, "trainings of every probe", lower_bound=1)
     flags.DEFINE_bool("balanced", True, "draw every class equally often")
     told = ", ".join(f"{name} {value}" for name, value in _QUICK.items())
@@ -58,7 +61,7 @@ def main(argv: list[str]) -> None:
 
     plan = _plan(chosen)
     scores, answers = probe_scoring.probe(plan)
-    page = recognition.render(scores, answers, "python -m fields_jax.probe")
+    page = recognition.render(scores, probe_scoring.drawn(answers), "python -m fields_jax.probe")
     print(recognition_files.table(scores), flush=True)
     recognition_files.write(chosen.out, scores, page)
     probe_scoring.write_details(chosen.out, plan, answers)
@@ -80,7 +83,12 @@ def _plan(chosen: flags.FlagValues):
         for name in _QUICK
     }
     seeds = options.pop("seeds")
-    recipe = dataclasses.replace(Recipe(**options), depth=chosen.depth, balanced=chosen.balanced)
+    recipe = dataclasses.replace(
+        Recipe(**options),
+        depth=chosen.depth,
+        patience=chosen.patience,
+        balanced=chosen.balanced,
+    )
     own = {name: codes.read_codes(file) for name, file in files.items()}
     head, facts = None, {}
     if chosen.workdir:

@@ -87,6 +87,11 @@ def probe(plan: Plan) -> tuple[dict[str, Any], dict[str, Answers]]:
     return scores, answers
 
 
+def drawn(answers: Mapping[str, Answers]) -> dict[str, Answers]:
+    """Those whose plots say something: all but the references."""
+    return {name: own for name, own in answers.items() if name not in (CONSTANT, CLASS_MEAN)}
+
+
 def constant(codes: Codes) -> Answers:
     """Knowing nothing: the means and the class frequencies of the training labels."""
     learnt = codes.rows("train")

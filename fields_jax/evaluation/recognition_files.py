@@ -22,6 +22,11 @@ from fields_jax.files import write_whole
 FORMAT = 1
 SCORES, TABLE, LATEX, PAGE = (f"recognition.{end}" for end in ("json", "csv", "tex", "html"))
 MISSING = "-"
+_MOST_COLUMNS = 3  # of methods with intervals that fit into a terminal
+_BRIEF = (
+    *("valence.ccc", "valence.rmse", "arousal.ccc", "arousal.rmse"),
+    *("eight.accuracy", "eight.balanced_accuracy", "eight.macro_f1", "seven.balanced_accuracy"),
+)
 _LATEX_SIGNS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX_SIGNS |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
 
@@ -50,17 +55,25 @@ def cell(method: Mapping[str, Any], metric: Metric) -> tuple[str, str]:
 
 def show(value: float, metric: Metric) -> str:
     """A score in percent or with three places."""
-    return f"{100 * value:.1f}" if metric.style == "share" else f"{value + 0.0:.3f}"
+    if metric.style == "share":
+        return f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0: never "-0.0"
+    return f"{round(value, 3) + 0.0:.3f}"
 
 
 def table(scores: Mapping[str, Any]) -> str:
-    """The scores for a terminal: a column for each method, a row for each score."""
+    """The scores for a terminal: a row for each score; of many methods a row for each of them."""
     methods, metrics = scores["methods"], shown_metrics(scores)
+    brief = len(methods) > _MOST_COLUMNS
     rows = [["", *methods], ["examples", *(str(own["n"]) for own in methods.values())]]
     for metric in metrics:
+        if brief and metric.key not in _BRIEF:
+            continue
         unit = ", %" if metric.style == "share" else ""
-        cells = (" ".join(cell(own, metric)).strip() for own in methods.values())
-        rows.append([metric.title + unit, *cells])
+        cells = (cell(own, metric) for own in methods.values())
+        told = (value if brief else f"{value} {spread}".strip() for value, spread in cells)
+        rows.append([metric.title + unit, *told])
+    if brief:
+        rows = [list(row) for row in zip(*rows, strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         row[0].ljust(widths[0])

@@ -84,7 +84,7 @@ def test_probes_find_what_their_input_holds(probed):
 
 def test_written_predictions_score_as_the_probe_did(probed, tmp_path):
     plan, scores, answers = probed
-    html = page.render(scores, answers, "a command")
+    html = page.render(scores, {"net: shape": answers["net: shape"]}, "a command")
     recognition_files.write(str(tmp_path), scores, html)
     probe_scoring.write_details(str(tmp_path), plan, answers)
     names = {file.stem for file in (tmp_path / "predictions").iterdir()}
@@ -106,6 +106,12 @@ def test_written_predictions_score_as_the_probe_did(probed, tmp_path):
     assert rf"${value:.3f} \pm {deviation:.3f}$" in (tmp_path / "recognition.tex").read_text()
     assert f"± {deviation:.3f}" in html and "over 2 seeds" in html and "http" not in html
     assert "own emotion head" in recognition_files.table(scores)
+
+
+def test_only_what_was_predicted_is_drawn(probed):
+    _, _, answers = probed
+    left = {"own emotion head", "net: expression+jaw", "net: shape"}
+    assert set(probe_scoring.drawn(answers)) == left
 
 
 def test_an_input_that_no_codes_have_is_a_mistake(probed):
