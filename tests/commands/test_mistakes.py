@@ -60,6 +60,10 @@ CASES = {
         "--predictions={text}",
         "--predictions={text} --workdir={run} --out={folder}/out",
         "--against={text} --out={folder}/out",
+        "--workdir={run} --config=configs/evaluate.py",
+        "--workdir={run} --config=configs/evaluate.py:nothing --out={folder}/out",
+        "--workdir={run} --config=configs/stage2.py --out={folder}/out",
+        "--workdir={run} --config=configs/evaluate.py --data_root={folder} --out={folder}/out",
     ],
     "fields_jax.probe": [
         "",
