@@ -190,7 +190,7 @@ def _facts(first: Codes, plan: Plan) -> dict[str, str]:
         "Labels": f"class of {labelled[0]}, valence and arousal of {labelled[1]}",
         "Probe": f"{recipe.depth} x {recipe.width}, Adam at {recipe.rate:g}, batches of "
         f"{recipe.batch}, at most {length}, ends after {recipe.patience} checks without a better",
-        "Repeats": f"{plan.seeds} seeds",
+        "Seeds": ", ".join(map(str, range(plan.seeds))),
         "Sampling": "every class equally often" if recipe.balanced else "every row equally often",
     }
 

@@ -27,7 +27,7 @@ def render(scores: Mapping[str, Any], answers: Mapping[str, Answers], command: s
     """
     metrics = recognition_files.shown_metrics(scores)
     methods = scores["methods"]
-    repeated = any(own.get("seeds") for own in methods.values())
+    repeated = any(own.get("seeds", {}).get("count", 1) > 1 for own in methods.values())
     return pages.render(
         "fields_jax.report",
         "recognition.html",
