@@ -15,7 +15,7 @@ from etils import epath
 from fields_jax.files import is_remote
 from fields_jax.photos import kinds
 from fields_jax.photos.files import Photograph, Unusable
-from fields_jax.photos.names import OF_A_FACE, OF_A_PAGE, unique_name
+from fields_jax.photos.names import OF_A_CLIP, OF_A_FACE, OF_A_PAGE, unique_name
 
 NO_PICTURES = f"no pictures in this folder; {kinds.NAMES} are read"
 _NOTHING_LINKED = "a link to something that is not there; name the picture itself"
@@ -216,8 +216,11 @@ def _is_within(real: str, folder: str) -> bool:
 
 
 def _was_written(path: epath.Path) -> bool:
-    """Whether a file is a picture that a command wrote; see `outputs.writers`."""
-    return path.name in (*OF_A_FACE, *OF_A_PAGE) and path.with_name(OF_A_FACE[0]).exists()
+    """Whether a file is a picture or a film that a command wrote; see `outputs.writers`."""
+    kinds_of_results = ((OF_A_FACE[0], (*OF_A_FACE, *OF_A_PAGE)), (OF_A_CLIP[0], OF_A_CLIP))
+    return any(
+        path.name in names and path.with_name(first).exists() for first, names in kinds_of_results
+    )
 
 
 def _belongs_to(path: epath.Path, pictures: set[epath.Path]) -> bool:

@@ -6,8 +6,9 @@ import csv
 import dataclasses
 import datetime
 import io
+import urllib.parse
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
@@ -15,6 +16,7 @@ from fields_jax import pages
 from fields_jax.errors import first_line, printable
 from fields_jax.files import write_whole
 from fields_jax.outputs.bundle import Bundle, Result
+from fields_jax.outputs.confidence import said_of
 from fields_jax.outputs.morphs import choose_morphs
 from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import Face
@@ -23,9 +25,12 @@ from fields_jax.photos.names import unique_name
 from fields_jax.report import cards
 from fields_jax.types import FlameModel
 
+if TYPE_CHECKING:
+    from fields_jax.clips.making import Written
+
 COLUMNS = (
     *("face", "status", "image", "found", "residual", "refined", "residual_before"),
-    *("emotion", "probability", "valence", "arousal", "reason"),
+    *("emotion", "probability", "valence", "arousal", "verdict", "reason"),
 )
 
 
@@ -34,6 +39,7 @@ class Gallery:
 
     Attributes:
       faces: folders written so far, by name.
+      persons: folders of the persons of clips.
       unusable: files and faces without a result.
     """
 
@@ -65,6 +71,8 @@ class Gallery:
         self._cards: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self.faces: list[str] = []
+        self.persons: list[str] = []
+        self._clips: list[dict[str, Any]] = []
         self.unusable: list[Unusable] = []
 
     def add(self, face: Face, result: Result) -> None:
@@ -106,8 +114,34 @@ class Gallery:
             row |= {axis: f"{result.emotion[axis]:.3f}" for axis in axes}
             said = ", ".join(f"{axis} {result.emotion[axis]:+.2f}" for axis in axes)
             reading = f"read as {emotion} ({100 * probability:.0f} %), {said}"
+        if result.verdict is not None:
+            row["verdict"] = result.verdict.verdict
+            row["reason"] = "; ".join(result.verdict.reasons)
+            notes.append(said_of(result.verdict))
         self._rows.append(row)
         self._cards.append(cards.card(bundle, (notes, reading), written, solid))
+
+    @property
+    def out(self) -> epath.Path:
+        """The folder."""
+        return self._out
+
+    def add_clip(self, name: str, path: str, person: Written) -> None:
+        """Lists a person of a clip, whose files are written.
+
+        Args:
+          name: of its folder below `out`.
+          path: of the clip.
+          person: what was written.
+        """
+        self.persons.append(name)
+        row = {"face": name, "status": "ok", "image": printable(path)}
+        self._rows.append(row | dict(person.summary))
+        link = urllib.parse.quote(name)
+        film = next((file for file in person.files if file.endswith(".mp4")), "")
+        files = [file for file in person.files if file != film]
+        card = {"name": name, "link": link, "notes": list(person.notes), "files": files}
+        self._clips.append(card | {"film": film})
 
     def refuse(self, unusable: Unusable) -> None:
         """Lists a file or face as unusable."""
@@ -129,6 +163,7 @@ class Gallery:
             lead=lead,
             facts=_facts(self._meta),
             faces=self._cards,
+            clips=self._clips,
             unusable=[(printable(path), printable(reason)) for path, reason in self.unusable],
             version=self._meta["version"],
             date=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),

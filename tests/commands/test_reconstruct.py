@@ -22,6 +22,7 @@ from fields_jax.outputs.bundle import load_params
 from fields_jax.photos.faces import Detection, Finder
 from fields_jax.report.packing import pack_workdir
 from fields_jax.workdir import packed
+from tests.support.clips import CLIP_FLAGS
 from tests.support.heads import random_head
 from tests.support.portraits import write_photograph
 from tests.support.workdirs import write_workdir
@@ -72,8 +73,8 @@ def here(place, monkeypatch):
     def call(*paths, **values):
         chosen = dict(workdir=place / "run", out="", head="", box="", batch_size=2, refine=False)
         chosen["morphs"] = ""
-        chosen |= values
-        chosen = {key: v if isinstance(v, int) else str(v) for key, v in chosen.items()}
+        chosen |= CLIP_FLAGS | values
+        chosen = {key: v if isinstance(v, int | float) else str(v) for key, v in chosen.items()}
         monkeypatch.setattr(reconstruct.flags, "FLAGS", ConfigDict(chosen))
         return reconstruct.main(["reconstruct", *map(str, paths)])
 
@@ -100,7 +101,7 @@ def test_photographs_become_bundles(place):
     assert "3 faces, 4 not used" in said
     assert "bare.png: no face found; name one with --box" in said
     assert "broken.png: some of its landmarks are not finite (landmark file broken.npy)" in said
-    assert "half.jpg: not a readable picture" in said and "film.mp4: videos are not read" in said
+    assert "half.jpg: not a readable picture" in said and "film.mp4: a video among pictures" in said
     assert "5/5 photographs" in result.stderr and "left" in result.stderr
 
     with (out / "summary.csv").open() as file:
@@ -208,23 +209,26 @@ def test_without_a_detector_the_network_in_the_package_is_asked(place, here, mon
     box = np.array([40, 30, 140, 150], np.float32)
     asked = []
 
-    def packaged():
-        asked.append(1)
-        return Finder("found by the network", lambda image: [Detection(None, 0.926, box)])
+    def look(image):
+        asked.append(image.shape[:2])
+        return [Detection(None, 0.926, box)]
 
-    monkeypatch.setattr(packaged_network, "packaged", packaged)
+    finder = Finder("found by the network", look)
+    monkeypatch.setattr(packaged_network, "packaged", lambda: finder)
     assert here(path, out=place / "o5") == 0
     arrays, meta = load_params(place / "o5/one/params.npz")
     assert meta["found"] == "found by the network, score 0.93" and "points" not in arrays
     np.testing.assert_allclose(arrays["box"], box)
-    assert here(path, out=place / "o5", box="40,30,140,150") == 0 and len(asked) == 1
+    assert here(path, out=place / "o5", box="40,30,140,150") == 0
+    # A box given by the user leaves nothing to find; every face is looked at a second time.
+    assert asked.count((200, 300)) == 1 and len(asked) == 3
 
 
 @pytest.mark.parametrize(
     ("values", "paths", "line"),
     [
         (dict(out=""), ["a.png"], "--out is missing"),
-        (dict(), [], "name photographs, folders or patterns"),
+        (dict(), [], "name photographs, videos, folders or patterns"),
         (dict(workdir="/none"), ["a.png"], "/none is no workdir"),
         (dict(box="1,2"), ["a.png"], "--box=1,2: expected x0,y0,x1,y1"),
         (dict(head="/none.npz"), ["a.png"], "head file /none.npz does not exist"),
