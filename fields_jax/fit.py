@@ -40,12 +40,13 @@ def main(argv: list[str]) -> int:
     chosen = flags.FLAGS
     named = photo_commands.read_arguments(argv)
     from fields_jax.finder import packaged
+    from fields_jax.fitting.gaze import GazeReader
     from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, unfit
     from fields_jax.flame.io import resolve_head
     from fields_jax.outputs.bundle import judged, pose_heads
 
     head = resolve_head(chosen.head)
-    finder = packaged()
+    finder, gaze = packaged(), GazeReader(head)
     gallery = photo_commands.open_gallery(head, CROP_SIZE, photo_commands.describe(head))
     for batch in photo_commands.batches(named, gallery, CROP_SCALE, marked=True):
         faces = []
@@ -57,7 +58,8 @@ def main(argv: list[str]) -> int:
         if not faces:
             continue
         fit = fit_faces(head, faces)
-        results = pose_heads(head, fit.coefficients, chosen.batch_size)
+        coefficients, looking = gaze.looking(faces, fit.coefficients, CROP_SIZE)
+        results = pose_heads(head, coefficients, chosen.batch_size, looking)
         for face, result, residual in zip(faces, results, fit.residual, strict=True):
             result = dataclasses.replace(result, residual=float(residual))
             gallery.add(face, judged(face, result, CROP_SIZE, finder))
