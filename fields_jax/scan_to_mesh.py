@@ -8,9 +8,9 @@ Takes .obj and .ply of any program. The mesh needs triangles, of the scan the po
 --alignment=none compares the two as they lie; rigid turns and shifts the mesh until its surface
 lies closest to the points, similarity scales it as well. Both start at --landmarks: a file of the
 mesh's and one of the scan's, the same points in the same order (.pp of MeshLab, .npy or .txt with
-three numbers a point). With --crop only the scan's face counts, as in the NoW challenge, whose seven
-landmarks this needs: the four corners of the eyes from the subject's right to left, the bottom of
-the nose, the right and the left corner of the mouth.
+three numbers a point, each in the unit of its mesh). With --crop only the scan's face counts, as in
+the NoW challenge, whose seven landmarks this needs: the four corners of the eyes from the subject's
+right to left, the bottom of the nose, the right and the left corner of the mouth.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def in_metres(
       points: [N, 3] in the unit.
       unit: of `UNITS`.
       name: of the file, for messages.
-      flag: that says the unit, such as "--scan_unit".
+      flag: that says the unit, such as "--scan_unit"; "" where the unit is given.
 
     Raises:
       UserError: nothing of that size is a head; the units that fit are named.
@@ -37,11 +37,12 @@ def in_metres(
     size = diagonal(points)
     if _SMALLEST <= size * UNITS[unit] <= _LARGEST:
         return points * UNITS[unit]
+    told = f"{flag}=" if flag else "it would be one in "
     fitting = [each for each, metres in UNITS.items() if _SMALLEST <= size * metres <= _LARGEST]
     remedy = (
-        " or ".join(f"{flag}={each} ({1e3 * size * UNITS[each]:.3g} mm)" for each in fitting)
+        " or ".join(f"{told}{each} ({1e3 * size * UNITS[each]:.3g} mm)" for each in fitting)
         or "no unit of mm, cm and m makes it a head"
     )
     raise UserError(
-        f"{name} spans {size:.3g} {unit}, which no head does: its unit is another one; {remedy}"
+        f"{name} spans {size:.3g} {unit}, which no head does: the unit is wrong; {remedy}"
     )

@@ -103,9 +103,7 @@ def _search(group: _Group, queries: Float[np.ndarray, "Q 3"], best: Closest) -> 
         )
         for column in range(done, tried):
             triangle = candidate[:, column]
-            hope = np.flatnonzero(
-                away[:, column] - group.reach[triangle] < best.distance[open_]
-            )
+            hope = np.flatnonzero(away[:, column] - group.reach[triangle] < best.distance[open_])
             if len(hope):
                 _improve(group, triangle[hope], queries, open_[hope], best)
         unsettled = best.distance[open_] > away[:, -1] - widest

@@ -70,7 +70,7 @@ def read_surface(path: epath.PathLike, *, points_suffice: bool = False) -> Surfa
         raise UserError(f"{path} has {len(vertices)} vertices and no faces: a surface needs them")
     if not (np.abs(vertices) < _FARTHEST).all():  # NaN fails too
         raise UserError(f"{path}: some vertices are not finite, or farther than {_FARTHEST:g}")
-    if len(faces) and not (0 <= faces.min() and faces.max() < len(vertices)):
+    if len(faces) and not (faces.min() >= 0 and faces.max() < len(vertices)):
         raise UserError(f"{path}: faces of vertices that it has not")
     return Surface(vertices, faces)
 
@@ -98,9 +98,7 @@ def _obj(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     return vertices, _fans(np.array(sizes, np.int64), np.array(corners, np.int64) - 1)
 
 
-def _fans(
-    sizes: Int[np.ndarray, " P"], corners: Int[np.ndarray, " C"]
-) -> Int[np.ndarray, "F 3"]:
+def _fans(sizes: Int[np.ndarray, " P"], corners: Int[np.ndarray, " C"]) -> Int[np.ndarray, "F 3"]:
     """Triangles of polygons whose corners follow each other; fewer than three corners make none."""
     first = np.cumsum(sizes) - sizes
     count = np.maximum(sizes - 2, 0)
@@ -158,9 +156,7 @@ def _ply_header(text: str) -> tuple[str, list[_Element]]:
             case ["element", name, rows]:
                 elements.append(_Element(name, int(rows), []))
             case ["property", "list", count, kind, name]:
-                elements[-1].properties.append(
-                    _Property(name, _PLY_TYPES[kind], _PLY_TYPES[count])
-                )
+                elements[-1].properties.append(_Property(name, _PLY_TYPES[kind], _PLY_TYPES[count]))
             case ["property", kind, name]:
                 elements[-1].properties.append(_Property(name, _PLY_TYPES[kind], None))
     if order is None:
