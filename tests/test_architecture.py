@@ -95,6 +95,7 @@ ALLOWED = {
     "benchmarks.confidence": (
         *("flame", "render", "photos", "outputs", "finder", "networks", "reconstruction", "cli"),
     ),
+    "benchmarks.now": ("geometry", "flame", "evaluation", "outputs", "cli"),
     "benchmarks.refine": (*MODEL, "evaluation", "fitting", "photos", "workdir", "cli"),
     "benchmarks": (
         *(*MODEL, "fitting", "registration", "training", "workdir", "tools", "cli"),

@@ -7,6 +7,7 @@ read or skipped; whatever is damaged leads to one line that names the file.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -22,6 +23,7 @@ SUFFIXES = (".obj", ".ply")
 _FARTHEST = 1e7  # of a coordinate from 0, in any unit of a scan
 
 _TEXTURE = re.compile(rb"/\S*")  # of a corner: rows of texture coordinates and normals
+_CONTINUED = re.compile(rb"\\\r?\n")
 _HEADER_END = re.compile(rb"(?:^|\n)end_header[ \t]*\r?\n")
 _LONGEST_HEADER = 65536
 _PLY_TYPES = {
@@ -79,7 +81,7 @@ def read_surface(path: epath.PathLike, *, points_suffice: bool = False) -> Surfa
 
 
 def _obj(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    lines = content.replace(b"\\\n", b" ").splitlines()
+    lines = _CONTINUED.sub(b" ", content.removeprefix(codecs.BOM_UTF8)).splitlines()
     rows = [line.split()[1:4] for line in lines if line.startswith((b"v ", b"v\t"))]
     if any(len(row) != 3 for row in rows):
         raise ValueError("a vertex without three coordinates")
