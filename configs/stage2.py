@@ -8,11 +8,10 @@ Phase A: synthesiser frozen; expression, shape and emotion head on landmarks, L_
 the base model. Phase B: everything but the pose encoder, a reconstruction and a cycle step per
 iteration.
 
-`:synthetic` (default) trains on embedded faces. On two CPU cores both stages take 18 min with their
-evaluation (`make demo`); a step of phase A takes 110 ms. Expected on held-out subjects from stage
-1 (of a weaker prior on expression, with 4.42 mm), one seed: an expression error of 1.93 mm (2.61 mm
-for no expression), a rank correlation of intensity of 0.82, CCC of 0.36 for valence and 0.66 for
-arousal, accuracy of 0.42 (chance 0.125).
+`:synthetic` (default) trains on embedded faces. Both stages with their evaluation take 27 minutes of
+processor time (`make demo`). Expected on held-out subjects from stage 1, one seed: an expression
+error of 1.69 mm (2.61 mm for no expression), a rank correlation of intensity of 0.86, CCC of 0.64
+for valence and 0.75 for arousal, accuracy of 0.55 (chance 0.125).
 
 `:full` is TEASER's main training with the terms of FIELDS. We had none of the licensed data and
 measured neither time nor scores; docs/scaling.md models its speed on TPUs.
