@@ -61,6 +61,7 @@ class Face:
       box: (x0, y0, x1, y1) in pixels, from chin to hairline.
       scale: side of the crop relative to the mean of the box's sides.
       origin: how the face was found, in a few words.
+      score: the finder's confidence in [0, 1], or None where it gave none.
     """
 
     path: str
@@ -70,6 +71,7 @@ class Face:
     box: Float[np.ndarray, "4"]
     scale: float
     origin: str
+    score: float | None = None
 
     def matrix(self, size: int) -> Float[np.ndarray, "3 3"]:
         """From pixels of the photograph to those of a square crop of `size` pixels."""
@@ -78,6 +80,33 @@ class Face:
     def crop(self, size: int) -> UInt8[np.ndarray, "S S 3"]:
         """The square crop about the face."""
         return crops.cut(self.image, self.matrix(size), size)
+
+
+def varied_matrix(
+    face: Face, size: int, variation: tuple[float, float, float, float]
+) -> Float[np.ndarray, "3 3"]:
+    """From pixels of the photograph to those of a crop that is shifted, scaled and turned.
+
+    Args:
+      face: in its photograph.
+      size: side of the crop in pixels.
+      variation: shift to the right and down as shares of the side, zoom, and the turn clockwise in
+        degrees.
+    """
+    right, down, zoom, degrees = variation
+    cosine, sine = zoom * np.cos(np.deg2rad(degrees)), zoom * np.sin(np.deg2rad(degrees))
+    about = np.array([[cosine, -sine], [sine, cosine]])
+    centre = np.full(2, size / 2)
+    move = np.eye(3)
+    move[:2, :2], move[:2, 2] = about, centre - about @ centre + size * np.array([right, down])
+    return (move @ face.matrix(size)).astype(np.float32)
+
+
+def varied_crop(
+    face: Face, size: int, variation: tuple[float, float, float, float]
+) -> UInt8[np.ndarray, "S S 3"]:
+    """The crop of a face, shifted, scaled and turned; see `varied_matrix`."""
+    return crops.cut(face.image, varied_matrix(face, size, variation), size)
 
 
 def find_faces(
@@ -143,7 +172,7 @@ def faces_in(
     elif finder is None:
         yield _whole(photograph, image, remark)
     else:
-        found = [(f.place, _said(finder.name, f.score)) for f in finder.detect(image)]
+        found = [(f.place, _said(finder.name, f.score), f.score) for f in finder.detect(image)]
         yield from _marked(photograph, image, found, scale, remark)
 
 
@@ -164,7 +193,7 @@ def marked_faces(
       scale: as of `find_faces`.
       origin: where the landmarks are from, in a few words.
     """
-    yield from _marked(photograph, image, [(face, origin) for face in marks], scale, "")
+    yield from _marked(photograph, image, [(face, origin, None) for face in marks], scale, "")
 
 
 def parse_box(text: str) -> tuple[float, ...] | None:
@@ -211,15 +240,15 @@ def _whole(photograph: Photograph, image: np.ndarray, remark: str) -> Face | Unu
 def _marked(
     photograph: Photograph,
     image: np.ndarray,
-    found: Sequence[tuple[np.ndarray, str]],
+    found: Sequence[tuple[np.ndarray, str, float | None]],
     scale: float,
     remark: str,
 ) -> Iterator[Face | Unusable]:
-    """Faces from points [N, 2] or a box [4] of each, and its origin; `remark` is of all."""
+    """Faces from points [N, 2] or a box [4] of each, its origin and score; `remark` is of all."""
     path = photograph.path
     if not found:
         yield Unusable(path, f"no face found; name one with --box=x0,y0,x1,y1{remark}")
-    for index, (face, origin) in enumerate(found):
+    for index, (face, origin, score) in enumerate(found):
         suffix = "" if len(found) == 1 else f"_{index}"
         boxed = face.ndim == 1
         check = crops.box_fault if boxed else points.fault
@@ -229,7 +258,7 @@ def _marked(
         else:
             name, place = photograph.name + suffix, face if boxed else points.face_box(face)
             marks = None if boxed else face
-            yield Face(str(path), name, image, marks, place, scale, origin + remark)
+            yield Face(str(path), name, image, marks, place, scale, origin + remark, score)
 
 
 def _said(name: str, score: float | None) -> str:

@@ -8,7 +8,7 @@ import datetime
 import io
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
@@ -22,9 +22,12 @@ from fields_jax.photos.files import Unusable
 from fields_jax.photos.names import unique_name
 from fields_jax.types import FlameModel
 
+if TYPE_CHECKING:
+    from fields_jax.clips.making import Written
+
 COLUMNS = (
     *("face", "status", "image", "found", "residual", "refined", "residual_before"),
-    *("emotion", "probability", "valence", "arousal", "reason"),
+    *("emotion", "probability", "valence", "arousal", "verdict", "reason"),
 )
 _ON_THE_PAGE = ("overlay.png", "geometry.png", "emotion.json")  # the other files are linked
 
@@ -34,6 +37,7 @@ class Gallery:
 
     Attributes:
       faces: folders written so far, by name.
+      persons: folders of the persons of clips.
       unusable: files and faces without a result.
     """
 
@@ -53,6 +57,7 @@ class Gallery:
         self._cards: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self.faces: list[str] = []
+        self.persons: list[str] = []
         self.unusable: list[Unusable] = []
 
     def add(self, face: Face, result: Result) -> None:
@@ -96,6 +101,28 @@ class Gallery:
         link = urllib.parse.quote(name)
         files = [file for file in written if file not in _ON_THE_PAGE]
         self._cards.append({"name": name, "link": link, "notes": notes, "files": files})
+
+    @property
+    def out(self) -> epath.Path:
+        """The folder."""
+        return self._out
+
+    def add_clip(self, name: str, path: str, person: Written) -> None:
+        """Lists a person of a clip, whose files are written.
+
+        Args:
+          name: of its folder below `out`.
+          path: of the clip.
+          person: what was written.
+        """
+        self.persons.append(name)
+        row = {"face": name, "status": "ok", "image": printable(path)}
+        self._rows.append(row | dict(person.summary))
+        link = urllib.parse.quote(name)
+        film = next((file for file in person.files if file.endswith(".mp4")), "")
+        files = [file for file in person.files if file != film]
+        card = {"name": name, "link": link, "notes": list(person.notes), "files": files}
+        self._cards.append(card | {"clip": True, "film": film})
 
     def refuse(self, unusable: Unusable) -> None:
         """Lists a file or face as unusable."""
