@@ -208,13 +208,13 @@ def examine(
 ) -> tuple[list[confidence.Evidence], Float[np.ndarray, " N"]]:
     """The evidence about every reading, and its true error."""
     finder, small = packaged(), landmark_head(model.head)
-    pose = jax.jit(lambda c: project(flame(small, c).landmarks_105, c.camera))
+    pose = jax.jit(lambda head, c: project(flame(head, c).landmarks_105, c.camera))
     found, errors = [], []
     for first in range(0, len(cases), _BATCH):
         part = list(cases[first : first + _BATCH])
         filled = [case.face for case in part + [part[-1]] * (_BATCH - len(part))]
         said, points, wavers = model.networks.examine(filled, _BATCH)
-        marks = np.asarray(pose(said.coefficients))
+        marks = np.asarray(pose(small, said.coefficients))
         for row, case in enumerate(part):
             face, size = case.face, model.size
             read = to_photograph(marks[row], face.matrix(size), size)

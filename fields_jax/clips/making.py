@@ -21,6 +21,7 @@ from fields_jax.clips.motion import eye_distances, landmarks, steadied
 from fields_jax.clips.person import Person, runs
 from fields_jax.clips.reading import Reader, Stages, read_clip
 from fields_jax.clips.watching import Watcher, Where
+from fields_jax.errors import UserError
 from fields_jax.files import write_whole
 from fields_jax.flame.landmark_head import landmark_head
 from fields_jax.outputs.bundle import pose_heads
@@ -32,6 +33,7 @@ from fields_jax.types import FlameModel
 FILM = "clip.mp4"
 # How far a frame's shape counts for the person's identity, by its verdict.
 _TRUST = np.array([1.0, 0.2, 0.02])
+_BELIEVED = 0.3  # share of its frames that must not fail, so that what was followed is a face
 _EVIDENCE = tuple(field.name for field in dataclasses.fields(Evidence))
 
 
@@ -108,7 +110,7 @@ class Maker:
             "clip": str(source.path),
             "frames": found.frames,
             "seconds": round(found.seconds, 4),
-            "rate": round(found.frames / found.seconds, 4) if found.seconds else source.rate,
+            "rate": round((found.frames - 1) / found.seconds, 4) if found.seconds else source.rate,
             "persons": len(found.persons),
             "passers": found.passers,
             "remark": source.remark,
@@ -120,6 +122,10 @@ class Maker:
         for person in found.persons:
             with stages.stage("smooth"):
                 clips.append(self._clip(person, told))
+        clips = [clip for clip in clips if _is_face(clip)]
+        if not clips:
+            raise UserError(f"{source.path}: no face found in {found.frames} frames")
+        told |= {"persons": len(clips), "passers": found.passers + len(found.persons) - len(clips)}
         folders = [folder / f"person_{number}" for number in range(len(clips))]
         written = [
             self._write(place, clip, stages) for place, clip in zip(folders, clips, strict=True)
@@ -258,6 +264,11 @@ def _cells(
         for number, row in film.covered(persons, frame):
             yield number, row, frame
         line.step()
+
+
+def _is_face(clip: files.Clip) -> bool:
+    """Whether what was followed is a face: most of its frames are believed, at least somewhat."""
+    return bool((clip.verdicts < VERDICTS.index("fail")).mean() > _BELIEVED)
 
 
 def _measured(before: np.ndarray, after: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
