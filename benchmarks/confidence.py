@@ -3,19 +3,18 @@
     python -m benchmarks.confidence --json OUT
     python -m benchmarks.confidence --photographs=DIR --json OUT
 
-Takes generated faces of people that no training has seen (another seed), plain and damaged: blurred,
-small, half hidden, badly framed, dark and noisy, turned in the picture. With --photographs it takes
-pictures with mediapipe's points beside them as well, plain and damaged likewise. The true error is
-the mean distance of the model's 105 landmarks from the true ones in inter-ocular distances. Even
-people set the weights and thresholds that `outputs.confidence` should hold ("fitted"); what is told
-of the constants that it does hold ("held") is measured on odd people alone. Pictures without a face
-follow: noise, blank ones, faces of 30 pixels, faces upside down.
+Takes generated faces of people that no training has seen (another seed), plain and damaged:
+blurred, small, half hidden, badly framed, dark and noisy, turned in the picture. With --photographs
+it takes pictures with mediapipe's points beside them as well, plain and damaged likewise. The true
+error is the mean distance of the model's 105 landmarks from the true ones in inter-ocular
+distances. Even people set the weights and limits that `outputs.confidence` should hold ("fitted");
+what is told of those that it does hold is measured on odd people alone. Pictures without a face
+that could be read follow: noise, blank ones, faces of 30 pixels, faces upside down.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,16 +23,16 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float
 from PIL import Image, ImageFilter
+from scipy.stats import spearmanr
 
 from benchmarks.results import save
 from fields_jax.cli import run
 from fields_jax.finder import packaged
 from fields_jax.flame import flame
 from fields_jax.flame.landmark_head import landmark_head
-from fields_jax.landmark_schemes import EYE_CORNERS_478, EYE_CORNERS_68
+from fields_jax.landmark_schemes import EYE_CORNERS_68, EYE_CORNERS_478
 from fields_jax.outputs import confidence
-from fields_jax.outputs.overlays import to_photograph
-from fields_jax.photos.crops import bounding_box
+from fields_jax.photos.crops import bounding_box, to_photograph
 from fields_jax.photos.faces import Face
 from fields_jax.photos.files import read_photograph
 from fields_jax.photos.finding import find_photographs
@@ -43,8 +42,8 @@ from fields_jax.render import project
 
 SEED = 977  # of the generated people; those of the trainings are below 100
 SIZE = 192  # pixels of the generated pictures, about twice the face
-_BATCH = 16
-FEATURES = ("spread", "mirror", "again", "turn", "roll", "inside", "pixels")
+BAD = 0.15  # error of a reading that should not have been called ok
+_BATCH, _RIDGE = 16, 0.25
 
 
 class Case(NamedTuple):
@@ -136,7 +135,9 @@ def damaged(case: Case, rng: np.random.Generator, name: str = "") -> Case:
     image, moved, matrix = DAMAGES[name](case.face.image, box, rng)
     face = dataclasses.replace(case.face, image=image, box=np.float32(moved))
     truth = case.truth @ matrix[:, :2].T + matrix[:, 2]
-    return case._replace(group=f"{case.group.split(',')[0]}, {name}", face=face, truth=truth)
+    eyes = case.eyes * float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    group = f"{case.group.split(',')[0]}, {name}"
+    return case._replace(group=group, face=face, truth=truth, eyes=eyes)
 
 
 _STILL = np.eye(3)[:2]
@@ -224,9 +225,123 @@ def examine(
                     face,
                     to_photograph(points[row], face.matrix(size), size),
                     said.coefficients.pose[row],
-                    spread=float(wavers.spread[row]),
-                    mirror=float(wavers.mirror[row]),
-                    again=confidence.look_again(finder, face),
+                    **wavers.of(row),
+                    **confidence.look_again(finder, face),
                 )
             )
     return found, np.array(errors)
+
+
+def score(
+    cases: Sequence[Case],
+    evidence: Sequence[confidence.Evidence],
+    errors: Float[np.ndarray, " N"],
+) -> dict[str, Any]:
+    """What the verdicts are worth on odd people, and what even ones would have them hold."""
+    groups = np.array([case.group for case in cases])
+    kinds = np.array([case.group.split(",")[0] for case in cases])
+    odd = np.array([case.person % 2 == 1 for case in cases])
+    verdicts = np.array([confidence.judge(each).verdict for each in evidence])
+    expected = np.array([confidence.expected_error(each) for each in evidence])
+    report: dict[str, Any] = {"faces": len(cases), "people fitted on": "even", "told of": "odd"}
+    for kind in dict.fromkeys(kinds):
+        rows = odd & (kinds == kind)
+        plain = odd & (groups == f"{kind}, plain")
+        report[kind] = {
+            "faces": int(rows.sum()),
+            "rank correlation": _rank(expected[rows], errors[rows]),
+            "rank correlation, undamaged": _rank(expected[plain], errors[plain]),
+            "median error by verdict": {
+                verdict: _rounded(np.median(errors[rows & (verdicts == verdict)]))
+                for verdict in confidence.VERDICTS
+                if (rows & (verdicts == verdict)).any()
+            },
+            "share by verdict": {
+                verdict: _rounded((verdicts[rows] == verdict).mean())
+                for verdict in confidence.VERDICTS
+            },
+            f"ok with an error above {BAD:g}": int(
+                (rows & (verdicts == confidence.OK) & (errors > BAD)).sum()
+            ),
+        }
+    report["ok by group"] = {
+        group: _rounded((verdicts[odd & (groups == group)] == confidence.OK).mean())
+        for group in dict.fromkeys(groups)
+    }
+    report["fitted"] = fitted(evidence, errors, ~odd, kinds)
+    return report
+
+
+def fitted(
+    evidence: Sequence[confidence.Evidence],
+    errors: Float[np.ndarray, " N"],
+    rows: np.ndarray,
+    kinds: np.ndarray,
+) -> dict[str, Any]:
+    """Weights and limits by some cases; each kind of pictures counts as much as the other.
+
+    A ridge on all weights but the constant. The first limit is the largest expected error below
+    which a twentieth of the readings at most is BAD; the second the smallest above which nine
+    tenths are.
+    """
+    table = np.stack([confidence.features(each) for each in evidence])[rows]
+    share = np.array([1 / (kinds[rows] == kind).sum() for kind in kinds[rows]])
+    share = np.sqrt(share / share.mean())[:, None]
+    ridge = np.sqrt(_RIDGE) * np.diag([*[1.0] * (table.shape[1] - 1), 0.0])
+    wanted = np.log(errors[rows])[:, None]
+    system = np.concatenate([share * table, ridge])
+    weights = np.linalg.lstsq(system, np.r_[share * wanted, np.zeros((len(ridge), 1))])[0][:, 0]
+    expected = np.exp(table @ weights)
+    order = np.argsort(expected)
+    bad, count = (errors[rows] > BAD)[order], np.arange(1, len(order) + 1)
+    below, above = np.cumsum(bad) / count, (np.cumsum(bad[::-1]) / count)[::-1]
+    first = np.flatnonzero(below <= 0.05)
+    last = np.flatnonzero(above >= 0.9)
+    return {
+        "weights": [_rounded(weight) for weight in weights],
+        "limits": [
+            _rounded(expected[order][first[-1]]) if len(first) else None,
+            _rounded(expected[order][last[0]]) if len(last) else None,
+        ],
+    }
+
+
+def without_faces(model: Model, cases: Sequence[Case], rng: np.random.Generator) -> dict[str, Any]:
+    """How often the verdict is "ok" where there is no face that could be read."""
+    made: dict[str, list[Face]] = {"noise": [], "blank": [], "30 pixels": [], "upside down": []}
+    plain = [case for case in cases if case.group.endswith("plain")][:40]
+    for case in plain:
+        face = case.face
+        shape = face.image.shape
+        noise = rng.integers(0, 256, shape, np.uint8)
+        blank = np.full(shape, rng.integers(0, 256), np.uint8)
+        made["noise"].append(dataclasses.replace(face, image=noise))
+        made["blank"].append(dataclasses.replace(face, image=blank))
+        zoom = 30 / float((face.box[2:] - face.box[:2]).mean())
+        size = [max(1, round(zoom * side)) for side in shape[1::-1]]
+        small = np.asarray(Image.fromarray(face.image).resize(size, Image.Resampling.BOX))
+        box = np.float32(face.box * np.tile(np.array(size) / shape[1::-1], 2))
+        made["30 pixels"].append(dataclasses.replace(face, image=small, box=box))
+        box = np.float32([*(shape[1::-1] - face.box[2:]), *(shape[1::-1] - face.box[:2])])
+        turned = np.ascontiguousarray(face.image[::-1, ::-1])
+        made["upside down"].append(dataclasses.replace(face, image=turned, box=box))
+    report = {}
+    for name, faces in made.items():
+        known = [Case(name, 0, face, np.zeros((105, 2)), 1.0) for face in faces]
+        verdicts = [confidence.judge(each).verdict for each in examine(model, known)[0]]
+        report[name] = {each: verdicts.count(each) for each in confidence.VERDICTS}
+    return report
+
+
+def _rank(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's."""
+    return _rounded(spearmanr(one, other).statistic)
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 3)
+
+
+if __name__ == "__main__":
+    define_flags()
+    run(main)

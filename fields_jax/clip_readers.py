@@ -14,11 +14,13 @@ from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, unf
 from fields_jax.flame.landmark_head import landmark_head
 from fields_jax.networks import shares
 from fields_jax.outputs.confidence import Evidence, evidence, look_again
-from fields_jax.outputs.overlays import to_photograph
 from fields_jax.outputs.wavering import posed_landmarks
+from fields_jax.photos.crops import to_photograph
 from fields_jax.photos.faces import Finder
 from fields_jax.reconstruction import Model
 from fields_jax.types import FlameCoefficients, FlameModel
+
+_ASK_EVERY = 15  # readings of a face between those upside down
 
 
 class _FaceReader(Reader):
@@ -43,8 +45,9 @@ class _FaceReader(Reader):
         face, again = sighting.face, sighting.again
         again = look_again(self._finder, face) if again is None else again
         points = to_photograph(marks, face.matrix(self.size), self.size)
-        found = evidence(face, points, pose, again=again, overlap=sighting.overlap, **known)
-        return {f.name: getattr(found, f.name) for f in dataclasses.fields(Evidence)}
+        found = evidence(face, points, pose, **again, **known)
+        told = {f.name: getattr(found, f.name) for f in dataclasses.fields(Evidence)}
+        return told | {"marked": float(face.points is not None)}
 
 
 class NetworkReader(_FaceReader):
@@ -61,18 +64,29 @@ class NetworkReader(_FaceReader):
         """
         super().__init__(batch_size, model.size, model.crop_scale, finder)
         self._model = model
+        self._since: dict[int, int] = {}
+        self._upside: dict[int, float] = {}
 
     def __call__(self, sightings: Sequence[Sighting]) -> list[Mapping[str, Any] | str]:
         """See `Reader`."""
         faces = [sighting.face for sighting in sightings]
-        said, points, wavers = self._model.networks.examine(faces, self.batch_size)
+        # Who stands upright stays so: that is asked of a face now and then alone.
+        counts = [self._since.get(sighting.track, _ASK_EVERY) for sighting in sightings]
+        ask = max(counts) >= _ASK_EVERY
+        said, points, wavers = self._model.networks.examine(faces, self.batch_size, upside=ask)
         rows = []
         for row, sighting in enumerate(sightings):
             columns = _columns(said.coefficients, row)
             if self._model.reads_emotion:
                 columns["probabilities"] = np.float32(shares(said.logits[row]))
                 columns |= {"valence": said.valence[row], "arousal": said.arousal[row]}
-            known = {"spread": float(wavers.spread[row]), "mirror": float(wavers.mirror[row])}
+            known = wavers.of(row)
+            if ask:
+                self._since[sighting.track] = 0
+                self._upside[sighting.track] = known["upside"] / max(known["spread"], 1e-6)
+            else:
+                self._since[sighting.track] += 1
+                known["upside"] = self._upside[sighting.track] * known["spread"]
             rows.append(columns | self._evidence(sighting, points[row], columns["pose"], known))
         return [_checked(columns) for columns in rows]
 

@@ -37,11 +37,13 @@ def main(argv: list[str]) -> int:
     """The command; status 2 where no face could be fitted."""
     chosen = flags.FLAGS
     named = photo_commands.read_arguments(argv)
+    from fields_jax.finder import packaged
     from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, unfit
     from fields_jax.flame.io import resolve_head
-    from fields_jax.outputs.bundle import pose_heads
+    from fields_jax.outputs.bundle import judged, pose_heads
 
     head = resolve_head(chosen.head)
+    finder = packaged()
     gallery = photo_commands.open_gallery(head, CROP_SIZE, photo_commands.describe(head))
     for batch in photo_commands.batches(named, gallery, CROP_SCALE, marked=True):
         faces = []
@@ -55,13 +57,12 @@ def main(argv: list[str]) -> int:
         fit = fit_faces(head, faces)
         results = pose_heads(head, fit.coefficients, chosen.batch_size)
         for face, result, residual in zip(faces, results, fit.residual, strict=True):
-            gallery.add(face, dataclasses.replace(result, residual=float(residual)))
+            result = dataclasses.replace(result, residual=float(residual))
+            gallery.add(face, judged(face, result, CROP_SIZE, finder))
     if named.clips:
         from fields_jax.clip_readers import LandmarkReader
         from fields_jax.clips.making import Maker
-        from fields_jax.finder import packaged
 
-        finder = packaged()
         reader = LandmarkReader(head, chosen.batch_size, finder)
         about = photo_commands.describe(head)
         maker = Maker(head, reader, clip_commands.settings(), about)

@@ -16,6 +16,7 @@ from fields_jax.kept import kept_program
 from fields_jax.models.fields import predict
 from fields_jax.outputs.wavering import (
     CROPS,
+    TURNED,
     Wavering,
     posed_landmarks,
     varied_crops,
@@ -97,20 +98,23 @@ class Networks:
         )
         return Said(FlameCoefficients(**found), *others)
 
-    def examine(self, found: Sequence[Face], batch_size: int) -> Examined:
+    def examine(self, found: Sequence[Face], batch_size: int, *, upside: bool = True) -> Examined:
         """What the networks say of faces, and how far that depends on how they are cropped.
 
         Args:
           found: at most `batch_size` faces.
           batch_size: see `say`.
+          upside: whether the crops are read upside down as well.
         """
         filled = [*found, *[found[-1]] * (batch_size - len(found))]
-        said = self.say(varied_crops(filled, self.size), batch_size)
+        each = CROPS + TURNED if upside else CROPS
+        said = self.say(varied_crops(filled, self.size, upside=upside), batch_size)
         marks = posed_landmarks(self._small, said.coefficients)
         wavers = wavering(filled, self.size, marks)
-        plain = slice(0, len(found) * CROPS, CROPS)
+        plain = slice(0, len(found) * each, each)
         said, marks = jax.tree.map(lambda column: column[plain], (said, marks))
-        return Examined(said, marks, Wavering(*(column[: len(found)] for column in wavers)))
+        wavers = jax.tree.map(lambda column: column[: len(found)], wavers)
+        return Examined(said, marks, wavers)
 
     def _say(self, images: UInt8[np.ndarray, "B S S 3"]) -> Any:
         try:

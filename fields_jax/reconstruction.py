@@ -31,10 +31,10 @@ from fields_jax.files import is_remote
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import predict
 from fields_jax.networks import Networks, shares
-from fields_jax.outputs.bundle import Bundle, Result, pose_heads
-from fields_jax.outputs.overlays import to_photograph
+from fields_jax.outputs.bundle import Bundle, Result, judged, pose_heads
 from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos import faces, given, points
+from fields_jax.photos.crops import to_photograph
 from fields_jax.photos.detector import Detector, find_python
 from fields_jax.photos.files import Photograph, Unusable, read_photograph
 from fields_jax.types import FlameCoefficients, FlameModel
@@ -128,6 +128,7 @@ class Model:
         check_encoders(inference, source)
         self.inference, self.head = inference, head
         self.networks = Networks(inference, head, source)
+        self._finder: faces.Finder | None = None
         self.about = {
             "version": __version__,
             "head": {key: getattr(head, key) for key in ("name", "version", "sha256")},
@@ -210,9 +211,7 @@ class Model:
           batch_size: crops are filled up to this number, so that one program is compiled.
           refine: see `reconstruct`.
         """
-        coefficients, *emotion = self.networks.say(
-            [face.crop(self.size) for face in found], batch_size
-        )
+        (coefficients, *emotion), _, wavers = self.networks.examine(found, batch_size)
         refined = self._refined(found, coefficients, batch_size) if refine else None
         if refined:
             coefficients = refined.coefficients
@@ -222,6 +221,12 @@ class Model:
                 dataclasses.replace(result, refined=done, residual=after, residual_before=before)
                 for result, (done, before, after) in zip(results, refined.notes(), strict=True)
             ]
+        if self._finder is None:
+            self._finder = finder.packaged()
+        results = [
+            judged(face, result, self.size, self._finder, **wavers.of(row))
+            for row, (face, result) in enumerate(zip(found, results, strict=True))
+        ]
         if not self.reads_emotion:
             return results
         return [

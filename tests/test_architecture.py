@@ -31,7 +31,7 @@ ALLOWED = {
     "fields_jax.models": ("geometry",),
     "fields_jax.synthesis": ("flame", "render"),
     "fields_jax.losses": (),
-    "fields_jax.photos": (),
+    "fields_jax.photos": ("geometry",),
     "fields_jax.workdir": ("models",),
     "fields_jax.fitting": ("geometry", "flame", "render"),
     **dict.fromkeys(

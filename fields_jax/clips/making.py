@@ -121,8 +121,9 @@ class Maker:
         clips = []
         for person in found.persons:
             with stages.stage("smooth"):
-                clips.append(self._clip(person, told))
-        clips = [clip for clip in clips if _is_face(clip)]
+                clip = self._clip(person, told)
+                if where.box is not None or person.readings["marked"].any() or _is_face(clip):
+                    clips.append(clip)
         if not clips:
             raise UserError(f"{source.path}: no face found in {found.frames} frames")
         told |= {"persons": len(clips), "passers": found.passers + len(found.persons) - len(clips)}
@@ -148,7 +149,7 @@ class Maker:
         person = dataclasses.replace(
             person,
             readings={
-                **{n: v for n, v in person.readings.items() if n not in _EVIDENCE},
+                **{n: v for n, v in person.readings.items() if _is_told(n, v)},
                 "expected_error": np.array([each.error for each in judged], np.float32),
             },
         )
@@ -266,8 +267,15 @@ def _cells(
         line.step()
 
 
+def _is_told(name: str, values: np.ndarray) -> bool:
+    """Whether files hold a reading: of the evidence the residual alone, where there is one."""
+    if name == "residual":
+        return bool(np.isfinite(values).any())
+    return name not in (*_EVIDENCE, "marked")
+
+
 def _is_face(clip: files.Clip) -> bool:
-    """Whether what was followed is a face: most of its frames are believed, at least somewhat."""
+    """Whether what a finder of boxes found is a face: some of its frames are believed."""
     return bool((clip.verdicts < VERDICTS.index("fail")).mean() > _BELIEVED)
 
 

@@ -32,8 +32,10 @@ class Reader(Protocol):
     scale: float
 
     def __call__(self, sightings: Sequence[Sighting]) -> list[Mapping[str, Any] | str]:
-        """The columns of each face: coefficients, the crop's camera, other readings; or a reason
-        why it cannot be read.
+        """The columns of each face, or a reason why it cannot be read.
+
+        They are its coefficients, the crop's camera, the fields of `Evidence`, "marked" (1 where
+        the face was found by landmarks), and any of "probabilities", "valence" and "arousal".
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,17 +34,13 @@ class Sighting(NamedTuple):
       track: number of the one it belongs to.
       frame: that it is seen in.
       face: with the crop's box steadied.
-      overlap: largest share of its box, or of the other if that is smaller, that another face of
-        the frame covers.
-      again: the finder's score of the face when it looked at its surroundings alone; None where it
-        did not.
+      again: what `confidence.look_again` would find, where the finder has looked so; else None.
     """
 
     track: int
     frame: Frame
     face: Face
-    overlap: float
-    again: float | None = None
+    again: Mapping[str, float] | None = None
 
 
 @dataclasses.dataclass
@@ -101,13 +97,16 @@ class Watcher:
                 faces.append(face)
         boxes = [face.box for face in faces]
         numbers = self._tracker.assign(frame.time, boxes)
-        shared = _overlaps(boxes)
         found = []
-        for number, face, part in zip(numbers, faces, shared, strict=True):
+        for number, face in zip(numbers, faces, strict=True):
+            box = face.box
             if self._steady:
-                face = dataclasses.replace(face, box=self._steadied(number, frame.time, face.box))
-            again = face.score if self._where.near else None
-            found.append(Sighting(number, frame, face, part, again))
+                face = dataclasses.replace(face, box=self._steadied(number, frame.time, box))
+            again = None
+            if self._where.near and face.score is not None:
+                match = overlap(np.asarray(box)[None], np.asarray(face.box)[None]).union
+                again = {"again": face.score, "match": float(match[0, 0])}
+            found.append(Sighting(number, frame, face, again))
         living = {track.number for track in self._tracker.tracks}
         self._boxes = {n: kept for n, kept in self._boxes.items() if n in living}
         return found
@@ -194,11 +193,3 @@ def _distinct(found: Sequence[Detection]) -> list[Detection]:
         if not (overlap(np.asarray(each.box)[None], boxes).union > _SAME).any():
             kept.append(each)
     return kept
-
-
-def _overlaps(boxes: Sequence[Float[np.ndarray, "4"]]) -> list[float]:
-    if len(boxes) < 2:
-        return [0.0] * len(boxes)
-    shared = overlap(np.stack(boxes), np.stack(boxes)).smaller
-    np.fill_diagonal(shared, 0.0)
-    return shared.max(axis=1).tolist()

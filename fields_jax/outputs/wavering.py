@@ -25,6 +25,7 @@ VARIATIONS = (
     (0.0, 0.0, 0.92, -8.0),
 )
 CROPS = 2 + len(VARIATIONS)  # of each face
+TURNED = 1 + len(VARIATIONS)  # more of each face: all but the mirrored one upside down
 
 
 class Wavering(NamedTuple):
@@ -35,19 +36,37 @@ class Wavering(NamedTuple):
         the mirrored one, as a share of the inter-ocular distance.
       mirror: [F] root mean square distance of the plain crop's landmarks from those of the mirrored
         one, likewise.
+      upside: [F] the spread of the same crops turned upside down. Of a face that stands upright it
+        is larger by half and more; None where they were not read.
     """
 
     spread: Float[np.ndarray, " F"]
     mirror: Float[np.ndarray, " F"]
+    upside: Float[np.ndarray, " F"] | None = None
+
+    def of(self, row: int) -> dict[str, float]:
+        """What is known of one face, by name."""
+        known = {name: column for name, column in self._asdict().items() if column is not None}
+        return {name: float(column[row]) for name, column in known.items()}
 
 
-def varied_crops(faces: Sequence[Face], size: int) -> list[UInt8[np.ndarray, "S S 3"]]:
-    """CROPS crops of every face, those of a face together, the plain one first."""
+def varied_crops(
+    faces: Sequence[Face], size: int, *, upside: bool = False
+) -> list[UInt8[np.ndarray, "S S 3"]]:
+    """CROPS crops of every face, those of a face together, the plain one first.
+
+    Args:
+      faces: in their photographs.
+      size: side of the crops in pixels.
+      upside: whether TURNED more of each follow.
+    """
     found = []
     for face in faces:
         plain = face.crop(size)
         varied = [cut(face.image, varied_matrix(face, size, each), size) for each in VARIATIONS]
         found += [plain, *varied, np.ascontiguousarray(plain[:, ::-1])]
+        if upside:
+            found += [np.ascontiguousarray(crop[::-1, ::-1]) for crop in (plain, *varied)]
     return found
 
 
@@ -57,30 +76,41 @@ def wavering(faces: Sequence[Face], size: int, points: Float[np.ndarray, "N 68 3
     Args:
       faces: F of them.
       size: side of the crops in pixels.
-      points: [F * CROPS, 68, 3] of the readings, see `posed_landmarks`.
+      points: [F * CROPS, 68, 3] of the readings, see `posed_landmarks`; [F * (CROPS + TURNED), ...]
+        where the crops were read upside down as well.
     """
     points = np.asarray(points, np.float64)
     right, left = EYE_CORNERS_68
-    eyes = np.linalg.norm(points[:, left] - points[:, right], axis=-1).reshape(-1, CROPS)
-    flat = points[..., :2].reshape(len(faces), CROPS, -1, 2)
-    spread, mirror = [], []
-    for face, own, apart in zip(faces, flat, eyes, strict=True):
-        plain = face.matrix(size)
-        unit = apart[0] * size / 2
-        inside = [own[0]]  # all brought to the plain crop
-        for variation, marks in zip(VARIATIONS, own[1:-1], strict=True):
-            back = np.float64(plain) @ np.linalg.inv(
-                np.float64(varied_matrix(face, size, variation))
-            )
-            pixels = (marks + 1) * size / 2
-            inside.append(2 * (pixels @ back[:2, :2].T + back[:2, 2]) / size - 1)
-        inside = np.stack(inside)
-        off = (inside - inside.mean(axis=0)) * size / 2
-        spread.append(np.sqrt((off**2).sum(axis=-1).mean()) / unit)
-        twin = (own[-1] * (-1, 1))[MIRRORED["landmarks_68"]]
-        gap = (twin - own[0]) * size / 2
-        mirror.append(np.sqrt((gap**2).sum(axis=-1).mean()) / unit)
-    return Wavering(np.float32(spread), np.float32(mirror))
+    own = points.reshape(len(faces), -1, *points.shape[1:])
+    units = np.linalg.norm(own[:, 0, left] - own[:, 0, right], axis=-1)
+    twins = (own[:, CROPS - 1, :, :2] * (-1, 1))[:, MIRRORED["landmarks_68"]]
+    mirror = _distance(twins - own[:, 0, :, :2]) / units
+    spread, upside = [], []
+    for face, marks, unit in zip(faces, own[..., :2], units, strict=True):
+        back = _backs(face, size)
+        spread.append(_spread(marks[: CROPS - 1], back) / unit)
+        if len(marks) > CROPS:
+            upside.append(_spread(-marks[CROPS:], back) / unit)
+    return Wavering(np.float32(spread), np.float32(mirror), np.float32(upside) if upside else None)
+
+
+def _backs(face: Face, size: int) -> Float[np.ndarray, "C 3 3"]:
+    """From image coordinates of each varied crop to those of the plain one."""
+    pixels = np.array([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
+    plain = np.float64(face.matrix(size))
+    varied = [np.float64(varied_matrix(face, size, each)) for each in VARIATIONS]
+    ways = [plain @ np.linalg.inv(matrix) for matrix in (plain, *varied)]
+    return np.stack([np.linalg.inv(pixels) @ way @ pixels for way in ways])
+
+
+def _spread(marks: Float[np.ndarray, "C 68 2"], backs: Float[np.ndarray, "C 3 3"]) -> float:
+    """Root mean square distance from the mean, in image coordinates of the plain crop."""
+    inside = np.einsum("cij,cnj->cni", backs[:, :2, :2], marks) + backs[:, None, :2, 2]
+    return float(_distance((inside - inside.mean(axis=0)).reshape(-1, 2)))
+
+
+def _distance(gaps: Float[np.ndarray, "*F N 2"]) -> Float[np.ndarray, "*F"] | np.floating:
+    return np.sqrt((gaps**2).sum(axis=-1).mean(axis=-1))
 
 
 def posed_landmarks(head: FlameModel, readings: FlameCoefficients) -> Float[np.ndarray, "N 68 3"]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from fields_jax.errors import UserError
+from fields_jax.geometry.boxes import overlap
 from fields_jax.landmark_schemes import N_DETECTED
 from fields_jax.photos import beside, crops, points
 from fields_jax.photos.files import Photograph, Unusable, read_photograph
@@ -62,6 +63,8 @@ class Face:
       scale: side of the crop relative to the mean of the box's sides.
       origin: how the face was found, in a few words.
       score: the finder's confidence in [0, 1], or None where it gave none.
+      overlap: largest share of the box, or of the other if that is smaller, that the box of another
+        face of the photograph covers.
     """
 
     path: str
@@ -72,6 +75,7 @@ class Face:
     scale: float
     origin: str
     score: float | None = None
+    overlap: float = 0.0
 
     def matrix(self, size: int) -> Float[np.ndarray, "3 3"]:
         """From pixels of the photograph to those of a square crop of `size` pixels."""
@@ -248,6 +252,8 @@ def _marked(
     path = photograph.path
     if not found:
         yield Unusable(path, f"no face found; name one with --box=x0,y0,x1,y1{remark}")
+    places = [face if face.ndim == 1 else points.face_box(face) for face, _, _ in found]
+    shared = _overlaps(places)
     for index, (face, origin, score) in enumerate(found):
         suffix = "" if len(found) == 1 else f"_{index}"
         boxed = face.ndim == 1
@@ -256,9 +262,19 @@ def _marked(
             which = f"face {index}: " if suffix else ""
             yield Unusable(path, f"{which}{fault} ({origin})")
         else:
-            name, place = photograph.name + suffix, face if boxed else points.face_box(face)
-            marks = None if boxed else face
-            yield Face(str(path), name, image, marks, place, scale, origin + remark, score)
+            name, marks = photograph.name + suffix, None if boxed else face
+            known = Face(str(path), name, image, marks, places[index], scale, origin + remark)
+            yield dataclasses.replace(known, score=score, overlap=shared[index])
+
+
+def _overlaps(boxes: Sequence[Float[np.ndarray, "4"]]) -> list[float]:
+    """See `Face.overlap`; boxes that are not finite cover nothing."""
+    if len(boxes) < 2:
+        return [0.0] * len(boxes)
+    stacked = np.nan_to_num(np.stack(boxes), posinf=0.0, neginf=0.0)
+    shared = overlap(stacked, stacked).smaller
+    np.fill_diagonal(shared, 0.0)
+    return shared.max(axis=1).tolist()
 
 
 def _said(name: str, score: float | None) -> str:

@@ -16,6 +16,7 @@ from fields_jax import pages
 from fields_jax.errors import first_line, printable
 from fields_jax.files import write_whole
 from fields_jax.outputs.bundle import Bundle, Result
+from fields_jax.outputs.confidence import said_of
 from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import Face
 from fields_jax.photos.files import Unusable
@@ -97,10 +98,15 @@ class Gallery:
             row |= {axis: f"{result.emotion[axis]:.3f}" for axis in axes}
             said = ", ".join(f"{axis} {result.emotion[axis]:+.2f}" for axis in axes)
             notes.append(f"read as {emotion} ({100 * probability:.0f} %), {said}")
+        if result.verdict is not None:
+            row["verdict"] = result.verdict.verdict
+            row["reason"] = "; ".join(result.verdict.reasons)
+            notes.append(said_of(result.verdict))
         self._rows.append(row)
         link = urllib.parse.quote(name)
         files = [file for file in written if file not in _ON_THE_PAGE]
-        self._cards.append({"name": name, "link": link, "notes": notes, "files": files})
+        card = {"name": name, "link": link, "notes": notes, "files": files}
+        self._cards.append(card | {"clip": False, "film": ""})
 
     @property
     def out(self) -> epath.Path:

@@ -50,7 +50,10 @@ def test_a_turned_video_is_upright(tmp_path, degrees, corner):
     assert image.shape[:2] == ((48, 64) if degrees % 180 == 0 else (64, 48))
     half = np.array(image.shape[:2]) // 2
     red = np.array(
-        [[_red(image[y * half[0] :, x * half[1] :][: half[0], : half[1]]) for x in (0, 1)] for y in (0, 1)]
+        [
+            [_red(image[y * half[0] :, x * half[1] :][: half[0], : half[1]]) for x in (0, 1)]
+            for y in (0, 1)
+        ]
     )
     assert np.argwhere(red).tolist() == [list(corner)]
 

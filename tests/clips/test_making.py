@@ -57,7 +57,7 @@ def look(image):
 class Reader:
     """Says of the face that its smile is its height in the picture, with an error per frame."""
 
-    batch_size, size, scale = 4, SIZE, SCALE
+    batch_size, size, scale, marked = 4, SIZE, SCALE, 0.0
 
     def __init__(self, head, noise=0.05):
         self._head, self._noise = head, noise
@@ -85,6 +85,7 @@ class Reader:
             "valence": np.float32(0.5),
             "arousal": np.float32(-0.25),
             "spread": np.float32(0.01),
+            "marked": self.marked,
         }
 
 
@@ -177,6 +178,9 @@ def test_what_fails_in_most_frames_is_no_face(make, monkeypatch):
     monkeypatch.setattr(making, "judge", lambda evidence: Verdict("fail", ("nothing",), 1.0))
     with pytest.raises(UserError, match="no face found in 40 frames"):
         make()
+    monkeypatch.setattr(Reader, "marked", 1.0)  # landmarks are believed to be a face's
+    written, _ = make()
+    assert written[0].summary == {"verdict": "fail"}
 
 
 def test_arkit_weights_go_into_both_tables(tiny_head, tmp_path, monkeypatch):
@@ -189,12 +193,16 @@ def test_arkit_weights_go_into_both_tables(tiny_head, tmp_path, monkeypatch):
     list(maker.make(Clip(12), Where(SCALE, Finder("known", look)), epath.Path(tmp_path)))
     with (tmp_path / "person_0/clip.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[5]["jawOpen"]) == pytest.approx(weights[5, arkit.NAMES.index("jawOpen")], abs=1e-4)
+    assert float(rows[5]["jawOpen"]) == pytest.approx(
+        weights[5, arkit.NAMES.index("jawOpen")], abs=1e-4
+    )
     arrays, meta = load_params(tmp_path / "person_0/clip.npz")
     np.testing.assert_allclose(arrays["arkit"], weights, atol=1e-6)
     assert meta["arkit"] == list(arkit.NAMES)
     with (tmp_path / "person_0/clip_livelink.csv").open() as file:
         live = list(csv.DictReader(file))
-    assert len(live) == 12 and float(live[5]["JawOpen"]) == pytest.approx(float(rows[5]["jawOpen"]), abs=1e-4)
+    assert len(live) == 12 and float(live[5]["JawOpen"]) == pytest.approx(
+        float(rows[5]["jawOpen"]), abs=1e-4
+    )
     yaw = np.deg2rad(float(rows[5]["yaw"]))
     assert float(live[5]["HeadYaw"]) == pytest.approx(yaw, abs=2e-4)

@@ -76,9 +76,7 @@ def test_the_anchor_is_the_middle_of_the_landmarks(head):
     np.testing.assert_allclose(known.joint(shapes), root, atol=1e-6)
     np.testing.assert_allclose(known.arm(shapes), marks.mean(axis=1) - root, atol=1e-6)
     spread = marks - marks.mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(
-        known.size(shapes), np.sqrt((spread**2).sum(-1).mean(-1)), atol=1e-6
-    )
+    np.testing.assert_allclose(known.size(shapes), np.sqrt((spread**2).sum(-1).mean(-1)), atol=1e-6)
 
 
 def test_without_smoothing_only_the_identity_is_made_one(head):
@@ -112,7 +110,9 @@ def test_tremble_falls_to_less_than_half_and_movement_stays(head):
         for each in points
     ]
     assert errors[1] < 0.6 * errors[0]  # it is nearer to the truth too
-    assert np.ptp(after.coefficients["pose"][:, 1]) > 0.85 * np.ptp(truth.coefficients["pose"][:, 1])
+    assert np.ptp(after.coefficients["pose"][:, 1]) > 0.85 * np.ptp(
+        truth.coefficients["pose"][:, 1]
+    )
     assert after.readings["valence"].std() < 0.5 * before.readings["valence"].std()
 
 

@@ -16,7 +16,7 @@ from fields_jax.render import project
 def sighting(index, time, box):
     image = np.zeros((4, 4, 3), np.uint8)
     face = Face("", "x", image, None, np.float32(box), 1.4, "")
-    return Sighting(0, Frame(index, time, image, None), face, 0.0)
+    return Sighting(0, Frame(index, time, image, None), face)
 
 
 def test_places_are_where_the_camera_of_the_crop_sees_the_origin(monkeypatch):

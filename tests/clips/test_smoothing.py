@@ -71,7 +71,9 @@ def test_tremble_goes_and_movement_stays_in_time():
     found = smoothed(times, (smile + rng.normal(0, 0.1, 120))[:, None], STRENGTH, VECTORS)[:, 0]
     still = (times < 1.2) | (times > 2.8)
     assert (found - smile)[still].std() < 0.04
-    assert np.abs(np.diff(found, 2)).mean() < 0.25 * np.abs(np.diff(rng.normal(0, 0.1, 120), 2)).mean()
+    assert (
+        np.abs(np.diff(found, 2)).mean() < 0.25 * np.abs(np.diff(rng.normal(0, 0.1, 120), 2)).mean()
+    )
     middle = np.interp(1.5, found[50:70], times[50:70])
     assert abs(middle - 2) < 1 / 60  # half a frame
 
@@ -96,9 +98,7 @@ def test_frames_at_other_times_are_smoothed_alike():
     for times in (even, uneven):
         found = smoothed(times, wave(times), STRENGTH, VECTORS)[:, 0]
         inside = (times > 0.3) & (times < 1.7)
-        np.testing.assert_allclose(
-            found[inside], np.interp(times, dense, known)[inside], atol=0.06
-        )
+        np.testing.assert_allclose(found[inside], np.interp(times, dense, known)[inside], atol=0.06)
 
 
 @pytest.mark.parametrize("space", [VECTORS, ROTATIONS])

@@ -22,6 +22,7 @@ from fields_jax.outputs.bundle import load_params
 from fields_jax.photos.faces import Detection, Finder
 from fields_jax.report.packing import pack_workdir
 from fields_jax.workdir import packed
+from tests.support.clips import CLIP_FLAGS
 from tests.support.heads import random_head
 from tests.support.portraits import write_photograph
 from tests.support.workdirs import write_workdir
@@ -71,8 +72,8 @@ def here(place, monkeypatch):
 
     def call(*paths, **values):
         chosen = dict(workdir=place / "run", out="", head="", box="", batch_size=2, refine=False)
-        chosen |= values
-        chosen = {key: v if isinstance(v, int) else str(v) for key, v in chosen.items()}
+        chosen |= CLIP_FLAGS | values
+        chosen = {key: v if isinstance(v, int | float) else str(v) for key, v in chosen.items()}
         monkeypatch.setattr(reconstruct.flags, "FLAGS", ConfigDict(chosen))
         return reconstruct.main(["reconstruct", *map(str, paths)])
 

@@ -186,4 +186,6 @@ def test_a_fit_weighs_unseen_points_with_nothing(monkeypatch):
     assert not seen.weights_68[1].any() and not seen.weights_105[0].any()
     dense[landmark_schemes.MEDIAPIPE_105[:60]] = -1
     face = faces.Face("", "", image, dense, np.zeros(4), 1.4, "landmark file a.npy")
-    assert fit_photographs.unfit(face).startswith("60 of the 105 landmarks that the head knows are unseen")
+    assert fit_photographs.unfit(face).startswith(
+        "60 of the 105 landmarks that the head knows are unseen"
+    )
