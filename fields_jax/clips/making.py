@@ -19,7 +19,7 @@ from fields_jax.clips import files, film, measures
 from fields_jax.clips.decode import Frame, Source
 from fields_jax.clips.motion import eye_distances, landmarks, steadied
 from fields_jax.clips.person import Person, runs
-from fields_jax.clips.reading import Reader, Stages, read_clip
+from fields_jax.clips.reading import ReadClip, Reader, Stages, read_clip
 from fields_jax.clips.watching import Watcher, Where
 from fields_jax.errors import UserError
 from fields_jax.files import write_whole
@@ -31,6 +31,7 @@ from fields_jax.registration.arkit import Tables, arkit_tables, arkit_weights
 from fields_jax.types import FlameModel
 
 FILM = "clip.mp4"
+NO_FILM = "no clip.mp4, which needs PyAV; pip install -e '.[video]'"
 # How far a frame's shape counts for the person's identity, by its verdict.
 _TRUST = np.array([1.0, 0.2, 0.02])
 _BELIEVED = 0.3  # share of its frames that must not fail, so that what was followed is a face
@@ -106,32 +107,25 @@ class Maker:
         stages, settings = Stages(), self._settings
         watcher = Watcher(where, source.name, settings.bridge, steady=settings.smooth > 0)
         found = read_clip(source, watcher, self._read, stages)
-        told = {
-            "clip": str(source.path),
-            "frames": found.frames,
-            "seconds": round(found.seconds, 4),
-            "rate": round((found.frames - 1) / found.seconds, 4) if found.seconds else source.rate,
-            "persons": len(found.persons),
-            "passers": found.passers,
-            "remark": source.remark,
-            "refused": found.refused,
-            "smooth": settings.smooth,
-            "bridge": settings.bridge,
-        }
+        told = _told(source, found, settings)
         clips = []
         for person in found.persons:
             with stages.stage("smooth"):
                 clip = self._clip(person, told)
-                if where.box is not None or person.readings["marked"].any() or _is_face(clip):
+                marked = np.nanmax(person.readings["marked"]) > 0  # NaN where interpolated
+                if where.box is not None or marked or _is_face(clip):
                     clips.append(clip)
         if not clips:
             raise UserError(f"{source.path}: no face found in {found.frames} frames")
         told |= {"persons": len(clips), "passers": found.passers + len(found.persons) - len(clips)}
+        clips = [clip._replace(about={**clip.about, **told}) for clip in clips]
         folders = [folder / f"person_{number}" for number in range(len(clips))]
         written = [
             self._write(place, clip, stages) for place, clip in zip(folders, clips, strict=True)
         ]
-        if settings.film and importlib.util.find_spec("av"):
+        if settings.film and importlib.util.find_spec("av") is None:
+            told["film"] = {"left out": NO_FILM}
+        elif settings.film:
             codec = self._film(source, [clip.person for clip in clips], folders, stages)
             for each in written:
                 each.append(FILM)
@@ -295,6 +289,21 @@ def _measured(before: np.ndarray, after: np.ndarray, seen: np.ndarray) -> dict[s
     }
 
 
+def _told(source: Source, found: ReadClip, settings: Settings) -> dict[str, Any]:
+    """What is told of a clip, for JSON."""
+    rate = (found.frames - 1) / found.seconds if found.seconds else source.rate
+    return {
+        "clip": str(source.path),
+        "frames": found.frames,
+        "seconds": round(found.seconds, 4),
+        "rate": round(rate, 4),
+        "remark": source.remark,
+        "refused": found.refused,
+        "smooth": settings.smooth,
+        "bridge": settings.bridge,
+    }
+
+
 def _rates(stages: Stages, frames: int) -> dict[str, float]:
     """Frames per second of each stage, and of all together."""
     rates = {name: frames / max(spent, 1e-9) for name, spent in stages.seconds.items()}
@@ -312,9 +321,8 @@ def _notes(about: Mapping[str, Any]) -> list[str]:
     if about["jitter_before"] is not None:
         before, after = 100 * about["jitter_before"], 100 * about["jitter_after"]
         notes.append(f"jitter {before:.2f} % of the eye distance, smoothed {after:.2f} %")
-    if about["remark"]:
-        notes.append(about["remark"])
-    return notes
+    left_out = about.get("film", {}).get("left out", "")
+    return notes + [remark for remark in (about["remark"], left_out) if remark]
 
 
 def _summary(about: Mapping[str, Any]) -> dict[str, str]:

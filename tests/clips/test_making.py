@@ -143,6 +143,16 @@ def test_the_table_has_a_row_for_each_frame(make, tmp_path):
     assert rows[21]["reason"] == "interpolated: no face was found"
 
 
+def test_without_pyav_the_film_is_left_out_and_the_page_says_so(tiny_head, tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "judge", lambda evidence: Verdict("ok", (), 0.05))
+    monkeypatch.setattr(making.importlib.util, "find_spec", lambda name: None)
+    maker = Maker(tiny_head, Reader(tiny_head), Settings(film=True), META)
+    where = Where(SCALE, Finder("known", look))
+    written = list(maker.make(Clip(8), where, epath.Path(tmp_path)))
+    assert "clip.mp4" not in written[0].files
+    assert written[0].notes[-1].startswith("no clip.mp4, which needs PyAV")
+
+
 def test_strength_0_leaves_the_coefficients(make, tmp_path):
     make(smooth=0.0)
     told = json.loads((tmp_path / "person_0/clip.json").read_text())

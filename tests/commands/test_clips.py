@@ -60,10 +60,9 @@ def test_a_folder_of_frames_becomes_persons(place, here, capsys):
     assert (np.diff(arrays["box"][:, 0]) > 0.3).all() and arrays["box"][-1, 0] < 70
     other, _ = load_params(out / "frames/person_1/clip.npz")
     assert other["box"][:, 0].min() > 130
-    page, rows = (
-        (out / "index.html").read_text(),
-        list(csv.DictReader((out / "summary.csv").open())),
-    )
+    page = (out / "index.html").read_text()
+    with (out / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
     assert {row["face"] for row in rows} == {"frames/person_0", "frames/person_1"}
     assert 'href="frames/person_0/clip.npz"' in page and "overlay.png" not in page
     assert json.loads((out / "frames/person_0/clip.json").read_text())["persons"] == 2
