@@ -34,7 +34,7 @@ FILM = "clip.mp4"
 NO_FILM = "no clip.mp4, which needs PyAV; pip install -e '.[video]'"
 # How far a frame's shape counts for the person's identity, by its verdict.
 _TRUST = np.array([1.0, 0.2, 0.02])
-_BELIEVED = 0.3  # share of its frames that must not fail, so that what was followed is a face
+_BELIEVED = 0.3  # share of the frames read that must not fail, so that what was followed is a face
 _EVIDENCE = tuple(field.name for field in dataclasses.fields(Evidence))
 
 
@@ -270,7 +270,8 @@ def _is_told(name: str, values: np.ndarray) -> bool:
 
 def _is_face(clip: files.Clip) -> bool:
     """Whether what a finder of boxes found is a face: some of its frames are believed."""
-    return bool((clip.verdicts < VERDICTS.index("fail")).mean() > _BELIEVED)
+    believed = clip.verdicts[clip.person.seen] < VERDICTS.index("fail")
+    return bool(believed.mean() > _BELIEVED)
 
 
 def _measured(before: np.ndarray, after: np.ndarray, seen: np.ndarray) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A generated person of known movement through the model in the package: steadiness, lag, memory."""
+"""A generated person of known movement through the packaged model: steadiness, lag, memory."""
 
 from __future__ import annotations
 
