@@ -28,6 +28,7 @@ EXTRAS = {
     "data": ["tensorflow-cpu>=2.20", "importlib_resources>=6", "dill>=0.3.8"],
     "beam": ["apache-beam>=2.77"],  # data_pipelines.prepare on a cluster
     "heic": ["pillow-heif>=1.0"],  # photographs of Apple's telephones
+    "video": ["av>=18"],  # clips: FFmpeg's libraries, which decode and encode
     "cuda": ["jax[cuda12]>=0.10,<0.13"],
     "tpu": ["jax[tpu]>=0.10,<0.13"],
     "parity": ["torch>=2.4", "timm>=1.0"],  # tests against the reference's networks in torch

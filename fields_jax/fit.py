@@ -16,21 +16,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING
 
 from absl import flags
 
-from fields_jax import photo_commands
+from fields_jax import clip_commands, photo_commands
 from fields_jax.cli import run
-from fields_jax.photos.detector import REMEDY
-from fields_jax.photos.faces import WHOLE_IMAGE, Face
 from fields_jax.photos.files import Unusable
-from fields_jax.photos.points import (
-    LEAST_SEEN,
-)
-
-if TYPE_CHECKING:
-    pass
 
 _LEAD = (
     "The head fitted to the landmarks of each picture. Landmarks say little of depth, cheeks and "
@@ -47,16 +38,18 @@ def main(argv: list[str]) -> int:
     """The command; status 2 where no face could be fitted."""
     chosen = flags.FLAGS
     named = photo_commands.read_arguments(argv)
-    from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces
+    from fields_jax.finder import packaged
+    from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, unfit
     from fields_jax.flame.io import resolve_head
-    from fields_jax.outputs.bundle import pose_heads
+    from fields_jax.outputs.bundle import judged, pose_heads
 
     head = resolve_head(chosen.head)
+    finder = packaged()
     gallery = photo_commands.open_gallery(head, CROP_SIZE, photo_commands.describe(head))
     for batch in photo_commands.batches(named, gallery, CROP_SCALE, marked=True):
         faces = []
         for face in batch:
-            if reason := _unfit(face):
+            if reason := unfit(face):
                 gallery.refuse(Unusable(face.path, reason))
             else:
                 faces.append(face)
@@ -65,27 +58,17 @@ def main(argv: list[str]) -> int:
         fit = fit_faces(head, faces)
         results = pose_heads(head, fit.coefficients, chosen.batch_size)
         for face, result, residual in zip(faces, results, fit.residual, strict=True):
-            gallery.add(face, dataclasses.replace(result, residual=float(residual)))
+            result = dataclasses.replace(result, residual=float(residual))
+            gallery.add(face, judged(face, result, CROP_SIZE, finder))
+    if named.clips:
+        from fields_jax.clip_readers import LandmarkReader
+        from fields_jax.clips.making import Maker
+
+        reader = LandmarkReader(head, chosen.batch_size, finder)
+        about = photo_commands.describe(head)
+        maker = Maker(head, reader, clip_commands.settings(), about)
+        clip_commands.make(named.clips, maker, gallery, finder, marked=True)
     return photo_commands.conclude(gallery, "Fitted faces", _LEAD)
-
-
-def _unfit(face: Face) -> str:
-    """Why a face cannot be fitted, or ""."""
-    if face.points is None:
-        passed_over = face.origin.removeprefix(WHOLE_IMAGE)
-        return f"no landmark file beside it{passed_over} and no face detector; {REMEDY}"
-    from fields_jax.fitting.photographs import known_landmarks
-    from fields_jax.landmark_schemes import N_DETECTED
-
-    _, visible = known_landmarks(face)
-    if len(visible) == N_DETECTED:
-        return (
-            f"5 landmarks are too few for a fit ({face.origin}); `reconstruct --refine` takes them"
-        )
-    if visible.mean() < LEAST_SEEN:
-        hidden = f"{(~visible).sum()} of the {len(visible)} landmarks that the head knows"
-        return f"{hidden} are unseen ({face.origin})"
-    return ""
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
-from fields_jax import __version__
+from fields_jax import __version__, clip_commands
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
 from fields_jax.photos.detector import Detector, find_python
@@ -35,17 +35,20 @@ def define_flags() -> None:
         "head's own expression components",
     )
     flags.DEFINE_integer("batch_size", 8, "faces that are worked on at once", 1)
+    clip_commands.define_flags()
 
 
 class Named(NamedTuple):
     """The arguments of a command line.
 
     Attributes:
+      clips: videos and folders of frames.
       photographs: to find faces in.
       unusable: files that were named and cannot be used.
       box: of the face, or None.
     """
 
+    clips: list[clip_commands.Clip]
     photographs: list[Photograph]
     unusable: list[Unusable]
     box: tuple[float, ...] | None
@@ -61,8 +64,9 @@ def read_arguments(argv: list[str], box: str = "") -> Named:
     if not chosen.out:
         raise UserError("--out is missing: name the folder to write to")
     if len(argv) < 2:
-        raise UserError("name photographs, folders or patterns; see --help")
-    return Named(*find_photographs(argv[1:]), parse_box(box))
+        raise UserError("name photographs, videos, folders or patterns; see --help")
+    others, clips = clip_commands.split(argv[1:])
+    return Named(clips, *find_photographs(others), parse_box(box))
 
 
 def batches(
@@ -153,8 +157,16 @@ def conclude(gallery: Gallery, title: str, lead: str) -> int:
     for path, reason in gallery.unusable:
         print(f"not used: {printable(path)}: {printable(reason)}")
     kept_out = f", {len(gallery.unusable)} not used" if gallery.unusable else ""
-    print(f"written: {printable(flags.FLAGS.out)}/index.html, {len(gallery.faces)} faces{kept_out}")
-    return 0 if gallery.faces else 2
+    print(f"written: {printable(flags.FLAGS.out)}/index.html, {_counted(gallery)}{kept_out}")
+    return 0 if gallery.faces or gallery.persons else 2
+
+
+def _counted(gallery: Gallery) -> str:
+    """How many faces of photographs and persons of clips there are."""
+    persons = f"{len(gallery.persons)} persons of clips"
+    if gallery.persons and not gallery.faces:
+        return persons
+    return f"{len(gallery.faces)} faces" + (f", {persons}" if gallery.persons else "")
 
 
 def _is_blind(named: Named) -> bool:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from fields_jax import photo_commands
+from fields_jax import clip_commands, photo_commands
 from fields_jax.cli import run
 from fields_jax.compile_cache import keep_programs_in
 
@@ -65,6 +65,15 @@ def main(argv: list[str]) -> int:
         for face, result in zip(faces, model.read(faces, batch, chosen.refine), strict=True):
             gallery.add(face, result)
             plain += result.refined is False
+    if named.clips:
+        from fields_jax.clip_readers import NetworkReader
+        from fields_jax.clips.making import Maker
+        from fields_jax.finder import packaged
+
+        finder = packaged()
+        reader = NetworkReader(model, chosen.batch_size, finder)
+        maker = Maker(model.head, reader, clip_commands.settings(), model.about)
+        clip_commands.make(named.clips, maker, gallery, finder, box=named.box)
     if plain:
         print(f"{plain} faces have no landmarks to refine by: theirs is the networks' reading")
     if not model.reads_emotion:

@@ -17,31 +17,27 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from etils import epath
-from flax.errors import FlaxError
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from fields_jax import __version__, finder
 from fields_jax.emotions import EMOTIONS
-from fields_jax.errors import UserError, first_line
+from fields_jax.errors import UserError
 from fields_jax.files import is_remote, write_whole
 from fields_jax.flame.io import resolve_head
-from fields_jax.kept import kept_program
 from fields_jax.models.fields import predict
-from fields_jax.outputs.bundle import Bundle, Result, pose_heads
+from fields_jax.networks import Networks, shares
+from fields_jax.outputs.bundle import Bundle, Result, judged, pose_heads
 from fields_jax.outputs.glb import Frames, glb
-from fields_jax.outputs.overlays import to_photograph
 from fields_jax.outputs.writers import write_bundle
-from fields_jax.photos import faces, points
+from fields_jax.photos import faces, given, points
+from fields_jax.photos.crops import to_photograph
 from fields_jax.photos.detector import Detector, find_python
 from fields_jax.photos.files import Photograph, Unusable, read_photograph
-from fields_jax.photos.pictures import upright
 from fields_jax.types import FlameCoefficients, FlameModel
 from fields_jax.workdir.inference import Inference, check_encoders, check_head, load_inference
 from fields_jax.workdir.packed import EMBEDDED
@@ -125,6 +121,7 @@ class Model:
     Attributes:
       inference: the networks, their config and the meta item of their checkpoint.
       head: that its coefficients are of.
+      networks: what reads crops.
       about: JSON: version of fields_jax, head and weights; recorded in every output.
     """
 
@@ -142,8 +139,8 @@ class Model:
         check_head(inference.meta, head)
         check_encoders(inference, source)
         self.inference, self.head = inference, head
-        # Coefficients and emotion need no tokens: their encoder is neither compiled nor run.
-        self._networks = inference.model.clone(token_guided=False)
+        self.networks = Networks(inference, head, source)
+        self._finder: faces.Finder | None = None
         self.about = {
             "version": __version__,
             "head": {key: getattr(head, key) for key in ("name", "version", "sha256")},
@@ -158,7 +155,7 @@ class Model:
     @property
     def size(self) -> int:
         """Side in pixels of the crops that the networks read."""
-        return self.inference.config.image_size
+        return self.networks.size
 
     @property
     def crop_scale(self) -> float:
@@ -199,8 +196,8 @@ class Model:
         single = isinstance(images, str | os.PathLike | Image.Image | np.ndarray)
         pictures = [images] if single else list(images)
         placed = [
-            _per_picture(given, single, len(pictures), name)
-            for given, name in ((boxes, "boxes"), (landmarks, "landmarks"))
+            given.per_picture(values, single, len(pictures), name)
+            for values, name in ((boxes, "boxes"), (landmarks, "landmarks"))
         ]
         found: list[tuple[int, faces.Face]] = []
         with _detector() as search:
@@ -226,19 +223,7 @@ class Model:
           batch_size: crops are filled up to this number, so that one program is compiled.
           refine: see `reconstruct`.
         """
-        count = len(found)
-        crops = [face.crop(self.size) for face in found]
-        filled = np.stack([*crops, *[crops[-1]] * (batch_size - count)])
-        try:
-            said = kept_program(_say, self.inference.variables, filled, static=(self._networks,))
-        except FlaxError as error:  # shapes or names: flax says which
-            source = self.about["weights"]["workdir"]
-            raise UserError(
-                f"{source} holds other networks than its config says ({first_line(error)}); "
-                "bring back a whole one"
-            ) from error
-        coefficients, *emotion = jax.tree.map(lambda column: np.asarray(column)[:count], said)
-        coefficients = FlameCoefficients(**coefficients)
+        (coefficients, *emotion), _, wavers = self.networks.examine(found, batch_size)
         refined = self._refined(found, coefficients, batch_size) if refine else None
         if refined:
             coefficients = refined.coefficients
@@ -248,6 +233,12 @@ class Model:
                 dataclasses.replace(result, refined=done, residual=after, residual_before=before)
                 for result, (done, before, after) in zip(results, refined.notes(), strict=True)
             ]
+        if self._finder is None:
+            self._finder = finder.packaged()
+        results = [
+            judged(face, result, self.size, self._finder, **wavers.of(row))
+            for row, (face, result) in enumerate(zip(found, results, strict=True))
+        ]
         if not self.reads_emotion:
             return results
         return [
@@ -260,7 +251,7 @@ class Model:
     ) -> Refined:
         from fields_jax.fitting.refine import SPREAD, Refiner
 
-        networks = partial(predict, self._networks, self.inference.variables)
+        networks = partial(predict, self.networks.model, self.networks.variables)
         stored = self.inference.meta.get(SPREAD)
         return Refiner(networks, self.head, self.size, batch_size, stored).refine(
             found, coefficients
@@ -272,11 +263,11 @@ class Model:
         named = isinstance(picture, str | os.PathLike)
         path = epath.Path(picture if named else f"picture_{row}")
         photograph = Photograph(path, path.stem if named else path.name)
-        options = dict(scale=self.crop_scale, box=_box(box, path), finder=look)
+        options = dict(scale=self.crop_scale, box=given.as_box(box, path), finder=look)
         if named and marks is None:
             search = faces.find_faces(photograph, **options)
         else:
-            image = read_photograph(path) if named else _pixels(picture, path)
+            image = read_photograph(path) if named else given.as_pixels(picture, path)
             if box is None and marks is not None:
                 search = faces.marked_faces(
                     photograph,
@@ -301,12 +292,11 @@ class Model:
 
     def _emotion(self, logits: np.ndarray, valence: float, arousal: float) -> dict[str, Any]:
         """The emotion of a face, ready for JSON."""
-        shares = np.exp(np.float64(logits - logits.max()))
-        shares /= shares.sum()
+        likely = shares(logits)
         return {
             "note": _NOTE,
-            "emotion": EMOTIONS[int(shares.argmax())],
-            "probabilities": dict(zip(EMOTIONS, shares.tolist(), strict=True)),
+            "emotion": EMOTIONS[int(likely.argmax())],
+            "probabilities": dict(zip(EMOTIONS, likely.tolist(), strict=True)),
             "valence": float(valence),
             "arousal": float(arousal),
             "weights": self.about["weights"],
@@ -330,14 +320,6 @@ def load(path: str | os.PathLike | None = None, *, head: str | os.PathLike | Non
     inference = load_inference(source)
     chosen = resolve_head(str(head) if head is not None else inference.config.head)
     return Model(inference, chosen, source)
-
-
-def _say(variables: Any, image: UInt8[Array, "B S S 3"], model: Any) -> tuple:
-    """Coefficients by name, class logits, valence and arousal."""
-    output = predict(model, variables, image)
-    found = output.coefficients
-    coefficients = {name: getattr(found, name) for name in _PREDICTED}
-    return coefficients, output.logits, output.valence, output.arousal
 
 
 def _weights(inference: Inference, source: str) -> dict[str, Any]:
@@ -366,34 +348,3 @@ def _detector() -> Iterator[faces.Finder]:
             return running[0].detect(image)
 
         yield faces.Finder("face detector", detect)
-
-
-def _per_picture(given: Any, single: bool, count: int, name: str) -> list[Any]:
-    """One entry for each picture."""
-    if given is None:
-        return [None] * count
-    entries = [given] if single else list(given)
-    if len(entries) != count:
-        raise UserError(f"{name} has {len(entries)} entries for {count} images: give one for each")
-    return entries
-
-
-def _box(box: Any, path: Path) -> tuple[float, ...] | None:
-    if box is None:
-        return None
-    corners = np.asarray(box, np.float64).ravel()
-    if corners.shape != (4,):
-        raise UserError(f"{path}: a box has four numbers (x0, y0, x1, y1), not {len(corners)}")
-    return tuple(corners.tolist())
-
-
-def _pixels(picture: Any, path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    if isinstance(picture, Image.Image):
-        return upright(picture)
-    pixels = np.asarray(picture)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise UserError(
-            f"{path}: expected an [H, W, 3] uint8 array of RGB, found {pixels.dtype} "
-            f"{list(pixels.shape)}"
-        )
-    return pixels

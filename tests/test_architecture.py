@@ -31,12 +31,12 @@ ALLOWED = {
     "fields_jax.models": ("geometry",),
     "fields_jax.synthesis": ("flame", "render"),
     "fields_jax.losses": (),
-    "fields_jax.photos": (),
+    "fields_jax.photos": ("geometry",),
     "fields_jax.workdir": ("models",),
     "fields_jax.fitting": ("geometry", "flame", "render"),
     **dict.fromkeys(
-        ("fields_jax.fitting.photographs", "fields_jax.fitting.refine", "fields_jax.fitting.gaze"),
-        ("geometry", "flame", "fitting", "photos"),
+        ("fields_jax.fitting.photographs", "fields_jax.fitting.refine"),
+        ("geometry", "fitting", "photos"),
     ),
     "fields_jax.registration": ("geometry", "flame", "render", "fitting"),
     "fields_jax.evaluation": (*MODEL, "workdir"),
@@ -46,7 +46,7 @@ ALLOWED = {
     ),
     # A GLB says the expression in ARKit's weights.
     "fields_jax.outputs": (*MODEL, "photos", "workdir", "registration"),
-    "fields_jax.report": (*MODEL, "fitting", "photos", "workdir", "evaluation", "outputs"),
+    "fields_jax.report": (*MODEL, "fitting", "photos", "workdir", "evaluation", "outputs", "clips"),
     "fields_jax.report.__main__": ("flame", "evaluation", "report", "cli"),
     "fields_jax.training": (*MODEL, "losses", "workdir"),
     "fields_jax.convert": (*MODEL, "registration", "workdir", "configs"),
@@ -56,13 +56,28 @@ ALLOWED = {
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
     "fields_jax.evaluate": ("evaluation", "cli"),
-    "fields_jax.photo_commands": ("photos", "report", "finder"),
+    "fields_jax.photo_commands": ("photos", "report", "finder", "clip_commands"),
+    # Clips are faces of photographs in a row: all that makes files of one makes those of a clip.
+    "fields_jax.clips": (*MODEL, "photos", "registration", "outputs"),
+    "fields_jax.clip_commands": ("photos", "clips", "report"),
+    "fields_jax.clip_readers": (
+        *("flame", "fitting", "photos", "outputs", "clips", "networks", "reconstruction"),
+    ),
+    "fields_jax.networks": ("flame", "models", "photos", "outputs", "workdir"),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),
-    "fields_jax.reconstruction": (*MODEL, "fitting", "workdir", "photos", "outputs", "finder"),
-    "fields_jax.reconstruct": ("reconstruction", "workdir", "photo_commands", "cli"),
-    "fields_jax.fit": (*MODEL, "fitting", "photos", "outputs", "report", "photo_commands", "cli"),
+    "fields_jax.reconstruction": (
+        *(*MODEL, "fitting", "workdir", "photos", "outputs", "finder", "networks"),
+    ),
+    "fields_jax.reconstruct": (
+        *("reconstruction", "workdir", "photo_commands", "clip_commands", "clip_readers"),
+        *("clips", "finder", "cli"),
+    ),
+    "fields_jax.fit": (
+        *(*MODEL, "fitting", "photos", "outputs", "report", "photo_commands", "clip_commands"),
+        *("clip_readers", "clips", "finder", "cli"),
+    ),
     "fields_jax.transfer": ("flame", "registration", "convert", "photos", "outputs", "cli"),
     "fields_jax.doctor": ("flame", "photos", "workdir", "finder", "cli"),
     "data_pipelines": ("geometry", "flame", "render", "fitting", "registration", "photos"),
@@ -72,6 +87,9 @@ ALLOWED = {
     "data_pipelines.manifests": ("photos",),
     "data_pipelines.manifests.__main__": ("cli",),
     "configs": (),
+    "benchmarks.confidence": (
+        *("flame", "render", "photos", "outputs", "finder", "networks", "reconstruction", "cli"),
+    ),
     "benchmarks.refine": (*MODEL, "evaluation", "fitting", "photos", "workdir", "cli"),
     "benchmarks": (
         *(*MODEL, "fitting", "registration", "training", "workdir", "tools", "cli"),

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float
 from fields_jax.fitting.landmarks import Fit, Observed, fit_landmarks
 from fields_jax.landmark_schemes import MEDIAPIPE_105, N_DETECTED, N_MEDIAPIPE
 from fields_jax.photos.crops import to_ndc, transform_points
-from fields_jax.photos.faces import Face
-from fields_jax.photos.points import seen, select_105
+from fields_jax.photos.detector import REMEDY
+from fields_jax.photos.faces import WHOLE_IMAGE, Face
+from fields_jax.photos.points import LEAST_SEEN, seen, select_105
 from fields_jax.types import FlameModel
 
 CROP_SCALE, CROP_SIZE = 1.4, 224  # of the crops that cameras belong to: as in TEASER's demos
@@ -47,6 +48,22 @@ def observed(faces: Sequence[Face], size: int) -> Observed:
         **{f"landmarks_{count}": marks[count] for count in counts},
         **{f"weights_{count}": weights[count] for count in counts},
     )
+
+
+def unfit(face: Face) -> str:
+    """Why a face cannot be fitted, or ""."""
+    if face.points is None:
+        passed_over = face.origin.removeprefix(WHOLE_IMAGE)
+        return f"no landmark file beside it{passed_over} and no face detector; {REMEDY}"
+    _, visible = known_landmarks(face)
+    if len(visible) == N_DETECTED:
+        return (
+            f"5 landmarks are too few for a fit ({face.origin}); `reconstruct --refine` takes them"
+        )
+    if visible.mean() < LEAST_SEEN:
+        hidden = f"{(~visible).sum()} of the {len(visible)} landmarks that the head knows"
+        return f"{hidden} are unseen ({face.origin})"
+    return ""
 
 
 def known_landmarks(face: Face) -> tuple[Float[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]:

@@ -23,8 +23,7 @@ from fields_jax.fitting.landmarks import Guess, Refinement, refine_landmarks
 from fields_jax.fitting.photographs import known_landmarks, observed
 from fields_jax.fitting.problem import FitSettings
 from fields_jax.geometry.rotations import rodrigues
-from fields_jax.photos.crops import cut
-from fields_jax.photos.faces import Face
+from fields_jax.photos.faces import Face, varied_crop
 from fields_jax.photos.points import LEAST_SEEN
 from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel
 
@@ -179,19 +178,6 @@ def floors(
 def has_landmarks(face: Face) -> bool:
     """Whether enough of a face's landmarks are known and seen for a refinement."""
     return face.points is not None and bool(known_landmarks(face)[1].mean() >= LEAST_SEEN)
-
-
-def varied_crop(
-    face: Face, size: int, variation: tuple[float, float, float, float]
-) -> UInt8[np.ndarray, "S S 3"]:
-    """The crop of a face, shifted, scaled and turned clockwise; see `VARIATIONS`."""
-    right, down, zoom, degrees = variation
-    cosine, sine = zoom * np.cos(np.deg2rad(degrees)), zoom * np.sin(np.deg2rad(degrees))
-    about = np.array([[cosine, -sine], [sine, cosine]])
-    centre = np.full(2, size / 2)
-    move = np.eye(3)
-    move[:2, :2], move[:2, 2] = about, centre - about @ centre + size * np.array([right, down])
-    return cut(face.image, (move @ face.matrix(size)).astype(np.float32), size)
 
 
 def _differences(

@@ -78,3 +78,24 @@ def turned(
     axis = np.asarray(axis_angle) / angle
     across = np.cross(axis, vector)
     return vector + np.sin(angle) * across + (1 - np.cos(angle)) * np.cross(axis, across)
+
+
+def angles(axis_angle: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+    """Yaw, pitch and roll in radians, in numpy: the inverse of `rotation_vector`, whose order they
+    follow: a pitch about x, then a yaw about y, then a roll about z.
+    """
+    turns = np.asarray(axis_angle, np.float64)
+    x, y, z = (all_turned(turns, np.tile(axis, (len(turns), 1))) for axis in np.eye(3))
+    pitch, yaw = np.arctan2(y[:, 2], z[:, 2]), np.arctan2(-x[:, 2], np.hypot(x[:, 0], x[:, 1]))
+    return np.stack([yaw, pitch, np.arctan2(x[:, 1], x[:, 0])], axis=-1)
+
+
+def all_turned(
+    axis_angle: Float[np.ndarray, "N 3"], vectors: Float[np.ndarray, "N 3"]
+) -> Float[np.ndarray, "N 3"]:
+    """Vectors after as many rotations, in numpy; Rodrigues' formula, smooth at 0."""
+    turns = np.asarray(axis_angle, np.float64)
+    angle = np.linalg.norm(turns, axis=-1, keepdims=True)
+    across = np.cross(turns, vectors)
+    sine, half = np.sinc(angle / np.pi), np.sinc(angle / (2 * np.pi))
+    return vectors + sine * across + 0.5 * half**2 * np.cross(turns, across)

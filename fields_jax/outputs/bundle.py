@@ -15,8 +15,10 @@ from jaxtyping import Float
 from fields_jax.errors import UserError, printable
 from fields_jax.files import parse_json, read_npz
 from fields_jax.kept import kept_program
+from fields_jax.outputs.confidence import Evidence, Verdict, evidence, judge, look_again
 from fields_jax.outputs.texture import Texture, View, bake
-from fields_jax.photos.faces import Face
+from fields_jax.photos.crops import to_photograph
+from fields_jax.photos.faces import Face, Finder
 from fields_jax.render import project
 from fields_jax.synthesis import draw_head
 from fields_jax.types import FlameCoefficients, FlameModel
@@ -67,6 +69,8 @@ class Result:
       residual: of a landmark fit, or None.
       refined: whether a landmark fit followed the networks' reading; None where none was wanted.
       residual_before: that of the networks' reading; None where no fit followed it.
+      verdict: how far the reading is believed, or None where that was not asked.
+      evidence: for the verdict, or None.
     """
 
     coefficients: dict[str, np.ndarray]
@@ -79,6 +83,8 @@ class Result:
     residual: float | None = None
     refined: bool | None = None
     residual_before: float | None = None
+    verdict: Verdict | None = None
+    evidence: Evidence | None = None
 
     def is_finite(self) -> bool:
         """Whether every number is finite."""
@@ -161,6 +167,24 @@ def _pose_heads(head: FlameModel, coefficients: FlameCoefficients) -> tuple[jax.
     face, geometry, _ = draw_head(head, coefficients, PICTURE)
     points = face.vertices, face.landmarks_68
     return *points, *(project(each, coefficients.camera) for each in points), geometry
+
+
+def judged(face: Face, result: Result, size: int, finder: Finder, **known: float) -> Result:
+    """A result with the verdict on it.
+
+    Args:
+      face: in its photograph.
+      result: of the face.
+      size: side in pixels of the crop that the result's camera belongs to.
+      finder: the network in the package, which looks at the face's surroundings again.
+      known: fields of `Evidence` about the networks.
+    """
+    points = to_photograph(result.landmarks_ndc, face.matrix(size), size)
+    if result.residual is not None:
+        known["residual"] = result.residual
+    pose = np.asarray(result.coefficients["pose"])
+    found = evidence(face, points, pose, **known, **look_again(finder, face))
+    return dataclasses.replace(result, verdict=judge(found), evidence=found)
 
 
 def load_params(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 from fields_jax.kept import kept_program
-from fields_jax.photos.crops import transform_points
+from fields_jax.photos.crops import to_photograph
 from fields_jax.render import geometry_map
 from fields_jax.render.camera import reframe
 from fields_jax.types import FlameModel
@@ -27,20 +27,6 @@ class Window(NamedTuple):
     left: int
     top: int
     side: int
-
-
-def to_photograph(
-    points: Float[np.ndarray, "N D"], matrix: Float[np.ndarray, "3 3"], size: int
-) -> Float[np.ndarray, "N 2"]:
-    """Image coordinates of a crop as pixels of its photograph.
-
-    Args:
-      points: [N, >=2] as `render.project` returns them, x and y in [-1, 1] over the crop.
-      matrix: from pixels of the photograph to pixels of the crop.
-      size: side of the crop in pixels.
-    """
-    inverse = np.linalg.inv(np.asarray(matrix, np.float64))
-    return transform_points(inverse, (np.asarray(points, np.float64)[:, :2] + 1) * size / 2)
 
 
 def paste_face(

@@ -14,7 +14,7 @@ from fields_jax.files import npz_bytes
 from fields_jax.flame.model import flame
 from fields_jax.outputs.bundle import CONVENTIONS
 from fields_jax.outputs.meshes import obj
-from fields_jax.outputs.overlays import to_photograph
+from fields_jax.photos.crops import to_photograph
 from fields_jax.render import project
 from fields_jax.types import FlameCoefficients, FlameModel
 

@@ -11,8 +11,10 @@ from etils import epath
 from fields_jax.files import npz_bytes, write_whole
 from fields_jax.outputs import meshes
 from fields_jax.outputs.bundle import CONVENTIONS, PICTURE, Bundle
+from fields_jax.outputs.confidence import in_words
 from fields_jax.outputs.glb import glb
-from fields_jax.outputs.overlays import paste_face, to_photograph
+from fields_jax.outputs.overlays import paste_face
+from fields_jax.photos.crops import to_photograph
 from fields_jax.render.draw import grid, png_bytes, to_uint8
 
 
@@ -130,6 +132,14 @@ def emotion(bundle: Bundle) -> str | None:
     return json.dumps(bundle.result.emotion, indent=1) + "\n"
 
 
+def confidence(bundle: Bundle) -> str | None:
+    """How far the reading is believed, and what speaks for and against it; None if not asked."""
+    result = bundle.result
+    if result.verdict is None:
+        return None
+    return json.dumps(in_words(result.verdict, result.evidence), indent=1) + "\n"
+
+
 # By file name, in the order they are written; photos/names.py reserves the names.
 WRITERS: dict[str, OutputWriter] = {
     "params.npz": params,
@@ -142,4 +152,5 @@ WRITERS: dict[str, OutputWriter] = {
     "overlay.png": overlay,
     "geometry.png": geometry,
     "emotion.json": emotion,
+    "confidence.json": confidence,
 }

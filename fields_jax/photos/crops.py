@@ -111,6 +111,20 @@ def to_ndc(points: Float[np.ndarray, "N 2"], size: int) -> Float[np.ndarray, "N 
     return (2 * points / size - 1).astype(np.float32)
 
 
+def to_photograph(
+    points: Float[np.ndarray, "N D"], matrix: Float[np.ndarray, "3 3"], size: int
+) -> Float[np.ndarray, "N 2"]:
+    """Image coordinates of a crop as pixels of its photograph.
+
+    Args:
+      points: [N, >=2] as `render.project` returns them, x and y in [-1, 1] over the crop.
+      matrix: from pixels of the photograph to pixels of the crop.
+      size: side of the crop in pixels.
+    """
+    inverse = np.linalg.inv(np.asarray(matrix, np.float64))
+    return transform_points(inverse, (np.asarray(points, np.float64)[:, :2] + 1) * size / 2)
+
+
 def cut(
     image: UInt8[np.ndarray, "H W 3"], matrix: Float[np.ndarray, "3 3"], size: int
 ) -> UInt8[np.ndarray, "S S 3"]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from fields_jax.errors import UserError
+from fields_jax.geometry.boxes import overlap
 from fields_jax.landmark_schemes import N_DETECTED
 from fields_jax.photos import beside, crops, points
 from fields_jax.photos.files import Photograph, Unusable, read_photograph
@@ -61,6 +62,9 @@ class Face:
       box: (x0, y0, x1, y1) in pixels, from chin to hairline.
       scale: side of the crop relative to the mean of the box's sides.
       origin: how the face was found, in a few words.
+      score: the finder's confidence in [0, 1], or None where it gave none.
+      overlap: largest share of the box, or of the other if that is smaller, that the box of another
+        face of the photograph covers.
     """
 
     path: str
@@ -70,6 +74,8 @@ class Face:
     box: Float[np.ndarray, "4"]
     scale: float
     origin: str
+    score: float | None = None
+    overlap: float = 0.0
 
     def matrix(self, size: int) -> Float[np.ndarray, "3 3"]:
         """From pixels of the photograph to those of a square crop of `size` pixels."""
@@ -78,6 +84,33 @@ class Face:
     def crop(self, size: int) -> UInt8[np.ndarray, "S S 3"]:
         """The square crop about the face."""
         return crops.cut(self.image, self.matrix(size), size)
+
+
+def varied_matrix(
+    face: Face, size: int, variation: tuple[float, float, float, float]
+) -> Float[np.ndarray, "3 3"]:
+    """From pixels of the photograph to those of a crop that is shifted, scaled and turned.
+
+    Args:
+      face: in its photograph.
+      size: side of the crop in pixels.
+      variation: shift to the right and down as shares of the side, zoom, and the turn clockwise in
+        degrees.
+    """
+    right, down, zoom, degrees = variation
+    cosine, sine = zoom * np.cos(np.deg2rad(degrees)), zoom * np.sin(np.deg2rad(degrees))
+    about = np.array([[cosine, -sine], [sine, cosine]])
+    centre = np.full(2, size / 2)
+    move = np.eye(3)
+    move[:2, :2], move[:2, 2] = about, centre - about @ centre + size * np.array([right, down])
+    return (move @ face.matrix(size)).astype(np.float32)
+
+
+def varied_crop(
+    face: Face, size: int, variation: tuple[float, float, float, float]
+) -> UInt8[np.ndarray, "S S 3"]:
+    """The crop of a face, shifted, scaled and turned; see `varied_matrix`."""
+    return crops.cut(face.image, varied_matrix(face, size, variation), size)
 
 
 def find_faces(
@@ -143,7 +176,7 @@ def faces_in(
     elif finder is None:
         yield _whole(photograph, image, remark)
     else:
-        found = [(f.place, _said(finder.name, f.score)) for f in finder.detect(image)]
+        found = [(f.place, _said(finder.name, f.score), f.score) for f in finder.detect(image)]
         yield from _marked(photograph, image, found, scale, remark)
 
 
@@ -164,7 +197,7 @@ def marked_faces(
       scale: as of `find_faces`.
       origin: where the landmarks are from, in a few words.
     """
-    yield from _marked(photograph, image, [(face, origin) for face in marks], scale, "")
+    yield from _marked(photograph, image, [(face, origin, None) for face in marks], scale, "")
 
 
 def parse_box(text: str) -> tuple[float, ...] | None:
@@ -211,15 +244,17 @@ def _whole(photograph: Photograph, image: np.ndarray, remark: str) -> Face | Unu
 def _marked(
     photograph: Photograph,
     image: np.ndarray,
-    found: Sequence[tuple[np.ndarray, str]],
+    found: Sequence[tuple[np.ndarray, str, float | None]],
     scale: float,
     remark: str,
 ) -> Iterator[Face | Unusable]:
-    """Faces from points [N, 2] or a box [4] of each, and its origin; `remark` is of all."""
+    """Faces from points [N, 2] or a box [4] of each, its origin and score; `remark` is of all."""
     path = photograph.path
     if not found:
         yield Unusable(path, f"no face found; name one with --box=x0,y0,x1,y1{remark}")
-    for index, (face, origin) in enumerate(found):
+    places = [face if face.ndim == 1 else points.face_box(face) for face, _, _ in found]
+    shared = _overlaps(places)
+    for index, (face, origin, score) in enumerate(found):
         suffix = "" if len(found) == 1 else f"_{index}"
         boxed = face.ndim == 1
         check = crops.box_fault if boxed else points.fault
@@ -227,9 +262,19 @@ def _marked(
             which = f"face {index}: " if suffix else ""
             yield Unusable(path, f"{which}{fault} ({origin})")
         else:
-            name, place = photograph.name + suffix, face if boxed else points.face_box(face)
-            marks = None if boxed else face
-            yield Face(str(path), name, image, marks, place, scale, origin + remark)
+            name, marks = photograph.name + suffix, None if boxed else face
+            known = Face(str(path), name, image, marks, places[index], scale, origin + remark)
+            yield dataclasses.replace(known, score=score, overlap=shared[index])
+
+
+def _overlaps(boxes: Sequence[Float[np.ndarray, "4"]]) -> list[float]:
+    """See `Face.overlap`; boxes that are not finite cover nothing."""
+    if len(boxes) < 2:
+        return [0.0] * len(boxes)
+    stacked = np.nan_to_num(np.stack(boxes), posinf=0.0, neginf=0.0)
+    shared = overlap(stacked, stacked).smaller
+    np.fill_diagonal(shared, 0.0)
+    return shared.max(axis=1).tolist()
 
 
 def _said(name: str, score: float | None) -> str:

@@ -15,7 +15,7 @@ from etils import epath
 from fields_jax.files import is_remote
 from fields_jax.photos import kinds
 from fields_jax.photos.files import Photograph, Unusable
-from fields_jax.photos.names import OF_A_FACE, unique_name
+from fields_jax.photos.names import OF_A_CLIP, OF_A_FACE, unique_name
 
 NO_PICTURES = f"no pictures in this folder; {kinds.NAMES} are read"
 _NOTHING_LINKED = "a link to something that is not there; name the picture itself"
@@ -216,8 +216,10 @@ def _is_within(real: str, folder: str) -> bool:
 
 
 def _was_written(path: epath.Path) -> bool:
-    """Whether a file is a picture that a command wrote; see `outputs.writers`."""
-    return path.name in OF_A_FACE and path.with_name(OF_A_FACE[0]).exists()
+    """Whether a file is a picture or a film that a command wrote; see `outputs.writers`."""
+    return any(
+        path.name in names and path.with_name(names[0]).exists() for names in (OF_A_FACE, OF_A_CLIP)
+    )
 
 
 def _belongs_to(path: epath.Path, pictures: set[epath.Path]) -> bool:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 
-# What commands write for each face (outputs/writers.py) and for all of them: no folder may be
+# What commands write for each face (outputs/writers.py), for each person of a clip
+# (clips/making.py) and for all of them: no folder may be
 # called so, and no such picture is taken for a photograph.
 OF_A_FACE = (
     *("params.npz", "mesh.obj", "mesh.mtl", "mesh.ply"),
     *("texture.jpg", "texture_confidence.png", "head.glb"),
-    *("overlay.png", "geometry.png", "emotion.json"),
+    *("overlay.png", "geometry.png", "emotion.json", "confidence.json"),
+)
+OF_A_CLIP = (
+    *("clip.npz", "clip.csv", "clip_livelink.csv", "clip.json"),
+    *("clip.mp4", "clip.glb"),
 )
 OF_A_RUN = ("index.html", "summary.csv")
 
@@ -41,7 +46,7 @@ def unique_name(name: str, taken: set[str]) -> str:
 def _harmless(part: str) -> str:
     signs = (sign if sign.isprintable() and sign not in _FORBIDDEN else "_" for sign in part)
     kept = "".join(signs).strip(" .").encode()[:_LONGEST].decode(errors="ignore").strip(" .")
-    return f"{kept}_" if _key(kept) in (*OF_A_FACE, *OF_A_RUN, "") else kept
+    return f"{kept}_" if _key(kept) in (*OF_A_FACE, *OF_A_CLIP, *OF_A_RUN, "") else kept
 
 
 def _key(name: str) -> str:

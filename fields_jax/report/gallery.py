@@ -8,7 +8,7 @@ import datetime
 import io
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
@@ -16,6 +16,7 @@ from fields_jax import pages
 from fields_jax.errors import first_line, printable
 from fields_jax.files import write_whole
 from fields_jax.outputs.bundle import Bundle, Result
+from fields_jax.outputs.confidence import said_of
 from fields_jax.outputs.morphs import choose_morphs
 from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import Face
@@ -23,9 +24,12 @@ from fields_jax.photos.files import Unusable
 from fields_jax.photos.names import unique_name
 from fields_jax.types import FlameModel
 
+if TYPE_CHECKING:
+    from fields_jax.clips.making import Written
+
 COLUMNS = (
     *("face", "status", "image", "found", "residual", "refined", "residual_before"),
-    *("emotion", "probability", "valence", "arousal", "reason"),
+    *("emotion", "probability", "valence", "arousal", "verdict", "reason"),
 )
 _ON_THE_PAGE = ("overlay.png", "geometry.png", "emotion.json")  # the other files are linked
 
@@ -35,6 +39,7 @@ class Gallery:
 
     Attributes:
       faces: folders written so far, by name.
+      persons: folders of the persons of clips.
       unusable: files and faces without a result.
     """
 
@@ -66,6 +71,7 @@ class Gallery:
         self._cards: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self.faces: list[str] = []
+        self.persons: list[str] = []
         self.unusable: list[Unusable] = []
 
     def add(self, face: Face, result: Result) -> None:
@@ -105,10 +111,37 @@ class Gallery:
             row |= {axis: f"{result.emotion[axis]:.3f}" for axis in axes}
             said = ", ".join(f"{axis} {result.emotion[axis]:+.2f}" for axis in axes)
             notes.append(f"read as {emotion} ({100 * probability:.0f} %), {said}")
+        if result.verdict is not None:
+            row["verdict"] = result.verdict.verdict
+            row["reason"] = "; ".join(result.verdict.reasons)
+            notes.append(said_of(result.verdict))
         self._rows.append(row)
         link = urllib.parse.quote(name)
         files = [file for file in written if file not in _ON_THE_PAGE]
-        self._cards.append({"name": name, "link": link, "notes": notes, "files": files})
+        card = {"name": name, "link": link, "notes": notes, "files": files}
+        self._cards.append(card | {"clip": False, "film": ""})
+
+    @property
+    def out(self) -> epath.Path:
+        """The folder."""
+        return self._out
+
+    def add_clip(self, name: str, path: str, person: Written) -> None:
+        """Lists a person of a clip, whose files are written.
+
+        Args:
+          name: of its folder below `out`.
+          path: of the clip.
+          person: what was written.
+        """
+        self.persons.append(name)
+        row = {"face": name, "status": "ok", "image": printable(path)}
+        self._rows.append(row | dict(person.summary))
+        link = urllib.parse.quote(name)
+        film = next((file for file in person.files if file.endswith(".mp4")), "")
+        files = [file for file in person.files if file != film]
+        card = {"name": name, "link": link, "notes": list(person.notes), "files": files}
+        self._cards.append(card | {"clip": True, "film": film})
 
     def refuse(self, unusable: Unusable) -> None:
         """Lists a file or face as unusable."""

@@ -20,6 +20,7 @@ from fields_jax.photos.finding import find_photographs
 from fields_jax.photos.names import OF_A_FACE
 from fields_jax.photos.points import select_105
 from fields_jax.render import project
+from tests.support.clips import CLIP_FLAGS
 from tests.support.portraits import coefficients, write_photograph
 
 
@@ -57,7 +58,7 @@ def fitted(tmp_path_factory):
     out, said = folder / "photographs/out", io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(photo_commands, "find_python", lambda: None)
-        chosen = dict(out=str(out), head="", batch_size=8, morphs="")
+        chosen = dict(out=str(out), head="", batch_size=8, morphs="", **CLIP_FLAGS)
         patch.setattr(fit.flags, "FLAGS", ConfigDict(chosen))
         with contextlib.redirect_stdout(said):
             assert fit.main(["fit", str(folder / "photographs")]) == 0

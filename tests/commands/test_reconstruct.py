@@ -22,6 +22,7 @@ from fields_jax.outputs.bundle import load_params
 from fields_jax.photos.faces import Detection, Finder
 from fields_jax.report.packing import pack_workdir
 from fields_jax.workdir import packed
+from tests.support.clips import CLIP_FLAGS
 from tests.support.heads import random_head
 from tests.support.portraits import write_photograph
 from tests.support.workdirs import write_workdir
@@ -72,8 +73,8 @@ def here(place, monkeypatch):
     def call(*paths, **values):
         chosen = dict(workdir=place / "run", out="", head="", box="", batch_size=2, refine=False)
         chosen["morphs"] = ""
-        chosen |= values
-        chosen = {key: v if isinstance(v, int) else str(v) for key, v in chosen.items()}
+        chosen |= CLIP_FLAGS | values
+        chosen = {key: v if isinstance(v, int | float) else str(v) for key, v in chosen.items()}
         monkeypatch.setattr(reconstruct.flags, "FLAGS", ConfigDict(chosen))
         return reconstruct.main(["reconstruct", *map(str, paths)])
 
@@ -100,7 +101,7 @@ def test_photographs_become_bundles(place):
     assert "3 faces, 4 not used" in said
     assert "bare.png: no face found; name one with --box" in said
     assert "broken.png: some of its landmarks are not finite (landmark file broken.npy)" in said
-    assert "half.jpg: not a readable picture" in said and "film.mp4: videos are not read" in said
+    assert "half.jpg: not a readable picture" in said and "film.mp4: a video among pictures" in said
     assert "5/5 photographs" in result.stderr and "left" in result.stderr
 
     with (out / "summary.csv").open() as file:

@@ -14,10 +14,12 @@ from fields_jax.errors import UserError
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.outputs import meshes
-from fields_jax.outputs.bundle import Bundle, load_params, pose_heads
-from fields_jax.outputs.overlays import paste_face, to_photograph
+from fields_jax.outputs.bundle import Bundle, judged, load_params, pose_heads
+from fields_jax.outputs.overlays import paste_face
 from fields_jax.outputs.writers import WRITERS, write_bundle
 from fields_jax.photos import names
+from fields_jax.photos.crops import to_photograph
+from fields_jax.photos.faces import Finder
 from fields_jax.photos.finding import find_photographs
 from fields_jax.render import project
 from fields_jax.render.camera import reframe
@@ -134,6 +136,7 @@ def test_bundle_of_a_face(head, results, tmp_path):
     face = photograph()
     meta = META | {"weights": {"workdir": "runs/x", "step": 7}}
     result = dataclasses.replace(results[1], emotion={"emotion": "happy"}, residual=0.25)
+    result = judged(face, result, SIZE, Finder("blind", lambda image: []))
     written = write_bundle(tmp_path / "f", Bundle(face, head, result, SIZE, meta))
     assert written == list(WRITERS)
     assert {path.name for path in (tmp_path / "f").iterdir()} == set(names.OF_A_FACE)
@@ -143,6 +146,9 @@ def test_bundle_of_a_face(head, results, tmp_path):
     with Image.open(tmp_path / "f/geometry.png") as picture:
         assert picture.size == (640, 320)
     assert json.loads((tmp_path / "f/emotion.json").read_text()) == {"emotion": "happy"}
+    doubts = json.loads((tmp_path / "f/confidence.json").read_text())
+    assert doubts["verdict"] == "suspect" and doubts["expected_error"] == 0.25
+    assert doubts["reasons"][0] == "the finder sees no face there"
 
     arrays, about = load_params(tmp_path / "f/params.npz")
     assert about == meta | {
@@ -176,7 +182,7 @@ def test_bundle_of_a_face(head, results, tmp_path):
 def test_a_format_is_added_by_one_writer(head, results, tmp_path, monkeypatch):
     bundle = Bundle(photograph(), head, results[0], SIZE, META)
     before = write_bundle(tmp_path / "before", bundle)
-    assert before == [name for name in WRITERS if name != "emotion.json"]
+    assert before == [n for n in WRITERS if n not in ("emotion.json", "confidence.json")]
     monkeypatch.setitem(WRITERS, "mesh.csv", lambda b: f"{len(b.result.vertices)} \u00e9\n")
     monkeypatch.setitem(WRITERS, "never.txt", lambda b: None)
     assert write_bundle(tmp_path / "after", bundle) == [*before, "mesh.csv"]

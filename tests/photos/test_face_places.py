@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.building import photographs
-from fields_jax import fit, landmark_schemes
+from fields_jax import landmark_schemes
 from fields_jax.fitting import photographs as fit_photographs
 from fields_jax.photos import crops, faces, files, points
 from tests.photos.test_photos import detector, face_68, find, mesh
@@ -186,4 +186,6 @@ def test_a_fit_weighs_unseen_points_with_nothing(monkeypatch):
     assert not seen.weights_68[1].any() and not seen.weights_105[0].any()
     dense[landmark_schemes.MEDIAPIPE_105[:60]] = -1
     face = faces.Face("", "", image, dense, np.zeros(4), 1.4, "landmark file a.npy")
-    assert fit._unfit(face).startswith("60 of the 105 landmarks that the head knows are unseen")
+    assert fit_photographs.unfit(face).startswith(
+        "60 of the 105 landmarks that the head knows are unseen"
+    )

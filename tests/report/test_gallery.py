@@ -13,6 +13,7 @@ from fields_jax.errors import UserError
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.outputs import bundle, meshes, writers
 from fields_jax.outputs.bundle import load_params, pose_heads
+from fields_jax.outputs.confidence import Evidence, Verdict
 from fields_jax.outputs.texture import Texture
 from fields_jax.photos import names
 from fields_jax.photos.files import Unusable
@@ -58,8 +59,15 @@ def test_the_page_links_every_file_that_it_does_not_show(head, results, tmp_path
     monkeypatch.setitem(writers.WRITERS, "mesh.csv", lambda _: "x,y,z")
     gallery = Gallery(tmp_path, head, SIZE, META)
     emotion = {"emotion": "sad", "probabilities": {"sad": 0.5}, "valence": 0.0, "arousal": 0.0}
-    gallery.add(photograph(), dataclasses.replace(results[0], emotion=emotion))
+    doubtful = Verdict("suspect", ("a face of 20 pixels",), 0.125)
+    known = dict(emotion=emotion, verdict=doubtful, evidence=Evidence(pixels=20.0))
+    gallery.add(photograph(), dataclasses.replace(results[0], **known))
     gallery.close("Faces", "A lead.")
+    page = (tmp_path / "index.html").read_text()
+    assert "suspect, about 12 % of the eye distance off: a face of 20 pixels" in page
+    with (tmp_path / "summary.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["verdict"], row["reason"]) == ("suspect", "a face of 20 pixels")
     links = re.findall('href="a%20b/([^"]+)">[^<]', (tmp_path / "index.html").read_text())
     shown = ("overlay.png", "geometry.png", "emotion.json")
     assert links == [name for name in writers.WRITERS if name not in shown]
@@ -104,7 +112,7 @@ def test_every_face_has_a_folder_of_its_own_whatever_it_is_called(
         _, meta = load_params(out / name / "params.npz")
         assert meta["image"] == rf"{number}\x1b\udce9.png" and meta["face"] == name
         files = {path.name for path in (out / name).iterdir() if path.is_file()}
-        assert files == set(names.OF_A_FACE) - {"emotion.json"}
+        assert files == set(names.OF_A_FACE) - {"emotion.json", "confidence.json"}
     assert {path.name for path in out.iterdir() if path.is_file()} == set(names.OF_A_RUN)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]

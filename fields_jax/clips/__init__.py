@@ -1,0 +1,1 @@
+"""Faces in motion: clips decoded, faces followed, coefficients smoothed, files of each person."""

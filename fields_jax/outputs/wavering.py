@@ -1,0 +1,127 @@
+"""How much the networks' reading of a face depends on how it is cropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from fields_jax.flame import flame
+from fields_jax.kept import kept_program
+from fields_jax.landmark_schemes import EYE_CORNERS_68, MIRRORED
+from fields_jax.photos.crops import cut
+from fields_jax.photos.faces import Face, varied_matrix
+from fields_jax.render import project
+from fields_jax.types import FlameCoefficients, FlameModel
+
+# The crops that are read besides the plain one, all in one batch: see `varied_matrix`. The last is
+# the plain one seen in a mirror.
+VARIATIONS = (
+    (0.04, 0.03, 1.0, 0.0),
+    (-0.04, -0.03, 1.0, 0.0),
+    (0.0, 0.0, 1.08, 8.0),
+    (0.0, 0.0, 0.92, -8.0),
+)
+CROPS = 2 + len(VARIATIONS)  # of each face
+TURNED = 1 + len(VARIATIONS)  # more of each face: all but the mirrored one upside down
+
+
+class Wavering(NamedTuple):
+    """How much readings of F faces differ between crops.
+
+    Attributes:
+      spread: [F] root mean square distance of the 68 landmarks from their mean over all crops but
+        the mirrored one, as a share of the inter-ocular distance.
+      mirror: [F] root mean square distance of the plain crop's landmarks from those of the mirrored
+        one, likewise.
+      upside: [F] the spread of the same crops turned upside down. Of a face that stands upright it
+        is larger by half and more; None where they were not read.
+    """
+
+    spread: Float[np.ndarray, " F"]
+    mirror: Float[np.ndarray, " F"]
+    upside: Float[np.ndarray, " F"] | None = None
+
+    def of(self, row: int) -> dict[str, float]:
+        """What is known of one face, by name."""
+        known = {name: column for name, column in self._asdict().items() if column is not None}
+        return {name: float(column[row]) for name, column in known.items()}
+
+
+def varied_crops(
+    faces: Sequence[Face], size: int, *, upside: bool = False
+) -> list[UInt8[np.ndarray, "S S 3"]]:
+    """CROPS crops of every face, those of a face together, the plain one first.
+
+    Args:
+      faces: in their photographs.
+      size: side of the crops in pixels.
+      upside: whether TURNED more of each follow.
+    """
+    found = []
+    for face in faces:
+        plain = face.crop(size)
+        varied = [cut(face.image, varied_matrix(face, size, each), size) for each in VARIATIONS]
+        found += [plain, *varied, np.ascontiguousarray(plain[:, ::-1])]
+        if upside:
+            found += [np.ascontiguousarray(crop[::-1, ::-1]) for crop in (plain, *varied)]
+    return found
+
+
+def wavering(faces: Sequence[Face], size: int, points: Float[np.ndarray, "N 68 3"]) -> Wavering:
+    """How much the readings of `varied_crops` differ.
+
+    Args:
+      faces: F of them.
+      size: side of the crops in pixels.
+      points: [F * CROPS, 68, 3] of the readings, see `posed_landmarks`; [F * (CROPS + TURNED), ...]
+        where the crops were read upside down as well.
+    """
+    points = np.asarray(points, np.float64)
+    right, left = EYE_CORNERS_68
+    own = points.reshape(len(faces), -1, *points.shape[1:])
+    units = np.linalg.norm(own[:, 0, left] - own[:, 0, right], axis=-1)
+    twins = (own[:, CROPS - 1, :, :2] * (-1, 1))[:, MIRRORED["landmarks_68"]]
+    mirror = _distance(twins - own[:, 0, :, :2]) / units
+    spread, upside = [], []
+    for face, marks, unit in zip(faces, own[..., :2], units, strict=True):
+        back = _backs(face, size)
+        spread.append(_spread(marks[: CROPS - 1], back) / unit)
+        if len(marks) > CROPS:
+            upside.append(_spread(-marks[CROPS:], back) / unit)
+    return Wavering(np.float32(spread), np.float32(mirror), np.float32(upside) if upside else None)
+
+
+def _backs(face: Face, size: int) -> Float[np.ndarray, "C 3 3"]:
+    """From image coordinates of each varied crop to those of the plain one."""
+    pixels = np.array([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
+    plain = np.float64(face.matrix(size))
+    varied = [np.float64(varied_matrix(face, size, each)) for each in VARIATIONS]
+    ways = [plain @ np.linalg.inv(matrix) for matrix in (plain, *varied)]
+    return np.stack([np.linalg.inv(pixels) @ way @ pixels for way in ways])
+
+
+def _spread(marks: Float[np.ndarray, "C 68 2"], backs: Float[np.ndarray, "C 3 3"]) -> float:
+    """Root mean square distance from the mean, in image coordinates of the plain crop."""
+    inside = np.einsum("cij,cnj->cni", backs[:, :2, :2], marks) + backs[:, None, :2, 2]
+    return float(_distance((inside - inside.mean(axis=0)).reshape(-1, 2)))
+
+
+def _distance(gaps: Float[np.ndarray, "*F N 2"]) -> Float[np.ndarray, "*F"] | np.floating:
+    return np.sqrt((gaps**2).sum(axis=-1).mean(axis=-1))
+
+
+def posed_landmarks(head: FlameModel, readings: FlameCoefficients) -> Float[np.ndarray, "N 68 3"]:
+    """The 68 landmarks of readings as `render.project` returns them.
+
+    Args:
+      head: of the readings; `flame.landmark_head` of it will do and is faster.
+      readings: [N, ...].
+    """
+    return np.asarray(kept_program(_landmarks, head, readings))
+
+
+def _landmarks(head: FlameModel, readings: FlameCoefficients) -> Float[Array, "N 68 3"]:
+    return project(flame(head, readings).landmarks_68, readings.camera)
