@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from fields_jax import clip_commands, photo_commands
+from fields_jax import clip_commands, expression_commands, photo_commands
 from fields_jax.cli import run
 from fields_jax.compile_cache import keep_programs_in
 
@@ -58,13 +58,15 @@ def main(argv: list[str]) -> int:
         keep_programs_in(cache)
     model = load(source, head=chosen.head or None)
     _say(model, source)
+    put = expression_commands.chosen(model.head, model.reconstruct, named)
     gallery = photo_commands.open_gallery(model.head, model.size, model.about)
     batch, plain = 0, 0
     for faces in photo_commands.batches(named, gallery, model.crop_scale):
         batch = batch or len(faces)  # one face by itself is not filled up
-        for face, result in zip(faces, model.read(faces, batch, chosen.refine), strict=True):
+        read = model.read(faces, batch, chosen.refine)
+        plain += sum(result.refined is False for result in read)
+        for face, result in zip(faces, put(read, batch), strict=True):
             gallery.add(face, result)
-            plain += result.refined is False
     if named.clips:
         from fields_jax.clip_readers import NetworkReader
         from fields_jax.clips.making import Maker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -54,6 +54,18 @@ CONVENTIONS = {
 }
 
 
+class Worn(NamedTuple):
+    """That a face wears the expression of another.
+
+    Attributes:
+      reading: of the photograph, with its own expression.
+      source: whose expression it is.
+    """
+
+    reading: Result
+    source: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """The reconstruction of one face.
@@ -71,6 +83,7 @@ class Result:
       residual_before: that of the networks' reading; None where no fit followed it.
       verdict: how far the reading is believed, or None where that was not asked.
       evidence: for the verdict, or None.
+      worn: whose expression it has; None where it is the photograph's own.
     """
 
     coefficients: dict[str, np.ndarray]
@@ -85,6 +98,7 @@ class Result:
     residual_before: float | None = None
     verdict: Verdict | None = None
     evidence: Evidence | None = None
+    worn: Worn | None = None
 
     def is_finite(self) -> bool:
         """Whether every number is finite."""
@@ -120,8 +134,8 @@ class Bundle:
 
     @property
     def view(self) -> View:
-        """The head in its photograph, as textures are baked from."""
-        result = self.result
+        """The head as its photograph shows it, as textures are baked from."""
+        result = self.result if self.result.worn is None else self.result.worn.reading
         camera = np.asarray(result.coefficients["camera"])
         return View(self.face.image, result.vertices, camera, self.matrix, self.size)
 
@@ -132,8 +146,12 @@ class Bundle:
 
     @property
     def about(self) -> dict[str, Any]:
-        """JSON: `meta`, the photograph, and how the face was found in it."""
+        """JSON: `meta`, the photograph, how the face was found in it, and whose expression it has
+        where that is not its own.
+        """
         known = {"image": self.face.path, "face": self.face.name, "found": self.face.origin}
+        if self.result.worn is not None:
+            known["expression_from"] = self.result.worn.source
         return dict(self.meta) | {key: printable(value) for key, value in known.items()}
 
     @property
