@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from fields_jax import clip_commands, expression_commands, photo_commands
+from fields_jax import clip_commands, export_commands, expression_commands, photo_commands
 from fields_jax.cli import run
 from fields_jax.photos.files import Unusable
 
@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
 
     fitter = Fitter(resolve_head(chosen.head))
     put = expression_commands.chosen(fitter.head, fitter.fit, named)
+    exports = export_commands.Exports(fitter.head, CROP_SIZE, fitter.about)
     gallery = photo_commands.open_gallery(fitter.head, CROP_SIZE, fitter.about)
     batch = 0
     for found in photo_commands.batches(named, gallery, CROP_SCALE, marked=True):
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
             part = faces[first : first + batch]
             results = put(fitter.read(part, batch), batch)
             for face, result in zip(part, results, strict=True):
-                gallery.add(face, result)
+                exports.add_face(gallery, gallery.add(face, result), face, result)
     if named.clips:
         from fields_jax.clip_readers import LandmarkReader
         from fields_jax.clips.making import Maker
@@ -71,6 +72,8 @@ def main(argv: list[str]) -> int:
         reader = LandmarkReader(fitter.head, chosen.batch_size, finder)
         maker = Maker(fitter.head, reader, clip_commands.settings(), fitter.about)
         clip_commands.make(named.clips, maker, gallery, finder, marked=True)
+        exports.add_clips(gallery, named.clips)
+    exports.say()
     return photo_commands.conclude(gallery, "Fitted faces", _LEAD)
 
 

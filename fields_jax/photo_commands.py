@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
-from fields_jax import clip_commands, expression_commands
+from fields_jax import clip_commands, export_commands, expression_commands
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
 from fields_jax.photos.detector import Detector, find_python
@@ -36,6 +36,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("batch_size", 8, "faces that are worked on at once", 1)
     expression_commands.define_flags()
+    export_commands.define_flags()
     clip_commands.define_flags()
 
 

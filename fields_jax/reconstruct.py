@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from fields_jax import clip_commands, expression_commands, photo_commands
+from fields_jax import clip_commands, export_commands, expression_commands, photo_commands
 from fields_jax.cli import run
 from fields_jax.compile_cache import keep_programs_in
 
@@ -59,6 +59,7 @@ def main(argv: list[str]) -> int:
     model = load(source, head=chosen.head or None)
     _say(model, source)
     put = expression_commands.chosen(model.head, model.reconstruct, named)
+    exports = export_commands.Exports(model.head, model.size, model.about)
     gallery = photo_commands.open_gallery(model.head, model.size, model.about)
     batch, plain = 0, 0
     for faces in photo_commands.batches(named, gallery, model.crop_scale):
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
         read = model.read(faces, batch, chosen.refine)
         plain += sum(result.refined is False for result in read)
         for face, result in zip(faces, put(read, batch), strict=True):
-            gallery.add(face, result)
+            exports.add_face(gallery, gallery.add(face, result), face, result)
     if named.clips:
         from fields_jax.clip_readers import NetworkReader
         from fields_jax.clips.making import Maker
@@ -76,10 +77,12 @@ def main(argv: list[str]) -> int:
         reader = NetworkReader(model, chosen.batch_size, finder)
         maker = Maker(model.head, reader, clip_commands.settings(), model.about)
         clip_commands.make(named.clips, maker, gallery, finder, box=named.box)
+        exports.add_clips(gallery, named.clips)
     if plain:
         print(f"{plain} faces have no landmarks to refine by: theirs is the networks' reading")
     if not model.reads_emotion:
         print(f"{source} has no trained emotion head: no emotion.json is written")
+    exports.say()
     return photo_commands.conclude(gallery, "Reconstructed faces", _LEAD)
 
 

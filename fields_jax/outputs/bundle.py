@@ -24,7 +24,7 @@ from fields_jax.synthesis import draw_head
 from fields_jax.types import FlameCoefficients, FlameModel
 
 PICTURE = 320  # pixels of the crop and of its geometry map in geometry.png
-_COEFFICIENTS = tuple(field.name for field in dataclasses.fields(FlameCoefficients))
+COEFFICIENTS = tuple(field.name for field in dataclasses.fields(FlameCoefficients))
 
 CONVENTIONS = {
     "shape": "[S] identity, in standard deviations of the head's shape components",
@@ -175,7 +175,7 @@ def pose_heads(head: FlameModel, coefficients: FlameCoefficients, batch_size: in
     count = len(coefficients.camera)
     rows = np.minimum(np.arange(batch_size), count - 1)
     coefficients = jax.tree.map(lambda column: np.asarray(column)[rows], coefficients)
-    present = {name: getattr(coefficients, name) for name in _COEFFICIENTS}
+    present = {name: getattr(coefficients, name) for name in COEFFICIENTS}
     present = {name: value for name, value in present.items() if value is not None}
     columns = jax.device_get((present, *kept_program(_pose_heads, head, coefficients)))
     return [Result(*jax.tree.map(lambda a, i=i: np.asarray(a[i]), columns)) for i in range(count)]

@@ -74,14 +74,17 @@ class Gallery:
         self.persons: list[str] = []
         self.unusable: list[Unusable] = []
 
-    def add(self, face: Face, result: Result) -> None:
+    def add(self, face: Face, result: Result) -> str:
         """Writes the folder of one face.
 
         A result that is not finite, or a folder that cannot be written, is listed as unusable.
+
+        Returns:
+          Name of the folder below `out`; "" where the face is unusable.
         """
         if not result.is_finite():
             self.refuse(Unusable(epath.Path(face.path), f"{face.name}: the result is not finite"))
-            return
+            return ""
         name = unique_name(face.name, self._names)
         face = dataclasses.replace(face, name=name)
         folder = self._out / name
@@ -91,7 +94,7 @@ class Gallery:
         except OSError as error:
             reason = f"{folder} cannot be written: {error.strerror or first_line(error)}"
             self.refuse(Unusable(epath.Path(face.path), reason))
-            return
+            return ""
         self.faces.append(name)
         path, origin = printable(face.path), printable(face.origin)
         row = {"face": name, "status": "ok", "image": path, "found": origin}
@@ -120,6 +123,7 @@ class Gallery:
         files = [file for file in written if file not in _ON_THE_PAGE]
         card = {"name": name, "link": link, "notes": notes, "files": files}
         self._cards.append(card | {"clip": False, "film": ""})
+        return name
 
     @property
     def out(self) -> epath.Path:

@@ -1,4 +1,4 @@
-"""Frames with their faces as trainers of avatars want them: posed heads, cameras, masks, pictures."""
+"""Frames with their faces as trainers of avatars want them: posed heads, lenses, masks."""
 
 from __future__ import annotations
 
