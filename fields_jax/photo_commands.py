@@ -27,6 +27,13 @@ def define_flags() -> None:
     """Flags of both commands."""
     flags.DEFINE_string("out", "", "folder to write to")
     flags.DEFINE_string("head", "", "head .npz (default: the procedural head)")
+    flags.DEFINE_enum(
+        "morphs",
+        None,
+        ["arkit", "expression"],
+        "morph targets of head.glb: ARKit's 52 shapes (default where the head has them) or the "
+        "head's own expression components",
+    )
     flags.DEFINE_integer("batch_size", 8, "faces that are worked on at once", 1)
     clip_commands.define_flags()
 
@@ -124,12 +131,13 @@ def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Galler
       meta: facts about the program for every output; see `describe`.
 
     Raises:
+      UserError: the head has no such morph targets as --morphs wants.
       DiskError: it cannot be made.
     """
     from fields_jax.report.gallery import Gallery
 
     with _writing():
-        return Gallery(flags.FLAGS.out, head, size, meta)
+        return Gallery(flags.FLAGS.out, head, size, meta, flags.FLAGS.morphs or "")
 
 
 def describe(head: FlameModel) -> dict[str, Any]:

@@ -9,10 +9,10 @@ Without --workdir the small model in the package is taken; its MODEL_CARD.md say
 Takes pictures, folders and patterns. A face is where --box says, or where a landmark file beside
 the picture says (NAME.npy of mediapipe's 478 points, or 68 points; NAME.jpg.npy where NAME.png is
 there too), or where the face detector finds one (`make landmarks` installs it) or, without it, the
-small network in the package. OUT/NAME holds params.npz, mesh.obj, mesh.ply,
-overlay.png, geometry.png and emotion.json (NAME_0, NAME_1, ... for several faces); OUT/index.html
-and OUT/summary.csv show all of them. With --refine a landmark fit follows the networks' reading,
-which is its start and its prior, where a face has landmarks.
+small network in the package. OUT/NAME holds params.npz, mesh.obj, mesh.ply, texture.jpg, head.glb,
+overlay.png, geometry.png and emotion.json (NAME_0, NAME_1, ... for several faces; docs/outputs.md
+says what is in them); OUT/index.html and OUT/summary.csv show all of them. With --refine a landmark
+fit follows the networks' reading, which is its start and its prior, where a face has landmarks.
 """
 
 from __future__ import annotations

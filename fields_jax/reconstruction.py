@@ -27,11 +27,12 @@ from PIL import Image
 from fields_jax import __version__, finder
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
-from fields_jax.files import is_remote
+from fields_jax.files import is_remote, write_whole
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import predict
 from fields_jax.networks import Networks, shares
 from fields_jax.outputs.bundle import Bundle, Result, judged, pose_heads
+from fields_jax.outputs.glb import Frames, glb
 from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos import faces, given, points
 from fields_jax.photos.crops import to_photograph
@@ -89,7 +90,7 @@ class Face3D:
         return np.asarray(self.bundle.head.faces)
 
     def write(self, folder: str | os.PathLike) -> list[str]:
-        """Writes params.npz, mesh.obj, mesh.ply, overlay.png, geometry.png and emotion.json.
+        """Writes the files that docs/outputs.md describes.
 
         Args:
           folder: made where it is absent.
@@ -101,6 +102,17 @@ class Face3D:
           OSError: a file cannot be written.
         """
         return write_bundle(epath.Path(folder), self.bundle)
+
+    def glb(
+        self, path: str | os.PathLike, *, morphs: str = "", frames: Frames | None = None
+    ) -> None:
+        """Writes the head with texture, joints and morph targets; arguments as `outputs.glb.glb`.
+
+        Raises:
+          UserError: the head has no such morph targets.
+          OSError: the file cannot be written.
+        """
+        write_whole(epath.Path(path), glb(self.bundle, morphs, frames))
 
 
 class Model:

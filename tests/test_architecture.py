@@ -44,7 +44,8 @@ ALLOWED = {
         ("fields_jax.evaluation.photographs", "fields_jax.evaluation.photograph_scoring"),
         (*MODEL, "evaluation", "fitting", "photos", "workdir", "outputs"),
     ),
-    "fields_jax.outputs": (*MODEL, "photos", "workdir"),
+    # A GLB says the expression in ARKit's weights.
+    "fields_jax.outputs": (*MODEL, "photos", "workdir", "registration"),
     "fields_jax.report": (*MODEL, "fitting", "photos", "workdir", "evaluation", "outputs", "clips"),
     "fields_jax.report.__main__": ("flame", "evaluation", "report", "cli"),
     "fields_jax.training": (*MODEL, "losses", "workdir"),

@@ -63,6 +63,8 @@ def test_a_face_of_a_file_and_what_it_writes(place, model, capsys):
     np.testing.assert_allclose(arrays["landmarks_68_image"], face.landmarks_68, atol=1e-3)
     assert meta["weights"]["sha256"] == model.inference.meta["sha256"]
     assert json.loads((place[0] / "written/one/emotion.json").read_text()) == face.emotion
+    face.glb(place[0] / "alone.glb")
+    assert (place[0] / "alone.glb").read_bytes() == (place[0] / "written/one/head.glb").read_bytes()
     assert capsys.readouterr() == ("", "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from fields_jax.errors import UserError, printable
 from fields_jax.files import parse_json, read_npz
 from fields_jax.kept import kept_program
 from fields_jax.outputs.confidence import Evidence, Verdict, evidence, judge, look_again
+from fields_jax.outputs.texture import Texture, View, bake
 from fields_jax.photos.crops import to_photograph
 from fields_jax.photos.faces import Face, Finder
 from fields_jax.render import project
@@ -101,6 +103,7 @@ class Bundle:
       result: the reconstruction.
       size: side in pixels of the crop that the result's camera belongs to.
       meta: JSON: "version" of fields_jax, "head", and "weights" where networks were used.
+      morphs: kind of morph targets of its GLB, see `outputs.morphs.choose_morphs`.
     """
 
     face: Face
@@ -108,11 +111,24 @@ class Bundle:
     result: Result
     size: int
     meta: Mapping[str, Any]
+    morphs: str = ""
 
     @property
     def matrix(self) -> Float[np.ndarray, "3 3"]:
         """From pixels of the photograph to pixels of the crop."""
         return self.face.matrix(self.size)
+
+    @property
+    def view(self) -> View:
+        """The head in its photograph, as textures are baked from."""
+        result = self.result
+        camera = np.asarray(result.coefficients["camera"])
+        return View(self.face.image, result.vertices, camera, self.matrix, self.size)
+
+    @functools.cached_property
+    def texture(self) -> Texture | None:
+        """The photograph as a texture of the head; made once."""
+        return bake(self.head, [self.view])
 
     @property
     def about(self) -> dict[str, Any]:

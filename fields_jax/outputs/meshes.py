@@ -1,9 +1,11 @@
-"""Meshes as files that other programs read: Wavefront OBJ and Stanford PLY."""
+"""Meshes as files that other programs read: Wavefront OBJ with MTL, and Stanford PLY."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
+
+_MATERIAL = "head"
 
 
 def obj(
@@ -12,6 +14,7 @@ def obj(
     uv: Float[np.ndarray, "U 2"],
     uv_faces: Int[np.ndarray, "F 3"],
     comment: str,
+    library: str = "",
 ) -> str:
     """An OBJ with texture coordinates; indices count from 1, as the format wants.
 
@@ -21,15 +24,31 @@ def obj(
       uv: [U, 2] in [0, 1], v up.
       uv_faces: [F, 3] rows of `uv` for the corners of each face.
       comment: what the mesh is, one line.
+      library: name of the file of `mtl` beside it; "" for a mesh without a material.
     """
+    material = f"mtllib {library}\nusemtl {_MATERIAL}\n" if library else ""
     corners = np.stack([faces, uv_faces], axis=-1) + 1
     return "".join(
         [
             f"# {_one_line(comment)}\n",
+            material,
             _rows("v %.7f %.7f %.7f\n", vertices),
             _rows("vt %.6f %.6f\n", uv),
             _rows("f %d/%d %d/%d %d/%d\n", corners),
         ]
+    )
+
+
+def mtl(texture: str, comment: str) -> str:
+    """A material library for `obj`: a rough surface with the colours of a picture.
+
+    Args:
+      texture: file name of the picture, beside the library.
+      comment: what the mesh is, one line.
+    """
+    return (
+        f"# {_one_line(comment)}\n"
+        f"newmtl {_MATERIAL}\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {texture}\n"
     )
 
 

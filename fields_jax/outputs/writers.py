@@ -12,6 +12,7 @@ from fields_jax.files import npz_bytes, write_whole
 from fields_jax.outputs import meshes
 from fields_jax.outputs.bundle import CONVENTIONS, PICTURE, Bundle
 from fields_jax.outputs.confidence import in_words
+from fields_jax.outputs.glb import glb
 from fields_jax.outputs.overlays import paste_face
 from fields_jax.photos.crops import to_photograph
 from fields_jax.render.draw import grid, png_bytes, to_uint8
@@ -79,7 +80,28 @@ def obj(bundle: Bundle) -> str:
     """The posed mesh with texture coordinates."""
     head = bundle.head
     faces, uv, uv_faces = (np.asarray(a) for a in (head.faces, head.uv, head.uv_faces))
-    return meshes.obj(bundle.result.vertices, faces, uv, uv_faces, bundle.comment)
+    library = "" if bundle.texture is None else "mesh.mtl"
+    return meshes.obj(bundle.result.vertices, faces, uv, uv_faces, bundle.comment, library)
+
+
+def mtl(bundle: Bundle) -> str | None:
+    """The material of mesh.obj: the texture beside it."""
+    return None if bundle.texture is None else meshes.mtl("texture.jpg", bundle.comment)
+
+
+def texture(bundle: Bundle) -> bytes | None:
+    """The photograph as the head's texture; None for a head without texture coordinates."""
+    return None if bundle.texture is None else bundle.texture.jpeg
+
+
+def texture_confidence(bundle: Bundle) -> bytes | None:
+    """Where the texture is from: red seen, green from the opposite side, blue filled in."""
+    return None if bundle.texture is None else png_bytes(bundle.texture.shares)
+
+
+def head_glb(bundle: Bundle) -> bytes:
+    """The head of the person with texture, joints and morph targets."""
+    return glb(bundle, bundle.morphs)
 
 
 def ply(bundle: Bundle) -> bytes:
@@ -122,7 +144,11 @@ def confidence(bundle: Bundle) -> str | None:
 WRITERS: dict[str, OutputWriter] = {
     "params.npz": params,
     "mesh.obj": obj,
+    "mesh.mtl": mtl,
     "mesh.ply": ply,
+    "texture.jpg": texture,
+    "texture_confidence.png": texture_confidence,
+    "head.glb": head_glb,
     "overlay.png": overlay,
     "geometry.png": geometry,
     "emotion.json": emotion,

@@ -8,7 +8,8 @@ import unicodedata
 # (clips/making.py) and for all of them: no folder may be
 # called so, and no such picture is taken for a photograph.
 OF_A_FACE = (
-    *("params.npz", "mesh.obj", "mesh.ply"),
+    *("params.npz", "mesh.obj", "mesh.mtl", "mesh.ply"),
+    *("texture.jpg", "texture_confidence.png", "head.glb"),
     *("overlay.png", "geometry.png", "emotion.json", "confidence.json"),
 )
 OF_A_CLIP = (

@@ -21,6 +21,7 @@ from fields_jax import arkit
 from fields_jax.errors import UserError
 from fields_jax.fitting.least_squares import Prior, geman_mcclure_weight, search
 from fields_jax.fitting.parameters import COEFFICIENTS, JAW, Layout, prior
+from fields_jax.kept import kept_program
 from fields_jax.registration.eyes import eye_turns
 from fields_jax.registration.movement import (
     Movable,
@@ -160,7 +161,8 @@ def arkit_weights(
     """
     movement = _movement(coefficients)
     tables = tables or arkit_tables(head, movement.expression.shape[-1])
-    weights, error = _in_chunks(partial(_solve_weights, tables), movement)
+    solve = partial(kept_program, _solve_weights, tables)
+    weights, error = _in_chunks(solve, movement)
     return ArkitWeights(weights, 1e3 * error)
 
 
@@ -255,7 +257,6 @@ def _in_chunks(solve: Callable[[Any], Any], arrays: Any) -> Any:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *jax.device_get(parts))
 
 
-@jax.jit
 def _solve_weights(tables: Tables, movements: Movement) -> tuple[Array, Array]:
     """Weights [B, 52] and errors in metres [B]."""
     points, shapes = tables.points[tables.looked_at], tables.shapes[tables.looked_at] / _NOISE

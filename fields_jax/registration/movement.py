@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from fields_jax.errors import UserError
 from fields_jax.geometry.rotations import rodrigues
+from fields_jax.kept import kept_program
 from fields_jax.types import FlameModel
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -183,9 +184,15 @@ def jaw_travel(points: Movable, shape: Float[np.ndarray, "N 3"]) -> np.float32:
     if "jaw" not in points.joint_names or not energy:
         return np.float32(0)
     angles = np.linspace(0, _WIDEST, 101, dtype=np.float32)
-    share = jax.vmap(lambda angle: jnp.sum(jaw_opened(points, angle) * shape))(angles)
-    share = np.asarray(share, np.float64) / energy
+    share = np.asarray(kept_program(_shares, points, shape, angles), np.float64) / energy
     if share.max() <= 0:
         return np.float32(0)
     last = int(np.argmax(share >= 1)) if share.max() >= 1 else int(np.argmax(share))
     return np.float32(np.interp(1.0, share[last - 1 : last + 1], angles[last - 1 : last + 1]))
+
+
+def _shares(
+    points: Movable, shape: Float[Array, "N 3"], angles: Float[Array, " A"]
+) -> Float[Array, " A"]:
+    """Inner products of a shape and of what the jaw does at angles about x."""
+    return jax.vmap(lambda angle: jnp.sum(jaw_opened(points, angle) * shape))(angles)

@@ -17,6 +17,7 @@ from fields_jax.errors import first_line, printable
 from fields_jax.files import write_whole
 from fields_jax.outputs.bundle import Bundle, Result
 from fields_jax.outputs.confidence import said_of
+from fields_jax.outputs.morphs import choose_morphs
 from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import Face
 from fields_jax.photos.files import Unusable
@@ -42,7 +43,14 @@ class Gallery:
       unusable: files and faces without a result.
     """
 
-    def __init__(self, out: epath.PathLike, head: FlameModel, size: int, meta: Mapping[str, Any]):
+    def __init__(
+        self,
+        out: epath.PathLike,
+        head: FlameModel,
+        size: int,
+        meta: Mapping[str, Any],
+        morphs: str = "",
+    ):
         """Makes the folder if it is absent; files in it are overwritten.
 
         Args:
@@ -50,7 +58,12 @@ class Gallery:
           head: the head of all faces.
           size: side in pixels of the crops that the cameras belong to.
           meta: of `outputs.bundle.Bundle`.
+          morphs: of `outputs.bundle.Bundle`.
+
+        Raises:
+          UserError: the head has no such morph targets.
         """
+        self._morphs = choose_morphs(head, morphs)
         self._out = epath.Path(out)
         self._out.mkdir(parents=True, exist_ok=True)
         self._head, self._size, self._meta = head, size, dict(meta)
@@ -73,7 +86,7 @@ class Gallery:
         face = dataclasses.replace(face, name=name)
         folder = self._out / name
         try:
-            bundle = Bundle(face, self._head, result, self._size, self._meta)
+            bundle = Bundle(face, self._head, result, self._size, self._meta, self._morphs)
             written = write_bundle(folder, bundle)
         except OSError as error:
             reason = f"{folder} cannot be written: {error.strerror or first_line(error)}"

@@ -17,6 +17,7 @@ from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.outputs.bundle import load_params
 from fields_jax.photos.finding import find_photographs
+from fields_jax.photos.names import OF_A_FACE
 from fields_jax.photos.points import select_105
 from fields_jax.render import project
 from tests.support.clips import CLIP_FLAGS
@@ -57,7 +58,7 @@ def fitted(tmp_path_factory):
     out, said = folder / "photographs/out", io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(photo_commands, "find_python", lambda: None)
-        chosen = dict(out=str(out), head="", batch_size=8, **CLIP_FLAGS)
+        chosen = dict(out=str(out), head="", batch_size=8, morphs="", **CLIP_FLAGS)
         patch.setattr(fit.flags, "FLAGS", ConfigDict(chosen))
         with contextlib.redirect_stdout(said):
             assert fit.main(["fit", str(folder / "photographs")]) == 0
@@ -82,8 +83,7 @@ def test_every_face_with_landmarks_is_fitted(fitted):
         assert refused[name].startswith("twin.npy may be that of ")
         assert f"name it {name}.npy if it is of this one" in refused[name]
     names = {path.name for path in (fitted / "text").iterdir()}
-    meshes = {"mesh.obj", "mesh.ply", "overlay.png", "geometry.png"}
-    assert names == {"params.npz", "confidence.json", *meshes}
+    assert names == set(OF_A_FACE) - {"emotion.json"}
     assert "of the eye distance" in (fitted / "index.html").read_text()
     with Image.open(fitted / "two_1/overlay.png") as picture:
         assert picture.size == (300, 200)

@@ -72,6 +72,7 @@ def here(place, monkeypatch):
 
     def call(*paths, **values):
         chosen = dict(workdir=place / "run", out="", head="", box="", batch_size=2, refine=False)
+        chosen["morphs"] = ""
         chosen |= CLIP_FLAGS | values
         chosen = {key: v if isinstance(v, int | float) else str(v) for key, v in chosen.items()}
         monkeypatch.setattr(reconstruct.flags, "FLAGS", ConfigDict(chosen))

@@ -9,13 +9,16 @@ import re
 import numpy as np
 import pytest
 
+from fields_jax.errors import UserError
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.outputs import meshes, writers
+from fields_jax.outputs import bundle, meshes, writers
 from fields_jax.outputs.bundle import load_params, pose_heads
 from fields_jax.outputs.confidence import Evidence, Verdict
+from fields_jax.outputs.texture import Texture
 from fields_jax.photos import names
 from fields_jax.photos.files import Unusable
 from fields_jax.report.gallery import COLUMNS, Gallery
+from tests.support.gltf_reader import Glb
 from tests.support.portraits import META, SIZE, coefficients, photograph
 
 
@@ -53,7 +56,7 @@ def test_gallery_lists_faces_and_what_was_not_used(head, results, tmp_path):
 
 
 def test_the_page_links_every_file_that_it_does_not_show(head, results, tmp_path, monkeypatch):
-    monkeypatch.setitem(writers.WRITERS, "mesh.glb", lambda bundle: b"glTF")
+    monkeypatch.setitem(writers.WRITERS, "mesh.csv", lambda _: "x,y,z")
     gallery = Gallery(tmp_path, head, SIZE, META)
     emotion = {"emotion": "sad", "probabilities": {"sad": 0.5}, "valence": 0.0, "arousal": 0.0}
     doubtful = Verdict("suspect", ("a face of 20 pixels",), 0.125)
@@ -66,8 +69,21 @@ def test_the_page_links_every_file_that_it_does_not_show(head, results, tmp_path
         (row,) = csv.DictReader(file)
     assert (row["verdict"], row["reason"]) == ("suspect", "a face of 20 pixels")
     links = re.findall('href="a%20b/([^"]+)">[^<]', (tmp_path / "index.html").read_text())
-    assert links == ["params.npz", "mesh.obj", "mesh.ply", "confidence.json", "mesh.glb"]
+    shown = ("overlay.png", "geometry.png", "emotion.json")
+    assert links == [name for name in writers.WRITERS if name not in shown]
+    assert links[-2:] == ["head.glb", "mesh.csv"]
     assert {path.name for path in (tmp_path / "a b").iterdir()} == set(writers.WRITERS)
+
+
+def test_the_kind_of_morph_targets_reaches_the_files(head, results, tiny_head, tmp_path):
+    with pytest.raises(UserError, match="--morphs=arkit: head random has no ARKit shapes"):
+        Gallery(tmp_path / "none", tiny_head, SIZE, META, "arkit")
+    assert not (tmp_path / "none").exists()
+    for kind in ("", "expression"):
+        gallery = Gallery(tmp_path / f"of {kind}", head, SIZE, META, kind)
+        gallery.add(photograph(), results[0])
+        read = Glb((tmp_path / f"of {kind}/a b/head.glb").read_bytes())
+        assert read.mesh["extras"]["morphs"] == (kind or "arkit")
 
 
 NAMED = (
@@ -81,6 +97,9 @@ def test_every_face_has_a_folder_of_its_own_whatever_it_is_called(
 ):
     monkeypatch.setattr(meshes, "obj", lambda *_: "")  # only where they go is looked at
     monkeypatch.setattr(meshes, "ply", lambda *_: b"")
+    monkeypatch.setitem(writers.WRITERS, "head.glb", lambda _: b"")
+    plain = np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setattr(bundle, "bake", lambda *_: Texture(plain, plain))
     out = tmp_path / "x/y/out"
     gallery = Gallery(out, head, SIZE, META)
     face = photograph(30, 40, (10, 5, 30, 25))
