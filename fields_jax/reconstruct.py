@@ -7,14 +7,14 @@ r"""Reconstructs the faces of photographs with a trained model.
 
 Without --workdir the small model in the package is taken; its MODEL_CARD.md says what it cannot do.
 
-Takes pictures, folders, patterns and videos; --clip takes folders for clips, too (docs/clips.md).
-A face is where --box says, or where a landmark file beside
-the picture says (NAME.npy of mediapipe's 478 points, or 68 points; NAME.jpg.npy where NAME.png is
-there too), or where the face detector finds one (`make landmarks` installs it) or, without it, the
-small network in the package. OUT/NAME holds params.npz, mesh.obj, mesh.ply,
-overlay.png, geometry.png, emotion.json and confidence.json (NAME_0, NAME_1, ... for several faces); OUT/index.html
-and OUT/summary.csv show all of them. With --refine a landmark fit follows the networks' reading,
-which is its start and its prior, where a face has landmarks.
+Takes pictures, folders, patterns and videos; with --clip folders are clips too (docs/clips.md).
+A face is where --box says, or where a landmark file beside the picture says (NAME.npy of
+mediapipe's 478 points, or 68 points; NAME.jpg.npy where NAME.png is there too), or where the face
+detector finds one (`make landmarks` installs it) or, without it, the small network in the package.
+OUT/NAME holds params.npz, mesh.obj, mesh.ply, overlay.png, geometry.png, emotion.json and
+confidence.json (NAME_0, NAME_1, ... for several faces); OUT/index.html and OUT/summary.csv show
+all of them. With --refine a landmark fit follows the networks' reading, which is its start and its
+prior, where a face has landmarks.
 """
 
 from __future__ import annotations
