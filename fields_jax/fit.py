@@ -3,13 +3,14 @@
     python -m fields_jax.fit --out=faces photographs
     python -m fields_jax.fit --head=HEAD.npz --out=OUT A.jpg B.jpg
 
-Takes pictures, folders and patterns. Landmarks are read from a file beside the picture (NAME.npy of
-mediapipe's 478 points, or 68 points; NAME.jpg.npy where NAME.png is there too) or found by the face
-detector (`make landmarks` installs it). Points that are 0, 0 or -1, -1 are unseen and not fitted.
-OUT/NAME holds params.npz, mesh.obj, mesh.ply, texture.jpg, head.glb, overlay.png and geometry.png
-(NAME_0, NAME_1, ... for several faces; docs/outputs.md says what is in them); OUT/index.html and
-OUT/summary.csv show all of them. The residual is the mean distance of fitted from given landmarks
-as a fraction of the inter-ocular distance.
+Takes pictures, folders and patterns; videos and, with --clip, folders of frames are clips
+(docs/clips.md). Landmarks are read from a file beside the picture (NAME.npy of mediapipe's 478
+points, or 68 points; NAME.jpg.npy where NAME.png is there too) or found by the face detector
+(`make landmarks` installs it). Points that are 0, 0 or -1, -1 are unseen and not fitted.
+OUT/NAME holds params.npz, mesh.obj, mesh.ply, texture.jpg, head.glb, overlay.png, geometry.png and
+confidence.json (NAME_0, NAME_1, ... for several faces; docs/outputs.md says what is in them);
+OUT/index.html and OUT/summary.csv show all of them. The residual is the mean distance of fitted
+from given landmarks as a fraction of the inter-ocular distance.
 """
 
 from __future__ import annotations

@@ -3,16 +3,18 @@ r"""Reconstructs the faces of photographs with a trained model.
     python -m fields_jax.reconstruct --out=faces photographs
     python -m fields_jax.reconstruct --workdir=runs/stage2 --out=OUT --box=40,30,200,220 A.jpg
     python -m fields_jax.reconstruct --refine --out=faces photographs
+    python -m fields_jax.reconstruct --out=faces talk.mp4
 
 Without --workdir the small model in the package is taken; its MODEL_CARD.md says what it cannot do.
 
-Takes pictures, folders and patterns. A face is where --box says, or where a landmark file beside
-the picture says (NAME.npy of mediapipe's 478 points, or 68 points; NAME.jpg.npy where NAME.png is
-there too), or where the face detector finds one (`make landmarks` installs it) or, without it, the
-small network in the package. OUT/NAME holds params.npz, mesh.obj, mesh.ply, texture.jpg, head.glb,
-overlay.png, geometry.png and emotion.json (NAME_0, NAME_1, ... for several faces; docs/outputs.md
-says what is in them); OUT/index.html and OUT/summary.csv show all of them. With --refine a landmark
-fit follows the networks' reading, which is its start and its prior, where a face has landmarks.
+Takes pictures, folders, patterns and videos; with --clip folders are clips too (docs/clips.md).
+A face is where --box says, or where a landmark file beside the picture says (NAME.npy of
+mediapipe's 478 points, or 68 points; NAME.jpg.npy where NAME.png is there too), or where the face
+detector finds one (`make landmarks` installs it) or, without it, the small network in the package.
+OUT/NAME holds params.npz, mesh.obj, mesh.ply, texture.jpg, head.glb, overlay.png, geometry.png,
+emotion.json and confidence.json (NAME_0, NAME_1, ... for several faces; docs/outputs.md says what
+is in them); OUT/index.html and OUT/summary.csv show all of them. With --refine a landmark fit
+follows the networks' reading, which is its start and its prior, where a face has landmarks.
 """
 
 from __future__ import annotations
@@ -69,6 +71,8 @@ def main(argv: list[str]) -> int:
         for face, result in zip(faces, put(read, batch), strict=True):
             exports.add_face(gallery, gallery.add(face, result), face, result)
     if named.clips:
+        if chosen.refine:
+            print("--refine is for photographs: clips keep the networks' reading")
         from fields_jax.clip_readers import NetworkReader
         from fields_jax.clips.making import Maker
         from fields_jax.finder import packaged

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from fields_jax.clips import files, film, measures
+from fields_jax.clips import animation, files, film, measures
 from fields_jax.clips.decode import Frame, Source
 from fields_jax.clips.motion import eye_distances, landmarks, steadied
 from fields_jax.clips.person import Person, runs
@@ -30,7 +30,7 @@ from fields_jax.progress import Progress
 from fields_jax.registration.arkit import Tables, arkit_tables, arkit_weights
 from fields_jax.types import FlameModel
 
-FILM = "clip.mp4"
+FILM, GLB = "clip.mp4", "clip.glb"
 NO_FILM = "no clip.mp4, which needs PyAV; pip install -e '.[video]'"
 # How far a frame's shape counts for the person's identity, by its verdict.
 _TRUST = np.array([1.0, 0.2, 0.02])
@@ -46,11 +46,13 @@ class Settings:
       bridge: seconds; see `Tracker`.
       smooth: strength of the smoothing; 0 for none.
       film: whether the MP4 is made, which takes PyAV.
+      morphs: of clip.glb, see `outputs.morphs.choose_morphs`.
     """
 
     bridge: float = 0.5
     smooth: float = 1.0
     film: bool = True
+    morphs: str = ""
 
 
 class Written(NamedTuple):
@@ -123,6 +125,13 @@ class Maker:
         written = [
             self._write(place, clip, stages) for place, clip in zip(folders, clips, strict=True)
         ]
+        with stages.stage("animate"):
+            best = animation.best_frames([clip.person for clip in clips], source.frames())
+            for clip, place, names, frame in zip(clips, folders, written, best, strict=True):
+                write_whole(
+                    place / GLB, animation.animated(clip, self._head, frame, settings.morphs)
+                )
+                names.append(GLB)
         if settings.film and importlib.util.find_spec("av") is None:
             told["film"] = {"left out": NO_FILM}
         elif settings.film:

@@ -39,6 +39,7 @@ def here(place, monkeypatch):
 
     def call(command, *paths, **values):
         chosen = dict(workdir=str(place / "run"), head="", box="", batch_size=4, refine=False)
+        chosen["morphs"] = ""
         chosen |= CLIP_FLAGS | {
             key: v if not hasattr(v, "parts") else str(v) for key, v in values.items()
         }
