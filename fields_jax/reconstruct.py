@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
     """The command; status 2 where no face could be made."""
     chosen = flags.FLAGS
     named = photo_commands.read_arguments(argv, chosen.box)
+    from fields_jax.painting import can_paint, paint
     from fields_jax.reconstruction import load
     from fields_jax.workdir.inference import require_trained
     from fields_jax.workdir.packed import EMBEDDED
@@ -63,12 +64,15 @@ def main(argv: list[str]) -> int:
     put = expression_commands.chosen(model.head, model.reconstruct, named)
     exports = export_commands.Exports(model.head, model.size, model.about)
     gallery = photo_commands.open_gallery(model.head, model.size, model.about)
-    batch, plain = 0, 0
+    batch, plain, other = 0, 0, False
     for faces in photo_commands.batches(named, gallery, model.crop_scale):
         batch = batch or len(faces)  # one face by itself is not filled up
         read = model.read(faces, batch, chosen.refine)
         plain += sum(result.refined is False for result in read)
-        for face, result in zip(faces, put(read, batch), strict=True):
+        results = put(read, batch)
+        if (other := results[0].worn is not None) and can_paint(model.inference):
+            results = paint(model.inference, model.head, faces, results, batch)
+        for face, result in zip(faces, results, strict=True):
             exports.add_face(gallery, gallery.add(face, result), face, result)
     if named.clips:
         if chosen.refine:
@@ -84,6 +88,8 @@ def main(argv: list[str]) -> int:
         exports.add_clips(gallery, named.clips)
     if plain:
         print(f"{plain} faces have no landmarks to refine by: theirs is the networks' reading")
+    if other and not can_paint(model.inference):
+        print(f"{source} has no trained synthesiser: no expression.png is written")
     if not model.reads_emotion:
         print(f"{source} has no trained emotion head: no emotion.json is written")
     exports.say()

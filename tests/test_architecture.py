@@ -61,6 +61,7 @@ ALLOWED = {
     "fields_jax.photo_commands": (
         *("photos", "report", "finder", "clip_commands", "export_commands", "expression_commands"),
     ),
+    "fields_jax.painting": ("render", "photos", "outputs", "workdir"),
     "fields_jax.expression_commands": ("outputs", "face3d"),
     "fields_jax.export_commands": ("photos", "outputs", "report", "clips", "clip_commands"),
     # Clips are faces of photographs in a row: all that makes files of one makes those of a clip.
@@ -78,7 +79,7 @@ ALLOWED = {
     ),
     "fields_jax.reconstruct": (
         *("reconstruction", "workdir", "photo_commands", "clip_commands", "clip_readers"),
-        *("export_commands", "expression_commands", "clips", "finder", "cli"),
+        *("export_commands", "expression_commands", "painting", "clips", "finder", "cli"),
     ),
     "fields_jax.fit": (
         *("flame", "fitting", "photos", "photo_commands", "clip_commands", "export_commands"),

@@ -96,7 +96,7 @@ def test_it_works_outside_a_checkout(python, tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "picture.npy", rng.integers(0, 256, (180, 200, 3), np.uint8))
     train = (python, "-m", "fields_jax.train", "--config=configs/stage2.py", "--dry_run")
-    assert "stage2" in run(*train, cwd=tmp_path)
+    assert "phases  A: steps 0" in run(*train, cwd=tmp_path)
     assert "python -m fields_jax.reconstruct --out=faces photographs" in run(
         python, "-m", "fields_jax.reconstruct", "--help", cwd=tmp_path, help="1"
     )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from fields_jax.errors import UserError, printable
 from fields_jax.files import parse_json, read_npz
@@ -84,6 +84,7 @@ class Result:
       verdict: how far the reading is believed, or None where that was not asked.
       evidence: for the verdict, or None.
       worn: whose expression it has; None where it is the photograph's own.
+      painted: [S, S, 3] the synthesiser's picture of the crop with that expression, or None.
     """
 
     coefficients: dict[str, np.ndarray]
@@ -99,6 +100,7 @@ class Result:
     verdict: Verdict | None = None
     evidence: Evidence | None = None
     worn: Worn | None = None
+    painted: UInt8[np.ndarray, "S S 3"] | None = None
 
     def is_finite(self) -> bool:
         """Whether every number is finite."""

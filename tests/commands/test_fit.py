@@ -87,7 +87,7 @@ def test_every_face_with_landmarks_is_fitted(fitted):
         assert refused[name].startswith("twin.npy may be that of ")
         assert f"name it {name}.npy if it is of this one" in refused[name]
     names = {path.name for path in (fitted / "text").iterdir()}
-    assert names == set(OF_A_FACE) - {"emotion.json"}
+    assert names == set(OF_A_FACE) - {"emotion.json", "expression.png"}
     assert "of the eye distance" in (fitted / "index.html").read_text()
     with Image.open(fitted / "two_1/overlay.png") as picture:
         assert picture.size == (300, 200)
