@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 import fields_jax
-from fields_jax import face3d
+from fields_jax import face3d, landmark_fit
 from fields_jax.errors import UserError
 from fields_jax.flame.io import save_flame
 from fields_jax.flame.procedural import procedural_head
@@ -44,6 +45,7 @@ def faces(place, head):
     folder, points = place
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(face3d, "find_python", lambda: None)
+        patch.setattr(landmark_fit, "_BATCH", 1)  # so that there is more than one batch
         picture = np.asarray(Image.open(folder / "bare.png").convert("RGB"))
         return fields_jax.fit([folder / "one.png", picture], landmarks=[None, points], head=head)
 
@@ -87,8 +89,6 @@ def test_another_face_s_expression_keeps_the_person(faces, head, place):
         "jaw": np.float32([0.3, 0, 0]),
         "eyelid": np.float32([1, 0]),
     }
-    import dataclasses
-
     result = dataclasses.replace(face.bundle.result, coefficients=other)
     donor = face3d.face3d(5, dataclasses.replace(face.bundle, result=result))
     worn = face.with_expression(donor)

@@ -105,7 +105,7 @@ def put_on(
             after,
             verdict=before.verdict,
             evidence=before.evidence,
-            worn=Worn(before, expression.source),
+            worn=Worn(before if before.worn is None else before.worn.reading, expression.source),
         )
         for before, after in zip(results, posed, strict=True)
     ]

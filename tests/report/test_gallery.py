@@ -71,7 +71,7 @@ def test_the_page_links_every_file_that_it_does_not_show(head, results, tmp_path
     links = re.findall('href="a%20b/([^"]+)">[^<]', (tmp_path / "index.html").read_text())
     shown = ("overlay.png", "geometry.png", "emotion.json", "expression.png")
     assert links == [name for name in writers.WRITERS if name not in shown]
-    assert links[-2:] == ["head.glb", "mesh.csv"]
+    assert links[-3:] == ["head.glb", "confidence.json", "mesh.csv"]
     assert {path.name for path in (tmp_path / "a b").iterdir()} == set(writers.WRITERS) - {
         "expression.png"
     }

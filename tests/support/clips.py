@@ -13,7 +13,7 @@ TICKS = 90_000
 # take long.
 CLIP_FLAGS = {
     **{"clip": False, "rate": 30.0, "smooth": 1.0, "bridge": 0.5, "film": False},
-    **{"expression_from": "", "neutral": False, "export": (), "focal": 10.0, "morphs": ""},
+    **{"expression_from": "", "neutral": False, "export": (), "focal": 10.0},
 }
 # What an MP4 stores in its track header for a picture to be turned clockwise by so many degrees.
 _MATRICES = {
