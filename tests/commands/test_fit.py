@@ -97,7 +97,7 @@ def test_what_was_passed_over_is_said_wherever_one_may_look(fitted):
         f"raw.CR2{between}{line}" in said[name]
         for name, between in (
             ("said.txt", ": "),
-            ("summary.csv", ",,,,,,,,,"),
+            ("summary.csv", ",,,,,,,,,,"),
             ("index.html", "</td><td>"),
         )
     )
