@@ -35,8 +35,8 @@ ALLOWED = {
     "fields_jax.workdir": ("models",),
     "fields_jax.fitting": ("geometry", "flame", "render"),
     **dict.fromkeys(
-        ("fields_jax.fitting.photographs", "fields_jax.fitting.refine"),
-        ("geometry", "fitting", "photos"),
+        ("fields_jax.fitting.photographs", "fields_jax.fitting.refine", "fields_jax.fitting.gaze"),
+        ("geometry", "flame", "fitting", "photos"),
     ),
     "fields_jax.registration": ("geometry", "flame", "render", "fitting"),
     "fields_jax.evaluation": (*MODEL, "workdir"),
@@ -44,6 +44,7 @@ ALLOWED = {
         ("fields_jax.evaluation.photographs", "fields_jax.evaluation.photograph_scoring"),
         (*MODEL, "evaluation", "fitting", "photos", "workdir", "outputs"),
     ),
+    "fields_jax.evaluation.probe": (*MODEL, "evaluation", "losses"),
     # A GLB says the expression in ARKit's weights.
     "fields_jax.outputs": (*MODEL, "photos", "workdir", "registration"),
     "fields_jax.report": (*MODEL, "fitting", "photos", "workdir", "evaluation", "outputs", "clips"),
@@ -55,7 +56,6 @@ ALLOWED = {
     "fields_jax.tools": (),
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
-    "fields_jax.evaluate": ("evaluation", "cli"),
     "fields_jax.photo_commands": ("photos", "report", "finder", "clip_commands"),
     # Clips are faces of photographs in a row: all that makes files of one makes those of a clip.
     "fields_jax.clips": (*MODEL, "photos", "registration", "outputs"),
@@ -64,6 +64,8 @@ ALLOWED = {
         *("flame", "fitting", "photos", "outputs", "clips", "networks", "reconstruction"),
     ),
     "fields_jax.networks": ("flame", "models", "photos", "outputs", "workdir"),
+    "fields_jax.evaluate": ("evaluation", "report", "cli"),
+    "fields_jax.probe": ("evaluation", "report", "cli"),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),

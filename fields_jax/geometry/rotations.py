@@ -46,6 +46,12 @@ def yaw(rotation: Float[Array, "*N 3 3"]) -> Float[Array, "*N"]:
     return jnp.arctan2(-rotation[..., 2, 0], jnp.hypot(rotation[..., 0, 0], rotation[..., 1, 0]))
 
 
+def yaw_of(axis_angle: Float[np.ndarray, "3"]) -> float:
+    """`yaw` of an axis-angle vector, in numpy."""
+    columns = np.stack([turned(axis_angle, axis) for axis in np.eye(3)], axis=1)
+    return float(np.arctan2(-columns[2, 0], np.hypot(columns[0, 0], columns[1, 0])))
+
+
 def rotation_vector(yaw: float, pitch: float, roll: float) -> Float[np.ndarray, "3"]:
     """Axis-angle, radians, of a pitch about x, then a yaw about y, then a roll about z; degrees."""
     matrix = np.eye(3)

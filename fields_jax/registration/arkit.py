@@ -21,13 +21,13 @@ from fields_jax import arkit
 from fields_jax.errors import UserError
 from fields_jax.fitting.least_squares import Prior, geman_mcclure_weight, search
 from fields_jax.fitting.parameters import COEFFICIENTS, JAW, Layout, prior
+from fields_jax.flame.eyes import eyeballs
 from fields_jax.kept import kept_program
 from fields_jax.registration.eyes import eye_turns
 from fields_jax.registration.movement import (
     Movable,
     Movement,
     displacement,
-    eyeballs,
     jaw_opened,
     jaw_travel,
     movable,

@@ -32,9 +32,10 @@ from scipy.spatial.transform import Rotation
 
 from fields_jax import arkit
 from fields_jax.errors import UserError
+from fields_jax.flame.eyes import eyeballs
 from fields_jax.geometry.similarity import rigid_motion
 from fields_jax.registration.eyes import EYE_JOINTS, clear_eyes, eye_turns
-from fields_jax.registration.movement import eyeballs, jaw_opened, jaw_travel, movable
+from fields_jax.registration.movement import jaw_opened, jaw_travel, movable
 from fields_jax.registration.surfaces import Correspondence, carry
 from fields_jax.types import PARTS, FlameModel
 

@@ -8,8 +8,8 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from fields_jax import arkit
+from fields_jax.flame.eyes import eyeballs
 from fields_jax.geometry.similarity import rigid_motion
-from fields_jax.registration.movement import eyeballs
 from fields_jax.types import PARTS, FlameModel
 
 EYE_JOINTS = ("left_eye", "right_eye")

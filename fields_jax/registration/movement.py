@@ -20,7 +20,6 @@ from fields_jax.types import FlameModel
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _WIDEST = 1.0  # radians; no jaw opens further
-_OF_AN_EYE = 0.5  # skinning weight of the eye's joint from which a vertex is of its eyeball
 
 
 @struct.dataclass
@@ -98,18 +97,6 @@ def movable(head: FlameModel, rows: Int[np.ndarray, " N"], n_expression: int) ->
         parents=head.parents,
         joint_names=head.joint_names,
     )
-
-
-def eyeballs(head: FlameModel) -> tuple[Int[np.ndarray, " L"], Int[np.ndarray, " R"]]:
-    """Vertices of the left and of the right eyeball; none for a head without joints of them."""
-    weights = np.asarray(head.skin_weights)
-    joints = [head.joint(role) for role in ("left_eye", "right_eye")]
-    none = np.zeros(0, np.int64)
-    left, right = (
-        none if joint is None else np.flatnonzero(weights[:, joint] > _OF_AN_EYE)
-        for joint in joints
-    )
-    return left, right
 
 
 def displacement(

@@ -10,11 +10,11 @@ import pytest
 from fields_jax.arkit import NAMES
 from fields_jax.errors import UserError
 from fields_jax.flame import flame
+from fields_jax.flame.eyes import eyeballs
 from fields_jax.flame.priors import between
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.registration import arkit
 from fields_jax.registration.arkit import arkit_tables, arkit_weights, from_arkit
-from fields_jax.registration.movement import eyeballs
 from fields_jax.types import FlameCoefficients
 from tests.support.heads import random_head
 

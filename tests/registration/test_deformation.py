@@ -10,10 +10,10 @@ import pytest
 
 from fields_jax.arkit import NAMES
 from fields_jax.errors import UserError
+from fields_jax.flame.eyes import eyeballs
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.registration.deformation import with_arkit
 from fields_jax.registration.heads import same_vertices
-from fields_jax.registration.movement import eyeballs
 from fields_jax.types import PARTS, FlameModel
 from tests.support.registered import small_head, warped
 

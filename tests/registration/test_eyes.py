@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fields_jax.arkit import NAMES
+from fields_jax.flame.eyes import eyeballs
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.registration.eyes import clear_eyes, eye_turns
-from fields_jax.registration.movement import eyeballs
 from tests.support.heads import random_head, with_joints
 
 

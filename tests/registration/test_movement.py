@@ -11,10 +11,10 @@ import pytest
 
 from fields_jax.errors import UserError
 from fields_jax.flame import flame
+from fields_jax.flame.eyes import eyeballs
 from fields_jax.registration.movement import (
     Movement,
     displacement,
-    eyeballs,
     jaw_opened,
     jaw_travel,
     movable,

@@ -1,0 +1,116 @@
+"""Gaze from iris points: recovered from projections of eyeballs that were turned."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from fields_jax.fitting import gaze
+from fields_jax.flame import flame
+from fields_jax.flame.eyes import eyeballs
+from fields_jax.flame.procedural import procedural_head
+from fields_jax.geometry.rotations import rotation_vector, turned
+from fields_jax.geometry.spheres import fit_sphere
+from fields_jax.landmark_schemes import IRIS_478, MEDIAPIPE_105
+from fields_jax.render import project
+from fields_jax.types import FlameCoefficients
+from tests.support.heads import with_joints
+
+SCALE = 7.0
+
+
+@functools.cache
+def head():
+    return procedural_head()
+
+
+def person(seed: int, pose, eyes, eyelid=(0.0, 0.0)):
+    """A posed face at rest, and mediapipe's points of it with its eyes turned, in [-1, 1]."""
+    rng, pose = np.random.default_rng(seed), np.asarray(pose, np.float64)
+
+    def rows(values):
+        return np.asarray([values], np.float32)
+
+    coefficients = FlameCoefficients(
+        shape=rows(rng.normal(0, 0.7, 60)),
+        expression=np.zeros((1, 50), np.float32),
+        jaw=np.zeros((1, 3), np.float32),
+        eyelid=rows(eyelid),
+        pose=rows(pose),
+        camera=rows([SCALE, 0.01, -0.02]),
+    )
+    rest = flame(head(), coefficients)
+    looking = flame(head(), coefficients.replace(eyes=rows(eyes)))
+    marks = np.full((478, 2), np.nan)
+    marks[MEDIAPIPE_105] = project(rest.landmarks_105, coefficients.camera)[0, :, :2]
+    eyes = np.asarray(eyes, np.float64)
+    sides = zip(("left", "right"), eyeballs(head()), np.split(eyes, 2), strict=True)
+    for side, ball, own in sides:
+        centre, radius = fit_sphere(np.asarray(looking.vertices[0])[ball].astype(np.float64))
+        ahead = turned(pose, turned(own, np.array([0, 0, 1.0])))
+        iris = (centre + radius * ahead).astype(np.float32)
+        marks[IRIS_478[side]] = project(iris[None, None], coefficients.camera)[0, 0, :2]
+    vertices = np.asarray(rest.vertices[0])
+    return gaze.Posed(vertices, pose, coefficients.camera[0], marks)
+
+
+def degrees_apart(first, second) -> float:
+    ahead = np.array([0, 0, 1.0])
+    a, b = (turned(np.asarray(turn, np.float64), ahead) for turn in (first, second))
+    return float(np.rad2deg(np.arccos(np.clip(a @ b, -1, 1))))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_gaze_is_found_within_a_degree_of_a_true_face(seed):
+    rng = np.random.default_rng(100 + seed)
+    pose = rotation_vector(*rng.uniform([-30, -20, -15], [30, 20, 15]))
+    turn = rotation_vector(*rng.uniform(-25, 25, 2), 0)
+    found = gaze.read_gaze(head(), person(seed, pose, np.tile(turn, 2)))
+    for read in np.split(found, 2):
+        assert degrees_apart(turn, read) < 1.0
+
+
+def test_errors_of_the_fitted_place_cancel():
+    # The whole face a millimetre aside of where the fit has it: the iris moves with its corners.
+    turn = rotation_vector(12, -8, 0)
+    face = person(1, rotation_vector(10, 5, 0), np.tile(turn, 2))
+    shifted = face._replace(points=face.points + 0.001 * SCALE)
+    for read in np.split(gaze.read_gaze(head(), shifted), 2):
+        assert degrees_apart(turn, read) < 1.0
+
+
+def test_a_winking_eye_follows_the_open_one():
+    turn = rotation_vector(-14, 6, 0)
+    found = gaze.read_gaze(head(), person(2, (0, 0, 0), np.tile(turn, 2), eyelid=(1.0, 0.0)))
+    assert (found[:3] == found[3:]).all()
+    assert degrees_apart(turn, found[3:]) < 1.0
+    assert gaze.read_gaze(head(), person(2, (0, 0, 0), np.tile(turn, 2), (1.0, 1.0))) is None
+
+
+@pytest.mark.parametrize(("yaw", "near"), [(50, 1), (-50, 0)])
+def test_an_eye_that_is_turned_away_follows_the_near_one(yaw, near):
+    turns = np.stack([rotation_vector(8, 3, 0), rotation_vector(-8, 3, 0)])
+    found = gaze.read_gaze(head(), person(3, rotation_vector(yaw, 0, 0), turns.ravel()))
+    for read in np.split(found, 2):
+        assert degrees_apart(turns[near], read) < 1.5
+
+
+def test_no_eye_turns_further_than_eyes_do():
+    face = person(4, (0, 0, 0), np.zeros(6))
+    for side in ("left", "right"):
+        face.points[IRIS_478[side]] += 1.0
+    left = gaze.read_gaze(head(), face)[:3]
+    assert np.rad2deg(np.linalg.norm(left)) == pytest.approx(gaze.WIDEST)
+
+
+def test_who_has_no_irises_or_eyes_has_no_gaze():
+    face = person(5, (0, 0, 0), np.zeros(6))
+    assert gaze.read_gaze(with_joints(head(), ("root", "neck", "jaw")), face) is None
+    pixels = np.random.default_rng(0).uniform(1, 200, (478, 2))
+    assert gaze.has_irises(pixels)
+    pixels[470] = 0  # unseen
+    assert not gaze.has_irises(pixels)
+    assert not gaze.has_irises(pixels[:68])
+    assert not gaze.has_irises(None)
