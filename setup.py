@@ -51,8 +51,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["fields_jax*", "data_pipelines*", "configs*", "benchmarks*"]),
-    # The pages' HTML and CSS; the models that ship.
-    package_data={"": ["templates/*"], "fields_jax.assets": ["embedded/*", "finder/*"]},
+    # The pages' HTML, CSS and scripts; the models that ship.
+    package_data={
+        "": ["templates/*", "templates/viewer/*"],
+        "fields_jax.assets": ["embedded/*", "finder/*"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -3,6 +3,9 @@
     python -m data_pipelines.prepare synthetic --out=data
     python -m data_pipelines.prepare synthetic --head=ICT.npz --out=data_ict
     python -m data_pipelines.prepare synthetic --size=wide --out=data
+    python -m data_pipelines.prepare synthetic --size=wide --people=20000 --workers=8 --out=data
+    python -m data_pipelines.prepare synthetic --size=wide --name=ict --head=ICT.npz
+        --labels=procedural --out=data
     python -m data_pipelines.prepare affectnet --source=AFFECTNET --out=data
     python -m data_pipelines.prepare bp4d --source=BP4D --fits=FITS --head=HEAD.npz --out=data
     python -m data_pipelines.prepare faces --source=photographs --out=data
@@ -13,8 +16,9 @@
         --beam_runner=dataflow --beam_options=project=P,region=R,temp_location=gs://B/tmp
 
 What a folder must hold: --help of a set's builder, or docs/data_sets.md. Interrupted, the same
-command goes on where it was. Beside the shards lie prepare_report.html, prepare_report.json and
-prepare_rejects.tsv, which names every photograph that was left out and why.
+command goes on where it was, with any number of --workers. Beside the shards lie
+prepare_report.html, prepare_report.json and prepare_rejects.tsv, which names every photograph that
+was left out and why.
 """
 
 from __future__ import annotations
@@ -64,7 +68,7 @@ def prepare(
       beam_runner: let Apache Beam make the shards by this engine, see `cluster.make_shards`.
       beam_options: of its pipeline, "project=NAME".
       **options: handed to the builder, but for "label", which tells an embedded set of another head
-        from that of the procedural one.
+        from that of the procedural one, and "workers", how many processes make the shards.
 
     Returns:
       One folder per builder config.
@@ -83,8 +87,16 @@ def prepare(
         raise MissingFile(f"--source={source}: no such folder, or an empty one")
     if dry_run and not made.needs_source:
         raise UserError(f"{kind} has no raw data that a dry run could look at")
-    if beam_runner and (dry_run or not made.needs_source):
-        raise UserError("--beam_runner is for making sets of photographs")
+    workers = options.pop("workers", _DEFAULTS["workers"])
+    if workers < 1:
+        raise UserError(f"--workers={workers}: at least one process makes a set")
+    if beam_runner and dry_run:
+        raise UserError("--beam_runner is for making sets, --dry_run makes none")
+    if beam_runner and workers > 1:
+        raise UserError(
+            "--workers are processes without Beam; those of --beam_runner=direct are asked for by "
+            f"--beam_options=direct_running_mode=multi_processing,direct_num_workers={workers}"
+        )
     check_folder(out, "another --out")
     from data_pipelines.building import report
 
@@ -103,7 +115,9 @@ def prepare(
             _say(f"{builder.data_path} is there already; remove it to make it anew")
         else:
             if beam_runner:
-                _make_shards(construct, source, beam_runner, beam_options)
+                _make_by_beam(construct, source, beam_runner, beam_options)
+            elif workers > 1:
+                _make_by_workers(construct, source, workers)
             _make(builder, source)
     return folders
 
@@ -142,7 +156,7 @@ def _opened(construct: functools.partial) -> tfds.core.DatasetBuilder:
         ) from error
 
 
-def _make_shards(construct: Any, source: str, runner: str, options: Sequence[str]) -> None:
+def _make_by_beam(construct: Any, source: str, runner: str, options: Sequence[str]) -> None:
     try:
         from data_pipelines.building import cluster
     except ModuleNotFoundError as error:
@@ -154,24 +168,30 @@ def _make_shards(construct: Any, source: str, runner: str, options: Sequence[str
     _say(f"{count} parts made by Beam in {time.monotonic() - started:.0f} s")
 
 
+def _make_by_workers(construct: Any, source: str, workers: int) -> None:
+    from data_pipelines.building.workers import make_shards
+
+    started = time.monotonic()
+    count = make_shards(construct, source, workers)
+    if count:
+        _say(f"{count} parts made by {workers} workers in {time.monotonic() - started:.0f} s")
+
+
 def _make(builder: tfds.core.DatasetBuilder, source: str) -> None:
-    """Writes the shards of one set, and the report of a set of photographs."""
+    """Writes the shards of one set, and its report."""
     import tensorflow_datasets as tfds
 
     from data_pipelines.building import report
-    from data_pipelines.building.photo_builder import PhotographBuilder
 
-    photographs = isinstance(builder, PhotographBuilder)
     tfds.disable_progress_bar()  # the builders say how much is left
     download = tfds.download.DownloadConfig(manual_dir=source or None, try_download_gcs=False)
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_config=download)
     sizes = ", ".join(f"{n} {info.num_examples}" for n, info in builder.info.splits.items())
-    if photographs:
-        report.say(builder.summaries, _NAMED)
-        with writing(builder.data_path, instead="another --out"):
-            report.write(builder)
-        builder.remove_leftovers()
+    report.say(builder.summaries, _NAMED)
+    with writing(builder.data_path, instead="another --out"):
+        report.write(builder)
+    builder.remove_leftovers()
     _say(f"{builder.data_path}: {sizes}")
 
 
@@ -218,15 +238,17 @@ def _options(kind: str, values: Any) -> dict[str, Any]:
         return {}
     known = SETS[kind].flags
     for flag, default in _DEFAULTS.items():
-        if flag not in known and getattr(values, flag) != default:
+        if flag not in (*known, "workers") and getattr(values, flag) != default:
             users = ", ".join(name for name, made in SETS.items() if flag in made.flags)
             raise UserError(f"--{flag} is not for {kind}; it is for {users}")
-    return {flag: getattr(values, flag) for flag in known}
+    return {flag: getattr(values, flag) for flag in known} | {"workers": values.workers}
 
 
 _DEFAULTS = dict(
     size="demo",
-    people=0,
+    people=None,
+    seed=0,
+    workers=1,
     limit=0,
     threads=0,
     stored_size=256,
@@ -261,8 +283,10 @@ def define_flags() -> None:
         "size", default["size"], ["demo", "tiny", "wide"], "What to render (synthetic)."
     )
     flags.DEFINE_integer(
-        "people", default["people"], "People to render; 0: as many as the size has (synthetic).", 0
+        "people", default["people"], "People in `train`; default: as the size has (synthetic).", 1
     )
+    flags.DEFINE_integer("seed", default["seed"], "Of all people and pictures (synthetic).", 0)
+    flags.DEFINE_integer("workers", default["workers"], "Processes that make the shards.", 1)
     flags.DEFINE_integer("limit", default["limit"], "Photographs of each split at most; 0: all.", 0)
     flags.DEFINE_integer("threads", default["threads"], "Threads that read; 0: one per core.", 0)
     flags.DEFINE_integer("stored_size", default["stored_size"], "Side of stored crops, pixels.", 32)

@@ -24,7 +24,7 @@ def tune() -> None:
     """Tunes the process; call it before JAX touches a device. The user's XLA_FLAGS win."""
     gc.set_threshold(*_COLLECT_AFTER)
     _set_flags()
-    _keep_freed_memory()
+    keep_freed_memory()
 
 
 def _set_flags() -> None:
@@ -34,7 +34,7 @@ def _set_flags() -> None:
         os.environ["XLA_FLAGS"] = " ".join([flags, *ours]).strip()
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Asks glibc not to give freed memory back to the system.
 
     XLA allocates each step's buffers afresh. By default glibc maps and unmaps the large ones each

@@ -13,8 +13,8 @@ class PreparedSet(NamedTuple):
     """A set that can be made; docs/extending.md says how to add one.
 
     Attributes:
-      module: holds a class `Builder`, derived from `PhotographBuilder` if the set is one of
-        photographs; imported only when wanted.
+      module: holds a class `Builder`, derived from `ShardedBuilder`, by way of `PhotographBuilder`
+        if the set is one of photographs; imported only when wanted.
       configs: names of its builder configs; () for none. A module with configs also has a function
         `config_of`, which tells the config of a folder of raw data.
       flags: flags of `data_pipelines.prepare` that its builder takes.
@@ -31,7 +31,7 @@ SETS = {
     "synthetic": PreparedSet(
         "data_pipelines.synthetic.synthetic_dataset_builder",
         ("spont4d", "wild2d", "levels", "wide"),
-        ("size", "people", "head", "labels"),
+        ("size", "people", "seed", "head", "labels"),
         needs_source=False,
     ),
     "affectnet": PreparedSet(

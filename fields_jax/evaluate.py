@@ -15,12 +15,24 @@ networks' reading, on photographs with landmark files beside them (see `fields_j
 error, and how well the opening and the width of the mouth, smile, brows and lids of the head go
 with those of the picture. Writes
 OUT/photographs.json, photographs.csv and pictures/; without --workdir the fit is scored alone.
+
+    python -m fields_jax.evaluate --predictions=OURS.csv --against=THEIRS.csv --out=scores
+
+With --predictions it scores anyone's predictions of valence, arousal and emotion class, and with
+--against the difference of two files. docs/evaluation.md lists the columns. Writes
+OUT/recognition.json, .csv, .tex (rows of a LaTeX table) and .html.
+
+    python -m fields_jax.evaluate --config=configs/evaluate.py --workdir=DIR --out=scores
+
+With --config it scores the model by every protocol of that file whose set is prepared, and writes
+OUT/protocols.json, .csv and .html.
 """
 
 from __future__ import annotations
 
 from absl import flags, logging
 from etils import epath
+from ml_collections import config_flags
 
 from fields_jax.cli import run
 from fields_jax.errors import UserError
@@ -37,6 +49,9 @@ def define_flags() -> None:
     flags.DEFINE_string("data_root", "", "folder of the sets (default: that of the training)")
     flags.DEFINE_bool("ema", False, "score the mean of the parameters (config.ema)")
     flags.DEFINE_string("photographs", "", "folder of photographs with landmarks beside them")
+    config_flags.DEFINE_config_file("config", None, "protocols, e.g. configs/evaluate.py")
+    flags.DEFINE_string("predictions", "", "CSV of predictions and labels to score")
+    flags.DEFINE_string("against", "", "CSV of other predictions of the same examples")
 
 
 def main(argv: list[str]) -> None:
@@ -44,11 +59,19 @@ def main(argv: list[str]) -> None:
     chosen = flags.FLAGS
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
+    if chosen.against and not chosen.predictions:
+        raise UserError("--against needs --predictions, the file that it is compared with")
+    if chosen.predictions:
+        _score_predictions(chosen)
+        return
     if chosen.photographs:
         _score_photographs(chosen)
         return
     if not chosen.workdir:
         raise UserError("--workdir is missing: name the folder of a training run")
+    if chosen.config is not None:
+        _score_protocols(chosen)
+        return
     if chosen.workdir == "embedded" and not chosen.out:
         raise UserError("--out is missing: scores are not written into the package")
     from fields_jax.evaluation import scoring
@@ -82,6 +105,41 @@ def _score_photographs(chosen: flags.FlagValues) -> None:
     )
     print(photograph_scoring.table(scores), flush=True)
     print(f"written: {chosen.out}/{photograph_scoring.SCORES}, .csv and pictures beside it")
+
+
+def _score_predictions(chosen: flags.FlagValues) -> None:
+    if not chosen.out:
+        raise UserError("--out is missing: name the folder to write to")
+    for name in ("workdir", "photographs"):
+        if chosen[name].value:
+            raise UserError(f"--predictions takes no --{name}: leave one of them out")
+    from fields_jax.evaluation import prediction_scoring, recognition_files
+    from fields_jax.report import recognition
+
+    scores, answers = prediction_scoring.score_files(chosen.predictions, chosen.against)
+    page = recognition.render(scores, answers, "python -m fields_jax.evaluate")
+    print(recognition_files.table(scores), flush=True)
+    recognition_files.write(chosen.out, scores, page)
+    print(f"written: {chosen.out}/{recognition_files.PAGE}, .json, .csv and .tex")
+
+
+def _score_protocols(chosen: flags.FlagValues) -> None:
+    if not chosen.out:
+        raise UserError("--out is missing: name the folder to write to")
+    from fields_jax.evaluation import protocols
+    from fields_jax.report import protocols as page
+
+    logging.set_verbosity(logging.WARNING)  # tensorflow_datasets reports every file it opens
+    scores = protocols.score_protocols(
+        chosen.workdir,
+        chosen.config,
+        data_root=chosen.data_root,
+        head=chosen.head,
+        ema=chosen.ema,
+    )
+    print(protocols.table(scores), flush=True)
+    protocols.write(chosen.out, scores, page.render(scores))
+    print(f"written: {chosen.out}/{protocols.PAGE}, .json and .csv")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ ALLOWED = {
         ("fields_jax.evaluation.photographs", "fields_jax.evaluation.photograph_scoring"),
         (*MODEL, "evaluation", "fitting", "photos", "workdir", "outputs"),
     ),
+    "fields_jax.evaluation.probe": (*MODEL, "evaluation", "losses"),
     # A GLB says the expression in ARKit's weights.
     "fields_jax.outputs": (*MODEL, "photos", "workdir", "registration"),
     "fields_jax.report": (*MODEL, "fitting", "photos", "workdir", "evaluation", "outputs", "clips"),
@@ -71,6 +72,8 @@ ALLOWED = {
         *("flame", "fitting", "photos", "outputs", "clips", "networks", "reconstruction"),
     ),
     "fields_jax.networks": ("flame", "models", "photos", "outputs", "workdir"),
+    "fields_jax.evaluate": ("evaluation", "report", "cli"),
+    "fields_jax.probe": ("evaluation", "report", "cli"),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),

@@ -18,7 +18,7 @@ OURS = f"{ORDER}=false {PRODUCTS}=reduce"
 @pytest.fixture(autouse=True)
 def memory_as_it_is(monkeypatch):
     """The workers of the tests keep giving theirs back."""
-    monkeypatch.setattr(cpu_tuning, "_keep_freed_memory", lambda: None)
+    monkeypatch.setattr(cpu_tuning, "keep_freed_memory", lambda: None)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Makes the shards of a set with Apache Beam, here or on a cluster; needs the extra `beam`.
 
-Only the names of shards are sent to workers: each reads the catalogue itself. Raw data and the set
-must lie where every worker sees them, on a shared file system or in a bucket. Shards that an
-interrupted pipeline has finished are kept, as without Beam.
+Only the names of shards are sent to workers: each reads the catalogue itself, or draws its own
+faces. Raw data, a head's file and the set must lie where every worker sees them, on a shared file
+system or in a bucket. Shards that an interrupted pipeline has finished are kept, as without Beam.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from etils import epath
 
-from data_pipelines.building.photo_builder import PhotographBuilder
+from data_pipelines.building.sharded_builder import Job, ShardedBuilder, unfinished_jobs
 from fields_jax.errors import UserError, first_line
-
-Job = tuple[str, int]  # split and number of a shard
 
 # Short names of engines; any other name is handed to Beam as it is.
 RUNNERS = {
@@ -28,13 +26,13 @@ RUNNERS = {
 
 
 def make_shards(
-    construct: Callable[[], PhotographBuilder], source: str, runner: str, options: Sequence[str]
+    construct: Callable[[], ShardedBuilder], source: str, runner: str, options: Sequence[str]
 ) -> int:
     """Makes every unfinished shard; the builder assembles them afterwards.
 
     Args:
       construct: makes the builder; sent to the workers by pickle.
-      source: folder of the raw data.
+      source: folder of the raw data; "" for sets without.
       runner: of Beam, by its name or a key of `RUNNERS`.
       options: of the pipeline, without dashes: "project=NAME".
 
@@ -44,13 +42,7 @@ def make_shards(
     Raises:
       UserError: the source does not hold such a set.
     """
-    plan = construct().plan(epath.Path(source), resume=True)
-    jobs = [
-        (split, index)
-        for split, shards in plan.items()
-        for index, shard in enumerate(shards)
-        if not shard.whole()
-    ]
+    jobs = unfinished_jobs(construct().plan(epath.Path(source), resume=True))
     if jobs:
         chosen = PipelineOptions([f"--{option}" for option in options])
         chosen.view_as(SetupOptions).save_main_session = False
@@ -69,9 +61,9 @@ def make_shards(
 
 
 class _MakeShard(beam.DoFn):
-    """Makes one shard; reads the catalogue once for all shards of a worker."""
+    """Makes one shard; plans once for all shards of a worker."""
 
-    def __init__(self, construct: Callable[[], PhotographBuilder], source: str):
+    def __init__(self, construct: Callable[[], ShardedBuilder], source: str):
         self._construct, self._source = construct, source
 
     def setup(self) -> None:

@@ -6,26 +6,17 @@ import abc
 import dataclasses
 import hashlib
 import os
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
 from etils import epath
-from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from data_pipelines import records
-from data_pipelines.building.shards import (
-    SHARD_SIZE,
-    Item,
-    KeepingWriter,
-    Shard,
-    move_shard,
-    read_note,
-)
+from data_pipelines.building.photo_shards import Item, PhotographShard
+from data_pipelines.building.sharded_builder import ShardedBuilder
 from data_pipelines.building.summary import Summary, total
 from fields_jax.errors import UserError
-from fields_jax.progress import Progress
 
 if TYPE_CHECKING:
     from data_pipelines.building.fitted import Teacher
@@ -48,16 +39,16 @@ class Catalogue:
         self.rejects.setdefault(split, []).append((reason, detail))
 
 
-class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
+class PhotographBuilder(ShardedBuilder):
     """Crops photographs about their faces; finished shards survive an interruption.
 
     A set derives from this and writes `_info` and `catalogue`; see docs/extending.md.
 
     Attributes:
-      summaries: per split counts of records and rejects; filled while preparing.
       teacher: gives the photographs labels of the landmark fit; None: they have their own alone.
     """
 
+    noun = "photographs"
     teacher: Teacher | None = None
 
     VERSION = tfds.core.Version("1.0.0")
@@ -70,10 +61,9 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         stored_scale: float = 2.0,
         limit: int = 0,
         threads: int = 0,
-        shard_size: int = SHARD_SIZE,
         **kwargs: Any,
     ):
-        """Takes the arguments of `tfds.core.DatasetBuilder` and these.
+        """Takes the arguments of `ShardedBuilder` and these.
 
         Args:
           stored_size: largest side of a stored crop; a small face is stored as it is.
@@ -81,14 +71,12 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             (SMIRK), so 2 leaves room to move.
           limit: at most so many photographs of each split, chosen by hash; 0: all.
           threads: photographs read at once; 0: one per core.
-          shard_size: photographs to a shard.
-          **kwargs: see `tfds.core.DatasetBuilder`.
+          **kwargs: see `ShardedBuilder`.
         """
         super().__init__(**kwargs)
         self._stored_size, self._stored_scale = stored_size, stored_scale
-        self._limit, self._shard_size = limit, shard_size
+        self._limit = limit
         self._threads = threads or os.cpu_count() or 1
-        self.summaries: dict[str, Summary] = {}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -105,56 +93,24 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
           UserError: the folder does not hold such a set.
         """
 
-    @property
-    def unfinished(self) -> epath.Path:
-        """Folder of the finished shards while the set is not complete yet."""
-        return self.data_path.parent / f"unfinished_{self.version}"
+    def splits(self, folder: epath.Path) -> dict[str, list[PhotographShard]]:
+        """See `ShardedBuilder`."""
+        found = self._found(folder)
+        self._rejects = found.rejects
+        return {split: list(self._shards_of(split, items)) for split, items in found.splits.items()}
 
     def examine(self, folder: epath.Path) -> dict[str, Summary]:
         """Does everything that preparing does, but writes nothing."""
-        found, summaries = self._found(folder), {}
-        for split, shards in self._shards(found, self._progress(found)).items():
-            summary = summaries[split] = Summary(rejects=list(found.rejects.get(split, ())))
+        splits, summaries = self.splits(folder), {}
+        told = self.progress(splits)
+        for split, shards in splits.items():
+            summary = summaries[split] = Summary(rejects=list(self._rejects.get(split, ())))
             for shard in shards:
+                shard.progress = told
                 for _ in shard.records(summary):
                     pass
         _check(summaries, folder)
         return summaries
-
-    def plan(self, folder: epath.Path, *, resume: bool = False) -> dict[str, list[Shard]]:
-        """The shards of each split, in order.
-
-        Args:
-          folder: of the raw data.
-          resume: remove the files of unfinished shards; by one process only.
-        """
-        splits = self._shards(self._found(folder))
-        if resume:
-            _resume(splits)
-        return splits
-
-    def write_shard(self, shard: Shard) -> None:
-        """Makes one shard by itself; two processes may make the same one at once."""
-        own = self.unfinished / f"attempt-{uuid.uuid4().hex}"
-        own.mkdir(parents=True)
-        made = dataclasses.replace(shard, path=own / shard.path.name)
-        writer = tfds.core.writer.ShardWriter(
-            self.info.features,
-            ExampleSerializer(self.info.features.get_serialized_info()),
-            KeepingWriter(own, self.info.file_format, place=False),
-        )
-        writer.write(path=made.path, examples=made())
-        move_shard(made.path, shard.path)
-        own.rmtree()
-
-    def remove_leftovers(self) -> None:
-        """Removes files of interrupted runs, once the set is complete."""
-        for folder in (
-            self.unfinished,
-            *self.data_path.parent.glob(f"incomplete.*_{self.version}"),
-        ):
-            if folder.exists():
-                folder.rmtree()
 
     def _make_info(self, **known: Any) -> tfds.core.DatasetInfo:
         if self.teacher:
@@ -163,27 +119,19 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             )
         return self.dataset_info_from_configs(features=records.features(), **known)
 
-    def _shard_iterators_per_split(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> Mapping[str, list[Shard]]:
-        folder = epath.Path(dl_manager.manual_dir)
-        found = self._found(folder)
-        self.unfinished.mkdir(parents=True, exist_ok=True)
-        splits = self._shards(found, self._progress(found))
-        _resume(splits)
-        self._planned = folder, found, splits
-        return splits
+    def _checked(self, summaries: dict[str, Summary], folder: epath.Path) -> dict[str, Summary]:
+        """With what the catalogue left out.
 
-    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
-        super()._download_and_prepare(*args, **kwargs)
-        folder, found, splits = self._planned
-        for split, shards in splits.items():
-            made = [Summary(**read_note(shard.path)["summary"]) for shard in shards]
-            self.summaries[split] = total([Summary(rejects=found.rejects.get(split, [])), *made])
-        _check(self.summaries, folder)
-
-    def _example_writer(self) -> KeepingWriter:
-        return KeepingWriter(self.unfinished, self.info.file_format)
+        Raises:
+          UserError: nothing is left.
+        """
+        rejects = self._rejects
+        checked = {
+            split: total([Summary(rejects=rejects.get(split, [])), made])
+            for split, made in summaries.items()
+        }
+        _check(checked, folder)
+        return checked
 
     def _found(self, folder: epath.Path) -> Catalogue:
         """The catalogue in the order of the shards: shuffled by the hash of each key."""
@@ -204,37 +152,19 @@ class PhotographBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             found.rejects.setdefault(first, []).extend(found.rejects.pop(split))
         return found
 
-    def _progress(self, found: Catalogue) -> Progress:
-        total = sum(map(len, found.splits.values()))
-        return Progress(total, "photographs", of=self.info.full_name)
-
-    def _shards(self, found: Catalogue, progress: Progress | None = None) -> dict[str, list[Shard]]:
-        return {
-            split: list(self._shards_of(split, items, progress))
-            for split, items in found.splits.items()
-        }
-
-    def _shards_of(
-        self, split: str, items: list[Item], progress: Progress | None
-    ) -> Iterator[Shard]:
+    def _shards_of(self, split: str, items: list[Item]) -> Iterator[PhotographShard]:
         template = self._get_filename_template(split_name=split)
-        count = -(-len(items) // self._shard_size)
+        count = -(-len(items) // self.shard_size)
         for index in range(count):
             name = template.sharded_filepath(shard_index=index, num_shards=count).name
-            yield Shard(
-                items[index * self._shard_size : (index + 1) * self._shard_size],
+            yield PhotographShard(
+                items[index * self.shard_size : (index + 1) * self.shard_size],
                 self._stored_size,
                 self._stored_scale,
                 self._threads,
                 self.unfinished / name,
-                progress,
-                self.teacher,
+                teacher=self.teacher,
             )
-
-
-def _resume(splits: Mapping[str, list[Shard]]) -> None:
-    for shard in (shard for shards in splits.values() for shard in shards):
-        shard.resume()
 
 
 def _check(summaries: dict[str, Summary], folder: epath.Path) -> None:

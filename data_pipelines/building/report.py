@@ -1,4 +1,4 @@
-"""The reports of `prepare` on a set of photographs: lines, a page, JSON, a table of rejects."""
+"""The reports of `prepare` on a set: lines, a page, JSON, a table of rejects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from absl import logging
 from markupsafe import Markup
 from PIL import Image
 
-from data_pipelines.building.photo_builder import PhotographBuilder
+from data_pipelines.building.sharded_builder import ShardedBuilder
 from data_pipelines.building.summary import INTENSITY_BINS, Summary
 from data_pipelines.heads import METADATA
 from fields_jax import batch, pages
@@ -46,17 +46,20 @@ def say(summaries: dict[str, Summary], named: int) -> None:
             line += f"; {len(summary.residuals)} labelled by the landmark fit"
             line += f" (median residual {summary.median_residual})" if summary.residuals else ""
             line += f", {len(summary.unlabelled)} kept without its labels"
+        for name, error in summary.errors_mm().items():
+            line += f"; {name} off by {error['mean']:.2f} mm ({error['p95']:.2f} at 95 %)"
         print(line, file=sys.stderr, flush=True)
 
 
-def check_options(builder: tfds.core.DatasetBuilder) -> None:
+def check_options(builder: ShardedBuilder) -> None:
     """Refuses a set that was made with other options.
 
     Raises:
       UserError: naming the first option that differs, or a damaged report.
     """
-    photographs = isinstance(builder, PhotographBuilder)
-    file = builder.data_path / (JSON if photographs else METADATA)
+    file = builder.data_path / JSON
+    if not file.exists() and (builder.info.metadata or {}).get("options"):
+        file = builder.data_path / METADATA  # of generated sets without a report
     if not file.exists():
         return
     made = read_json(file).get("options")
@@ -73,7 +76,7 @@ def check_options(builder: tfds.core.DatasetBuilder) -> None:
             )
 
 
-def write(builder: PhotographBuilder) -> None:
+def write(builder: ShardedBuilder) -> None:
     """Writes the report of a set beside its shards."""
     folder, splits = builder.data_path, builder.summaries
     described = {
@@ -87,6 +90,7 @@ def write(builder: PhotographBuilder) -> None:
                 intensity=summary.intensity,
                 rejects=summary.reasons(),
                 **_fitted(summary),
+                **({"error_mm": summary.errors_mm()} if summary.errors else {}),
             )
             for split, summary in splits.items()
         },
@@ -116,7 +120,7 @@ def _fitted(summary: Summary) -> dict[str, Any]:
     return {"landmark_fit": known}
 
 
-def _page(builder: PhotographBuilder) -> str:
+def _page(builder: ShardedBuilder) -> str:
     splits = builder.summaries
     kept = [("kept", [summary.examples for summary in splits.values()])]
     kinds = [(n, [s.emotions.get(n, 0) for s in splits.values()]) for n in EMOTIONS]
@@ -152,7 +156,7 @@ def _count(summary: Summary, reason: str) -> int:
     return sum(each == reason for each, _ in summary.unlabelled)
 
 
-def _samples(builder: PhotographBuilder) -> Any:
+def _samples(builder: ShardedBuilder) -> Any:
     """Pictures of the first examples, landmarks drawn in, and their labels."""
     for split in builder.summaries:
         if not builder.info.splits[split].num_examples:

@@ -6,114 +6,57 @@ shard without a matching note is incomplete and is made again.
 
 from __future__ import annotations
 
-import concurrent.futures
-import dataclasses
-import hashlib
-import itertools
+import abc
 import json
 import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from data_pipelines import records
-from data_pipelines.building import photographs
 from data_pipelines.building.summary import Summary, total
 from fields_jax.disk import writing
 from fields_jax.files import read_json, write_whole
 from fields_jax.progress import Progress
 
-if TYPE_CHECKING:
-    from data_pipelines.building.fitted import Teacher
 
-SHARD_SIZE = 2048  # photographs in a shard: what an interruption costs at most
-_IN_FLIGHT = 4  # photographs per thread that are read ahead
+class Shard(abc.ABC):
+    """Some examples of a split; calling it yields (key, record), as tfds wants it.
 
-
-class Item(Protocol):
-    """One photograph in a catalogue; small, since a set may have a million."""
-
-    key: str
-
-    def sample(self) -> photographs.Sample:
-        """Reads its annotation; raises `photographs.Rejected`."""
-
-
-@dataclasses.dataclass
-class Shard:
-    """Some photographs of a split; calling it yields (key, record), as tfds wants it.
+    A kind of set derives a dataclass from this that says how its examples are made.
 
     Attributes:
-      items: the photographs.
-      size: side of the stored crop, pixels.
-      scale: side of the stored crop relative to the face box.
-      threads: photographs read at once.
       path: where the finished shard is kept until the whole set is done.
-      progress: told of every photograph, or None.
-      teacher: adds labels of the landmark fit, or None.
+      progress: told of every example, or None.
     """
 
-    items: Sequence[Item]
-    size: int
-    scale: float
-    threads: int
     path: epath.Path
-    progress: Progress | None = None
-    teacher: Teacher | None = None
+    progress: Progress | None
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """How many examples it has at most, as progress counts them."""
+
+    @abc.abstractmethod
+    def records(self, summary: Summary) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Makes keys and records, and counts records and rejects in `summary`."""
+
+    @abc.abstractmethod
+    def digest(self) -> str:
+        """A hash of all that the records depend on."""
 
     def __call__(self) -> Iterator[tuple[str, Any]]:
         """Yields the records, or as many Nones, to be counted, for a shard that is finished."""
         if note := read_note(self.path):
             if self.progress:
-                self.progress.skip(len(self.items))
+                self.progress.skip(len(self))
             yield from (("", None) for _ in range(note["summary"]["examples"]))
             return
         summary = Summary()
         yield from self.records(summary)
         note = {"items": self.digest(), "summary": summary.to_json()}
         write_whole(_draft(self.path), json.dumps(note))
-
-    def records(self, summary: Summary) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Reads the photographs, and counts records and rejects in `summary`."""
-        made = self._made(summary)
-        for key, record in self.teacher.taught(made, summary) if self.teacher else made:
-            summary.add(record)
-            yield key, record
-
-    def _made(self, summary: Summary) -> Iterator[tuple[str, dict[str, Any]]]:
-        items = iter(self.items)
-        with concurrent.futures.ThreadPoolExecutor(self.threads) as pool:
-            waiting = [
-                pool.submit(self._read, item)
-                for item in itertools.islice(items, _IN_FLIGHT * self.threads)
-            ]
-            while waiting:
-                key, record, labels = waiting.pop(0).result()
-                waiting += [pool.submit(self._read, item) for item in itertools.islice(items, 1)]
-                if record is None:
-                    summary.reject(*labels)
-                else:
-                    yield key, record
-                if self.progress:
-                    self.progress.step()
-
-    def _read(self, item: Item) -> tuple[str, dict[str, Any] | None, tuple[str, str]]:
-        try:
-            made = photographs.make_record(item.sample(), size=self.size, scale=self.scale)
-        except photographs.Rejected as error:
-            return item.key, None, (error.reason, error.detail)
-        return item.key, records.with_encoded_pictures(made), ("", "")
-
-    def digest(self) -> str:
-        """A hash of the items, how they are cropped and labelled, and what records hold."""
-        taught = self.teacher.words if self.teacher else ""
-        items = [_described(item) for item in self.items]
-        described = repr((self.size, self.scale, items, taught, sorted(records.LABELS)))
-        return hashlib.sha256(described.encode()).hexdigest()
 
     def whole(self) -> bool:
         """Whether the shard is finished and made of these items."""
@@ -192,9 +135,3 @@ def _place(kept: epath.Path, path: epath.Path) -> None:
         os.link(kept, path)
     except OSError:  # a bucket, or another file system
         kept.copy(path, overwrite=True)
-
-
-def _described(item: Item) -> str:
-    """An item's fields as text, with whole arrays, which numpy's own text abbreviates."""
-    with np.printoptions(threshold=sys.maxsize):
-        return repr(item)

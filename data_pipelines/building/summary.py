@@ -1,4 +1,4 @@
-"""Counts, distributions and rejects of the photographs of a set, as plain JSON."""
+"""Counts, distributions and rejects of the examples of a set, as plain JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from fields_jax import batch
 from fields_jax.emotions import EMOTIONS
 
@@ -18,7 +20,7 @@ _POINTS = 40  # (valence, arousal, emotion) kept of each shard, for the scatter 
 
 @dataclasses.dataclass
 class Summary:
-    """Sums over some of the photographs of a set.
+    """Sums over some of the photographs or generated faces of a set.
 
     Attributes:
       examples: records made.
@@ -29,6 +31,8 @@ class Summary:
       rejects: (reason, detail) of each photograph left out.
       residuals: of the landmark fits that labels are taken from, inter-ocular distances.
       unlabelled: (reason, key) of each photograph that is kept without labels of a landmark fit.
+      errors: by name, millimetres of each generated face of another head than the procedural one:
+        a number, or a pair of its mean and 95th percentile.
     """
 
     examples: int = 0
@@ -39,6 +43,7 @@ class Summary:
     rejects: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     residuals: list[float] = dataclasses.field(default_factory=list)
     unlabelled: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    errors: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
 
     def add(self, record: dict[str, Any]) -> None:
         """Counts one record, as `records.record` makes it."""
@@ -69,6 +74,17 @@ class Summary:
         """Of the landmark fits that labels are taken from; None without any."""
         return round(statistics.median(self.residuals), 4) if self.residuals else None
 
+    def errors_mm(self) -> dict[str, dict[str, float]]:
+        """Mean and 95 % of each kind of error; of pairs, the means of what they tell of a face."""
+        found = {}
+        for name, values in self.errors.items():
+            array = np.asarray(values, np.float64)
+            mean, spread = (
+                (array.mean(), np.percentile(array, 95)) if array.ndim == 1 else array.mean(axis=0)
+            )
+            found[name] = {"mean": round(float(mean), 4), "p95": round(float(spread), 4)}
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """Plain lists and dictionaries; `Summary(**...)` takes them back."""
         return dict(vars(self))
@@ -88,4 +104,6 @@ def total(summaries: Iterable[Summary]) -> Summary:
         result.rejects += [tuple(reject) for reject in each.rejects]
         result.residuals += each.residuals
         result.unlabelled += [tuple(left) for left in each.unlabelled]
+        for name, values in each.errors.items():
+            result.errors.setdefault(name, []).extend(values)
     return result

@@ -10,22 +10,27 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from data_pipelines.synthetic.pictures import BATCH
 from data_pipelines.synthetic.population import Performance
 from data_pipelines.synthetic.samples import Sample
 from fields_jax.batch import N_EXPRESSION, N_SHAPE
+from fields_jax.fitting.parameters import Layout
 from fields_jax.flame.landmark_head import with_components
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.registration import arkit
 from fields_jax.registration.heads import Pair
-from fields_jax.registration.transfer import Settings, transfer
+from fields_jax.registration.transfer import Settings, Transfer
 from fields_jax.types import CoefficientPrior, FlameCoefficients, FlameModel
 
-_SPREAD = 95.0  # percentile of errors that is told beside their mean
+_DIGITS = 5  # of millimetres that are kept of each error
+
+# By name, one value of millimetres for each face that was cast: "movement" is the root mean square
+# distance that ARKit's shapes leave, "labels" [2] the mean and the 95th percentile of the distances
+# that the transfer of labels leaves.
+Errors = dict[str, list[Any]]
 
 
 class Told(NamedTuple):
@@ -45,13 +50,7 @@ class Told(NamedTuple):
 
 
 class Casting:
-    """Gives the faces of the procedural head to another head.
-
-    Attributes:
-      errors: by name, one number of millimetres for each face that was cast: "movement" is the root
-        mean square distance that ARKit's shapes leave, "labels" [2] the mean and the 95th
-        percentile of the distances that the transfer of labels leaves.
-    """
+    """Gives the faces of the procedural head to another head."""
 
     def __init__(self, head: FlameModel, pair: Pair, *, procedural_labels: bool = False):
         """Makes the tables of both heads.
@@ -64,7 +63,6 @@ class Casting:
         Raises:
           UserError: the head has no ARKit shapes.
         """
-        self._pair, self._procedural_labels = pair, procedural_labels
         self._actor = _recorded(head)
         self._tables = [
             arkit.arkit_tables(each, count)
@@ -73,31 +71,40 @@ class Casting:
                 (self._actor, self._actor.expression_basis.shape[-1]),
             )
         ]
-        self.errors: dict[str, list[Any]] = {"movement": []}
+        self._transfer = None
         if procedural_labels:
-            self.errors["labels"] = []
+            bases = self._actor.expression_basis, self._actor.shape_basis
+            counts = Layout(*(basis.shape[-1] for basis in bases))
+            settings = Settings(n_shape=N_SHAPE, n_expression=N_EXPRESSION, batch_size=BATCH)
+            self._transfer = Transfer(self._actor, procedural_head(), counts, pair, settings)
 
-    def __call__(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Samples of the procedural head as samples of this one."""
+    def __call__(self, samples: Iterable[Sample], errors: Errors) -> Iterator[Sample]:
+        """Samples of the procedural head as samples of this one.
+
+        Args:
+          samples: batches begin at every `BATCH`-th of them.
+          errors: gets the errors of each face that is cast.
+        """
         stream = iter(samples)
         while batch := list(itertools.islice(stream, BATCH)):
-            yield from self._cast(batch)
+            yield from self._cast(batch, errors)
 
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Mean and 95 % of each kind of error of the faces cast so far, millimetres."""
-        found = {}
-        for name, values in self.errors.items():
-            array = np.asarray(values, np.float64)
-            spread = np.percentile(array, _SPREAD) if array.ndim == 1 else array[:, 1].mean()
-            mean = array.mean() if array.ndim == 1 else array[:, 0].mean()
-            found[name] = {"mean": round(float(mean), 4), "p95": round(float(spread), 4)}
-        return found
-
-    def _cast(self, batch: list[Sample]) -> Iterator[Sample]:
+    def _cast(self, batch: list[Sample], errors: Errors) -> Iterator[Sample]:
         # Filled up, so that one program is compiled.
         filled = batch + batch[-1:] * (BATCH - len(batch))
-        faces = jax.tree.map(lambda leaf: leaf[: len(batch)], self._performed(filled, len(batch)))
-        told = self._told(faces, [sample.labels["subject"] for sample in batch])
+        faces, found = self._performed(filled)
+        told = faces
+        if self._transfer:
+            subjects = np.array([sample.labels["subject"] for sample in filled])
+            told, found["labels"] = self._transfer(faces, subjects)
+        for name, values in found.items():
+            errors.setdefault(name, []).extend(values[: len(batch)].round(_DIGITS).tolist())
+        told = Told(
+            expression=_sized(told.expression, N_EXPRESSION),
+            jaw=np.asarray(told.jaw),
+            eyelid=np.asarray(told.eyelid),
+            shape=_sized(told.shape, N_SHAPE),
+        )
         for row, sample in enumerate(batch):
             labels = {
                 key: getattr(told, key.removeprefix("eval_"))[row]
@@ -111,8 +118,11 @@ class Casting:
                 labels=sample.labels | labels,
             )
 
-    def _performed(self, batch: list[Sample], count: int) -> FlameCoefficients:
-        """Faces of the other head; jaw and lids are those of the samples, and what ARKit adds."""
+    def _performed(self, batch: list[Sample]) -> tuple[FlameCoefficients, dict[str, np.ndarray]]:
+        """Faces of the other head; jaw and lids are those of the samples, and what ARKit adds.
+
+        The second value is the errors of ARKit's shapes.
+        """
         drawn = [
             np.stack([getattr(sample.performance, name) for sample in batch]).astype(np.float32)
             for name in Performance._fields
@@ -123,46 +133,16 @@ class Casting:
         still = FlameCoefficients(rest[:, :0], expression, rest, 0 * eyelid, rest, camera)
         weights, lost = arkit.arkit_weights(procedural_head(), still, self._tables[0])
         moved, left = arkit.from_arkit(self._actor, weights, self._tables[1])
-        self.errors["movement"] += np.hypot(lost, left)[:count].tolist()
         priors = self._actor.priors
         identity = np.stack([sample.shape for sample in batch])[:, : len(priors["shape"].mean)]
         shape = np.asarray(priors["shape"].mean) + np.asarray(priors["shape"].deviation) * identity
-        return still.replace(
+        faces = still.replace(
             shape=_within(priors["shape"], shape),
             expression=_within(priors["expression"], np.asarray(moved.expression)),
             jaw=_within(priors["jaw"], jaw + np.asarray(moved.jaw)),
             eyelid=_within(priors["eyelid"], eyelid + np.asarray(moved.eyelid)),
         )
-
-    def _told(self, faces: FlameCoefficients, subjects: list[int]) -> Told:
-        """Labels of faces of the other head."""
-        if self._procedural_labels:
-            faces, errors = self._transferred(faces, np.asarray(subjects))
-            self.errors["labels"] += errors.tolist()
-        return Told(
-            expression=_sized(faces.expression, N_EXPRESSION),
-            jaw=np.asarray(faces.jaw),
-            eyelid=np.asarray(faces.eyelid),
-            shape=_sized(faces.shape, N_SHAPE),
-        )
-
-    def _transferred(
-        self, faces: FlameCoefficients, subjects: Int[np.ndarray, " B"]
-    ) -> tuple[FlameCoefficients, Float[np.ndarray, "B 2"]]:
-        """Coefficients of the procedural head for the same faces, and their errors.
-
-        Those of a subject go together: its identity takes as long as many movements.
-        """
-        starts = np.flatnonzero(np.diff(subjects, prepend=-1))
-        settings, parts = Settings(clip=True, n_shape=N_SHAPE, n_expression=N_EXPRESSION), []
-        for start, end in itertools.pairwise([*starts.tolist(), len(subjects)]):
-            # Filled up to few sizes: a program is compiled for each.
-            size = 1 << (end - start - 1).bit_length()
-            rows = np.minimum(np.arange(start, start + size), end - 1)
-            chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], faces)
-            found = transfer(chosen, self._actor, procedural_head(), self._pair, settings)
-            parts.append(jax.tree.map(lambda leaf, n=end - start: leaf[:n], tuple(found)))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        return faces, {"movement": np.hypot(lost, left)}
 
 
 def _recorded(head: FlameModel) -> FlameModel:

@@ -21,7 +21,9 @@ _IRIS_EDGE = 0.015  # over which colours of the eye blend, in radii of the eyeba
 _SKIN_SHINE, _EYE_SHINE, _EYE_GLOSS = 12, 64, 0.9  # exponents of the highlights; their strength
 _FOLD = 0.0008  # metres by which a crease lies below its surroundings that is dark at relief 1
 _RIDGE = 0.008  # metres from one wrinkle to the next
+_FEW = 8  # neighbours that most vertices have at most
 _SQUEEZE = 0.12  # relative shortening of the skin at which wrinkles are deep
+_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Lights(NamedTuple):
@@ -85,7 +87,7 @@ def make_renderer(
     openness = jnp.asarray(surface.openness, jnp.float32)
     eye_axis = jnp.asarray(surface.eye_direction[:, :2], jnp.float32)
     is_eye = jnp.asarray(surface.weight["eyeballs"] > 0)[model.faces[:, 0]]
-    ring = Ring(np.asarray(model.faces), surface.points)
+    around = rings(np.asarray(model.faces), surface.points)
     bare = jnp.asarray(1 - surface.weight["eyeballs"], jnp.float32)
 
     @jax.jit
@@ -97,7 +99,7 @@ def make_renderer(
         # Hair lies on top of the scalp; its own relief shows in the normals of the second round.
         haired = head.vertices + skin.thickness[..., None] * normals
         normals = vertex_normals(haired, model.faces)
-        shade = 1 - bare[None] * _creases(ring, model, coefficients.shape, haired, normals, skin)
+        shade = 1 - bare[None] * _creases(around, model, coefficients.shape, haired, normals, skin)
         face = _seen_near(head.vertices[:, model.face_vertices], middle, nearness)
         camera = _frame(face, framing)
         points = project(_seen_near(haired, middle, nearness), camera)
@@ -136,43 +138,63 @@ def make_renderer(
 
 
 class Ring:
-    """The neighbours of every vertex, as a table.
+    """The neighbours of some vertices, as a table.
 
     Attributes:
-      neighbours: [V, R] vertices; short rows are filled up with the vertex itself.
-      share: [V, R] 1 / how many neighbours there are, 0 for what fills up.
-      along: [V, R, 2] share of each edge that runs across (x) and down (y) the face.
-      stripes: [V, 2] in [0, 1], 1 in the furrows of wrinkles that run down and across.
+      rows: [N] the vertices.
+      neighbours: [N, R] vertices; short rows are filled up with the vertex itself.
+      share: [N, R] 1 / how many neighbours there are, 0 for what fills up.
+      along: [N, R, 2] share of each edge that runs across (x) and down (y) the face.
+      stripes: [N, 2] in [0, 1], 1 in the furrows of wrinkles that run down and across.
     """
 
-    def __init__(self, faces: Int[np.ndarray, "F 3"], points: Float[np.ndarray, "V 3"]):
-        """From the triangles and the template, metres."""
-        edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-        edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
+    def __init__(
+        self,
+        edges: Int[np.ndarray, "E 2"],
+        points: Float[np.ndarray, "V 3"],
+        rows: Int[np.ndarray, " N"],
+    ):
+        """From both directions of every edge, in order, and the template, metres."""
         counts = np.bincount(edges[:, 0], minlength=len(points))
         column = np.arange(len(edges)) - np.repeat(np.cumsum(counts) - counts, counts)
-        table = np.tile(np.arange(len(points))[:, None], (1, counts.max()))
-        table[edges[:, 0], column] = edges[:, 1]
-        used = np.arange(counts.max()) < counts[:, None]
-        step = points[table] - points[:, None]
+        chosen = np.isin(edges[:, 0], rows)
+        width = counts[rows].max(initial=1)
+        table = np.tile(np.arange(len(points))[:, None], (1, width))
+        table[edges[chosen, 0], column[chosen]] = edges[chosen, 1]
+        table = table[rows]
+        used = np.arange(width) < counts[rows, None]
+        step = points[table] - points[rows, None]
         length = np.maximum(np.linalg.norm(step, axis=-1), 1e-9)
         along = (step[..., :2] / length[..., None]) ** 2 * used[..., None]
         along /= np.maximum(along.sum(axis=1, keepdims=True), 1e-9)
+        self.rows = rows
         self.neighbours = jnp.asarray(table)
-        self.share = jnp.asarray(used / np.maximum(counts, 1)[:, None], jnp.float32)
+        self.share = jnp.asarray(used / np.maximum(counts[rows], 1)[:, None], jnp.float32)
         self.along = jnp.asarray(along, jnp.float32)
-        bent = points[:, :2] + 0.25 * _RIDGE * np.sin(points[:, 1::-1] / 0.011)
+        bent = points[rows, :2] + 0.25 * _RIDGE * np.sin(points[rows, 1::-1] / 0.011)
         self.stripes = jnp.asarray(
             (0.5 + 0.5 * np.cos(2 * np.pi / _RIDGE * bent)) ** 2, jnp.float32
         )
 
-    def steps(self, vertices: Float[Array, "B V 3"]) -> Float[Array, "B V R 3"]:
-        """From every vertex to its neighbours."""
-        return vertices[:, self.neighbours] - vertices[:, :, None]
+    def steps(self, vertices: Float[Array, "B V 3"]) -> Float[Array, "B N R 3"]:
+        """From each of these vertices to its neighbours."""
+        return vertices[:, self.neighbours] - vertices[:, self.rows, None]
+
+
+def rings(faces: Int[np.ndarray, "F 3"], points: Float[np.ndarray, "V 3"]) -> tuple[Ring, Ring]:
+    """The neighbours of all vertices: of the many that have few, and of the few that have many.
+
+    In one table, as wide as the poles of eyeballs need, five of six entries would be empty.
+    """
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
+    many = np.bincount(edges[:, 0], minlength=len(points)) > _FEW
+    few, others = np.flatnonzero(~many), np.flatnonzero(many)
+    return Ring(edges, points, few), Ring(edges, points, others)
 
 
 def _creases(
-    ring: Ring,
+    around: tuple[Ring, ...],
     model: FlameModel,
     shape: Float[Array, "B S"],
     vertices: Float[Array, "B V 3"],
@@ -180,17 +202,22 @@ def _creases(
     skin: Skin,
 ) -> Float[Array, "B V"]:
     """How dark creases are, 0 to 0.8: where the skin lies low, and in wrinkles of squeezed skin."""
-    highest = jax.lax.Precision.HIGHEST
     basis = model.shape_basis[..., : shape.shape[-1]]
-    rest = model.template[None] + jnp.einsum("vck,bk->bvc", basis, shape, precision=highest)
-    now, before = ring.steps(vertices), ring.steps(rest)
-    hollow = jnp.sum((now * ring.share[None, ..., None]).sum(axis=2) * normals, axis=-1) / _FOLD
-    length, resting = (jnp.linalg.norm(each, axis=-1) for each in (now, before))
-    shortened = 1 - length / jnp.maximum(resting, 1e-6)
-    squeezed = jnp.einsum("bvr,vrc->bvc", shortened, ring.along, precision=highest) / _SQUEEZE
-    furrows = jnp.sum(jnp.clip(squeezed, 0, 1) * ring.stripes[None], axis=-1)
-    dark = skin.relief[:, None] * jnp.clip(hollow, -0.5, 1) + skin.wrinkles[:, None] * furrows
-    return jnp.clip(dark, -0.3, 0.8)
+    rest = model.template[None] + jnp.einsum("vck,bk->bvc", basis, shape, precision=_HIGHEST)
+    dark = []
+    for ring in around:
+        now, before = ring.steps(vertices), ring.steps(rest)
+        inward = (now * ring.share[None, ..., None]).sum(axis=2)
+        hollow = jnp.sum(inward * normals[:, ring.rows], axis=-1) / _FOLD
+        length, resting = (jnp.linalg.norm(each, axis=-1) for each in (now, before))
+        shortened = 1 - length / jnp.maximum(resting, 1e-6)
+        squeezed = jnp.einsum("bvr,vrc->bvc", shortened, ring.along, precision=_HIGHEST) / _SQUEEZE
+        furrows = jnp.sum(jnp.clip(squeezed, 0, 1) * ring.stripes[None], axis=-1)
+        dark.append(
+            skin.relief[:, None] * jnp.clip(hollow, -0.5, 1) + skin.wrinkles[:, None] * furrows
+        )
+    place = np.argsort(np.concatenate([ring.rows for ring in around]))
+    return jnp.clip(jnp.concatenate(dark, axis=1)[:, place], -0.3, 0.8)
 
 
 def _seen_near(
@@ -257,5 +284,4 @@ def _shrink(image: Float[Array, "B C H W"], size: int) -> Float[Array, "B s s C"
     edges, pixel = np.linspace(0, fine, size + 1), np.arange(fine)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
     weights = jnp.asarray(np.maximum(overlap, 0) * (size / fine), image.dtype)
-    highest = jax.lax.Precision.HIGHEST
-    return jnp.einsum("bchw,ih,jw->bijc", image, weights, weights, precision=highest)
+    return jnp.einsum("bchw,ih,jw->bijc", image, weights, weights, precision=_HIGHEST)

@@ -1,21 +1,27 @@
-"""The embedded faces as a TFDS data set: spont4d, wild2d and levels."""
+"""The embedded faces as a TFDS data set: spont4d, wild2d, levels and wide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
+from etils import epath
 
+from data_pipelines.building.sharded_builder import ShardedBuilder
+from data_pipelines.building.shards import Shard
+from data_pipelines.building.summary import Summary
 from data_pipelines.heads import identity, in_words
 from data_pipelines.records import features
-from data_pipelines.synthetic import pictures, samples
-from data_pipelines.synthetic.casting import Casting
-from data_pipelines.synthetic.studio import open_studio, registered
+from data_pipelines.synthetic import samples
+from data_pipelines.synthetic.face_shards import Faces, FaceShard, face_shards
+from data_pipelines.synthetic.pictures import BATCH
+from fields_jax.disk import writing
 from fields_jax.errors import UserError
+from fields_jax.files import read_json, write_whole
 from fields_jax.flame.io import resolve_head
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.progress import progress
 
 _DESCRIPTION = """
 Faces rendered from a head, the procedural one or another. `spont4d` stands for 4D scans of
@@ -28,6 +34,7 @@ have other subjects; wild2d's has clean labels and balanced classes.
 LABELS = ("head", "procedural")
 IMAGE_SIZES = {"demo": 112, "wide": 144}  # pixels of stored crops
 _NAMED = "_"  # between the part and a name of its own
+_OPTIONS = "options.json"  # beside shards of an unfinished set
 _PURPOSE = {
     "spont4d": "weak spontaneous expressions in the laboratory, exact coefficients",
     "wild2d": "emotions in the wild, class, valence and arousal",
@@ -39,6 +46,8 @@ _PURPOSE = {
 def size_configs(size: str, name: str = "") -> list[str | tfds.core.BuilderConfig]:
     """The parts of a size; `name` tells those of another head from those of the procedural one.
 
+    They are called PART_NAME, also where `name` is that already.
+
     Raises:
       UserError: an unknown size.
     """
@@ -48,28 +57,33 @@ def size_configs(size: str, name: str = "") -> list[str | tfds.core.BuilderConfi
     if not name:
         return parts
     return [
-        tfds.core.BuilderConfig(name=f"{part}{_NAMED}{name}", description=_PURPOSE[part])
+        tfds.core.BuilderConfig(
+            name=f"{part}{_NAMED}{name.removeprefix(part + _NAMED)}", description=_PURPOSE[part]
+        )
         for part in parts
     ]
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(ShardedBuilder):
     """Renders the embedded faces.
 
     Args:
       size: a key of `samples.SIZES`.
       seed: every image is a function of it.
       image_size: pixels of the stored crop, about twice the face box; 0: `IMAGE_SIZES`.
-      people: in `train`, and a twentieth of them in `test`; 0: as many as the size has.
+      people: in `train`, and a twentieth of them in `test`; None: as many as the size has.
       head: .npz of the head; "": the procedural one, whose set is free of any licence.
       labels: whose coefficients the records tell, a row of `LABELS`: those of the head, or those
         of the procedural head with nearly the same faces.
-      **kwargs: see `tfds.core.DatasetBuilder`.
+      **kwargs: see `ShardedBuilder`; shards are of multiples of `pictures.BATCH` faces.
 
     Raises:
-      UserError: no such head, or one without ARKit's shapes.
-      ValueError: an unknown size.
+      UserError: no people, no such head, or one without ARKit's shapes.
+      ValueError: an unknown size, or shards that batches do not fill.
     """
+
+    noun = "faces"
+    shard_size = 1024
 
     VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES: ClassVar = {
@@ -87,7 +101,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         size: str = "demo",
         seed: int = 0,
         image_size: int = 0,
-        people: int = 0,
+        people: int | None = None,
         head: str = "",
         labels: str = LABELS[0],
         **kwargs: Any,
@@ -96,6 +110,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raise ValueError(
                 f"unknown size {size!r} of the embedded faces; known: {', '.join(samples.SIZES)}"
             )
+        if people is not None and people < 1:
+            raise UserError(f"--people={people}: a set has at least one person")
         self._size, self._seed, self._people = size, seed, people
         self._image_size = image_size or IMAGE_SIZES.get(size, IMAGE_SIZES["demo"])
         self._file, self._labels, self._head = head, labels, resolve_head(head)
@@ -105,12 +121,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 f"head: add them with `python -m fields_jax.convert arkit ICT-FaceKit {head}`"
             )
         super().__init__(**kwargs)
+        if self.shard_size % BATCH:
+            raise ValueError(f"shard_size {self.shard_size} is no multiple of {BATCH}")
 
     @property
     def sizes(self) -> dict[str, samples.Size]:
         """Subjects and images of each split."""
         sizes = samples.SIZES[self._size][self.part]
-        if not self._people:
+        if self._people is None:
             return sizes
         counts = {"train": self._people, "test": max(1, self._people // 20)}
         return {split: sizes[split]._replace(subjects=count) for split, count in counts.items()}
@@ -126,9 +144,36 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return {split: size.subjects * size.images for split, size in self.sizes.items()}
 
     @property
-    def options(self) -> dict[str, str]:
-        """The settings that a set of the same name and version may differ in."""
-        return {"head": in_words(identity(self._head)), "labels": self._labels}
+    def options(self) -> dict[str, Any]:
+        """The settings that determine the content, in which sets of the same name may differ."""
+        return {
+            "head": in_words(identity(self._head)),
+            "labels": self._labels,
+            "seed": self._seed,
+            "size": self._size,
+            "people": self.sizes["train"].subjects,
+            "image_size": self._image_size,
+        }
+
+    def splits(self, folder: epath.Path) -> dict[str, list[Shard]]:
+        """See `ShardedBuilder`; there are no raw data."""
+        del folder
+        first, shards = 0, {}
+        for split, size in self.sizes.items():
+            faces = Faces(
+                part=self.part,
+                split=split,
+                size=size,
+                first=first,
+                seed=self._seed,
+                image_size=self._image_size,
+                head=self._file,
+                head_sha256=self._head.sha256,
+                procedural_labels=self._labels != LABELS[0],
+            )
+            shards[split] = self._shards_of(faces)
+            first += size.subjects
+        return shards
 
     def _info(self) -> tfds.core.DatasetInfo:
         head = identity(self._head)
@@ -148,35 +193,38 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             ),
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        del dl_manager  # nothing is downloaded
-        return {
-            split: progress(
-                self._generate_examples(split), total, "faces", of=f"{self.info.full_name} {split}"
-            )
-            for split, total in self.expected_examples.items()
-        }
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        studio = open_studio(self._image_size, self._file)
-        first = self.sizes["train"].subjects if split == "test" else 0
-        drawn = samples.samples(
-            self.part,
-            split,
-            self.sizes[split],
-            first,
-            self._seed,
-            studio,
+    def _shards_of(self, faces: Faces) -> list[FaceShard]:
+        template = self._get_filename_template(split_name=faces.split)
+        count = -(-faces.total // self.shard_size)
+        names = (
+            template.sharded_filepath(shard_index=index, num_shards=count).name
+            for index in range(count)
         )
-        if self._file:
-            cast = self._casting()
-            drawn = cast(drawn)
-        for example in pictures.records(drawn, studio.render, self._image_size):
-            yield example["id"], example
-        if self._file:
-            self.info.metadata["error_mm"][split] = cast.summary()
+        return face_shards(faces, self.shard_size, [self.unfinished / name for name in names])
 
-    def _casting(self) -> Casting:
-        return Casting(*registered(self._file), procedural_labels=self._labels != LABELS[0])
+    def _resume(self, splits: Mapping[str, list[Shard]]) -> None:
+        """Refuses to mix in shards that were made with other options, which may have taken hours.
+
+        Raises:
+          UserError: there are such shards.
+        """
+        noted = self.unfinished / _OPTIONS
+        if noted.exists():
+            made = read_json(noted)
+            for key, value in self.options.items():
+                if made.get(key) != value:
+                    raise UserError(
+                        f"{self.unfinished} holds shards of a set that was begun with "
+                        f"--{key}={made.get(key)}, not {value}; go on with that, name another "
+                        "--out, or remove the folder"
+                    )
+        with writing(self.unfinished, instead="another --out"):
+            self.unfinished.mkdir(parents=True, exist_ok=True)
+            write_whole(noted, json.dumps(self.options))
+        super()._resume(splits)
+
+    def _checked(self, summaries: dict[str, Summary], folder: epath.Path) -> dict[str, Summary]:
+        for split, summary in summaries.items():
+            if summary.errors:
+                self.info.metadata["error_mm"][split] = summary.errors_mm()
+        return summaries

@@ -12,11 +12,14 @@ from jaxtyping import Float
 from fields_jax.clips.decode import Frame
 from fields_jax.clips.smoothing import VECTORS, OneEuro, Strength
 from fields_jax.clips.tracking import Tracker, alike
+from fields_jax.errors import UserError
 from fields_jax.geometry.boxes import overlap
+from fields_jax.landmark_schemes import N_DETECTED
 from fields_jax.photos import beside, crops
-from fields_jax.photos.faces import Detection, Face, Finder, faces_in, find_faces
+from fields_jax.photos.faces import Detection, Face, Finder, faces_in, marked_faces
 from fields_jax.photos.files import Photograph, Unusable
-from fields_jax.photos.points import find_file
+from fields_jax.photos.listing import is_picture
+from fields_jax.photos.points import load_faces
 
 # All ours. Between looks at the whole frame the finder looks about the places where faces are
 # expected: at squares so many boxes wide, brought to so many pixels.
@@ -115,8 +118,16 @@ class Watcher:
         where, image = self._where, frame.image
         if where.box is not None:
             yield from faces_in(photograph, image, scale=where.scale, box=where.box)
-        elif frame.path.suffix and find_file(frame.path) and beside.landmark_file(frame.path).file:
-            yield from find_faces(photograph, scale=where.scale)
+            return
+        try:
+            file = beside.landmark_file(frame.path).file if is_picture(frame.path.name) else None
+            marks = None if file is None else load_faces(file, fewest=N_DETECTED)
+        except UserError as error:
+            yield Unusable(frame.path, str(error))
+            return
+        if marks is not None:
+            origin = f"landmark file {file.name}"
+            yield from marked_faces(photograph, image, marks, scale=where.scale, origin=origin)
         elif where.finder is not None:
             detections = self._detect(frame)
             if detections:  # none is no fault of a frame

@@ -7,7 +7,7 @@ predictions are clipped to [-1, 1], the range of the labels, before they are sco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,12 @@ def rmse(label: ArrayLike, prediction: ArrayLike) -> float:
     """Root of the mean squared error."""
     y, x = _pair(label, prediction)
     return float(np.sqrt(np.mean((x - y) ** 2)))
+
+
+def mae(label: ArrayLike, prediction: ArrayLike) -> float:
+    """Mean absolute error."""
+    y, x = _pair(label, prediction)
+    return float(np.mean(np.abs(x - y)))
 
 
 def pcc(label: ArrayLike, prediction: ArrayLike) -> float:
@@ -158,19 +164,36 @@ def bootstrap(
       ValueError: columns and groups of different lengths, or none at all.
     """
     columns = [np.asarray(column) for column in columns]
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    if names.size == 0 or any(len(column) != len(group) for column in columns):
+    count = len(np.asarray(groups))
+    if count == 0 or any(len(column) != count for column in columns):
         lengths = [len(column) for column in columns]
-        raise ValueError(f"bootstrap needs columns as long as groups ({len(group)}): {lengths}")
-    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
-    rng = np.random.default_rng(seed)
-    values = np.empty(samples)
-    for index in range(samples):
-        drawn = rng.integers(len(members), size=len(members))
-        rows = np.concatenate([members[group] for group in drawn])
-        values[index] = metric(*(column[rows] for column in columns))
+        raise ValueError(f"bootstrap needs columns as long as groups ({count}): {lengths}")
+    values = np.array(
+        [
+            metric(*(column[rows] for column in columns))
+            for rows in resampled(groups, samples=samples, seed=seed)
+        ]
+    )
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), float(values.std()))
+
+
+def resampled(
+    groups: ArrayLike, *, samples: int = 1000, seed: int = 0
+) -> Iterator[NDArray[np.int64]]:
+    """The rows of each set that `bootstrap` draws: as many whole groups as there are.
+
+    Args:
+      groups: [N] subject (or clip) of each row, at least one.
+      samples: number of sets.
+      seed: of the draws; the same seed and groups draw the same sets.
+    """
+    group = np.unique(np.asarray(groups), return_inverse=True)[1]
+    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    rng = np.random.default_rng(seed)
+    for _ in range(samples):
+        drawn = rng.integers(len(members), size=len(members))
+        yield np.concatenate([members[group] for group in drawn])
 
 
 def pearson(a: Floats, b: Floats) -> float:

@@ -102,7 +102,7 @@ def evaluate(
       UserError: tensorflow or a set is absent, or predictions are not finite.
     """
     config = inference.config
-    mixture = _import_mixture()
+    mixture = import_mixture()
     names = source_names(config, mixture, split)
     for warning in mixture.compare_heads(config.data, names, head):
         print(f"warning: {warning}")
@@ -175,13 +175,13 @@ def table(scores: dict[str, Any]) -> str:
     return "\n".join([title, *lines, _LEGEND])
 
 
-def _import_mixture() -> Any:
+def import_mixture() -> Any:
     """Imports data_pipelines.reading.mixture, which needs tensorflow."""
     try:
         from data_pipelines.reading import mixture
     except ImportError as error:
         raise UserError(
-            f"evaluate reads data sets through tensorflow, which is not here ({error}); "
+            f"evaluation reads data sets through tensorflow, which is not here ({error}); "
             "install it with `pip install -e .[data]`"
         ) from error
     return mixture

@@ -15,7 +15,7 @@ from etils import epath
 from fields_jax.files import is_remote
 from fields_jax.photos import kinds
 from fields_jax.photos.files import Photograph, Unusable
-from fields_jax.photos.names import OF_A_CLIP, OF_A_FACE, unique_name
+from fields_jax.photos.names import OF_A_CLIP, OF_A_FACE, OF_A_PAGE, unique_name
 
 NO_PICTURES = f"no pictures in this folder; {kinds.NAMES} are read"
 _NOTHING_LINKED = "a link to something that is not there; name the picture itself"
@@ -76,7 +76,7 @@ def photographs_below(folder: epath.Path) -> Iterator[Found]:
 
     Links are followed last: they add files from elsewhere and never change the name of a file that
     is found without them. Hidden files are passed over, and so are the pictures that `reconstruct`
-    and `fit` have written: overlay.png and geometry.png beside a params.npz.
+    and `fit` have written: overlay.png and others beside a params.npz.
     """
     return _walk([_Entry(folder, _real(folder), True, False)])
 
@@ -217,8 +217,9 @@ def _is_within(real: str, folder: str) -> bool:
 
 def _was_written(path: epath.Path) -> bool:
     """Whether a file is a picture or a film that a command wrote; see `outputs.writers`."""
+    kinds_of_results = ((OF_A_FACE[0], (*OF_A_FACE, *OF_A_PAGE)), (OF_A_CLIP[0], OF_A_CLIP))
     return any(
-        path.name in names and path.with_name(names[0]).exists() for names in (OF_A_FACE, OF_A_CLIP)
+        path.name in names and path.with_name(first).exists() for first, names in kinds_of_results
     )
 
 

@@ -16,6 +16,7 @@ OF_A_CLIP = (
     *("clip.npz", "clip.csv", "clip_livelink.csv", "clip.json"),
     *("clip.mp4", "clip.glb"),
 )
+OF_A_PAGE = ("photograph.jpg", "head.js")  # of a face too: what only the page reads
 OF_A_RUN = ("index.html", "summary.csv")
 
 _FORBIDDEN = frozenset('<>:"\\|?*')  # by one file system or another
@@ -46,7 +47,8 @@ def unique_name(name: str, taken: set[str]) -> str:
 def _harmless(part: str) -> str:
     signs = (sign if sign.isprintable() and sign not in _FORBIDDEN else "_" for sign in part)
     kept = "".join(signs).strip(" .").encode()[:_LONGEST].decode(errors="ignore").strip(" .")
-    return f"{kept}_" if _key(kept) in (*OF_A_FACE, *OF_A_CLIP, *OF_A_RUN, "") else kept
+    taken = (*OF_A_FACE, *OF_A_CLIP, *OF_A_PAGE, *OF_A_RUN, "")
+    return f"{kept}_" if _key(kept) in taken else kept
 
 
 def _key(name: str) -> str:

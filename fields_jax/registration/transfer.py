@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from fields_jax.errors import UserError
 from fields_jax.fitting.parameters import Layout, prior
 from fields_jax.fitting.rig import point_rig
-from fields_jax.fitting.surface import with_shape
 from fields_jax.geometry.similarity import rigid_motion
 from fields_jax.landmark_schemes import INNER_68
 from fields_jax.registration.heads import SURE, Pair, correspond, same_vertices
@@ -29,6 +28,8 @@ from fields_jax.registration.transfer_solvers import (
     Face,
     Identity,
     Points,
+    identity_products,
+    movement_products,
     solve_identities,
     solve_movements,
 )
@@ -97,53 +98,109 @@ def transfer(
         registered.
     """
     settings = settings or Settings()
+    count = len(codes.expression)
+    people = np.zeros(count, np.int64) if settings.clip else np.arange(count)
+    counts = Layout(codes.expression.shape[-1], codes.shape.shape[-1])
+    _check_finite(codes)
+    return Transfer(a, b, counts, pair or correspond(a, b), settings)(codes, people)
+
+
+class Transfer:
+    """From one head to another, with the tables made once for any number of faces."""
+
+    def __init__(
+        self,
+        a: FlameModel,
+        b: FlameModel,
+        counts: Layout,
+        pair: Pair,
+        settings: Settings | None = None,
+    ):
+        """Makes the tables.
+
+        Args:
+          a: the head of the codes.
+          b: the other head.
+          counts: expression and shape components of the codes.
+          pair: the correspondence of the heads.
+          settings: None for the defaults; `clip` does not matter here.
+
+        Raises:
+          UserError: more components than the heads have.
+        """
+        settings = settings or Settings()
+        asked = (settings.n_expression, settings.n_shape)
+        self._layout = Layout(
+            *(
+                basis.shape[-1] if count is None else count
+                for count, basis in zip(asked, (b.expression_basis, b.shape_basis), strict=True)
+            )
+        )
+        self._batch_size = settings.batch_size
+        necks = tuple(head.joint("neck") is not None for head in (a, b))
+        self._skulls = _joints(a, counts), _joints(b, self._layout), necks
+        self._points, self._sure = _points(counts, a, b, pair, self._layout, settings)
+        moving = _with_slits(self._points, counts, a, b, self._layout)
+        self._prior = prior(b, self._layout, jnp.float32)
+        self._points, self._moving, self._prior = jax.device_put(
+            (self._points, moving, self._prior)
+        )
+        self._of_identities = identity_products(self._points, self._layout)
+        self._of_movements = movement_products(self._moving, self._layout)
+
+    def __call__(self, codes: FlameCoefficients, people: Int[np.ndarray, " B"]) -> Transferred:
+        """The faces on the other head.
+
+        Args:
+          codes: of B faces, with as many components as the tables are for.
+          people: whose face each is; faces of one person get one shape, that of their mean code.
+
+        Raises:
+          UserError: codes that are not finite.
+        """
+        _check_finite(codes)
+        shapes = np.asarray(codes.shape, np.float32)
+        names, person = np.unique(people, return_inverse=True)
+        means = np.stack([shapes[person == row].mean(0) for row in range(len(names))])
+        found = _in_batches(
+            lambda *of: solve_identities(
+                self._points, self._of_identities, self._prior, self._layout, *of
+            ),
+            (means, _starts(self._points, means)),
+            self._batch_size,
+        )
+        identities = jax.tree.map(lambda leaf: leaf[person], found)
+        rest = (np.asarray(getattr(codes, name)) for name in ("expression", "jaw", "eyelid"))
+        moved = _in_batches(
+            lambda *of: solve_movements(
+                self._moving, self._of_movements, self._prior, self._layout, *of
+            ),
+            (Face(means[person], *rest), identities),
+            self._batch_size,
+        )
+        coefficients = FlameCoefficients(
+            shape=identities.shape,
+            expression=moved.expression,
+            jaw=moved.jaw,
+            eyelid=moved.eyelid,
+            pose=codes.pose,
+            camera=codes.camera,
+            neck=codes.neck,
+            eyes=codes.eyes,
+        )
+        distance = 1e3 * moved.distance[:, self._sure]
+        error = np.stack([distance.mean(1), np.percentile(distance, 95, axis=1)], axis=1)
+        return Transferred(_placed(codes, coefficients, *self._skulls, identities), error)
+
+
+def _check_finite(codes: FlameCoefficients) -> None:
     for name, value in vars(codes).items():
         if value is not None and not np.isfinite(value).all():
             raise UserError(f"{name} of the codes to transfer holds numbers that are not finite")
-    pair = pair or correspond(a, b)
-    counts = (settings.n_expression, settings.n_shape)
-    layout = Layout(
-        *(
-            basis.shape[-1] if count is None else count
-            for count, basis in zip(counts, (b.expression_basis, b.shape_basis), strict=True)
-        )
-    )
-    points, sure = _points(codes, a, b, pair, layout, settings)
-    known = prior(b, layout, jnp.float32)
-    shapes = np.asarray(codes.shape, np.float32)
-    people = shapes.mean(0, keepdims=True) if settings.clip else shapes
-    identities = _in_batches(
-        lambda *of: solve_identities(points, known, layout, *of),
-        (people, _starts(points, people)),
-        settings.batch_size,
-    )
-    if settings.clip:
-        shapes = np.repeat(people, len(shapes), axis=0)
-        identities = jax.tree.map(lambda leaf: np.repeat(leaf, len(shapes), axis=0), identities)
-    rest = (np.asarray(getattr(codes, name)) for name in ("expression", "jaw", "eyelid"))
-    moving = _with_slits(points, codes, a, b, layout)
-    moved = _in_batches(
-        lambda *of: solve_movements(moving, known, layout, *of),
-        (Face(shapes, *rest), identities),
-        settings.batch_size,
-    )
-    coefficients = FlameCoefficients(
-        shape=identities.shape,
-        expression=moved.expression,
-        jaw=moved.jaw,
-        eyelid=moved.eyelid,
-        pose=codes.pose,
-        camera=codes.camera,
-        neck=codes.neck,
-        eyes=codes.eyes,
-    )
-    distance = 1e3 * moved.distance[:, sure]
-    error = np.stack([distance.mean(1), np.percentile(distance, 95, axis=1)], axis=1)
-    return Transferred(_placed(codes, coefficients, a, b, identities), error)
 
 
 def _points(
-    codes: FlameCoefficients,
+    counts: Layout,
     a: FlameModel,
     b: FlameModel,
     pair: Pair,
@@ -175,7 +232,7 @@ def _points(
     if noise_mm is None:
         noise_mm = _NOISE_SAME if pair.forward is pair.backward else _NOISE
     points = Points(
-        a=point_rig(a, on_a, codes.expression.shape[-1], codes.shape.shape[-1]),
+        a=point_rig(a, on_a, *counts),
         b=point_rig(b, on_b, *layout),
         weight=np.concatenate(weight).astype(np.float32),
         noise=np.float32(1e-3 * noise_mm),
@@ -184,14 +241,13 @@ def _points(
 
 
 def _with_slits(
-    points: Points, codes: FlameCoefficients, a: FlameModel, b: FlameModel, layout: Layout
+    points: Points, counts: Layout, a: FlameModel, b: FlameModel, layout: Layout
 ) -> Points:
     """The points, and the differences across the slits of eyes and mouth as further ones."""
     upper, lower = np.array(SLITS).T - INNER_68.start
-    used = Layout(codes.expression.shape[-1], codes.shape.shape[-1])
     rigs = []
-    for rig, head, counts in ((points.a, a, used), (points.b, b, layout)):
-        inner = vars(point_rig(head, head.static_51, *counts))
+    for rig, head, used in ((points.a, a, counts), (points.b, b, layout)):
+        inner = vars(point_rig(head, head.static_51, *used))
         rows = {
             name: np.concatenate([value, inner[name][upper] - inner[name][lower]])
             for name, value in vars(rig).items()
@@ -204,7 +260,9 @@ def _with_slits(
 
 def _starts(points: Points, people: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B 6"]:
     """Turn and shift of b's mean face onto each neutral face of a."""
-    neutral = jax.vmap(lambda shape: with_shape(points.a, shape).mean)(people)
+    basis = np.asarray(points.a.basis)
+    basis = basis[..., basis.shape[-1] - people.shape[1] :]
+    neutral = np.asarray(points.a.mean)[None] + np.tensordot(people, basis, axes=(1, 2))
     mean, rows = np.asarray(points.b.mean, np.float64), []
     for face in np.asarray(neutral, np.float64):
         rotation, shift, _ = rigid_motion(mean, face)
@@ -213,9 +271,9 @@ def _starts(points: Points, people: Float[np.ndarray, "B S"]) -> Float[np.ndarra
 
 
 def _in_batches(solve: Any, arrays: Any, size: int) -> Any:
-    """Solves rows in batches of one size, the last filled up, so that one program is compiled."""
+    """Solves rows in batches of few sizes, the last filled up: a program is compiled for each."""
     count = len(jax.tree.leaves(arrays)[0])
-    size = min(size, count)
+    size = min(size, 1 << (count - 1).bit_length())
     parts = []
     for start in range(0, count, size):
         rows = np.minimum(np.arange(start, start + size), count - 1)
@@ -226,26 +284,26 @@ def _in_batches(solve: Any, arrays: Any, size: int) -> Any:
 def _placed(
     codes: FlameCoefficients,
     moved: FlameCoefficients,
-    a: FlameModel,
-    b: FlameModel,
+    a: _Joints,
+    b: _Joints,
+    necks: tuple[bool, bool],
     identities: Identity,
 ) -> FlameCoefficients:
     """The coefficients with pose, neck, eyes and camera that leave the projected skull in place.
 
     A point y of b's skull at rest is R y + t in the frame of a; there the skull of a moves it to
     S (R y + t) + c. So b's skull turns by S R, and the camera makes up for the shift between.
+    `necks` says which of the two heads have one.
     """
     count = len(codes.pose)
     between = Rotation.from_rotvec(np.asarray(identities.turn, np.float64))
     rest = np.zeros((count, 3))
     root = Rotation.from_rotvec(np.asarray(codes.pose, np.float64))
     nod = Rotation.from_rotvec(rest if codes.neck is None else np.asarray(codes.neck, np.float64))
-    if a.joint("neck") is None:
+    if not necks[0]:
         nod = Rotation.from_rotvec(rest)
     # The neck of b, where it has one, does what that of a does.
-    bent = (
-        between.inv() * nod * between if b.joint("neck") is not None else Rotation.from_rotvec(rest)
-    )
+    bent = between.inv() * nod * between if necks[1] else Rotation.from_rotvec(rest)
     turned = root * nod * between * bent.inv()
     place = _skull_shift(a, codes, root, nod)
     place += (root * nod).apply(np.asarray(identities.shift, np.float64))
@@ -265,18 +323,41 @@ def _placed(
     )
 
 
+class _Joints(NamedTuple):
+    """How root and neck of a head move with its coefficients, for as many as are used.
+
+    Attributes:
+      mean: [2, 3] at rest, metres.
+      shape: [2, 3, S].
+      expression: [2, 3, E].
+    """
+
+    mean: Float[np.ndarray, "2 3"]
+    shape: Float[np.ndarray, "2 3 S"]
+    expression: Float[np.ndarray, "2 3 E"]
+
+
+def _joints(head: FlameModel, counts: Layout) -> _Joints:
+    rows = [head.joint(role) or 0 for role in ("root", "neck")]
+    regressor = np.asarray(head.joint_regressor, np.float64)[rows]
+    return _Joints(
+        regressor @ np.asarray(head.template, np.float64),
+        np.tensordot(regressor, np.asarray(head.shape_basis)[..., : counts.n_shape], axes=1),
+        np.tensordot(
+            regressor, np.asarray(head.expression_basis)[..., : counts.n_expression], axes=1
+        ),
+    )
+
+
 def _skull_shift(
-    head: FlameModel, codes: FlameCoefficients, root: Rotation, neck: Rotation
+    joints: _Joints, codes: FlameCoefficients, root: Rotation, neck: Rotation
 ) -> Float[np.ndarray, "B 3"]:
     """The translation of a skull that turns about the root, and about the neck joint before."""
-    joints = {}
-    for role in ("root", "neck"):
-        row = np.asarray(head.joint_regressor, np.float64)[head.joint(role) or 0]
-        mean = row @ np.asarray(head.template, np.float64)
-        for name in ("shape", "expression"):
-            values = np.asarray(getattr(codes, name), np.float64)
-            basis = np.asarray(getattr(head, f"{name}_basis"))[..., : values.shape[1]]
-            mean = mean + values @ np.tensordot(row, basis, axes=1).T
-        joints[role] = mean
-    o, n = joints["root"], joints["neck"]
+    shape, expression = (
+        np.asarray(getattr(codes, name), np.float64) for name in ("shape", "expression")
+    )
+    o, n = (
+        mean[None] + shape @ by_shape.T + expression @ by_expression.T
+        for mean, by_shape, by_expression in zip(*joints, strict=True)
+    )
     return root.apply(n - neck.apply(n) - o) + o

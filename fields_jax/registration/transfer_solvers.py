@@ -85,9 +85,52 @@ class Movement(NamedTuple):
     distance: Float[Array, "*B N"]
 
 
+class Products(NamedTuple):
+    """Weighted products of the second head's derivatives, the same for all faces.
+
+    With B the derivative by expression at rest and D what the jaw drags of it.
+
+    Attributes:
+      dragged: [N, 3, K] D.
+      plain: [K, K] B with B.
+      mixed: [3, 3, K, K] of each two axes, B with D.
+      twice: [3, 3, K, K] D with D.
+    """
+
+    dragged: Float[Array, "N 3 K"]
+    plain: Float[Array, "K K"]
+    mixed: Float[Array, "3 3 K K"]
+    twice: Float[Array, "3 3 K K"]
+
+
+@partial(jax.jit, static_argnames="layout")
+def identity_products(points: Points, layout: Layout) -> Float[Array, "S S"]:
+    """The normal matrix of the second head's shape, the same for all faces."""
+    basis = points.b.basis[..., layout.n_expression :]
+    return _gram(points.weight / points.noise**2, basis, basis)
+
+
+@partial(jax.jit, static_argnames="layout")
+def movement_products(points: Points, layout: Layout) -> Products:
+    """Products of the derivatives by expression; of points with rows for the SLITS."""
+    weight = points.weight / points.noise**2
+    basis, dragged = (
+        getattr(points.b, name)[..., : layout.n_expression] for name in ("basis", "dragged_basis")
+    )
+    hinge = points.b.joint_basis[1, :, : layout.n_expression]
+    dragged = dragged - points.b.jaw_weight[:, None, None] * hinge[None]
+    return Products(
+        dragged=dragged,
+        plain=_gram(weight, basis, basis),
+        mixed=jnp.einsum("n,nip,njq->ijpq", weight, basis, dragged, precision=_HIGHEST),
+        twice=jnp.einsum("n,nip,njq->ijpq", weight, dragged, dragged, precision=_HIGHEST),
+    )
+
+
 @partial(jax.jit, static_argnames="layout")
 def solve_identities(
     points: Points,
+    normal: Float[Array, "K K"],
     prior: Prior,
     layout: Layout,
     shapes: Float[Array, "B S"],
@@ -97,6 +140,7 @@ def solve_identities(
 
     Args:
       points: of the heads.
+      normal: of `identity_products`.
       prior: of the second head's unknowns, in the order of `fitting.parameters`.
       layout: of the same.
       shapes: codes of the first head.
@@ -106,7 +150,6 @@ def solve_identities(
     own = jax.tree.map(lambda leaf: jnp.concatenate([leaf[: CAMERA.stop], leaf[first:]]), prior)
     basis = points.b.basis[..., layout.n_expression :]
     weight = points.weight / points.noise**2
-    normal = _gram(weight, basis, basis)
 
     def solve(shape, start):
         wanted = with_shape(points.a, shape).mean
@@ -138,7 +181,12 @@ def solve_identities(
 
 @partial(jax.jit, static_argnames="layout")
 def solve_movements(
-    points: Points, prior: Prior, layout: Layout, faces: Face, identities: Identity
+    points: Points,
+    products: Products,
+    prior: Prior,
+    layout: Layout,
+    faces: Face,
+    identities: Identity,
 ) -> Movement:
     """The movements of the second head's identities that are those of the first's faces.
 
@@ -151,6 +199,7 @@ def solve_movements(
 
     Args:
       points: of the heads, then as many rows as there are SLITS.
+      products: of `movement_products`.
       prior: of the second head's unknowns, in the order of `fitting.parameters`.
       layout: of the same.
       faces: of the first head.
@@ -159,14 +208,7 @@ def solve_movements(
     end = COEFFICIENTS.start + layout.n_expression
     own = jax.tree.map(lambda leaf: leaf[JAW.start : end], prior)
     weight = points.weight / points.noise**2
-    basis, dragged = (
-        getattr(points.b, name)[..., : layout.n_expression] for name in ("basis", "dragged_basis")
-    )
-    hinge = points.b.joint_basis[1, :, : layout.n_expression]
-    dragged = dragged - points.b.jaw_weight[:, None, None] * hinge[None]
-    plain = _gram(weight, basis, basis)
-    mixed = jnp.einsum("n,nip,njq->ijpq", weight, basis, dragged, precision=_HIGHEST)
-    twice = jnp.einsum("n,nip,njq->ijpq", weight, dragged, dragged, precision=_HIGHEST)
+    basis, (dragged, plain, mixed, twice) = points.b.basis[..., : layout.n_expression], products
 
     def solve(face, identity):
         rotation = rodrigues(identity.turn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -178,10 +178,20 @@ def bin_errors(runs: list[Run]) -> Plot:
 
 def confusion_matrix(run: Run) -> Plot:
     """Where the examples of each class go, in percent of the class."""
-    counts = np.array(run.scores["classes"]["confusion"], float)
+    return confusion_plot(run.scores["classes"]["confusion"], run.scores["emotions"], run.name)
+
+
+def confusion_plot(counts: Sequence[Sequence[int]], names: Sequence[str], of: str) -> Plot:
+    """Where the examples of each class go, in percent of the class.
+
+    Args:
+      counts: [classes, classes], a row for each label.
+      names: of the classes.
+      of: whose predictions they are.
+    """
+    counts = np.array(counts, float)
     total = counts.sum(axis=1, keepdims=True)
     share = 100 * np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
-    names = run.scores["emotions"]
 
     def draw(figure: Figure, theme: Theme) -> None:
         axes = figure.add_subplot()
@@ -198,27 +208,67 @@ def confusion_matrix(run: Run) -> Plot:
         axes.grid(visible=False)
         axes.tick_params(length=0)
 
-    return plot(draw, (4.6, 4.1), f"Confusion matrix of {run.name}, percent of each class")
+    return plot(draw, (4.6, 4.1), f"Confusion matrix of {of}, percent of each class")
 
 
 def valence_arousal(run: Run) -> Plot:
     """Predicted against labelled valence and arousal."""
     rows = run.arrays["has_va"]
+    pairs = {
+        name: (run.arrays[name][rows], run.arrays[f"predicted_{name}"][rows])
+        for name in ("valence", "arousal")
+    }
+    return affect_plot(pairs, {name: run.scores[name]["ccc"] for name in pairs}, run.name)
+
+
+def affect_plot(
+    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    concordance: Mapping[str, float | None],
+    of: str,
+) -> Plot:
+    """Predicted against labelled valence and arousal.
+
+    Args:
+      pairs: (labels, predictions) of each axis, [N] each.
+      concordance: CCC of each axis, None where it has none.
+      of: whose predictions they are.
+    """
 
     def draw(figure: Figure, theme: Theme) -> None:
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, name in zip(panels, ("valence", "arousal"), strict=True):
-            guess = np.clip(run.arrays[f"predicted_{name}"][rows], -1, 1)
-            axes.scatter(run.arrays[name][rows], guess, color=theme.stages[1], **_DOTS)
+        panels = figure.subplots(1, len(pairs), sharey=True, squeeze=False)[0]
+        for axes, (name, (label, guess)) in zip(panels, pairs.items(), strict=True):
+            axes.scatter(label, np.clip(guess, -1, 1), color=theme.stages[1], **_DOTS)
             axes.plot([-1, 1], [-1, 1], color=theme.muted, linewidth=1, linestyle="--")
             axes.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04), aspect="equal")
-            concordance = run.scores[name]["ccc"]
-            told = MISSING if concordance is None else f"{concordance:.2f}"
+            told = MISSING if concordance[name] is None else f"{concordance[name]:.2f}"
             axes.set_title(f"{name}: CCC {told}")
             axes.set_xlabel("label")
         panels[0].set_ylabel("prediction")
 
-    return plot(draw, (6.6, 3.5), f"Valence and arousal of {run.name}")
+    return plot(draw, (3.1 * len(pairs) + 0.4, 3.5), f"Valence and arousal of {of}")
+
+
+def reliability(bins: Sequence[Mapping[str, float]], of: str) -> Plot:
+    """Accuracy against confidence.
+
+    Args:
+      bins: of `recognition.calibration_bins`.
+      of: whose predictions they are.
+    """
+    confidence, accuracy, count = (
+        np.array([each[key] for each in bins], float) for key in ("confidence", "accuracy", "n")
+    )
+
+    def draw(figure: Figure, theme: Theme) -> None:
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=theme.muted, linewidth=1, linestyle="--")
+        axes.plot(confidence, accuracy, color=theme.stages[1])
+        sizes = 12 + 160 * count / count.sum()
+        axes.scatter(confidence, accuracy, sizes, color=theme.stages[1], linewidths=0)
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+        axes.set(xlabel="probability of the predicted class", ylabel="share of them right")
+
+    return plot(draw, (3.7, 3.5), f"Calibration of {of}")
 
 
 def _series(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:

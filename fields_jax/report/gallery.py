@@ -22,6 +22,7 @@ from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import Face
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.names import unique_name
+from fields_jax.report import cards
 from fields_jax.types import FlameModel
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ COLUMNS = (
     *("face", "status", "image", "found", "residual", "refined", "residual_before"),
     *("emotion", "probability", "valence", "arousal", "verdict", "reason"),
 )
-_ON_THE_PAGE = ("overlay.png", "geometry.png", "emotion.json")  # the other files are linked
 
 
 class Gallery:
@@ -72,6 +72,7 @@ class Gallery:
         self._names: set[str] = set()
         self.faces: list[str] = []
         self.persons: list[str] = []
+        self._clips: list[dict[str, Any]] = []
         self.unusable: list[Unusable] = []
 
     def add(self, face: Face, result: Result) -> str:
@@ -91,6 +92,7 @@ class Gallery:
         try:
             bundle = Bundle(face, self._head, result, self._size, self._meta, self._morphs)
             written = write_bundle(folder, bundle)
+            solid = cards.write_page_files(folder, bundle, written)
         except OSError as error:
             reason = f"{folder} cannot be written: {error.strerror or first_line(error)}"
             self.refuse(Unusable(epath.Path(face.path), reason))
@@ -107,22 +109,20 @@ class Gallery:
         if result.residual_before is not None:
             row["residual_before"] = f"{result.residual_before:.4f}"
             notes.append(f"by {100 * result.residual_before:.1f} % before the fit")
+        reading = ""
         if result.emotion is not None:
             emotion, axes = result.emotion["emotion"], ("valence", "arousal")
             probability = result.emotion["probabilities"][emotion]
             row |= {"emotion": emotion, "probability": f"{probability:.3f}"}
             row |= {axis: f"{result.emotion[axis]:.3f}" for axis in axes}
             said = ", ".join(f"{axis} {result.emotion[axis]:+.2f}" for axis in axes)
-            notes.append(f"read as {emotion} ({100 * probability:.0f} %), {said}")
+            reading = f"read as {emotion} ({100 * probability:.0f} %), {said}"
         if result.verdict is not None:
             row["verdict"] = result.verdict.verdict
             row["reason"] = "; ".join(result.verdict.reasons)
             notes.append(said_of(result.verdict))
         self._rows.append(row)
-        link = urllib.parse.quote(name)
-        files = [file for file in written if file not in _ON_THE_PAGE]
-        card = {"name": name, "link": link, "notes": notes, "files": files}
-        self._cards.append(card | {"clip": False, "film": ""})
+        self._cards.append(cards.card(bundle, (notes, reading), written, solid))
         return name
 
     @property
@@ -145,7 +145,7 @@ class Gallery:
         film = next((file for file in person.files if file.endswith(".mp4")), "")
         files = [file for file in person.files if file != film]
         card = {"name": name, "link": link, "notes": list(person.notes), "files": files}
-        self._cards.append(card | {"clip": True, "film": film})
+        self._clips.append(card | {"film": film})
 
     def refuse(self, unusable: Unusable) -> None:
         """Lists a file or face as unusable."""
@@ -167,6 +167,7 @@ class Gallery:
             lead=lead,
             facts=_facts(self._meta),
             faces=self._cards,
+            clips=self._clips,
             unusable=[(printable(path), printable(reason)) for path, reason in self.unusable],
             version=self._meta["version"],
             date=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),

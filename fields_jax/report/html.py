@@ -10,6 +10,7 @@ from fields_jax import __version__, pages
 from fields_jax.report import figures, numbers, remarks
 from fields_jax.report.examples import draw_examples
 from fields_jax.report.runs import Run
+from fields_jax.report.turning import turning_head
 from fields_jax.types import FlameModel
 
 TITLE = "FIELDS: emotion-faithful 3D faces from one image"
@@ -38,6 +39,7 @@ def render(runs: Sequence[Run], head: FlameModel) -> str:
         limits=remarks.limits(runs),
         columns=columns,
         examples=examples,
+        turning=turning_head(last, head),
         plots=_plots(runs),
         split=last.scores["split"].capitalize(),
         numbers=numbers.number_rows(runs),

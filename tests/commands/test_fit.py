@@ -18,7 +18,7 @@ from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.outputs.bundle import load_params
 from fields_jax.photos.finding import find_photographs
-from fields_jax.photos.names import OF_A_FACE
+from fields_jax.photos.names import OF_A_FACE, OF_A_PAGE
 from fields_jax.photos.points import select_105
 from fields_jax.render import project
 from tests.support.clips import CLIP_FLAGS
@@ -87,7 +87,7 @@ def test_every_face_with_landmarks_is_fitted(fitted):
         assert refused[name].startswith("twin.npy may be that of ")
         assert f"name it {name}.npy if it is of this one" in refused[name]
     names = {path.name for path in (fitted / "text").iterdir()}
-    assert names == set(OF_A_FACE) - {"emotion.json", "expression.png"}
+    assert names == {*OF_A_FACE, *OF_A_PAGE} - {"emotion.json", "expression.png"}
     assert "of the eye distance" in (fitted / "index.html").read_text()
     with Image.open(fitted / "two_1/overlay.png") as picture:
         assert picture.size == (300, 200)
@@ -101,7 +101,7 @@ def test_what_was_passed_over_is_said_wherever_one_may_look(fitted):
         f"raw.CR2{between}{line}" in said[name]
         for name, between in (
             ("said.txt", ": "),
-            ("summary.csv", ",,,,,,,,,"),
+            ("summary.csv", ",,,,,,,,,,"),
             ("index.html", "</td><td>"),
         )
     )

@@ -228,23 +228,26 @@ def test_without_a_detector_the_network_in_the_package_is_asked(place, here, mon
     box = np.array([40, 30, 140, 150], np.float32)
     asked = []
 
-    def packaged():
-        asked.append(1)
-        return Finder("found by the network", lambda image: [Detection(None, 0.926, box)])
+    def look(image):
+        asked.append(image.shape[:2])
+        return [Detection(None, 0.926, box)]
 
-    monkeypatch.setattr(packaged_network, "packaged", packaged)
+    finder = Finder("found by the network", look)
+    monkeypatch.setattr(packaged_network, "packaged", lambda: finder)
     assert here(path, out=place / "o5") == 0
     arrays, meta = load_params(place / "o5/one/params.npz")
     assert meta["found"] == "found by the network, score 0.93" and "points" not in arrays
     np.testing.assert_allclose(arrays["box"], box)
-    assert here(path, out=place / "o5", box="40,30,140,150") == 0 and len(asked) == 1
+    assert here(path, out=place / "o5", box="40,30,140,150") == 0
+    # A box given by the user leaves nothing to find; every face is looked at a second time.
+    assert asked.count((200, 300)) == 1 and len(asked) == 3
 
 
 @pytest.mark.parametrize(
     ("values", "paths", "line"),
     [
         (dict(out=""), ["a.png"], "--out is missing"),
-        (dict(), [], "name photographs, folders or patterns"),
+        (dict(), [], "name photographs, videos, folders or patterns"),
         (dict(workdir="/none"), ["a.png"], "/none is no workdir"),
         (dict(box="1,2"), ["a.png"], "--box=1,2: expected x0,y0,x1,y1"),
         (dict(head="/none.npz"), ["a.png"], "head file /none.npz does not exist"),

@@ -12,7 +12,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from data_pipelines import prepare
-from data_pipelines.building import photographs, shards
+from data_pipelines.building import photographs
+from data_pipelines.building.photo_shards import PhotographShard
 from data_pipelines.reading import mixture
 from fields_jax import data_sets as sets
 from fields_jax.photos import kinds
@@ -36,10 +37,20 @@ from tests.support.raw_sets import face_68
         (["bp4d", "--out=x", "--source=."], r"\.: no sequences such as 2D\+3D/F001/T1/0000.jpg"),
         (["affectnet/nine", "--out=x", "--source=."], "unknown config 'nine'; known: full"),
         (["synthetic", "--dry_run=1"], "synthetic has no raw data"),
-        (["synthetic", "--out=x", "--beam_runner=direct"], "--beam_runner is for making sets of"),
+        (["synthetic", "--out=x", "--workers=0"], "--workers=0: at least one process makes a set"),
+        (["synthetic", "--out=x", "--people=0"], "--people=0: a set has at least one person"),
+        (["synthetic", "--out=x", "--head=absent.npz"], "head file absent.npz does not exist"),
+        (
+            ["faces", "--out=x", "--source=.", "--seed=1"],
+            "--seed is not for faces; it is for synth",
+        ),
+        (
+            ["synthetic", "--out=x", "--workers=3", "--beam_runner=direct"],
+            "--workers are processes without Beam; .*direct_num_workers=3",
+        ),
         (
             ["faces", "--out=x", "--source=.", "--dry_run=1", "--beam_runner=direct"],
-            "--beam_runner is for making sets of",
+            "--beam_runner is for making sets, --dry_run makes none",
         ),
     ],
 )
@@ -50,7 +61,7 @@ def test_mistakes_are_named_in_one_line(arguments, line, tmp_path, monkeypatch):
     values |= dict(beam_runner="", beam_options=())
     for argument in arguments[1:]:
         key, value = argument.removeprefix("--").split("=")
-        values[key] = type(values[key])(value)
+        values[key] = type(0 if values[key] is None else values[key])(value)
     monkeypatch.setattr(prepare.flags, "FLAGS", ConfigDict(values))
     with pytest.raises((ValueError, FileNotFoundError), match=f"^{line}") as caught:
         prepare.main(["prepare", *arguments[:1]])
@@ -133,7 +144,7 @@ def keys_of(note):
 def test_changed_items_are_made_again(tmp_path):
     items = [photographs.Sample(f"{i}", f"{i}.png") for i in range(3)]
     path = epath.Path(tmp_path / "train-0-of-1")
-    shard = shards.Shard(items, 64, 2.0, 1, path)
+    shard = PhotographShard(items, 64, 2.0, 1, path)
     path.write_bytes(b"12345")
     note = {"items": shard.digest(), "bytes": 5, "summary": {"examples": 3}}
     (tmp_path / "train-0-of-1.json").write_text(json.dumps(note))
@@ -141,7 +152,7 @@ def test_changed_items_are_made_again(tmp_path):
     assert shard.whole()
     assert len(list(shard())) == 3
     marked = photographs.Sample("0", "0.png", face_68())
-    changed = shards.Shard([marked, *items[1:]], 64, 2.0, 1, path)
+    changed = PhotographShard([marked, *items[1:]], 64, 2.0, 1, path)
     assert not changed.whole()
     changed.resume()
     assert not path.exists()

@@ -4,7 +4,6 @@ import json
 import sys
 from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,35 +15,11 @@ from fields_jax.evaluation.predict import synthesize_set
 from fields_jax.render import Masking
 from fields_jax.render.skin import SkinSettings
 from fields_jax.types import FieldsOutput, FlameCoefficients
-from tests.support.cube import E, S, make_labels
+from tests.support.cube import E, make_labels
 from tests.support.heads import random_head
+from tests.support.perfect_model import PerfectModel
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # models here are doubles
-
-
-class PerfectModel:
-    """Reads the number of the example out of its first pixel and looks the answer up."""
-
-    def __init__(self, labels, scale=1.0):
-        self.labels, self.scale = labels, scale
-
-    def apply(self, variables, image, *rest, method=None):
-        if method == "synthesize":
-            masked, _ = rest  # image is the geometry map
-            return jnp.where(image > 0, 1.0, masked)
-        row = jnp.round(image[:, 0, 0, 0] * 255).astype(jnp.int32)
-        known = {k: jnp.asarray(v)[row] for k, v in self.labels.items() if v.dtype.kind == "f"}
-        n = len(image)
-        coefficients = FlameCoefficients(
-            **{k: known[k] * self.scale for k in ("expression", "jaw", "eyelid")},
-            shape=jnp.zeros((n, S)),
-            pose=jnp.zeros((n, 3)),
-            camera=jnp.tile(variables["camera"], (n, 1)),
-        )
-        logits = jax.nn.one_hot(jnp.asarray(self.labels["emotion"])[row], 8)
-        return FieldsOutput(
-            coefficients, jnp.zeros((n, 4, 2)), logits, known["valence"], known["arousal"]
-        )
 
 
 @pytest.fixture
@@ -81,7 +56,7 @@ def bench(monkeypatch):
         evaluation_batches=evaluation_batches,
         compare_heads=lambda config, names, head: [f"{name} is of another head" for name in names],
     )
-    monkeypatch.setattr(scoring, "_import_mixture", lambda: pipeline)
+    monkeypatch.setattr(scoring, "import_mixture", lambda: pipeline)
     config = ConfigDict(dict(stage=2, image_size=8, head="", data=dict(mixture="wild+levels")))
     config.losses = ConfigDict(dict(dilation=0.0))
     config.model = ConfigDict(dict(synthesizer="teaser"))
@@ -202,4 +177,4 @@ def test_missing_tensorflow_is_one_line(monkeypatch):
     for name in ("data_pipelines", "data_pipelines.reading"):  # a test before may have imported it
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=r"pip install -e \.\[data\]"):
-        scoring._import_mixture()
+        scoring.import_mixture()

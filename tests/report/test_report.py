@@ -17,6 +17,7 @@ from fields_jax.evaluation import registry
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.report import __main__ as command
 from fields_jax.report import examples, figures, numbers, remarks, runs, stored
+from tests.support.pages import needs_browser, set_slider
 from tests.support.scored_runs import NASTY, write_run
 
 
@@ -51,7 +52,7 @@ def written(workdirs, tmp_path_factory):
 class Page(HTMLParser):
     """Collects what a browser would fetch, the tags that stay open, and the text."""
 
-    VOID = ("meta", "img", "br", "source", "link")
+    VOID = ("meta", "img", "br", "source", "link", "input")
 
     def __init__(self, text):
         super().__init__()
@@ -76,7 +77,8 @@ def test_the_page_is_whole_and_needs_nothing_else(written):
     assert page.open == []
     assert len(page.fetched) > 20
     assert all(address.startswith("data:image/png;base64,") for address in page.fetched)
-    assert "url(" not in html and "@import" not in html and "<script" not in html
+    assert "url(" not in html and "@import" not in html
+    assert html.count("<script") == html.count("<script>") == 2  # of the head, in the page
     assert len(html) < 3 * 2**20
     for address in page.fetched:
         Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).verify()
@@ -85,6 +87,18 @@ def test_the_page_is_whole_and_needs_nothing_else(written):
 def test_names_are_escaped(written):
     html, _ = written
     assert NASTY not in html and "&lt;script&gt;alert" in html
+
+
+@needs_browser
+def test_the_first_face_can_be_turned(written, tab, tmp_path):
+    (tmp_path / "report.html").write_text(written[0])
+    tab.open(tmp_path / "report.html", width=720, height=600)
+    tab.wait("!document.querySelector('[data-part=controls]').disabled")
+    before = tab.picture("[data-part=canvas]").astype(int)
+    set_slider(tab, "[data-movement=jawOpen]", 1)
+    moved = tab.picture("[data-part=canvas]").astype(int)
+    assert before.std() > 5 and (np.abs(moved - before).max(axis=-1) > 20).sum() > 200
+    assert tab.errors == [] and len(tab.requests) == 1
 
 
 def test_both_stages_are_in_the_page_and_in_the_json(written, loaded):

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from data_pipelines.synthetic import casting, movements, population, samples
+from data_pipelines.building.summary import Summary
+from data_pipelines.synthetic import casting, movements, pictures, population, samples
 from data_pipelines.synthetic.studio import Studio
 from fields_jax.errors import UserError
 from fields_jax.flame import flame
@@ -45,7 +46,7 @@ def drawn():
 
 @pytest.fixture(scope="module")
 def given(cast, drawn):
-    return list(cast(drawn))
+    return list(cast(drawn, {}))
 
 
 def posed(head, performances):
@@ -73,7 +74,7 @@ def test_a_plain_movement_is_its_shape(cast, drawn):
     names = procedural_head().expression_names
     expression = movements.components(names, {"brow_outer_up_left": 2.0}, 50).astype(np.float32)
     shown = population.Performance(expression, np.array([0.2, 0, 0]), np.array([0.5, 0.0]))
-    (sample,) = cast([drawn[0]._replace(performance=shown)])
+    (sample,) = cast([drawn[0]._replace(performance=shown)], {})
     values = dict(zip(cast._actor.expression_names, sample.performance.expression, strict=True))
     assert values.pop("browOuterUpLeft") == pytest.approx(0.8, abs=0.05)  # 2 of its 2.5 deviations
     assert max(values.values()) < 0.1
@@ -83,7 +84,7 @@ def test_a_plain_movement_is_its_shape(cast, drawn):
 
 def test_a_neutral_face_stays_neutral(cast, drawn):
     still = population.Performance(*(np.zeros(n, np.float32) for n in (50, 3, 2)))
-    (sample,) = cast([drawn[0]._replace(performance=still)])
+    (sample,) = cast([drawn[0]._replace(performance=still)], {})
     for values in sample.performance:
         assert not np.any(values)
 
@@ -109,10 +110,10 @@ def test_labels_are_the_head_s_own(given, drawn, other):
             assert shape.shape == (300,) and not shape[SHAPES:].any()
 
 
-def test_errors_are_counted_once_for_each_face(other, drawn):
-    fresh = casting.Casting(other, correspond(other, procedural_head()))
-    assert len(list(fresh(drawn))) == len(fresh.errors["movement"]) == len(drawn)
-    said = fresh.summary()
+def test_errors_are_counted_once_for_each_face(cast, drawn):
+    errors = {}
+    assert len(list(cast(drawn, errors))) == len(errors["movement"]) == len(drawn)
+    said = Summary(errors=errors).errors_mm()
     assert set(said) == {"movement"} and 0 < said["movement"]["mean"] <= said["movement"]["p95"] < 1
 
 
@@ -134,24 +135,30 @@ def test_labels_of_the_procedural_head_go_subject_by_subject(other, drawn, monke
     """What is handed to the transfer, and that its answers come to the right faces."""
     calls = []
 
-    def transfer(codes, a, b, pair, settings):
-        calls.append(codes.expression.shape[0])
-        assert settings.clip and np.ptp(codes.shape, axis=0).max() == 0
-        assert (a.sha256, b) == (other.sha256, procedural_head())
-        error = np.stack([codes.jaw[:, 0], codes.jaw[:, 0] + 1], axis=1)
-        wide = np.tile(codes.jaw[:, :1], (1, 50))
-        return Transferred(codes.replace(expression=wide, shape=codes.shape + 1), error)
+    class Transfer:
+        def __init__(self, a, b, counts, pair, settings):
+            assert (a.sha256, b, tuple(counts)) == (other.sha256, procedural_head(), (52, SHAPES))
 
-    monkeypatch.setattr(casting, "transfer", transfer)
+        def __call__(self, codes, people):
+            calls.append(people)
+            error = np.stack([codes.jaw[:, 0], codes.jaw[:, 0] + 1], axis=1)
+            wide = np.tile(codes.jaw[:, :1], (1, 50))
+            return Transferred(codes.replace(expression=wide, shape=codes.shape + 1), error)
+
+    monkeypatch.setattr(casting, "Transfer", Transfer)
     fresh = casting.Casting(other, correspond(other, procedural_head()), procedural_labels=True)
-    given = list(fresh(drawn))
-    assert calls == [4, 4]  # three images of a subject each, filled up
+    errors = {}
+    given = list(fresh(drawn, errors))
+    (people,) = calls  # filled up to a whole batch
+    subjects = [sample.labels["subject"] for sample in drawn]
+    assert people.tolist() == subjects + subjects[-1:] * (pictures.BATCH - len(drawn))
     for sample in given:
         kind = "" if sample.id.startswith("spont4d") else "eval_"
         np.testing.assert_array_equal(
             sample.labels[kind + "expression"], np.full(50, sample.performance.jaw[0])
         )
         assert len(sample.performance.expression) == 52  # the picture is of the other head
-    errors = np.array([sample.performance.jaw[0] for sample in given], np.float64)
-    assert fresh.summary()["labels"]["mean"] == pytest.approx(errors.mean(), abs=1e-3)
-    assert fresh.summary()["labels"]["p95"] == pytest.approx(errors.mean() + 1, abs=1e-3)
+    jaws = np.array([sample.performance.jaw[0] for sample in given], np.float64)
+    said = Summary(errors=errors).errors_mm()["labels"]
+    assert said["mean"] == pytest.approx(jaws.mean(), abs=1e-3)
+    assert said["p95"] == pytest.approx(jaws.mean() + 1, abs=1e-3)

@@ -117,14 +117,14 @@ def test_a_near_camera_moves_landmarks_as_perspective_does(stage):
 
 def test_skin_that_is_squeezed_shows_wrinkles_and_hollows_are_dark():
     head = procedural_head()
-    ring = rendering.Ring(np.asarray(head.faces), np.asarray(head.template))
+    around = rendering.rings(np.asarray(head.faces), np.asarray(head.template))
     points = np.asarray(head.template)[None]
     skin = rendering.Skin(*[np.zeros(1, np.float32)] * 4, np.zeros(1), np.ones(1))
     shape = np.zeros((1, 1), np.float32)
     normals = np.zeros_like(points)
 
     def dark(vertices):
-        found = rendering._creases(ring, head, shape, vertices, normals, skin)
+        found = rendering._creases(around, head, shape, vertices, normals, skin)
         return np.asarray(found)[0]
 
     assert not dark(points).any()
@@ -132,6 +132,28 @@ def test_skin_that_is_squeezed_shows_wrinkles_and_hollows_are_dark():
     forehead = np.asarray(head.regions["forehead"])
     assert squeezed[forehead].max() > 0.5 and squeezed[forehead].min() < 0.2  # in lines
     assert not dark((points * 1.05).astype(np.float32)).any()  # stretched
+
+
+def test_rings_hold_every_edge_once_in_either_direction():
+    head = procedural_head()
+    faces, points = np.asarray(head.faces), np.asarray(head.template)
+    around = rendering.rings(faces, points)
+    found = [
+        (row, near)
+        for ring in around
+        for row, neighbours in zip(ring.rows, np.asarray(ring.neighbours), strict=True)
+        for near in neighbours
+        if near != row
+    ]
+    expected = {(a, b) for face in faces.tolist() for a in face for b in face if a != b}
+    assert len(found) == len(set(found)) and set(found) == expected
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([ring.rows for ring in around])), np.arange(len(points))
+    )
+    few, many = (np.asarray(ring.neighbours).shape for ring in around)
+    assert few[1] <= 8 and many[0] < 0.01 * len(points)
+    for ring in around:
+        np.testing.assert_allclose(np.asarray(ring.share).sum(axis=1), 1, rtol=1e-5)
 
 
 def test_looks_keep_eyes_and_mouth_as_they_are(stage):
@@ -187,5 +209,6 @@ def test_blur_spreads_a_point_as_a_gaussian_does():
 
 def test_sizes_name_their_parts_and_sets_of_other_heads_a_name_of_their_own():
     assert synthetic_dataset_builder.size_configs("wide") == ["wide"]
-    (named,) = synthetic_dataset_builder.size_configs("wide", "ict")
-    assert named.name == "wide_ict"
+    for name in ("ict", "wide_ict"):
+        (named,) = synthetic_dataset_builder.size_configs("wide", name)
+        assert named.name == "wide_ict"

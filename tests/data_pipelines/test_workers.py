@@ -1,0 +1,122 @@
+"""Sets made by several processes equal those made by one; workers end with their command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_pipelines import prepare
+from data_pipelines.building import workers
+from fields_jax.errors import UserError
+from tests.support.photograph_sets import split_sizes, write_photographs
+
+_WAIT_SECONDS = 60  # for a process to end, on a busy machine
+
+
+class Pipe:
+    """What a worker sent before it ended."""
+
+    def __init__(self, *sent):
+        self.sent = list(sent)
+
+    def poll(self):
+        return bool(self.sent)
+
+    def recv(self):
+        return self.sent.pop()
+
+
+class Process:
+    """A worker that ended."""
+
+    def __init__(self, exitcode):
+        self.exitcode = exitcode
+
+
+def test_what_ended_a_worker_is_told():
+    workers._check(Process(0), Pipe())
+    with pytest.raises(UserError, match=r"^no room$"):
+        workers._check(Process(1), Pipe((True, "no room")))
+    with pytest.raises(RuntimeError, match=r"Traceback: x"):
+        workers._check(Process(1), Pipe((False, "Traceback: x")))
+    with pytest.raises(UserError, match=r"status -9.*the same command then goes on"):
+        workers._check(Process(-9), Pipe())
+
+
+class Counter:
+    """A shared number in one process."""
+
+    value = 0
+
+    def get_lock(self):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+
+def test_every_shard_is_taken_once():
+    todo, taken = [("train", 0), ("train", 1), ("test", 0)], Counter()
+    assert [workers._next(todo, taken) for _ in range(5)] == [*todo, None, None]
+
+
+@pytest.mark.slow
+def test_workers_make_the_same_set(tmp_path):
+    source = tmp_path / "photographs"
+    write_photographs(source, 7)
+    (source / "broken.png").write_bytes(b"no picture")
+    (source / "broken.npy").write_bytes((source / "day0/0.npy").read_bytes())
+    options = dict(source=str(source), shard_size=3, threads=1)
+    (alone,) = prepare.prepare("faces", tmp_path / "alone", **options)
+    (folder,) = prepare.prepare("faces", tmp_path / "many", **options, workers=2)
+    assert split_sizes(folder) == {"train": 7}
+    report = json.loads((folder / "prepare_report.json").read_text())
+    assert report == json.loads((alone / "prepare_report.json").read_text())
+    assert report["splits"]["train"]["rejects"] == {"image unreadable": 1}
+    assert not list(folder.parent.glob("unfinished*"))
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_command_that_is_killed():
+    code = """
+import multiprocessing, time
+from tests.data_pipelines.test_workers import lasting
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=lasting)
+    process.start()
+    print(process.pid, flush=True)
+    time.sleep(600)
+"""
+    command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = int(command.stdout.readline())
+    assert Path(f"/proc/{child}").exists()
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+    ends = time.monotonic() + _WAIT_SECONDS
+    while running(child) and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert not running(child)
+
+
+def lasting():
+    """What the child of the test does."""
+    workers._end_with_parent()
+    time.sleep(600)
+
+
+def running(process):
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
