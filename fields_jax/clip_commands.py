@@ -63,7 +63,7 @@ def settings() -> Settings:
     from fields_jax.clips.making import Settings
 
     chosen = flags.FLAGS
-    return Settings(chosen.bridge, chosen.smooth, chosen.film, chosen.morphs)
+    return Settings(chosen.bridge, chosen.smooth, chosen.film, chosen.morphs or "")
 
 
 def make(

@@ -10,6 +10,7 @@ import numpy as np
 
 from fields_jax.clips.reading import Reader
 from fields_jax.clips.watching import Sighting
+from fields_jax.fitting.gaze import GazeReader
 from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, unfit
 from fields_jax.flame.landmark_head import landmark_head
 from fields_jax.networks import shares
@@ -97,7 +98,7 @@ class LandmarkReader(_FaceReader):
     def __init__(self, head: FlameModel, batch_size: int, finder: Finder):
         """Binds them; see `NetworkReader`."""
         super().__init__(batch_size, CROP_SIZE, CROP_SCALE, finder)
-        self._head, self._small = head, landmark_head(head)
+        self._head, self._small, self._gaze = head, landmark_head(head), GazeReader(head)
 
     def __call__(self, sightings: Sequence[Sighting]) -> list[Mapping[str, Any] | str]:
         """See `Reader`."""
@@ -110,6 +111,8 @@ class LandmarkReader(_FaceReader):
         points = posed_landmarks(self._small, fit.coefficients)
         for place, row in enumerate(usable):
             columns = _columns(fit.coefficients, place)
+            eyes = self._gaze.of_face(sightings[row].face, place, fit.coefficients, self.size)
+            columns["eyes"] = np.zeros(6, np.float32) if eyes is None else eyes
             columns["residual"] = np.float32(fit.residual[place])
             known = {"residual": float(fit.residual[place])}
             known = self._evidence(sightings[row], points[place], columns["pose"], known)

@@ -18,6 +18,7 @@ from typing import Any
 from fields_jax import __version__, finder
 from fields_jax.errors import UserError
 from fields_jax.face3d import Face3D, Picture, face3d, find_given
+from fields_jax.fitting.gaze import GazeReader
 from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, unfit
 from fields_jax.flame.io import resolve_head
 from fields_jax.outputs.bundle import Bundle, Result, judged, pose_heads
@@ -37,7 +38,7 @@ class Fitter:
 
     def __init__(self, head: FlameModel) -> None:
         """Binds the head."""
-        self.head = head
+        self.head, self._gaze = head, GazeReader(head)
         self._finder = finder.packaged()
         known = {key: getattr(head, key) for key in ("name", "version", "sha256")}
         self.about = {"version": __version__, "head": known}
@@ -51,7 +52,8 @@ class Fitter:
         """
         filled = [*found, *[found[-1]] * (batch_size - len(found))]
         fit = fit_faces(self.head, filled)
-        results = pose_heads(self.head, fit.coefficients, batch_size)[: len(found)]
+        coefficients, looking = self._gaze.looking(filled, fit.coefficients, CROP_SIZE)
+        results = pose_heads(self.head, coefficients, batch_size, looking)[: len(found)]
         return [
             judged(face, dataclasses.replace(result, residual=float(off)), CROP_SIZE, self._finder)
             for face, result, off in zip(found, results, fit.residual[: len(found)], strict=True)

@@ -24,6 +24,7 @@ from fields_jax import __version__, finder
 from fields_jax.emotions import EMOTIONS
 from fields_jax.face3d import Face3D, Picture, face3d, find_given
 from fields_jax.files import is_remote
+from fields_jax.fitting.gaze import GazeReader
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import predict
 from fields_jax.networks import Networks, shares
@@ -70,6 +71,7 @@ class Model:
         self.inference, self.head = inference, head
         self.networks = Networks(inference, head, source)
         self._finder: faces.Finder | None = None
+        self._gaze = GazeReader(head)
         self.about = {
             "version": __version__,
             "head": {key: getattr(head, key) for key in ("name", "version", "sha256")},
@@ -147,7 +149,8 @@ class Model:
         refined = self._refined(found, coefficients, batch_size) if refine else None
         if refined:
             coefficients = refined.coefficients
-        results = pose_heads(self.head, coefficients, batch_size)
+        coefficients, looking = self._gaze.looking(found, coefficients, self.size)
+        results = pose_heads(self.head, coefficients, batch_size, looking)
         if refined:
             results = [
                 dataclasses.replace(result, refined=done, residual=after, residual_before=before)

@@ -56,7 +56,6 @@ ALLOWED = {
     "fields_jax.tools": (),
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
-    "fields_jax.evaluate": ("evaluation", "cli"),
     "fields_jax.face3d": ("photos", "outputs", "finder"),
     "fields_jax.landmark_fit": ("flame", "fitting", "photos", "outputs", "finder", "face3d"),
     "fields_jax.photo_commands": (

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from fields_jax.flame.eyes import eyeballs
 from fields_jax.geometry.rotations import turned, yaw_of
@@ -29,87 +29,165 @@ from fields_jax.landmark_schemes import (
     MEDIAPIPE_105,
     N_MEDIAPIPE,
 )
+from fields_jax.photos.crops import to_ndc, transform_points
+from fields_jax.photos.faces import Face
 from fields_jax.photos.points import seen
-from fields_jax.types import FlameModel
+from fields_jax.types import FlameCoefficients, FlameModel
 
 WIDEST = 45.0  # degrees from straight ahead; no eye turns further (ours, from anatomy)
-_SHUT = 0.08  # height of the slit over its width from which on no iris can be told
+_SHUT = 0.08  # height of the slit over its width below which no iris can be told
 _TURNED = 35.0  # degrees of yaw from which on the far eye is half hidden and follows the near one
 _SIDES = ("left", "right")
 
 
-class Posed(NamedTuple):
-    """A face as fitted, its eyeballs at rest.
+class Eye(NamedTuple):
+    """What of a head the gaze of one eye is read from; the last rows are those of the corners.
 
     Attributes:
-      vertices: [V, 3] metres, posed, before the camera.
-      pose: [3] axis-angle, radians.
-      camera: [3] (scale, tx, ty) of its crop.
-      points: [478, 2] mediapipe's points in [-1, 1] of the crop, x right, y down; not finite for
-        unseen ones.
+      ball: number of vertices of the eyeball; they come first.
+      share: [2, 3] weights of the inner and the outer corner in their triangles.
+      template: [N, 3] metres.
+      shape, expression: [N, 3, S] and [N, 3, E] displacements.
+      eyelid: [2, N, 3] displacement per closed lid.
+      root: [3] the joint that the pose turns the head about, and root_shape: [3, S] how it moves.
     """
 
-    vertices: Float[np.ndarray, "V 3"]
-    pose: Float[np.ndarray, "3"]
-    camera: Float[np.ndarray, "3"]
-    points: Float[np.ndarray, "478 2"]
+    ball: int
+    share: Float[np.ndarray, "2 3"]
+    template: Float[np.ndarray, "N 3"]
+    shape: Float[np.ndarray, "N 3 S"]
+    expression: Float[np.ndarray, "N 3 E"]
+    eyelid: Float[np.ndarray, "2 N 3"]
+    root: Float[np.ndarray, "3"]
+    root_shape: Float[np.ndarray, "3 S"]
 
 
-def has_irises(points: Float[np.ndarray, "N 2"] | None) -> bool:
-    """Whether landmarks are mediapipe's, with both irises seen."""
-    if points is None or len(points) != N_MEDIAPIPE:
-        return False
-    return bool(seen(points)[np.concatenate([IRIS_478[side] for side in _SIDES])].all())
+class GazeReader:
+    """Reads the gaze of faces of one head, whose eyes look along +z at rest."""
+
+    def __init__(self, head: FlameModel) -> None:
+        """Takes from a head what gaze needs; a head without joints of its eyes has no gaze."""
+        rows = eyeballs(head)
+        pairs = zip(_SIDES, rows, strict=True)
+        self._eyes = {side: _eye(head, side, ball) for side, ball in pairs if len(ball)}
+
+    def looking(
+        self, faces: Sequence[Face], coefficients: FlameCoefficients, size: int
+    ) -> tuple[FlameCoefficients, list[bool]]:
+        """Coefficients with the rotations of the eyes, where any can be read.
+
+        Args:
+          faces: in their photographs, a row each of the coefficients, which may have more.
+          coefficients: [B, ...] of them; their cameras belong to the faces' crops.
+          size: side of these crops in pixels.
+
+        Returns:
+          The coefficients, with `eyes` if any face has a gaze and 0 for those without; and whether
+          each face has one.
+        """
+        found = [self.of_face(face, row, coefficients, size) for row, face in enumerate(faces)]
+        known = [eyes is not None for eyes in found]
+        if not any(known):
+            return coefficients, known
+        turns = np.zeros((len(coefficients.camera), 6), np.float32)
+        for row, eyes in enumerate(found):
+            if eyes is not None:
+                turns[row] = eyes
+        return coefficients.replace(eyes=turns), known
+
+    def of_face(
+        self, face: Face, row: int, coefficients: FlameCoefficients, size: int
+    ) -> Float[np.ndarray, "6"] | None:
+        """`read` by the landmarks of a face; None where they hold no irises."""
+        if not self._eyes or not _has_irises(face.points):
+            return None
+        names = ("shape", "expression", "eyelid", "pose", "camera")
+        known = [np.asarray(getattr(coefficients, name)[row], np.float64) for name in names]
+        points = to_ndc(transform_points(face.matrix(size), face.points), size)
+        return self.read(*known, np.asarray(points, np.float64))
+
+    def read(
+        self,
+        shape: Float[np.ndarray, " S"],
+        expression: Float[np.ndarray, " E"],
+        eyelid: Float[np.ndarray, "2"],
+        pose: Float[np.ndarray, "3"],
+        camera: Float[np.ndarray, "3"],
+        points: Float[np.ndarray, "478 2"],
+    ) -> Float[np.ndarray, "6"] | None:
+        """Rotations of the left and the right eyeball, without torsion.
+
+        Args:
+          shape, expression, eyelid, pose, camera: of a face, as in `FlameCoefficients`.
+          points: mediapipe's in [-1, 1] of its crop, x right, y down.
+
+        Returns:
+          Axis-angle of the left, then the right eye, radians, the same for both, at most `WIDEST`:
+          the mean over eyes that are open and not turned away. None where there is no such eye.
+        """
+        angle = np.rad2deg(yaw_of(pose))  # a nose that points aside hides the eye of that side
+        hidden = "" if abs(angle) < _TURNED else ("left" if angle > 0 else "right")
+        turns = []
+        for side, eye in self._eyes.items():
+            if side == hidden or _is_shut(points, side):
+                continue
+            offset = _offset(points, side) * [1, -1] / camera[0]
+            turns.append(_turn(*_placed(eye, shape, expression, eyelid, pose), offset, pose))
+        return np.tile(np.mean(turns, axis=0), 2).astype(np.float32) if turns else None
 
 
-def read_gaze(head: FlameModel, face: Posed) -> Float[np.ndarray, "6"] | None:
-    """Rotations of the left and the right eyeball, without torsion.
-
-    Args:
-      head: whose eyes look along +z at rest.
-      face: of it.
-
-    Returns:
-      Axis-angle of the left, then the right eye, radians, the same for both, at most `WIDEST`:
-      the mean over eyes that are open and not turned away. None where there is no such eye, or
-      where the head has no joints of its eyes.
-    """
-    rows = eyeballs(head)
-    if not all(len(each) for each in rows):
-        return None
-    angle = np.rad2deg(yaw_of(face.pose))  # a nose that points aside hides the eye of that side
-    hidden = "" if abs(angle) < _TURNED else ("left" if angle > 0 else "right")
-    turns = [
-        _turn(head, face, side, ball)
-        for side, ball in zip(_SIDES, rows, strict=True)
-        if side != hidden and not _is_shut(face.points, side)
-    ]
-    return np.tile(np.mean(turns, axis=0), 2).astype(np.float32) if turns else None
+def _eye(head: FlameModel, side: str, ball: Int[np.ndarray, " K"]) -> Eye:
+    rows = [int(np.flatnonzero(point == MEDIAPIPE_105)[0]) for point in LID_CORNERS_478[side]]
+    corners = np.asarray(head.faces)[np.asarray(head.landmarks_105.face_index)[rows]]
+    kept = np.concatenate([ball, corners.ravel()])
+    root = np.asarray(head.joint_regressor)[0]
+    return Eye(
+        len(ball),
+        np.asarray(head.landmarks_105.barycentric)[rows],
+        np.asarray(head.template)[kept],
+        np.asarray(head.shape_basis)[kept],
+        np.asarray(head.expression_basis)[kept],
+        np.asarray(head.eyelid_basis)[:, kept],
+        root @ np.asarray(head.template),
+        np.tensordot(root, np.asarray(head.shape_basis), axes=1),
+    )
 
 
-def _turn(head: FlameModel, face: Posed, side: str, ball: np.ndarray) -> Float[np.ndarray, "3"]:
-    centre, radius = fit_sphere(face.vertices[ball].astype(np.float64))
-    corners = LID_CORNERS_478[side]
-    anchor = _on_head(head, face.vertices, corners).mean(0)[:2]
-    iris, middle = face.points[IRIS_478[side]].mean(0), face.points[list(corners)].mean(0)
-    offset = (iris - middle) * [1, -1] / face.camera[0] - (centre[:2] - anchor)
-    flat = offset / radius
+def _placed(
+    eye: Eye, shape: np.ndarray, expression: np.ndarray, eyelid: np.ndarray, pose: np.ndarray
+) -> tuple[Float[np.ndarray, "2"], float]:
+    """From the middle of the corners to the centre of the eyeball, x and y; its radius. Metres."""
+    rest = eye.template + eye.shape[..., : len(shape)] @ shape
+    rest += eye.expression[..., : len(expression)] @ expression
+    root = eye.root + eye.root_shape[:, : len(shape)] @ shape
+    placed = np.stack([turned(pose, point) for point in (rest - root).astype(np.float64)])
+    placed += np.einsum("l,lnk->nk", eyelid, eye.eyelid)
+    centre, radius = fit_sphere(placed[: eye.ball])
+    corners = placed[eye.ball :].reshape(2, 3, 3)
+    return (centre - np.einsum("ck,ckx->cx", eye.share, corners).mean(0))[:2], radius
+
+
+def _turn(
+    centre: np.ndarray, radius: float, offset: np.ndarray, pose: np.ndarray
+) -> Float[np.ndarray, "3"]:
+    flat = (offset - centre) / radius
     length, most = np.linalg.norm(flat), np.sin(np.deg2rad(89.0))
     flat *= min(1.0, most / max(length, 1e-12))
-    direction = turned(-face.pose, np.array([*flat, np.sqrt(1 - flat @ flat)]))
+    direction = turned(-pose, np.array([*flat, np.sqrt(1 - flat @ flat)]))
     angle = min(np.arccos(np.clip(direction[2], -1, 1)), np.deg2rad(WIDEST))
     axis = np.array([-direction[1], direction[0], 0.0])  # z x direction
     return angle * axis / max(np.linalg.norm(axis), 1e-12)
 
 
-def _on_head(
-    head: FlameModel, vertices: np.ndarray, points: Sequence[int]
-) -> Float[np.ndarray, "N 3"]:
-    """Where some of mediapipe's points lie on a posed head."""
-    rows = [int(np.flatnonzero(point == MEDIAPIPE_105)[0]) for point in points]
-    corners = np.asarray(head.faces)[np.asarray(head.landmarks_105.face_index)[rows]]
-    share = np.asarray(head.landmarks_105.barycentric, np.float64)[rows]
-    return np.einsum("nk,nkc->nc", share, vertices[corners])
+def _offset(points: np.ndarray, side: str) -> Float[np.ndarray, "2"]:
+    """From the middle of the corners to the iris."""
+    return points[IRIS_478[side]].mean(0) - points[list(LID_CORNERS_478[side])].mean(0)
+
+
+def _has_irises(points: Float[np.ndarray, "N 2"] | None) -> bool:
+    if points is None or len(points) != N_MEDIAPIPE:
+        return False
+    return bool(seen(points)[np.concatenate([IRIS_478[side] for side in _SIDES])].all())
 
 
 def _is_shut(points: np.ndarray, side: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -170,9 +170,20 @@ class Bundle:
         return f"FLAME mesh in metres by fields_jax {version}; {printable(origin)}"
 
 
-def pose_heads(head: FlameModel, coefficients: FlameCoefficients, batch_size: int) -> list[Result]:
+def pose_heads(
+    head: FlameModel,
+    coefficients: FlameCoefficients,
+    batch_size: int,
+    looking: Sequence[bool] | None = None,
+) -> list[Result]:
     """Poses and draws at most `batch_size` heads; fewer are filled up, so that one program is
     compiled.
+
+    Args:
+      head: of all.
+      coefficients: a row each.
+      batch_size: see above.
+      looking: whose gaze is known, as `fitting.gaze` says; the results of others have no `eyes`.
     """
     count = len(coefficients.camera)
     rows = np.minimum(np.arange(batch_size), count - 1)
@@ -180,7 +191,13 @@ def pose_heads(head: FlameModel, coefficients: FlameCoefficients, batch_size: in
     present = {name: getattr(coefficients, name) for name in COEFFICIENTS}
     present = {name: value for name, value in present.items() if value is not None}
     columns = jax.device_get((present, *kept_program(_pose_heads, head, coefficients)))
-    return [Result(*jax.tree.map(lambda a, i=i: np.asarray(a[i]), columns)) for i in range(count)]
+    results = [
+        Result(*jax.tree.map(lambda a, i=i: np.asarray(a[i]), columns)) for i in range(count)
+    ]
+    for result, looks in zip(results, looking or [], strict=bool(looking)):
+        if not looks:
+            result.coefficients.pop("eyes", None)
+    return results
 
 
 def _pose_heads(head: FlameModel, coefficients: FlameCoefficients) -> tuple[jax.Array, ...]:

@@ -86,20 +86,22 @@ def put_on(
 
     Args:
       head: of all.
-      results: at most `batch_size` faces, which have the same coefficients.
+      results: at most `batch_size` faces; they may differ in whether their eyes are known.
       expression: of the same head.
       batch_size: see `bundle.pose_heads`.
     """
+    own = [result.coefficients for result in results]
+    looking = ["eyes" in each or "eyes" in expression.values for each in own]
+    still = {"eyes": np.zeros(6, np.float32)}
     columns = {
-        name: np.stack([result.coefficients[name] for result in results])
-        for name in results[0].coefficients
+        name: np.stack([each.get(name, still.get(name)) for each in own])
+        for name in {name for each in own for name in each}
     }
     for name, value in expression.values.items():
         columns[name] = np.tile(value, (len(results), 1)).astype(np.float32)
-    own = results[0].coefficients["expression"].shape[0]
-    short = max(0, own - columns["expression"].shape[1])
+    short = max(0, len(own[0]["expression"]) - columns["expression"].shape[1])
     columns["expression"] = np.pad(columns["expression"], ((0, 0), (0, short)))
-    posed = pose_heads(head, FlameCoefficients(**columns), batch_size)
+    posed = pose_heads(head, FlameCoefficients(**columns), batch_size, looking)
     return [
         dataclasses.replace(
             after,

@@ -14,9 +14,10 @@ from fields_jax.flame.procedural import procedural_head
 from fields_jax.geometry.rotations import rotation_vector, turned
 from fields_jax.geometry.spheres import fit_sphere
 from fields_jax.landmark_schemes import IRIS_478, MEDIAPIPE_105
+from fields_jax.photos.faces import Face
 from fields_jax.render import project
 from fields_jax.types import FlameCoefficients
-from tests.support.heads import with_joints
+from tests.support.heads import random_head, with_joints
 
 SCALE = 7.0
 
@@ -26,34 +27,40 @@ def head():
     return procedural_head()
 
 
+@functools.cache
+def reader():
+    return gaze.GazeReader(head())
+
+
 def person(seed: int, pose, eyes, eyelid=(0.0, 0.0)):
-    """A posed face at rest, and mediapipe's points of it with its eyes turned, in [-1, 1]."""
+    """Arguments of `read` for a face whose eyes are turned."""
     rng, pose = np.random.default_rng(seed), np.asarray(pose, np.float64)
+    eyes = np.asarray(eyes, np.float64)
 
     def rows(values):
         return np.asarray([values], np.float32)
 
     coefficients = FlameCoefficients(
         shape=rows(rng.normal(0, 0.7, 60)),
-        expression=np.zeros((1, 50), np.float32),
+        expression=rows(rng.normal(0, 0.3, 50)),
         jaw=np.zeros((1, 3), np.float32),
         eyelid=rows(eyelid),
         pose=rows(pose),
         camera=rows([SCALE, 0.01, -0.02]),
+        eyes=rows(eyes),
     )
-    rest = flame(head(), coefficients)
-    looking = flame(head(), coefficients.replace(eyes=rows(eyes)))
+    face = flame(head(), coefficients)
     marks = np.full((478, 2), np.nan)
-    marks[MEDIAPIPE_105] = project(rest.landmarks_105, coefficients.camera)[0, :, :2]
-    eyes = np.asarray(eyes, np.float64)
+    marks[MEDIAPIPE_105] = project(face.landmarks_105, coefficients.camera)[0, :, :2]
     sides = zip(("left", "right"), eyeballs(head()), np.split(eyes, 2), strict=True)
     for side, ball, own in sides:
-        centre, radius = fit_sphere(np.asarray(looking.vertices[0])[ball].astype(np.float64))
+        centre, radius = fit_sphere(np.asarray(face.vertices[0])[ball].astype(np.float64))
         ahead = turned(pose, turned(own, np.array([0, 0, 1.0])))
         iris = (centre + radius * ahead).astype(np.float32)
         marks[IRIS_478[side]] = project(iris[None, None], coefficients.camera)[0, 0, :2]
-    vertices = np.asarray(rest.vertices[0])
-    return gaze.Posed(vertices, pose, coefficients.camera[0], marks)
+    names = ("shape", "expression", "eyelid", "pose", "camera")
+    known = {n: np.asarray(getattr(coefficients, n)[0], np.float64) for n in names}
+    return known | {"points": marks}
 
 
 def degrees_apart(first, second) -> float:
@@ -67,7 +74,7 @@ def test_gaze_is_found_within_a_degree_of_a_true_face(seed):
     rng = np.random.default_rng(100 + seed)
     pose = rotation_vector(*rng.uniform([-30, -20, -15], [30, 20, 15]))
     turn = rotation_vector(*rng.uniform(-25, 25, 2), 0)
-    found = gaze.read_gaze(head(), person(seed, pose, np.tile(turn, 2)))
+    found = reader().read(**person(seed, pose, np.tile(turn, 2)))
     for read in np.split(found, 2):
         assert degrees_apart(turn, read) < 1.0
 
@@ -76,23 +83,23 @@ def test_errors_of_the_fitted_place_cancel():
     # The whole face a millimetre aside of where the fit has it: the iris moves with its corners.
     turn = rotation_vector(12, -8, 0)
     face = person(1, rotation_vector(10, 5, 0), np.tile(turn, 2))
-    shifted = face._replace(points=face.points + 0.001 * SCALE)
-    for read in np.split(gaze.read_gaze(head(), shifted), 2):
+    shifted = face | {"points": face["points"] + 0.001 * SCALE}
+    for read in np.split(reader().read(**shifted), 2):
         assert degrees_apart(turn, read) < 1.0
 
 
 def test_a_winking_eye_follows_the_open_one():
     turn = rotation_vector(-14, 6, 0)
-    found = gaze.read_gaze(head(), person(2, (0, 0, 0), np.tile(turn, 2), eyelid=(1.0, 0.0)))
+    found = reader().read(**person(2, (0, 0, 0), np.tile(turn, 2), eyelid=(1.0, 0.0)))
     assert (found[:3] == found[3:]).all()
     assert degrees_apart(turn, found[3:]) < 1.0
-    assert gaze.read_gaze(head(), person(2, (0, 0, 0), np.tile(turn, 2), (1.0, 1.0))) is None
+    assert reader().read(**person(2, (0, 0, 0), np.tile(turn, 2), (1.0, 1.0))) is None
 
 
 @pytest.mark.parametrize(("yaw", "near"), [(50, 1), (-50, 0)])
 def test_an_eye_that_is_turned_away_follows_the_near_one(yaw, near):
     turns = np.stack([rotation_vector(8, 3, 0), rotation_vector(-8, 3, 0)])
-    found = gaze.read_gaze(head(), person(3, rotation_vector(yaw, 0, 0), turns.ravel()))
+    found = reader().read(**person(3, rotation_vector(yaw, 0, 0), turns.ravel()))
     for read in np.split(found, 2):
         assert degrees_apart(turns[near], read) < 1.5
 
@@ -100,17 +107,36 @@ def test_an_eye_that_is_turned_away_follows_the_near_one(yaw, near):
 def test_no_eye_turns_further_than_eyes_do():
     face = person(4, (0, 0, 0), np.zeros(6))
     for side in ("left", "right"):
-        face.points[IRIS_478[side]] += 1.0
-    left = gaze.read_gaze(head(), face)[:3]
+        face["points"][IRIS_478[side]] += 1.0
+    left = reader().read(**face)[:3]
     assert np.rad2deg(np.linalg.norm(left)) == pytest.approx(gaze.WIDEST)
 
 
-def test_who_has_no_irises_or_eyes_has_no_gaze():
-    face = person(5, (0, 0, 0), np.zeros(6))
-    assert gaze.read_gaze(with_joints(head(), ("root", "neck", "jaw")), face) is None
-    pixels = np.random.default_rng(0).uniform(1, 200, (478, 2))
-    assert gaze.has_irises(pixels)
-    pixels[470] = 0  # unseen
-    assert not gaze.has_irises(pixels)
-    assert not gaze.has_irises(pixels[:68])
-    assert not gaze.has_irises(None)
+def in_photograph(points) -> Face:
+    """A face of a photograph of 256 pixels whose crop is the photograph."""
+    image, whole = np.zeros((256, 256, 3), np.uint8), np.array([0.0, 0.0, 256.0, 256.0])
+    return Face("a.png", "a", image, points, whole, 1.0, "landmarks given")
+
+
+def test_faces_with_irises_look_and_the_others_do_not():
+    turn = rotation_vector(10, -5, 0)
+    known = person(6, (0, 0, 0), np.tile(turn, 2))
+    names = ("shape", "expression", "eyelid", "pose", "camera")
+    two = {name: np.stack([known[name]] * 2).astype(np.float32) for name in names}
+    coefficients = FlameCoefficients(jaw=np.zeros((2, 3), np.float32), **two)
+    pixels = np.nan_to_num((known["points"] + 1) * 128, nan=77.0).astype(np.float32)
+    faces = [in_photograph(pixels[:68]), in_photograph(pixels)]
+    found, seen = reader().looking(faces, coefficients, 256)
+    assert seen == [False, True]
+    assert not found.eyes[0].any()
+    assert degrees_apart(turn, found.eyes[1, :3]) < 1.0
+    hidden = pixels.copy()
+    hidden[470] = 0  # unseen
+    for others in ([faces[0]], [in_photograph(hidden)], [in_photograph(None)]):
+        same, none = reader().looking(others, coefficients, 256)
+        assert same is coefficients and none == [False]
+
+
+def test_a_head_without_joints_of_its_eyes_has_no_gaze():
+    blind = gaze.GazeReader(with_joints(random_head(), ("root", "neck", "jaw")))
+    assert blind.read(**person(5, (0, 0, 0), np.zeros(6))) is None

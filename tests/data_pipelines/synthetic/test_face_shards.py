@@ -140,7 +140,7 @@ def test_test_subjects_follow_those_of_train(tmp_path):
     train, test = (shards[0].faces for shards in builder.splits(tmp_path).values())
     assert (train.first, test.first, test.size) == (0, 18, samples.Size(1, 2))
     with pytest.raises(ValueError, match="shard_size 33 is no multiple of 32"):
-        Builder(data_dir=tmp_path, config="wide", shard_size=33)
+        Builder(data_dir=tmp_path, config="wide", **OPTIONS | {"shard_size": 33})
 
 
 def test_the_place_of_a_head_does_not_matter_but_its_content_does(tmp_path):
