@@ -2,6 +2,8 @@
 
     python -m fields_jax.fit --out=faces photographs
     python -m fields_jax.fit --head=HEAD.npz --out=OUT A.jpg B.jpg
+    python -m fields_jax.fit --neutral --out=calm photographs
+    python -m fields_jax.fit --export=metrical-tracker --out=sets --clip frames
 
 Takes pictures, folders and patterns; videos and, with --clip, folders of frames are clips
 (docs/clips.md). Landmarks are read from a file beside the picture (NAME.npy of mediapipe's 478

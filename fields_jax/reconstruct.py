@@ -3,6 +3,8 @@ r"""Reconstructs the faces of photographs with a trained model.
     python -m fields_jax.reconstruct --out=faces photographs
     python -m fields_jax.reconstruct --workdir=runs/stage2 --out=OUT --box=40,30,200,220 A.jpg
     python -m fields_jax.reconstruct --refine --out=faces photographs
+    python -m fields_jax.reconstruct --expression_from=faces/anna --out=smiling photographs
+    python -m fields_jax.reconstruct --export=vhap --out=sets --clip frames
     python -m fields_jax.reconstruct --out=faces talk.mp4
 
 Without --workdir the small model in the package is taken; its MODEL_CARD.md says what it cannot do.

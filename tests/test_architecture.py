@@ -35,8 +35,8 @@ ALLOWED = {
     "fields_jax.workdir": ("models",),
     "fields_jax.fitting": ("geometry", "flame", "render"),
     **dict.fromkeys(
-        ("fields_jax.fitting.photographs", "fields_jax.fitting.refine"),
-        ("geometry", "fitting", "photos"),
+        ("fields_jax.fitting.photographs", "fields_jax.fitting.refine", "fields_jax.fitting.gaze"),
+        ("geometry", "flame", "fitting", "photos"),
     ),
     "fields_jax.registration": ("geometry", "flame", "render", "fitting"),
     "fields_jax.evaluation": (*MODEL, "workdir"),
