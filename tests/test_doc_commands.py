@@ -43,7 +43,7 @@ def run(words: list[str], cwd: Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("module", sorted({words[2] for words in commands()}))
 def test_every_flag_that_the_pages_name_is_one_of_the_command(module):
-    known = run(["-m", module, "--help"], ROOT).stdout
+    known = run(["-m", module, "--helpfull"], ROOT).stdout
     named = {
         word.partition("=")[0]
         for words in commands()

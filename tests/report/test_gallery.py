@@ -112,8 +112,8 @@ def test_every_face_has_a_folder_of_its_own_whatever_it_is_called(
         _, meta = load_params(out / name / "params.npz")
         assert meta["image"] == rf"{number}\x1b\udce9.png" and meta["face"] == name
         files = {path.name for path in (out / name).iterdir() if path.is_file()}
-        assert files == set(names.OF_A_FACE) - {"emotion.json", "confidence.json"}
-        assert files == {*names.OF_A_FACE, *names.OF_A_PAGE} - {"emotion.json"}
+        unread = {"emotion.json", "expression.png", "confidence.json"}
+        assert files == {*names.OF_A_FACE, *names.OF_A_PAGE} - unread
     assert {path.name for path in out.iterdir() if path.is_file()} == set(names.OF_A_RUN)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]
