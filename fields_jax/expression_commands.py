@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fields_jax.types import FlameModel
 
 Put = Callable[[Sequence["Result"], int], list["Result"]]
-_PARAMS = "params.npz"
 
 
 def define_flags() -> None:
@@ -49,16 +48,17 @@ def chosen(head: FlameModel, read: Callable[[Any], list[Face3D]], named: Any) ->
         raise UserError(f"{flag} and --neutral are two expressions: choose one")
     if named.clips:
         raise UserError(f"{flag}: {named.clips[0].path} is a clip, which keeps its own expressions")
+    from fields_jax.outputs.bundle import PARAMS
     from fields_jax.outputs.worn import expression_of, neutral, put_on, read_expression
 
     path = epath.Path(source)
     if not source:
         expression = neutral()
-    elif path.suffix == ".npz" or (path / _PARAMS).exists():
-        expression = read_expression(path if path.suffix == ".npz" else path / _PARAMS, head)
+    elif path.suffix == ".npz" or (path / PARAMS).exists():
+        expression = read_expression(path if path.suffix == ".npz" else path / PARAMS, head)
     else:
         found = read(source)
         if len(found) != 1:
-            raise UserError(f"{flag} shows {len(found)} faces: name the {_PARAMS} of one of them")
+            raise UserError(f"{flag} shows {len(found)} faces: name the {PARAMS} of one of them")
         expression = expression_of(found[0].bundle, head)
     return lambda results, batch_size: put_on(head, results, expression, batch_size)

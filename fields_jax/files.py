@@ -346,6 +346,13 @@ def npz_bytes(arrays: Mapping[str, Any], *, compressed: bool = True) -> bytes:
     return stored.getvalue()
 
 
+def npy_bytes(array: np.ndarray) -> bytes:
+    """An array of numbers or text as the content of an .npy."""
+    stored = io.BytesIO()
+    np.save(stored, array, allow_pickle=False)
+    return stored.getvalue()
+
+
 def _text_code(start: bytes) -> tuple[str, int]:
     """Encoding of a text by its first bytes, and the length of its byte-order mark."""
     for mark, code in _BYTE_ORDER_MARKS.items():

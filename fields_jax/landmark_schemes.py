@@ -21,6 +21,9 @@ EYE_PAIR_68 = slice(36, 42), slice(42, 48)  # right, left
 EYE_CORNERS_68 = 36, 45  # the outer ones, whose distance is the usual inter-ocular one
 OUTER_LIPS_68, INNER_LIPS_68 = slice(48, 60), slice(60, 68)
 MOUTH_CORNERS_68 = 48, 54
+# NoW's seven points (Sanyal et al. 2019): the eye corners from the subject's right to the left, the
+# bottom of the nose, the corners of the mouth.
+NOW_68 = (36, 39, 42, 45, 33, 48, 54)
 UPPER_RIM_68, LOWER_RIM_68 = (60, 61, 62, 63, 64), (60, 67, 66, 65, 64)  # of the mouth's slit
 MOUTH_BOX_68 = slice(48, 61)  # the 13 points of the mouth's box in TEASER's region loss
 # Points that face each other across the slit of an eye and between the lips.

@@ -19,7 +19,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -92,25 +92,18 @@ def main(argv: list[str]) -> None:
 
 def _read(arguments: Sequence[str], head: FlameModel) -> list[Source]:
     """The codes of the files and folders that were named."""
+    from fields_jax.outputs.bundle import params_within
+
     sources, taken = [], set()
     for argument in arguments:
         path = epath.Path(argument)
-        files = list(_params_within(path)) if path.is_dir() else [path]
+        files = list(params_within(path)) if path.is_dir() else [path]
         if not files:
             raise UserError(f"there is no {_PARAMS} in {argument}")
         for file in files:
             name = file.parent.name if file.name == _PARAMS else file.stem
             sources.append(_read_file(file, head, unique_name(name or "face", taken)))
     return sources
-
-
-def _params_within(folder: epath.Path) -> Iterator[epath.Path]:
-    """The params.npz of a folder and of all folders in it, in the order of their names."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            yield from _params_within(path)
-        elif path.name == _PARAMS:
-            yield path
 
 
 def _read_file(file: epath.Path, head: FlameModel, name: str) -> Source:

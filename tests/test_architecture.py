@@ -73,6 +73,9 @@ ALLOWED = {
     "fields_jax.networks": ("flame", "models", "photos", "outputs", "workdir"),
     "fields_jax.evaluate": ("evaluation", "report", "cli"),
     "fields_jax.probe": ("evaluation", "report", "cli"),
+    # A reconstruction becomes a submission, and its scores a figure.
+    "fields_jax.now": ("flame", "evaluation", "outputs", "report", "cli"),
+    "fields_jax.scan_to_mesh": ("geometry", "evaluation", "cli"),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),
@@ -99,6 +102,7 @@ ALLOWED = {
     "benchmarks.confidence": (
         *("flame", "render", "photos", "outputs", "finder", "networks", "reconstruction", "cli"),
     ),
+    "benchmarks.now": ("geometry", "flame", "evaluation", "outputs", "cli"),
     "benchmarks.refine": (*MODEL, "evaluation", "fitting", "photos", "workdir", "cli"),
     "benchmarks": (
         *(*MODEL, "fitting", "registration", "training", "workdir", "tools", "cli"),

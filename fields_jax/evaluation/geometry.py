@@ -101,9 +101,20 @@ def _face(
     head: FlameModel, shape: Float[Array, "B S"], movement: FlameCoefficients
 ) -> Float[Array, "B K 3"]:
     """Face-mask vertices in mm at zero global pose."""
+    output = flame(head, at_rest(head, shape, movement))
+    return _MILLIMETRES * output.vertices[:, head.face_vertices]
+
+
+def at_rest(
+    head: FlameModel, shape: Float[Array, "B S"], movement: FlameCoefficients
+) -> FlameCoefficients:
+    """An expression on the heads of given shapes, at zero pose.
+
+    Records hold as many coefficients whatever the head; beyond the head's own they are zero and cut
+    off here.
+    """
     still = jnp.zeros_like(movement.pose)
-    # Records hold as many coefficients whatever the head; beyond the head's own they are zero.
-    coefficients = FlameCoefficients(
+    return FlameCoefficients(
         shape[:, : head.shape_basis.shape[-1]],
         movement.expression[:, : head.expression_basis.shape[-1]],
         movement.jaw,
@@ -111,7 +122,6 @@ def _face(
         pose=still,
         camera=still,
     )
-    return _MILLIMETRES * flame(head, coefficients).vertices[:, head.face_vertices]
 
 
 def _distance(a: Float[Array, "B K 3"], b: Float[Array, "B K 3"]) -> Float[Array, " B"]:

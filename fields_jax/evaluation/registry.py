@@ -220,8 +220,45 @@ def _landmark_metric(points: str, **shown: Any) -> Metric:
     )
 
 
+def _closure_metrics() -> tuple[Metric, ...]:
+    return tuple(
+        Metric(
+            f"closure.{slit}_closure_error_mm",
+            "Expression",
+            f"closure of the {slit}, error in mm",
+            best="low",
+            zero=f"closure.zero_{slit}_closure_error_mm",
+        )
+        for slit in ("eye", "mouth")
+    )
+
+
+def _identity_metrics() -> tuple[Metric, ...]:
+    """Whether shape and expression leak into each other, see `identity`."""
+    return (
+        Metric("identity.within_mm", "Identity", "shape within a person, mm", best="low"),
+        Metric("identity.between_mm", "Identity", "shape between persons, mm"),
+        Metric(
+            "identity.named_share",
+            "Identity",
+            "persons named by expression",
+            style="share",
+            best="low",
+            zero="identity.chance",
+        ),
+        Metric(
+            "identity.named_share_of_truth",
+            "Identity",
+            "persons named by true expression",
+            style="share",
+        ),
+    )
+
+
 METRICS = (
     *_expression_metrics(),
+    *_closure_metrics(),
+    *_identity_metrics(),
     *_affect_metrics("valence", 6),
     *_affect_metrics("arousal", 7),
     *_class_metrics(),

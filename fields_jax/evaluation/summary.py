@@ -12,10 +12,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fields_jax.errors import UserError
-from fields_jax.evaluation import affect, geometry, registry
-from fields_jax.types import FieldsOutput, FlameModel
+from fields_jax.evaluation import affect, closure, geometry, identity, registry
+from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel
 
 Columns = dict[str, np.ndarray]
+_IDENTITY = {  # scores and the columns they are means of
+    "within_mm": "shape_within",
+    "between_mm": "shape_between",
+    "named_share": "named",
+    "named_share_of_truth": "named_by_truth",
+    "chance": "named_by_chance",
+}
 _LABELS = ("emotion", "valence", "arousal", "has_emotion", "has_va", "subject", "level")
 
 
@@ -39,6 +46,7 @@ def columns(
         _check_finite(name, getattr(guess, name))
     expression = geometry.measure_expression(head, truth, guess, batch_size=batch_size)
     landmarks = geometry.landmark_errors(head, guess, labels, batch_size=batch_size)
+    slits = closure.measure_closure(head, truth, guess, batch_size=batch_size)
     return {
         **{name: labels[name] for name in _LABELS},
         "predicted_emotion": prediction.logits.argmax(axis=-1),
@@ -51,7 +59,27 @@ def columns(
             for name, errors in landmarks.items()
             for unit, value in errors.items()
         },
+        **{name: np.where(known, values, np.nan) for name, values in slits._asdict().items()},
+        **_identity_columns(head, guess, truth, known, labels["subject"]),
         "group": _groups(labels["subject"]),
+    }
+
+
+def _identity_columns(
+    head: FlameModel,
+    guess: FlameCoefficients,
+    truth: FlameCoefficients,
+    known: np.ndarray,
+    subject: np.ndarray,
+) -> Columns:
+    """What `identity` measures; persons of different sets are never compared."""
+    spread = identity.shape_spread(head, np.asarray(guess.shape), subject)
+    return {
+        "shape_within": spread.within,
+        "shape_between": spread.between,
+        "named": identity.named_by(guess.expression, subject),
+        "named_by_truth": identity.named_by(truth.expression, np.where(known, subject, -1)),
+        "named_by_chance": identity.chance_of(subject),
     }
 
 
@@ -115,6 +143,8 @@ def summarize(data: Columns, edges: tuple[float, float] | None, *, samples: int 
         "arousal": arousal,
         "classes": classes,
         "landmarks": {name: _landmarks(data, name) for name in geometry.LANDMARK_SETS},
+        "closure": {f"{name}_mm": _mean(data[name]) for name in closure.Closure._fields},
+        "identity": {name: _mean(data[column]) for name, column in _IDENTITY.items()},
     }
 
 
@@ -147,16 +177,18 @@ def _classes(data: Columns) -> dict | None:
 
 
 def _landmarks(data: Columns, name: str) -> dict:
-    def mean(values: np.ndarray) -> float | None:
-        finite = values[np.isfinite(values)]
-        return float(finite.mean()) if len(finite) else None
-
     ndc = data[f"{name}.ndc"]
     return {
         "n": int(np.isfinite(ndc).sum()),
-        "ndc": mean(ndc),
-        "interocular": mean(data[f"{name}.interocular"]),
+        "ndc": _mean(ndc),
+        "interocular": _mean(data[f"{name}.interocular"]),
     }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Over the values that are known; None where there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
 
 
 def _intervals(data: Columns, samples: int) -> dict[str, list[float] | None]:

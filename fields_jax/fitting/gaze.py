@@ -38,6 +38,7 @@ WIDEST = 45.0  # degrees from straight ahead; no eye turns further (ours, from a
 _SHUT = 0.08  # height of the slit over its width below which no iris can be told
 _TURNED = 35.0  # degrees of yaw from which on the far eye is half hidden and follows the near one
 _SIDES = ("left", "right")
+_FEWEST = 4  # points that make a sphere
 
 
 class Eye(NamedTuple):
@@ -69,7 +70,7 @@ class GazeReader:
         """Takes from a head what gaze needs; a head without joints of its eyes has no gaze."""
         rows = eyeballs(head)
         pairs = zip(_SIDES, rows, strict=True)
-        self._eyes = {side: _eye(head, side, ball) for side, ball in pairs if len(ball)}
+        self._eyes = {side: _eye(head, side, ball) for side, ball in pairs if len(ball) >= _FEWEST}
 
     def looking(
         self, faces: Sequence[Face], coefficients: FlameCoefficients, size: int

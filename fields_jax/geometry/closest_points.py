@@ -7,13 +7,14 @@ differently, and recorded numbers depend on that, so neither can replace the oth
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 _FIRST_TRIED = 8  # candidates per point at first; four times as many where these do not suffice
+_AT_ONCE = 16384  # queries, which bounds the memory
 
 
 class Closest(NamedTuple):
@@ -37,16 +38,14 @@ def closest_points(
 ) -> Closest:
     """The point of the mesh closest to each query, computed in float64.
 
-    The triangles with the nearest centres are tried. A triangle reaches no further from its centre
-    than the mesh's widest one, so once the next centre lies further than the best distance plus
-    that reach no other triangle can be closer; until then more are tried. Meshes with a few huge
-    triangles among small ones are therefore slow, never wrong.
+    A triangle reaches no further from its centre than its farthest corner. Triangles of similar
+    reach share a tree of their centres, and those with the nearest centres are tried: once the next
+    centre lies further than the best distance plus the reach no other triangle of the tree can be
+    closer. Of triangles at equal distance the one with the nearest centre in its tree is told.
 
     Raises:
       ValueError: a mesh without triangles, or values that are not finite.
     """
-    from scipy.spatial import KDTree  # half a second, and some users of this module need no tree
-
     vertices, queries = np.asarray(vertices, np.float64), np.asarray(queries, np.float64)
     if len(faces) == 0:
         raise ValueError("closest points of a mesh without triangles")
@@ -54,32 +53,79 @@ def closest_points(
         raise ValueError("closest points need finite vertices and points; drop the others first")
     corners = vertices[faces]
     centres = corners.mean(axis=1)
-    reach = np.linalg.norm(corners - centres[:, None], axis=-1).max()
-    tree = KDTree(centres)
-    face = np.zeros(len(queries), np.int64)
-    barycentric, distance = np.zeros((len(queries), 3)), np.full(len(queries), np.inf)
-    open_, tried = np.arange(len(queries)), min(_FIRST_TRIED, len(faces))
+    reach = np.linalg.norm(corners - centres[:, None], axis=-1).max(axis=1)
+    # Octaves above the median reach; all smaller triangles together.
+    typical = np.median(reach) or 1.0
+    octave = np.ceil(np.log2(np.maximum(reach / typical, 1.0))).astype(np.int64)
+    groups = [np.flatnonzero(octave == each) for each in np.unique(octave)]
+    groups = [_group(corners, centres, reach, rows) for rows in groups]
+    count = len(queries)
+    found = Closest(np.zeros(count, np.int64), np.zeros((count, 3)), np.full(count, np.inf))
+    for start in range(0, count, _AT_ONCE):
+        rows = slice(start, start + _AT_ONCE)
+        part = Closest(*(column[rows] for column in found))
+        for group in groups:
+            _search(group, queries[rows], part)
+    return found
+
+
+class _Group(NamedTuple):
+    """Triangles of similar reach: their rows in the mesh, corners, reach, and the centres' tree."""
+
+    rows: Int[np.ndarray, " G"]
+    corners: Float[np.ndarray, "G 3 3"]
+    reach: Float[np.ndarray, " G"]
+    tree: Any
+
+
+def _group(
+    corners: Float[np.ndarray, "F 3 3"],
+    centres: Float[np.ndarray, "F 3"],
+    reach: Float[np.ndarray, " F"],
+    rows: Int[np.ndarray, " G"],
+) -> _Group:
+    from scipy.spatial import KDTree  # half a second, and some users of this module need no tree
+
+    return _Group(rows, corners[rows], reach[rows], KDTree(centres[rows]))
+
+
+def _search(group: _Group, queries: Float[np.ndarray, "Q 3"], best: Closest) -> None:
+    """Updates `best` in place where a triangle of the group is closer."""
+    size, widest = len(group.rows), group.reach.max()
+    open_ = np.arange(len(queries))
+    done, tried = 0, min(_FIRST_TRIED, size)
+    if np.isfinite(best.distance).any():  # most queries need only see that the group is far away
+        nearest, _ = group.tree.query(queries)
+        open_ = np.flatnonzero(nearest - widest < best.distance)
     while len(open_):
-        bound, candidates = (
-            values.reshape(len(open_), -1) for values in tree.query(queries[open_], tried)
+        away, candidate = (
+            values.reshape(len(open_), -1) for values in group.tree.query(queries[open_], tried)
         )
-        best = _best(corners[candidates], queries[open_])
-        face[open_] = np.take_along_axis(candidates, best.face[:, None], axis=1)[:, 0]
-        barycentric[open_], distance[open_] = best.barycentric, best.distance
-        unsettled = best.distance > bound[:, -1] - reach
-        open_ = open_[unsettled] if tried < len(faces) else open_[:0]
-        tried = min(4 * tried, len(faces))
-    return Closest(face, barycentric, distance)
+        for column in range(done, tried):
+            triangle = candidate[:, column]
+            hope = np.flatnonzero(away[:, column] - group.reach[triangle] < best.distance[open_])
+            if len(hope):
+                _improve(group, triangle[hope], queries, open_[hope], best)
+        unsettled = best.distance[open_] > away[:, -1] - widest
+        open_ = open_[unsettled] if tried < size else open_[:0]
+        done, tried = tried, min(4 * tried, size)
 
 
-def _best(corners: Float[np.ndarray, "Q C 3 3"], queries: Float[np.ndarray, "Q 3"]) -> Closest:
-    """The closest of each query's C triangles; `face` is the row of the candidate, 0..C - 1."""
-    weights = closest_weights(corners, queries[:, None])
-    found = np.einsum("qck,qckd->qcd", weights, corners)
-    distance = np.linalg.norm(found - queries[:, None], axis=-1)
-    face = np.argmin(distance, axis=1)
-    rows = np.arange(len(queries))
-    return Closest(face, weights[rows, face], distance[rows, face])
+def _improve(
+    group: _Group,
+    triangle: Int[np.ndarray, " H"],
+    queries: Float[np.ndarray, "Q 3"],
+    rows: Int[np.ndarray, " H"],
+    best: Closest,
+) -> None:
+    """Tries one triangle of the group for each of some rows of the queries."""
+    corners, points = group.corners[triangle], queries[rows]
+    weights = closest_weights(corners, points)
+    distance = np.linalg.norm(np.einsum("hk,hkd->hd", weights, corners) - points, axis=-1)
+    closer = distance < best.distance[rows]
+    chosen = rows[closer]
+    best.face[chosen] = group.rows[triangle[closer]]
+    best.barycentric[chosen], best.distance[chosen] = weights[closer], distance[closer]
 
 
 def closest_of_nearest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ from fields_jax.render import project
 from fields_jax.synthesis import draw_head
 from fields_jax.types import FlameCoefficients, FlameModel
 
+PARAMS = "params.npz"
 PICTURE = 320  # pixels of the crop and of its geometry map in geometry.png
 COEFFICIENTS = tuple(field.name for field in dataclasses.fields(FlameCoefficients))
 
@@ -222,6 +223,15 @@ def judged(face: Face, result: Result, size: int, finder: Finder, **known: float
     pose = np.asarray(result.coefficients["pose"])
     found = evidence(face, points, pose, **known, **look_again(finder, face))
     return dataclasses.replace(result, verdict=judge(found), evidence=found)
+
+
+def params_within(folder: epath.Path) -> Iterator[epath.Path]:
+    """The params.npz of a folder and of all folders in it, in the order of their names."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from params_within(path)
+        elif path.name == PARAMS:
+            yield path
 
 
 def load_params(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

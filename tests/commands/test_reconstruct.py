@@ -74,7 +74,9 @@ def here(place, monkeypatch):
         chosen = dict(workdir=place / "run", out="", head="", box="", batch_size=2, refine=False)
         chosen["morphs"] = ""
         chosen |= CLIP_FLAGS | values
-        chosen = {key: v if isinstance(v, int | float) else str(v) for key, v in chosen.items()}
+        chosen = {
+            key: v if isinstance(v, int | float | tuple) else str(v) for key, v in chosen.items()
+        }
         monkeypatch.setattr(reconstruct.flags, "FLAGS", ConfigDict(chosen))
         return reconstruct.main(["reconstruct", *map(str, paths)])
 

@@ -139,7 +139,7 @@ def test_a_stage_without_emotion_head_shows_no_emotion_scores(loaded):
     assert not rows["accuracy"].cells[1].best  # nothing to be better than
     assert any("Stage 1 trains no emotion head" in line for line in remarks.limits(loaded))
     only = numbers.number_rows(loaded[:1])
-    assert {row.group for row in only} == {"Expression", "Landmarks"}
+    assert {row.group for row in only} == {"Expression", "Identity", "Landmarks"}
 
 
 def test_a_score_that_one_example_does_not_give_is_not_available(loaded):

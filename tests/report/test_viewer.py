@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
+from time import sleep
 
 import numpy as np
 import pytest
@@ -328,5 +328,5 @@ def test_a_lost_context_comes_back_with_the_head(page):
     for _ in range(100):  # the texture is decoded anew, beside the page
         if same := (canvas(page) == before).all():
             break
-        time.sleep(0.1)
+        sleep(0.1)
     assert same

@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from configs import stage1, stage2
-from fields_jax.evaluation import geometry, summary
+from fields_jax.evaluation import closure, geometry, summary
 
 EMOTIONS = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
 SETS = {"synthetic/wild2d": 240, "synthetic/levels": 90}
@@ -42,6 +42,10 @@ def make_columns(rng, n, *, skill, graded):
         "intensity": intensity,
         "predicted_intensity": np.abs(skill * intensity + rng.normal(0.2, 0.25, n)),
         "group": np.arange(n) // 12,
+        **{name: rng.gamma(2, 0.4, n) for name in closure.Closure._fields},
+        **dict(shape_within=rng.gamma(2, 0.2, n), shape_between=rng.gamma(2, 1.0, n)),
+        **dict(named=rng.uniform(size=n) < 0.3, named_by_truth=rng.uniform(size=n) < 0.2),
+        "named_by_chance": np.full(n, 12 / n),
         **landmark,
     }
 
