@@ -64,16 +64,17 @@ def test_a_photograph_becomes_glbs(place, start):
     assert "expression_from" not in meta
 
 
-def test_a_clip_becomes_tables(place, start, monkeypatch):
-    from fields_jax.flame.procedural import procedural_head
+def script(name: str, *arguments: Path) -> str:
+    """What a script prints in a process of its own, with the model in the package."""
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLES.parent, check=False)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    return done.stdout
 
-    # A head with ARKit's shapes, which the random one of the small model lacks.
-    model = fields_jax.load()
-    head = procedural_head()
-    if model.head.arkit_basis is None:
-        basis = head.arkit_basis[: len(model.head.template)]
-        model.head = model.head.replace(arkit_basis=basis)
-    said = start("clip_to_csv.py", place / "frames", place / "tables")
+
+@pytest.mark.slow
+def test_a_clip_becomes_tables(place):
+    said = script("clip_to_csv.py", place / "frames", place / "tables")
     assert "person_0: 5 frames" in said and "mouth widest at" in said
     assert (place / "tables/person_0/clip_livelink.csv").exists()
 
@@ -83,14 +84,6 @@ def test_own_photographs_become_a_training_set_and_a_model(tmp_path):
     for number in range(12):
         place = (10 + 7 * number, 10 + number)
         write_photograph(tmp_path / f"photographs/p{number}.png", places=(place,))
-    command = [sys.executable, str(EXAMPLES / "own_training_set.py")]
-    done = subprocess.run(
-        [*command, tmp_path / "photographs", tmp_path / "work"],
-        capture_output=True,
-        text=True,
-        cwd=EXAMPLES.parent,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    script("own_training_set.py", tmp_path / "photographs", tmp_path / "work")
     assert (tmp_path / "work/run/metrics.jsonl").exists()
     assert len(list((tmp_path / "work/faces").glob("p*/params.npz"))) == 12
