@@ -92,7 +92,7 @@ def make(
             finder = detector or (None if marked else packaged)
             where = Where(maker.scale, finder, box, near=detector is None)
             try:
-                for person in maker.make(_source(clip), where, gallery.out / clip.name):
+                for person in maker.make(source_of(clip), where, gallery.out / clip.name):
                     gallery.add_clip(f"{clip.name}/{person.name}", str(clip.path), person)
             except UserError as error:
                 reason = str(error).removeprefix(f"{clip.path}: ")
@@ -102,7 +102,8 @@ def make(
                 gallery.refuse(Unusable(clip.path, reason))
 
 
-def _source(clip: Clip) -> Source:
+def source_of(clip: Clip) -> Source:
+    """The frames of a clip."""
     from fields_jax.clips.decode import FrameFolder, Video
 
     if clip.path.is_dir():

@@ -2,6 +2,8 @@
 
     python -m fields_jax.fit --out=faces photographs
     python -m fields_jax.fit --head=HEAD.npz --out=OUT A.jpg B.jpg
+    python -m fields_jax.fit --neutral --out=calm photographs
+    python -m fields_jax.fit --export=metrical-tracker --out=sets --clip frames
 
 Takes pictures, folders and patterns; videos and, with --clip, folders of frames are clips
 (docs/clips.md). Landmarks are read from a file beside the picture (NAME.npy of mediapipe's 478
@@ -15,12 +17,13 @@ from given landmarks as a fraction of the inter-ocular distance.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
+import types
+from typing import Any
 
 from absl import flags
 
-from fields_jax import clip_commands, photo_commands
+from fields_jax import clip_commands, export_commands, expression_commands, photo_commands
 from fields_jax.cli import run
 from fields_jax.photos.files import Unusable
 
@@ -40,39 +43,55 @@ def main(argv: list[str]) -> int:
     chosen = flags.FLAGS
     named = photo_commands.read_arguments(argv)
     from fields_jax.finder import packaged
-    from fields_jax.fitting.gaze import GazeReader
-    from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, unfit
+    from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, unfit
     from fields_jax.flame.io import resolve_head
-    from fields_jax.outputs.bundle import judged, pose_heads
+    from fields_jax.landmark_fit import Fitter
 
-    head = resolve_head(chosen.head)
-    finder, gaze = packaged(), GazeReader(head)
-    gallery = photo_commands.open_gallery(head, CROP_SIZE, photo_commands.describe(head))
-    for batch in photo_commands.batches(named, gallery, CROP_SCALE, marked=True):
+    fitter = Fitter(resolve_head(chosen.head))
+    put = expression_commands.chosen(fitter.head, fitter.fit, named)
+    exports = export_commands.Exports(fitter.head, CROP_SIZE, fitter.about)
+    gallery = photo_commands.open_gallery(fitter.head, CROP_SIZE, fitter.about)
+    batch = 0
+    for found in photo_commands.batches(named, gallery, CROP_SCALE, marked=True):
         faces = []
-        for face in batch:
+        for face in found:
             if reason := unfit(face):
                 gallery.refuse(Unusable(face.path, reason))
             else:
                 faces.append(face)
         if not faces:
             continue
-        fit = fit_faces(head, faces)
-        coefficients, looking = gaze.looking(faces, fit.coefficients, CROP_SIZE)
-        results = pose_heads(head, coefficients, chosen.batch_size, looking)
-        for face, result, residual in zip(faces, results, fit.residual, strict=True):
-            result = dataclasses.replace(result, residual=float(residual))
-            gallery.add(face, judged(face, result, CROP_SIZE, finder))
+        batch = batch or len(faces)  # one face by itself is not filled up
+        for first in range(0, len(faces), batch):
+            part = faces[first : first + batch]
+            results = put(fitter.read(part, batch), batch)
+            for face, result in zip(part, results, strict=True):
+                exports.add_face(gallery, gallery.add(face, result), face, result)
     if named.clips:
         from fields_jax.clip_readers import LandmarkReader
         from fields_jax.clips.making import Maker
 
-        reader = LandmarkReader(head, chosen.batch_size, finder)
-        about = photo_commands.describe(head)
-        maker = Maker(head, reader, clip_commands.settings(), about)
+        finder = packaged()
+        reader = LandmarkReader(fitter.head, chosen.batch_size, finder)
+        maker = Maker(fitter.head, reader, clip_commands.settings(), fitter.about)
         clip_commands.make(named.clips, maker, gallery, finder, marked=True)
+        exports.add_clips(gallery, named.clips)
+    exports.say()
     return photo_commands.conclude(gallery, "Fitted faces", _LEAD)
 
+
+class _Fit(types.ModuleType):
+    """This module is callable: once it is imported, its name in the package is `fields_jax.fit`,
+    which goes on being the function.
+    """
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        from fields_jax import landmark_fit
+
+        return landmark_fit.fit(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Fit
 
 if __name__ == "__main__":
     define_flags()

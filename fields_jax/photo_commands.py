@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
-from fields_jax import __version__, clip_commands
+from fields_jax import clip_commands, export_commands, expression_commands
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
 from fields_jax.photos.detector import Detector, find_python
@@ -35,6 +35,8 @@ def define_flags() -> None:
         "head's own expression components",
     )
     flags.DEFINE_integer("batch_size", 8, "faces that are worked on at once", 1)
+    expression_commands.define_flags()
+    export_commands.define_flags()
     clip_commands.define_flags()
 
 
@@ -128,7 +130,7 @@ def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Galler
     Args:
       head: of all faces.
       size: side in pixels of the crops that the cameras belong to.
-      meta: facts about the program for every output; see `describe`.
+      meta: facts about the program for every output; see `outputs.bundle.Bundle`.
 
     Raises:
       UserError: the head has no such morph targets as --morphs wants.
@@ -138,12 +140,6 @@ def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Galler
 
     with _writing():
         return Gallery(flags.FLAGS.out, head, size, meta, flags.FLAGS.morphs or "")
-
-
-def describe(head: FlameModel) -> dict[str, Any]:
-    """Facts about the program and the head that every output records."""
-    known = {key: getattr(head, key) for key in ("name", "version", "sha256")}
-    return {"version": __version__, "head": known}
 
 
 def conclude(gallery: Gallery, title: str, lead: str) -> int:

@@ -3,6 +3,8 @@ r"""Reconstructs the faces of photographs with a trained model.
     python -m fields_jax.reconstruct --out=faces photographs
     python -m fields_jax.reconstruct --workdir=runs/stage2 --out=OUT --box=40,30,200,220 A.jpg
     python -m fields_jax.reconstruct --refine --out=faces photographs
+    python -m fields_jax.reconstruct --expression_from=faces/anna --out=smiling photographs
+    python -m fields_jax.reconstruct --export=vhap --out=sets --clip frames
     python -m fields_jax.reconstruct --out=faces talk.mp4
 
 Without --workdir the small model in the package is taken; its MODEL_CARD.md says what it cannot do.
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from fields_jax import clip_commands, photo_commands
+from fields_jax import clip_commands, export_commands, expression_commands, photo_commands
 from fields_jax.cli import run
 from fields_jax.compile_cache import keep_programs_in
 
@@ -51,6 +53,7 @@ def main(argv: list[str]) -> int:
     """The command; status 2 where no face could be made."""
     chosen = flags.FLAGS
     named = photo_commands.read_arguments(argv, chosen.box)
+    from fields_jax.painting import can_paint, paint
     from fields_jax.reconstruction import load
     from fields_jax.workdir.inference import require_trained
     from fields_jax.workdir.packed import EMBEDDED
@@ -60,13 +63,19 @@ def main(argv: list[str]) -> int:
         keep_programs_in(cache)
     model = load(source, head=chosen.head or None)
     _say(model, source)
+    put = expression_commands.chosen(model.head, model.reconstruct, named)
+    exports = export_commands.Exports(model.head, model.size, model.about)
     gallery = photo_commands.open_gallery(model.head, model.size, model.about)
-    batch, plain = 0, 0
+    batch, plain, other = 0, 0, False
     for faces in photo_commands.batches(named, gallery, model.crop_scale):
         batch = batch or len(faces)  # one face by itself is not filled up
-        for face, result in zip(faces, model.read(faces, batch, chosen.refine), strict=True):
-            gallery.add(face, result)
-            plain += result.refined is False
+        read = model.read(faces, batch, chosen.refine)
+        plain += sum(result.refined is False for result in read)
+        results = put(read, batch)
+        if (other := results[0].worn is not None) and can_paint(model.inference):
+            results = paint(model.inference, model.head, faces, results, batch)
+        for face, result in zip(faces, results, strict=True):
+            exports.add_face(gallery, gallery.add(face, result), face, result)
     if named.clips:
         if chosen.refine:
             print("--refine is for photographs: clips keep the networks' reading")
@@ -78,10 +87,14 @@ def main(argv: list[str]) -> int:
         reader = NetworkReader(model, chosen.batch_size, finder)
         maker = Maker(model.head, reader, clip_commands.settings(), model.about)
         clip_commands.make(named.clips, maker, gallery, finder, box=named.box)
+        exports.add_clips(gallery, named.clips)
     if plain:
         print(f"{plain} faces have no landmarks to refine by: theirs is the networks' reading")
+    if other and not can_paint(model.inference):
+        print(f"{source} has no trained synthesiser: no expression.png is written")
     if not model.reads_emotion:
         print(f"{source} has no trained emotion head: no emotion.json is written")
+    exports.say()
     return photo_commands.conclude(gallery, "Reconstructed faces", _LEAD)
 
 

@@ -22,7 +22,7 @@ MODEL = ("geometry", "flame", "render", "models", "synthesis")
 # own package; the longest matching name decides. Only data_pipelines and benchmarks import
 # data_pipelines; the modules of READS_SHARDS may too, inside a function.
 ALLOWED = {
-    "fields_jax": ("reconstruction",),  # inside a function
+    "fields_jax": ("reconstruction", "landmark_fit", "face3d"),  # inside functions
     **{f"fields_jax.{name}": () for name in FOUNDATION},
     "fields_jax.cli": (),
     "fields_jax.geometry": (),
@@ -56,7 +56,14 @@ ALLOWED = {
     "fields_jax.tools": (),
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
-    "fields_jax.photo_commands": ("photos", "report", "finder", "clip_commands"),
+    "fields_jax.face3d": ("photos", "outputs", "finder"),
+    "fields_jax.landmark_fit": ("flame", "fitting", "photos", "outputs", "finder", "face3d"),
+    "fields_jax.photo_commands": (
+        *("photos", "report", "finder", "clip_commands", "export_commands", "expression_commands"),
+    ),
+    "fields_jax.painting": ("render", "photos", "outputs", "workdir"),
+    "fields_jax.expression_commands": ("outputs", "face3d"),
+    "fields_jax.export_commands": ("photos", "outputs", "report", "clips", "clip_commands"),
     # Clips are faces of photographs in a row: all that makes files of one makes those of a clip.
     "fields_jax.clips": (*MODEL, "photos", "registration", "outputs"),
     "fields_jax.clip_commands": ("photos", "clips", "report"),
@@ -73,15 +80,15 @@ ALLOWED = {
     "fields_jax.finder": ("geometry", "models", "photos"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),
     "fields_jax.reconstruction": (
-        *(*MODEL, "fitting", "workdir", "photos", "outputs", "finder", "networks"),
+        *(*MODEL, "fitting", "workdir", "photos", "outputs", "finder", "networks", "face3d"),
     ),
     "fields_jax.reconstruct": (
         *("reconstruction", "workdir", "photo_commands", "clip_commands", "clip_readers"),
-        *("clips", "finder", "cli"),
+        *("export_commands", "expression_commands", "painting", "clips", "finder", "cli"),
     ),
     "fields_jax.fit": (
-        *(*MODEL, "fitting", "photos", "outputs", "report", "photo_commands", "clip_commands"),
-        *("clip_readers", "clips", "finder", "cli"),
+        *("flame", "fitting", "photos", "photo_commands", "clip_commands", "export_commands"),
+        *("expression_commands", "landmark_fit", "clip_readers", "clips", "finder", "cli"),
     ),
     "fields_jax.transfer": ("flame", "registration", "convert", "photos", "outputs", "cli"),
     "fields_jax.doctor": ("flame", "photos", "workdir", "finder", "cli"),

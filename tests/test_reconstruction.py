@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import fields_jax
-from fields_jax import reconstruction
+from fields_jax import face3d, reconstruction
 from fields_jax.errors import UserError
 from fields_jax.outputs.bundle import load_params
 from fields_jax.photos.faces import Detection
@@ -35,7 +35,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_detector(monkeypatch):
-    monkeypatch.setattr(reconstruction, "find_python", lambda: None)
+    monkeypatch.setattr(face3d, "find_python", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +119,8 @@ def test_the_detector_is_started_once_and_only_where_it_is_needed(place, model, 
         def detect(self, image):
             return [Detection(np.pad(points + offset, ((0, 0), (0, 1))), 0.5) for offset in (0, 3)]
 
-    monkeypatch.setattr(reconstruction, "find_python", lambda: Path("python"))
-    monkeypatch.setattr(reconstruction, "Detector", Fake)
+    monkeypatch.setattr(face3d, "find_python", lambda: Path("python"))
+    monkeypatch.setattr(face3d, "Detector", Fake)
     model.reconstruct(folder / "one.png")
     assert started == []
     found = model.reconstruct([folder / "bare.png", folder / "bare.png"])

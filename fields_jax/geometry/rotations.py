@@ -48,8 +48,8 @@ def yaw(rotation: Float[Array, "*N 3 3"]) -> Float[Array, "*N"]:
 
 def yaw_of(axis_angle: Float[np.ndarray, "3"]) -> float:
     """`yaw` of an axis-angle vector, in numpy."""
-    columns = np.stack([turned(axis_angle, axis) for axis in np.eye(3)], axis=1)
-    return float(np.arctan2(-columns[2, 0], np.hypot(columns[0, 0], columns[1, 0])))
+    matrix = matrix_of(axis_angle)
+    return float(np.arctan2(-matrix[2, 0], np.hypot(matrix[0, 0], matrix[1, 0])))
 
 
 def rotation_vector(yaw: float, pitch: float, roll: float) -> Float[np.ndarray, "3"]:
@@ -62,10 +62,20 @@ def rotation_vector(yaw: float, pitch: float, roll: float) -> Float[np.ndarray, 
         turn[b, a] = np.sin(np.deg2rad(angle))
         turn[a, b] = -turn[b, a]
         matrix = turn @ matrix
+    return vector_of(matrix)
+
+
+def vector_of(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
+    """The axis-angle of a rotation, in numpy; not for turns near 180 degrees."""
     angle = np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1))
     axis = np.array([matrix[k - 1, k - 2] - matrix[k - 2, k - 1] for k in range(3)])
     # sin(angle) / angle is 1 at 0; no pose comes near 180 degrees.
     return axis / (2 * np.sinc(angle / np.pi))
+
+
+def matrix_of(axis_angle: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
+    """The rotation of an axis-angle, in numpy: the inverse of `vector_of`."""
+    return np.stack([turned(axis_angle, axis) for axis in np.eye(3)], axis=1)
 
 
 def turned(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from fields_jax.errors import UserError, printable
 from fields_jax.files import parse_json, read_npz
@@ -25,7 +25,7 @@ from fields_jax.types import FlameCoefficients, FlameModel
 
 PARAMS = "params.npz"
 PICTURE = 320  # pixels of the crop and of its geometry map in geometry.png
-_COEFFICIENTS = tuple(field.name for field in dataclasses.fields(FlameCoefficients))
+COEFFICIENTS = tuple(field.name for field in dataclasses.fields(FlameCoefficients))
 
 CONVENTIONS = {
     "shape": "[S] identity, in standard deviations of the head's shape components",
@@ -55,6 +55,18 @@ CONVENTIONS = {
 }
 
 
+class Worn(NamedTuple):
+    """That a face wears the expression of another.
+
+    Attributes:
+      reading: of the photograph, with its own expression.
+      source: whose expression it is.
+    """
+
+    reading: Result
+    source: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """The reconstruction of one face.
@@ -72,6 +84,8 @@ class Result:
       residual_before: that of the networks' reading; None where no fit followed it.
       verdict: how far the reading is believed, or None where that was not asked.
       evidence: for the verdict, or None.
+      worn: whose expression it has; None where it is the photograph's own.
+      painted: [S, S, 3] the synthesiser's picture of the crop with that expression, or None.
     """
 
     coefficients: dict[str, np.ndarray]
@@ -86,6 +100,8 @@ class Result:
     residual_before: float | None = None
     verdict: Verdict | None = None
     evidence: Evidence | None = None
+    worn: Worn | None = None
+    painted: UInt8[np.ndarray, "S S 3"] | None = None
 
     def is_finite(self) -> bool:
         """Whether every number is finite."""
@@ -121,8 +137,8 @@ class Bundle:
 
     @property
     def view(self) -> View:
-        """The head in its photograph, as textures are baked from."""
-        result = self.result
+        """The head as its photograph shows it, as textures are baked from."""
+        result = self.result if self.result.worn is None else self.result.worn.reading
         camera = np.asarray(result.coefficients["camera"])
         return View(self.face.image, result.vertices, camera, self.matrix, self.size)
 
@@ -133,8 +149,12 @@ class Bundle:
 
     @property
     def about(self) -> dict[str, Any]:
-        """JSON: `meta`, the photograph, and how the face was found in it."""
+        """JSON: `meta`, the photograph, how the face was found in it, and whose expression it has
+        where that is not its own.
+        """
         known = {"image": self.face.path, "face": self.face.name, "found": self.face.origin}
+        if self.result.worn is not None:
+            known["expression_from"] = self.result.worn.source
         return dict(self.meta) | {key: printable(value) for key, value in known.items()}
 
     @property
@@ -169,7 +189,7 @@ def pose_heads(
     count = len(coefficients.camera)
     rows = np.minimum(np.arange(batch_size), count - 1)
     coefficients = jax.tree.map(lambda column: np.asarray(column)[rows], coefficients)
-    present = {name: getattr(coefficients, name) for name in _COEFFICIENTS}
+    present = {name: getattr(coefficients, name) for name in COEFFICIENTS}
     present = {name: value for name, value in present.items() if value is not None}
     columns = jax.device_get((present, *kept_program(_pose_heads, head, coefficients)))
     results = [

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fields_jax.kept import kept_program
 from fields_jax.photos.crops import to_photograph
-from fields_jax.render import geometry_map
+from fields_jax.render import geometry_map, project, rasterize
 from fields_jax.render.camera import reframe
 from fields_jax.types import FlameModel
 
@@ -48,18 +48,54 @@ def paste_face(
       size: side of the crop in pixels.
     """
     skin = np.asarray(vertices)[np.asarray(head.face_vertices)]
-    # As `render.project`, whose operations would be compiled one by one.
-    scale, move = camera[0], np.asarray(camera[1:])
-    projected = scale * np.float32([1, -1]) * (skin[:, :2] + move)
-    window = _window(to_photograph(projected, matrix, size), *image.shape[:2])
+    window = _window(_pixels(skin, camera, matrix, size), *image.shape[:2])
     if window is None:
         return image
-    drawn = next((side for side in _SIDES if side >= 2 * window.side), _SIDES[-1])
     frame = np.asarray(vertices), np.asarray(camera), *_frame_of(window, matrix, size)
+    drawn = _drawn_at(window)
     geometry, cover = jax.device_get(kept_program(_draw, head, *frame, static=(drawn,)))
     # The geometry map is 0 beside the face: reduced, it is the shade times the cover.
     layers = (_resized(layer, window.side) for layer in (geometry, cover))
     return _blend(image, window, *layers)
+
+
+def cover_head(
+    shape: tuple[int, int],
+    head: FlameModel,
+    vertices: Float[np.ndarray, "V 3"],
+    camera: Float[np.ndarray, "3"],
+    matrix: Float[np.ndarray, "3 3"],
+    size: int,
+) -> Float[np.ndarray, "H W"]:
+    """The share of each pixel of a photograph that the whole head covers, ears and neck included.
+
+    Args:
+      shape: (height, width) of the photograph.
+      head, vertices, camera, matrix, size: as of `paste_face`.
+    """
+    cover = np.zeros(shape, np.float32)
+    window = _window(_pixels(np.asarray(vertices), camera, matrix, size), *shape)
+    if window is None:
+        return cover
+    frame = np.asarray(vertices), np.asarray(camera), *_frame_of(window, matrix, size)
+    drawn = np.asarray(kept_program(_cover, head, *frame, static=(_drawn_at(window),)))
+    inside, part = _parts(window, *shape)
+    cover[inside] = _resized(drawn, window.side)[part]
+    return cover
+
+
+def _pixels(
+    vertices: np.ndarray, camera: np.ndarray, matrix: np.ndarray, size: int
+) -> Float[np.ndarray, "N 2"]:
+    """Where vertices are in the photograph."""
+    # As `render.project`, whose operations would be compiled one by one.
+    scale, move = camera[0], np.asarray(camera[1:])
+    projected = scale * np.float32([1, -1]) * (vertices[:, :2] + move)
+    return to_photograph(projected, matrix, size)
+
+
+def _drawn_at(window: Window) -> int:
+    return next((side for side in _SIDES if side >= 2 * window.side), _SIDES[-1])
 
 
 def _window(pixels: np.ndarray, height: int, width: int) -> Window | None:
@@ -93,6 +129,28 @@ def _draw(
     return geometry[0, ..., 0], cover[0]
 
 
+def _cover(
+    head: FlameModel,
+    vertices: Float[Array, "V 3"],
+    camera: Float[Array, "3"],
+    zoom: Float[Array, ""],
+    shift: Float[Array, "2"],
+    side: int,
+) -> Float[Array, "S S"]:
+    """Cover of the whole head in another frame than its camera's."""
+    inside = reframe(camera, zoom, shift)
+    found = rasterize(project(vertices[None], inside[None]), head.faces, side)
+    return (found.face_index[0] >= 0).astype(vertices.dtype)
+
+
+def _parts(window: Window, height: int, width: int) -> tuple[tuple, tuple]:
+    """The part of the photograph that the window has, and the part of the window that it is."""
+    left, top, side = window
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
+    inside = slice(y0, y1), slice(x0, x1)
+    return inside, (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+
+
 def _resized(layer: np.ndarray, side: int) -> np.ndarray:
     """A float layer at another size; reduced, each pixel is a mean over what it covers."""
     picture = Image.fromarray(layer.astype(np.float32))
@@ -103,12 +161,9 @@ def _blend(
     image: np.ndarray, window: Window, shade: np.ndarray, cover: np.ndarray
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Lays premultiplied grey over the part of the window that the photograph has."""
-    left, top, side = window
-    height, width = image.shape[:2]
-    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
-    part = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+    inside, part = _parts(window, *image.shape[:2])
     shade, cover = (_OPACITY * layer[part][..., None] for layer in (shade, cover))
-    below = image[y0:y1, x0:x1].astype(np.float32)
+    below = image[inside].astype(np.float32)
     pasted = image.copy()
-    pasted[y0:y1, x0:x1] = np.clip(below * (1 - cover) + 255 * shade + 0.5, 0, 255)
+    pasted[inside] = np.clip(below * (1 - cover) + 255 * shade + 0.5, 0, 255)
     return pasted

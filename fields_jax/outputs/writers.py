@@ -125,6 +125,14 @@ def geometry(bundle: Bundle) -> bytes:
     return png_bytes(grid([crop[None], shade[None]]))
 
 
+def expression(bundle: Bundle) -> bytes | None:
+    """The crop and the synthesiser's picture of another expression; None where it made none."""
+    painted = bundle.result.painted
+    if painted is None:
+        return None
+    return png_bytes(grid([bundle.face.crop(len(painted))[None], painted[None]]))
+
+
 def emotion(bundle: Bundle) -> str | None:
     """The emotion as the network reads it; None without a network."""
     if bundle.result.emotion is None:
@@ -151,6 +159,7 @@ WRITERS: dict[str, OutputWriter] = {
     "head.glb": head_glb,
     "overlay.png": overlay,
     "geometry.png": geometry,
+    "expression.png": expression,
     "emotion.json": emotion,
     "confidence.json": confidence,
 }

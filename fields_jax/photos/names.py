@@ -10,7 +10,7 @@ import unicodedata
 OF_A_FACE = (
     *("params.npz", "mesh.obj", "mesh.mtl", "mesh.ply"),
     *("texture.jpg", "texture_confidence.png", "head.glb"),
-    *("overlay.png", "geometry.png", "emotion.json", "confidence.json"),
+    *("overlay.png", "geometry.png", "expression.png", "emotion.json", "confidence.json"),
 )
 OF_A_CLIP = (
     *("clip.npz", "clip.csv", "clip_livelink.csv", "clip.json"),

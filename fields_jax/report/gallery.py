@@ -75,14 +75,17 @@ class Gallery:
         self._clips: list[dict[str, Any]] = []
         self.unusable: list[Unusable] = []
 
-    def add(self, face: Face, result: Result) -> None:
+    def add(self, face: Face, result: Result) -> str:
         """Writes the folder of one face.
 
         A result that is not finite, or a folder that cannot be written, is listed as unusable.
+
+        Returns:
+          Name of the folder below `out`; "" where the face is unusable.
         """
         if not result.is_finite():
             self.refuse(Unusable(epath.Path(face.path), f"{face.name}: the result is not finite"))
-            return
+            return ""
         name = unique_name(face.name, self._names)
         face = dataclasses.replace(face, name=name)
         folder = self._out / name
@@ -93,7 +96,7 @@ class Gallery:
         except OSError as error:
             reason = f"{folder} cannot be written: {error.strerror or first_line(error)}"
             self.refuse(Unusable(epath.Path(face.path), reason))
-            return
+            return ""
         self.faces.append(name)
         path, origin = printable(face.path), printable(face.origin)
         row = {"face": name, "status": "ok", "image": path, "found": origin}
@@ -120,6 +123,7 @@ class Gallery:
             notes.append(said_of(result.verdict))
         self._rows.append(row)
         self._cards.append(cards.card(bundle, (notes, reading), written, solid))
+        return name
 
     @property
     def out(self) -> epath.Path:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fields_jax import clip_commands, fit, photo_commands, reconstruct
+from fields_jax import clip_commands, photo_commands, reconstruct
 from fields_jax.outputs.bundle import load_params
 from tests.support.clips import CLIP_FLAGS, numbered, write_video
 from tests.support.portraits import face_picture, write_photograph
 from tests.support.workdirs import write_workdir
 
+# The name in the package is the function, which this is the command of.
+fit = importlib.import_module("fields_jax.fit")
 FRAMES = 7
 
 

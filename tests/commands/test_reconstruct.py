@@ -74,7 +74,9 @@ def here(place, monkeypatch):
         chosen = dict(workdir=place / "run", out="", head="", box="", batch_size=2, refine=False)
         chosen["morphs"] = ""
         chosen |= CLIP_FLAGS | values
-        chosen = {key: v if isinstance(v, int | float) else str(v) for key, v in chosen.items()}
+        chosen = {
+            key: v if isinstance(v, int | float | tuple) else str(v) for key, v in chosen.items()
+        }
         monkeypatch.setattr(reconstruct.flags, "FLAGS", ConfigDict(chosen))
         return reconstruct.main(["reconstruct", *map(str, paths)])
 
@@ -163,6 +165,25 @@ def test_faces_with_landmarks_are_refined_and_the_output_says_which(place, here,
     plain, _ = load_params(place / "unrefined/bare/params.npz")
     assert "refined" not in plain
     np.testing.assert_allclose(bare["expression"], plain["expression"], atol=2e-5)
+
+
+def test_another_expression_is_painted_where_the_model_can(place, here, capsys):
+    path = place / "calm/one.png"
+    write_photograph(path)
+    write_photograph(path.with_name("two.png"), places=((120, 60),))
+    assert here(path.parent, out=place / "painted", neutral=True) == 0
+    with Image.open(place / "painted/one/expression.png") as picture:
+        crop, made = np.split(np.asarray(picture), 2, axis=1)
+    assert crop.shape == made.shape == (32, 32, 3) and (crop != made).any()
+    names = {file.name for file in (place / "painted/two").iterdir()}
+    assert "emotion.json" not in names and "expression.png" in names
+    assert "synthesiser" not in capsys.readouterr().out
+    encoders = ("pose_encoder", "shape_encoder", "expression_encoder", "emotion_head")
+    workdir, _ = write_workdir(place / "unpainted", trained=encoders)
+    assert here(path, workdir=workdir, out=place / "plain_calm", neutral=True) == 0
+    said = capsys.readouterr().out
+    assert f"{workdir} has no trained synthesiser: no expression.png is written" in said
+    assert not (place / "plain_calm/one/expression.png").exists()
 
 
 def test_without_an_emotion_head_nothing_is_read(place, here, capsys):

@@ -69,10 +69,10 @@ def test_the_page_links_every_file_that_it_does_not_show(head, results, tmp_path
         (row,) = csv.DictReader(file)
     assert (row["verdict"], row["reason"]) == ("suspect", "a face of 20 pixels")
     links = re.findall('href="a%20b/([^"]+)">[^<]', (tmp_path / "index.html").read_text())
-    shown = {"overlay.png", "geometry.png", "emotion.json"}
+    shown = {"overlay.png", "geometry.png", "emotion.json", "expression.png"}
     assert links == [name for name in writers.WRITERS if name not in shown]
     written = {path.name for path in (tmp_path / "a b").iterdir()}
-    assert written == {*writers.WRITERS, *names.OF_A_PAGE}
+    assert written == {*writers.WRITERS, *names.OF_A_PAGE} - {"expression.png"}
 
 
 def test_the_kind_of_morph_targets_reaches_the_files(head, results, tiny_head, tmp_path):
@@ -112,8 +112,8 @@ def test_every_face_has_a_folder_of_its_own_whatever_it_is_called(
         _, meta = load_params(out / name / "params.npz")
         assert meta["image"] == rf"{number}\x1b\udce9.png" and meta["face"] == name
         files = {path.name for path in (out / name).iterdir() if path.is_file()}
-        assert files == set(names.OF_A_FACE) - {"emotion.json", "confidence.json"}
-        assert files == {*names.OF_A_FACE, *names.OF_A_PAGE} - {"emotion.json"}
+        unread = {"emotion.json", "expression.png", "confidence.json"}
+        assert files == {*names.OF_A_FACE, *names.OF_A_PAGE} - unread
     assert {path.name for path in out.iterdir() if path.is_file()} == set(names.OF_A_RUN)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]

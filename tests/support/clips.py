@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 
 TICKS = 90_000
-# The flags about clips as they are where a test does not say, without films, which take long.
-CLIP_FLAGS = {"clip": False, "rate": 30.0, "smooth": 1.0, "bridge": 0.5, "film": False}
+# The flags that both commands have, as they are where a test does not say; without films, which
+# take long.
+CLIP_FLAGS = {
+    **{"clip": False, "rate": 30.0, "smooth": 1.0, "bridge": 0.5, "film": False},
+    **{"expression_from": "", "neutral": False, "export": (), "focal": 10.0},
+}
 # What an MP4 stores in its track header for a picture to be turned clockwise by so many degrees.
 _MATRICES = {
     0: (1, 0, 0, 0, 1, 0, 0, 0, 1),

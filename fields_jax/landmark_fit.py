@@ -1,0 +1,103 @@
+"""Faces of pictures by a fit to landmarks, from Python: no network, flags, printing or threads.
+
+    import fields_jax
+
+    (face,) = fields_jax.fit("anna.jpg")  # anna.npy beside it, or landmarks=...
+    face.write("faces/anna")
+
+`python -m fields_jax.fit` is the same as a command, with a page of all faces.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from fields_jax import __version__, finder
+from fields_jax.errors import UserError
+from fields_jax.face3d import Face3D, Picture, face3d, find_given
+from fields_jax.fitting.gaze import GazeReader
+from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, unfit
+from fields_jax.flame.io import resolve_head
+from fields_jax.outputs.bundle import Bundle, Result, judged, pose_heads
+from fields_jax.photos import faces
+from fields_jax.types import FlameModel
+
+_BATCH = 8  # faces that are worked on at once
+
+
+class Fitter:
+    """Fits a head to the landmarks of faces.
+
+    Attributes:
+      head: that is fitted.
+      about: JSON: version of fields_jax and head; recorded in every output.
+    """
+
+    def __init__(self, head: FlameModel) -> None:
+        """Binds the head."""
+        self.head, self._gaze = head, GazeReader(head)
+        self._finder = finder.packaged()
+        known = {key: getattr(head, key) for key in ("name", "version", "sha256")}
+        self.about = {"version": __version__, "head": known}
+
+    def read(self, found: Sequence[faces.Face], batch_size: int) -> list[Result]:
+        """The fits of faces for which `fitting.photographs.unfit` finds no reason against.
+
+        Args:
+          found: at most `batch_size` faces.
+          batch_size: they are filled up to this number, so that one program is compiled.
+        """
+        filled = [*found, *[found[-1]] * (batch_size - len(found))]
+        fit = fit_faces(self.head, filled)
+        coefficients, looking = self._gaze.looking(filled, fit.coefficients, CROP_SIZE)
+        results = pose_heads(self.head, coefficients, batch_size, looking)[: len(found)]
+        return [
+            judged(face, dataclasses.replace(result, residual=float(off)), CROP_SIZE, self._finder)
+            for face, result, off in zip(found, results, fit.residual[: len(found)], strict=True)
+        ]
+
+    def fit(self, images: Picture | Sequence[Picture], landmarks: Any = None) -> list[Face3D]:
+        """The faces of pictures; see `fit`."""
+        found = find_given(images, scale=CROP_SCALE, landmarks=landmarks, marked=True)
+        for _, face in found:
+            if reason := unfit(face):
+                raise UserError(f"{face.path}: {reason}")
+        results: list[Result] = []
+        batch = min(_BATCH, len(found))
+        for start in range(0, len(found), _BATCH):
+            results += self.read([face for _, face in found[start : start + _BATCH]], batch)
+        return [
+            face3d(row, Bundle(face, self.head, result, CROP_SIZE, self.about))
+            for (row, face), result in zip(found, results, strict=True)
+        ]
+
+
+def fit(
+    images: Picture | Sequence[Picture],
+    *,
+    landmarks: Any = None,
+    head: str | os.PathLike | FlameModel | None = None,
+) -> list[Face3D]:
+    """The faces of pictures, by a fit of the head to their landmarks.
+
+    Landmarks that are not given are, for a file, read from the landmark file beside it (see
+    docs/photographs.md); else the face detector finds them, where it is installed.
+
+    Args:
+      images: a path, a pillow image or an [H, W, 3] uint8 array of RGB; or a list of them.
+      landmarks: [N, 2] or [N, 3] in pixels, mediapipe's 478 or the 68 points, or [F, N, 2] of
+        several faces; of a list of images a list with one or None for each.
+      head: a head, or the path of its .npz; None: the procedural head.
+
+    Returns:
+      The faces, in the order of the pictures; `emotion` is None, for no network reads it.
+
+    Raises:
+      UserError: a picture or set of landmarks cannot be used, or a face has too few landmarks; the
+        message names it. Nothing is returned for the others then.
+    """
+    known = head if isinstance(head, FlameModel) else resolve_head(str(head or ""))
+    return Fitter(known).fit(images, landmarks)

@@ -1,0 +1,1 @@
+"""Sets of frames in the layouts that trainers of head avatars read."""
