@@ -49,6 +49,7 @@ REFERENCE = {
     "losses.landmark_metric": "squared",  # both; or "distance", which outliers rule less
     "losses.fitted_weight": 0.0,  # ours; how much coefficients of landmark fits count; exact: 1
     "losses.fitted_scale": 0.02,  # ours; residual that halves it, inter-ocular distances
+    "losses.emotion_targets": "intensity",  # ours; or "hard": the class as labelled, however weak
     "losses.intensity_weighting": 0.0,  # ours; e > 0 weighs the class loss by (e + I) / (e + 1)
     "losses.class_weights": (),  # ours; one per class (neutral ... contempt); (): all 1
     "losses.va_min_count": 16,  # ours; labels that PCC and CCC need in the global batch
@@ -188,19 +189,19 @@ def make_config(
     """
     if variant not in VARIANTS:
         raise ValueError(f"unknown config argument {variant!r}; known: {', '.join(VARIANTS)}")
-    config = ConfigDict(_nested({"variant": variant} | REFERENCE | dict(reference)))
+    config = ConfigDict(nested({"variant": variant} | REFERENCE | dict(reference)))
     if variant == "synthetic":
         config.update_from_flattened_dict(SYNTHETIC | dict(synthetic))
     return config
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """{"a.b": 1} as {"a": {"b": 1}}."""
-    nested: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in flat.items():
         *groups, name = key.split(".")
-        group = nested
+        group = found
         for part in groups:
             group = group.setdefault(part, {})
         group[name] = value
-    return nested
+    return found

@@ -21,6 +21,7 @@ class LossSettings:
     Attributes:
       fitted_weight: how much coefficients of a landmark fit count beside exact ones; 0: not at all.
       fitted_scale: residual of a fit, as a share of the inter-ocular distance, that halves that.
+      emotion_targets: of the class loss; "intensity": `emotion.soft_targets`, "hard": one-hot.
       scaled: the groups of coefficients, of shape and expression, whose prior is no standard
         normal: their regularisers count standard deviations.
     """
@@ -33,6 +34,7 @@ class LossSettings:
     landmark_metric: str = "squared"
     fitted_weight: float = 0.0
     fitted_scale: float = 0.02
+    emotion_targets: str = "intensity"
     scaled: tuple[str, ...] = ()
 
 

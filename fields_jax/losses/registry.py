@@ -126,7 +126,9 @@ def _emotion(e: Evidence):
     strength = emotion.intensity(batch["valence"], batch["arousal"])
     # Without valence and arousal the intensity is unknown; the class label is taken as it stands.
     strength = jnp.where(batch["has_va"], strength, 1.0)
-    targets = emotion.soft_targets(batch["emotion"], strength)
+    soft = settings.emotion_targets == "intensity"
+    sure = strength if soft else jnp.ones_like(strength)
+    targets = emotion.soft_targets(batch["emotion"], sure)
     weights = jnp.asarray(settings.class_weights or (1.0,) * targets.shape[-1])
     values = emotion.class_error(e.output.logits, targets, weights)
     if settings.intensity_weighting > 0:

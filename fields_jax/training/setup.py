@@ -82,6 +82,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         settings=LossSettings(
             gt_metric=config.losses.gt_metric,
             landmark_metric=config.losses.landmark_metric,
+            emotion_targets=config.losses.emotion_targets,
             intensity_weighting=config.losses.intensity_weighting,
             class_weights=tuple(config.losses.class_weights),
             va_min_count=config.losses.va_min_count,

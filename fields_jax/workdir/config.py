@@ -50,6 +50,7 @@ LATER_KEYS = {
     "model.backbone": "mobilenet_v3",
     "model.camera_aim": "origin",
     "losses.landmark_metric": "squared",
+    "losses.emotion_targets": "intensity",
     "losses.fitted_weight": 0.0,
     "losses.fitted_scale": 0.02,
 }

@@ -130,6 +130,7 @@ _LOSSES = dict(
     landmark_metric=Choice(("squared", "distance")),
     fitted_weight=_RATE,
     fitted_scale=_POSITIVE,
+    emotion_targets=Choice(("intensity", "hard")),
     intensity_weighting=_RATE,
     class_weights=Rule(
         "eight numbers, 0 or more, or none",

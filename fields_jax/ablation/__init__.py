@@ -1,0 +1,1 @@
+"""An ablation: the runs that a sweep asks for, and the processes that make them."""

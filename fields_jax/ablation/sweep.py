@@ -1,0 +1,157 @@
+"""From a sweep (configs/ablation.py) to the runs of every arm and seed, each with its config."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from fields_jax.errors import UserError, first_line, quoted
+from fields_jax.workdir import schema
+
+FULL, START = "full", "start"  # the arm that all are compared with; stage 1 of a seed
+_KEYS = ("seeds", "init_from", "start", "base", "tests", "probe", "arms", "quick")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training and what is measured of it.
+
+    Attributes:
+      arm: its name, or `START`.
+      seed: of the training.
+      config: of `fields_jax.train`.
+    """
+
+    arm: str
+    seed: int
+    config: ConfigDict
+
+    @property
+    def name(self) -> str:
+        """Also that of its folder."""
+        return f"{self.arm}-{self.seed}"
+
+    @property
+    def steps(self) -> int:
+        """Of the training."""
+        scale = self.config.steps_scale
+        return sum(max(1, round(each.steps * scale)) for each in self.config.phases.values())
+
+    def plain(self) -> dict[str, Any]:
+        """The config as JSON holds it, to compare it with one that was written."""
+        return json.loads(self.config.to_json())
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What an ablation consists of.
+
+    Attributes:
+      arms: a sentence about each, by name; `FULL` is the first.
+      seeds: of the trainings.
+      runs: those of `START` first.
+      tests: "NAME,NAME" of the sets that all are scored on.
+      probe: flags of `fields_jax.probe`.
+      quick: whether this is the small form.
+    """
+
+    arms: Mapping[str, str]
+    seeds: tuple[int, ...]
+    runs: tuple[Run, ...]
+    tests: str
+    probe: Mapping[str, Any]
+    quick: bool
+
+
+def read_sweep(
+    config: ConfigDict, out: str, *, arms: str = "", data_root: str = "", quick: bool = False
+) -> Sweep:
+    """The runs of a sweep.
+
+    Args:
+      config: of configs/ablation.py.
+      out: folder of the ablation; each run has its own in OUT/runs.
+      arms: "NAME,NAME", those to run beside `FULL`; empty: all, or those of config.quick.
+      data_root: folder of the sets; empty: those of the configs.
+      quick: take seeds, arms and lengths of config.quick.
+
+    Raises:
+      UserError: naming the key or the arm at fault.
+    """
+    if not isinstance(config, ConfigDict):
+        raise UserError("the sweep's get_config() must return an ml_collections.ConfigDict")
+    for key in _KEYS:
+        if key not in config:
+            raise UserError(f"sweep.{key} is missing; take configs/ablation.py as the pattern")
+    small = config.quick if quick else None
+    seeds = tuple((small or config).seeds)
+    if not seeds or len(set(seeds)) < len(seeds) or any(not isinstance(each, int) for each in seeds):
+        raise UserError(f"sweep.seeds is {seeds}: name different whole numbers, such as (0,1,2)")
+    names = _chosen(config.arms, arms or (small.arms if small else ""))
+    runs = [Run(START, seed, _start(config, seed)) for seed in seeds if not config.init_from]
+    for name in names:
+        for seed in seeds:
+            own = _arm(config, name)
+            own.seed = seed
+            own.init_from = config.init_from or str(workdir(out, f"{START}-{seed}"))
+            runs.append(Run(name, seed, own))
+    for run in runs:
+        if data_root:
+            run.config.data.root = data_root
+        if small:
+            run.config.steps_scale *= small.steps_scale
+        try:
+            schema.check(run.config.to_dict())
+        except UserError as error:
+            raise UserError(f"arm {run.arm}: {error}") from error
+    probe = config.probe.to_dict() | (dict(steps=small.probe_steps) if small else {})
+    says = {name: config.arms[name].says for name in names}
+    return Sweep(says, seeds, tuple(runs), config.tests, probe, quick)
+
+
+def folder(out: str, name: str) -> epath.Path:
+    """Where everything of a run lies."""
+    return epath.Path(out) / "runs" / name
+
+
+def workdir(out: str, name: str) -> epath.Path:
+    """The workdir of a run's training."""
+    return folder(out, name) / "train"
+
+
+def _chosen(known: Collection[str], wanted: str) -> list[str]:
+    names = [name.strip() for name in wanted.split(",") if name.strip()] or list(known)
+    for name in names:
+        if name not in known:
+            raise UserError(f"unknown arm {quoted(name)}; known: {', '.join(known)}")
+        if name == START or not name.replace("_", "").isalnum():
+            raise UserError(f"arm {quoted(name)}: choose another name, of letters and digits")
+    if FULL not in known:
+        raise UserError(f"sweep.arms has no {FULL}, the arm that the others are compared with")
+    return [FULL, *(name for name in dict.fromkeys(names) if name != FULL)]
+
+
+def _start(config: ConfigDict, seed: int) -> ConfigDict:
+    own = config.start.copy_and_resolve_references()
+    own.seed = seed
+    return own
+
+
+def _arm(config: ConfigDict, name: str) -> ConfigDict:
+    """The config of an arm, not yet that of a seed."""
+    arm, own = config.arms[name], config.base.copy_and_resolve_references()
+    try:
+        own.update(arm.changes.to_dict())
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"arm {name}: {first_line(error)}") from error
+    kept = tuple(arm.phases) or tuple(own.phases)
+    if unknown := [phase for phase in kept if phase not in own.phases]:
+        raise UserError(f"arm {name} keeps phase {quoted(unknown[0])}, which base does not have")
+    for phase in [phase for phase in own.phases if phase not in kept]:
+        del own.phases[phase]
+    return own
