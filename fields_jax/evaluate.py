@@ -14,7 +14,8 @@ With --photographs it scores the networks, the landmark fit, and the fit that st
 networks' reading, on photographs with landmark files beside them (see `fields_jax.fit`): landmark
 error, and how well the opening and the width of the mouth, smile, brows and lids of the head go
 with those of the picture. Writes
-OUT/photographs.json, photographs.csv and pictures/; without --workdir the fit is scored alone.
+OUT/photographs.json, photographs.csv and pictures/; without --workdir the fit is scored alone, with
+--nophotograph_fit the networks.
 
     python -m fields_jax.evaluate --predictions=OURS.csv --against=THEIRS.csv --out=scores
 
@@ -49,6 +50,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data_root", "", "folder of the sets (default: that of the training)")
     flags.DEFINE_bool("ema", False, "score the mean of the parameters (config.ema)")
     flags.DEFINE_string("photographs", "", "folder of photographs with landmarks beside them")
+    flags.DEFINE_bool("photograph_fit", True, "with --photographs: score the landmark fits too")
     config_flags.DEFINE_config_file("config", None, "protocols, e.g. configs/evaluate.py")
     flags.DEFINE_string("predictions", "", "CSV of predictions and labels to score")
     flags.DEFINE_string("against", "", "CSV of other predictions of the same examples")
@@ -94,6 +96,8 @@ def main(argv: list[str]) -> None:
 def _score_photographs(chosen: flags.FlagValues) -> None:
     if not chosen.out:
         raise UserError("--out is missing: name the folder to write to")
+    if not (chosen.workdir or chosen.photograph_fit):
+        raise UserError("--nophotograph_fit leaves nothing to score: name a --workdir")
     from fields_jax.evaluation import photograph_scoring
 
     scores = photograph_scoring.score_folder(
@@ -102,6 +106,7 @@ def _score_photographs(chosen: flags.FlagValues) -> None:
         workdir=chosen.workdir or "",
         head=chosen.head,
         ema=chosen.ema,
+        fit=chosen.photograph_fit,
     )
     print(photograph_scoring.table(scores), flush=True)
     print(f"written: {chosen.out}/{photograph_scoring.SCORES}, .csv and pictures beside it")

@@ -39,7 +39,13 @@ rank: rank correlation of a measure on the head with the same on the picture"""
 
 
 def score_folder(
-    folder: str, out: str, *, workdir: str = "", head: str = "", ema: bool = False
+    folder: str,
+    out: str,
+    *,
+    workdir: str = "",
+    head: str = "",
+    ema: bool = False,
+    fit: bool = True,
 ) -> dict[str, Any]:
     """Scores the landmark fit, networks, and the fit from their reading, on marked photographs.
 
@@ -52,6 +58,7 @@ def score_folder(
       workdir: of a training run or a converted checkpoint; empty: the landmark fit alone.
       head: path of a head; empty: that of the run's config, or the procedural one.
       ema: score the mean of the parameters (config.ema).
+      fit: score the landmark fits too; without them a workdir is needed.
 
     Returns:
       What photographs.json holds.
@@ -70,8 +77,9 @@ def score_folder(
         networks = partial(predict, inference.model, inference.variables)
         crop = inference.config.data.eval_crop_scale, inference.config.image_size
         readings["network"] = photographs.predicted(networks, chosen, faces, *crop)
-    readings["fit"] = photographs.fitted(chosen, faces)
-    if inference:
+    if fit:
+        readings["fit"] = photographs.fitted(chosen, faces)
+    if inference and fit:
         options = inference.config.image_size, photographs.BATCH, inference.meta.get(SPREAD)
         refiner = Refiner(networks, chosen, *options)
         readings["refined"] = photographs.refined(refiner, faces, readings["network"])

@@ -105,7 +105,7 @@ def latex(scores: Mapping[str, Any]) -> str:
     titles = (f"{each.title}{' (%)' if each.style == 'share' else ''}" for each in metrics)
     lines = [f"% {' & '.join(['method', *titles])}"]
     for name, own in scores["methods"].items():
-        cells = [_latex_text(name)]
+        cells = [escape_latex(name)]
         for metric in metrics:
             value, deviation = _value(own, metric.key), _deviation(own, metric.key)
             told = "--" if value is None else f"${show(value, metric)}"
@@ -157,5 +157,6 @@ def _told_differences(difference: Mapping[str, Any], metrics: list[Metric]) -> I
             yield f"{metric.title} {'+' if value >= 0 else ''}{show(value, metric)}{interval}"
 
 
-def _latex_text(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Text with the signs that LaTeX takes for its own written out."""
     return re.sub(r"[\\~^&%$#_{}]", lambda sign: _LATEX_SIGNS[sign[0]], text)

@@ -44,14 +44,14 @@ def draw_examples(runs: Sequence[Run], head: FlameModel) -> tuple[list[str], lis
     if its synthesiser was trained.
     """
     last = runs[-1]
-    image = _resized(last.example("image"))
+    image = enlarged(last.example("image"))
     predicted = last.predicted()
     columns = {"input": image, "landmarks": _landmarks(last, image, head, predicted)}
     for run in runs:
-        columns[f"mesh, {run.name.lower()}"] = _mesh(image, head, run.predicted())
-    columns["mesh, true expression"] = _true_mesh(last, image, head, predicted)
+        columns[f"mesh, {run.name.lower()}"] = mesh_over(image, head, run.predicted())
+    columns["mesh, true expression"] = true_mesh(last, image, head, predicted)
     if "example_reconstruction" in last.arrays:
-        columns["reconstruction"] = _resized(last.example("reconstruction"))
+        columns["reconstruction"] = enlarged(last.example("reconstruction"))
     sources = list(last.scores["sources"])
     rows = [
         Example(
@@ -92,19 +92,20 @@ def _landmarks(
     return draw_points(draw_points(image, labelled, _LABELLED), predicted, _PREDICTED)
 
 
-def _mesh(image: np.ndarray, head: FlameModel, coefficients: FlameCoefficients) -> np.ndarray:
+def mesh_over(image: np.ndarray, head: FlameModel, coefficients: FlameCoefficients) -> np.ndarray:
+    """Pictures with the predicted heads laid over them."""
     geometry, mask, _ = _render(head, coefficients)
     return overlay(image, np.asarray(geometry), np.asarray(mask), alpha=_OPACITY)
 
 
-def _true_mesh(
+def true_mesh(
     run: Run, image: np.ndarray, head: FlameModel, predicted: FlameCoefficients
 ) -> np.ndarray:
     """The true expression on the predicted head; the bare image where the truth is unknown."""
     names = ("expression", "jaw", "eyelid")
     true = predicted.replace(**{name: run.example(f"true_{name}") for name in names})
     known = run.example("has_truth")[:, None, None, None]
-    return np.where(known, _mesh(image, head, true), image)
+    return np.where(known, mesh_over(image, head, true), image)
 
 
 @jax.jit
@@ -116,7 +117,8 @@ def _render(
     return geometry, mask, project(face.landmarks_105, coefficients.camera)[..., :2]
 
 
-def _resized(images: np.ndarray) -> np.ndarray:
+def enlarged(images: np.ndarray) -> np.ndarray:
+    """Pictures at the size that examples are drawn in."""
     size = (_SIZE, _SIZE)
     resized = [Image.fromarray(i).resize(size, Image.Resampling.BICUBIC) for i in to_uint8(images)]
     return np.stack([np.asarray(picture) for picture in resized])

@@ -222,6 +222,20 @@ def test_soft_targets_and_intensity_by_hand():
     np.testing.assert_allclose(uniform, np.log(8), rtol=1e-6)
 
 
+def test_hard_targets_do_not_read_the_intensity(tiny_head):
+    """Soft cross entropy is linear in the target, so the hard one is that of intensity 1."""
+    e = make_evidence(tiny_head)
+    weak = e.batch | {"valence": e.batch["valence"] * 0 + 0.1, "arousal": e.batch["arousal"] * 0}
+    strong = weak | {"valence": weak["valence"] * 0 + 1.0}
+    hard = dataclasses.replace(e.settings, emotion_targets="hard")
+    weak_soft, weak_hard, strong_soft = (
+        float(value_of("emotion", dataclasses.replace(e, batch=batch, settings=settings)))
+        for batch, settings in ((weak, e.settings), (weak, hard), (strong, e.settings))
+    )
+    assert weak_hard == pytest.approx(strong_soft, rel=1e-6)
+    assert abs(weak_soft - weak_hard) > 0.01
+
+
 def test_agreement_equals_numpy_and_needs_enough_samples():
     x, y = rng_array(0, 50), rng_array(1, 50) + 0.3
     x = x + y
