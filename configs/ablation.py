@@ -14,10 +14,14 @@ test is on held-out people of all three parts.
 phase B: about ten times as long. `:full` is the reference size on licensed data with both phases;
 `--sweep.init_from=DIR` starts it at a converted checkpoint in place of stage 1.
 
-Keys: seeds; init_from; start and base (configs of stages 1 and 2, all their keys can be set, such as
+With phase B and `--sweep.external=DIR`, EMOCA's ResNet-50 as `fields_jax.convert` writes it, there is
+also the arm `external`: its features of reconstruction and photograph compared, as SMIRK and TEASER
+do, in place of L_emo. No other arm has that loss.
+
+Keys: seeds; init_from; external; start and base (configs of stages 1 and 2, all their keys can be set, such as
 `--sweep.base.phases.A.steps=500`); tests (sets, split test); probe (sources, and its width, steps
 and patience); arms (name: says, a sentence; changes, keys of base in groups; phases, those it
-keeps, () for all); quick (what `--quick` takes in place: seeds, arms, steps_scale, probe_steps).
+keeps, () for all; external, whether it needs that key); quick (what `--quick` takes in place: seeds, arms, steps_scale, probe_steps).
 """
 
 from typing import Any
@@ -63,6 +67,7 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
             variant=variant,
             seeds=(0, 1, 2),
             init_from="",
+            external="",
             start=start,
             base=base,
             tests="affectnet/full,bp4d/spontaneous" if full else _TESTS,
@@ -115,8 +120,12 @@ def _arms(base: ConfigDict) -> dict[str, dict[str, Any]]:
             {"phases.B.steps": steps} | rates,
             ("B",),
         )
+        arms["external"] = _arm(
+            "Features of an emotion network outside compared, in place of L_emo and its head.",
+            without(*EMOTION),
+        ) | {"external": True}
     return arms
 
 
 def _arm(says: str, changes: dict[str, Any], phases: tuple[str, ...] = ()) -> dict[str, Any]:
-    return dict(says=says, changes=nested(changes), phases=phases)
+    return dict(says=says, changes=nested(changes), phases=phases, external=False)

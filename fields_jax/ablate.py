@@ -97,7 +97,7 @@ def _prepare(asked: Any) -> None:
 def _report(asked: Any, out: str, photographs: str, failed: dict[str, str], count: int) -> None:
     """Scores what is finished and writes the page."""
     from fields_jax.ablation import plan, sweep
-    from fields_jax.evaluation import ablation_files
+    from fields_jax.evaluation import ablation, ablation_files
     from fields_jax.flame.io import resolve_head
     from fields_jax.report import ablation as page
     from fields_jax.report import runs as stored
@@ -115,7 +115,9 @@ def _report(asked: Any, out: str, photographs: str, failed: dict[str, str], coun
         if each.arm not in first:
             first[each.arm] = stored.load_run(each.arm, trained)
     named = [name for name in (*asked.arms, sweep.START) if name in tables]
-    computed = ablation_files.score_runs({name: tables[name] for name in named}, sweep.FULL)
+    computed = ablation_files.score_runs(
+        {name: tables[name] for name in named}, sweep.FULL, samples=ablation.SAMPLES
+    )
     shown = [first[name] for name in named]
     stored.check_comparable(shown)
     scores = {

@@ -76,6 +76,8 @@ ALLOWED = {
     # A reconstruction becomes a submission, and its scores a figure.
     "fields_jax.now": ("flame", "evaluation", "outputs", "report", "cli"),
     "fields_jax.scan_to_mesh": ("geometry", "evaluation", "cli"),
+    "fields_jax.ablation": ("workdir",),
+    "fields_jax.ablate": ("flame", "ablation", "evaluation", "report", "train", "cli"),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),

@@ -14,7 +14,7 @@ from fields_jax.errors import UserError, first_line, quoted
 from fields_jax.workdir import schema
 
 FULL, START = "full", "start"  # the arm that all are compared with; stage 1 of a seed
-_KEYS = ("seeds", "init_from", "start", "base", "tests", "probe", "arms", "quick")
+_KEYS = ("seeds", "init_from", "external", "start", "base", "tests", "probe", "arms", "quick")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,8 @@ def read_sweep(
     seeds = tuple((small or config).seeds)
     if not seeds or len(set(seeds)) < len(seeds) or any(not isinstance(each, int) for each in seeds):
         raise UserError(f"sweep.seeds is {seeds}: name different whole numbers, such as (0,1,2)")
-    names = _chosen(config.arms, arms or (small.arms if small else ""))
+    known = [name for name, arm in config.arms.items() if config.external or not arm.external]
+    names = _chosen(known, arms or (small.arms if small else ""))
     runs = [Run(START, seed, _start(config, seed)) for seed in seeds if not config.init_from]
     for name in names:
         for seed in seeds:
@@ -145,6 +146,8 @@ def _start(config: ConfigDict, seed: int) -> ConfigDict:
 def _arm(config: ConfigDict, name: str) -> ConfigDict:
     """The config of an arm, not yet that of a seed."""
     arm, own = config.arms[name], config.base.copy_and_resolve_references()
+    if arm.external:
+        own.losses.emotion_feature_weights = config.external
     try:
         own.update(arm.changes.to_dict())
     except (AttributeError, KeyError, TypeError) as error:

@@ -65,8 +65,9 @@ class Measure(NamedTuple):
 
 def slope(intensity: Floats, predicted: Floats) -> float:
     """Slope of predicted against true intensity; NaN where the true one does not vary."""
-    found = geometry.calibration(intensity, predicted)["slope"]
-    return math.nan if found is None else found
+    apart = intensity - intensity.mean()
+    spread = np.mean(apart**2)
+    return float(np.mean(apart * predicted) / spread) if spread > 0 else math.nan
 
 
 def rank(a: Floats, b: Floats) -> float:
