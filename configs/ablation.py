@@ -1,4 +1,4 @@
-r"""What each idea of FIELDS is worth: one recipe, and the same with one of its ideas taken away.
+"""What each idea of FIELDS is worth: one recipe, and the same with one of its ideas taken away.
 
     python -m fields_jax.ablate --sweep=configs/ablation.py --out=runs/ablation
     python -m fields_jax.ablate --sweep=configs/ablation.py:joint --out=runs/ablation-joint
@@ -14,14 +14,21 @@ test is on held-out people of all three parts.
 phase B: about ten times as long. `:full` is the reference size on licensed data with both phases;
 `--sweep.init_from=DIR` starts it at a converted checkpoint in place of stage 1.
 
-With phase B and `--sweep.external=DIR`, EMOCA's ResNet-50 as `fields_jax.convert` writes it, there is
-also the arm `external`: its features of reconstruction and photograph compared, as SMIRK and TEASER
-do, in place of L_emo. No other arm has that loss.
+With phase B and `--sweep.external=DIR`, EMOCA's ResNet-50 as `fields_jax.convert` writes it, there
+is also the arm `external`: its features of reconstruction and photograph compared, as SMIRK and
+TEASER do, in place of L_emo. No other arm has that loss.
 
-Keys: seeds; init_from; external; start and base (configs of stages 1 and 2, all their keys can be set, such as
-`--sweep.base.phases.A.steps=500`); tests (sets, split test); probe (sources, and its width, steps
-and patience); arms (name: says, a sentence; changes, keys of base in groups; phases, those it
-keeps, () for all; external, whether it needs that key); quick (what `--quick` takes in place: seeds, arms, steps_scale, probe_steps).
+Keys:
+  seeds: of the trainings.
+  init_from: where all arms start in place of stage 1, a workdir or converted checkpoint; "": there.
+  external: see above.
+  start, base: configs of stages 1 and 2; all their keys can be set on the command line, such as
+    `--sweep.base.phases.A.steps=500`.
+  tests: sets, split test.
+  probe: its sources, width, steps and patience.
+  arms: by name what each says, a sentence; changes, keys of base in groups; phases, those it keeps,
+    () for all; external, whether it needs that key.
+  quick: what `--quick` takes in place: seeds, arms, steps_scale, probe_steps.
 """
 
 from typing import Any
@@ -73,9 +80,7 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
             tests="affectnet/full,bp4d/spontaneous" if full else _TESTS,
             probe=_PROBE_FULL if full else _PROBE,
             arms=_arms(base),
-            quick=dict(
-                seeds=(0, 1), arms="full,no_gt,no_emo", steps_scale=0.05, probe_steps=300
-            ),
+            quick=dict(seeds=(0, 1), arms="full,no_gt,no_emo", steps_scale=0.05, probe_steps=300),
         )
     )
 
@@ -97,7 +102,9 @@ def _arms(base: ConfigDict) -> dict[str, dict[str, Any]]:
     arms = {
         "full": _arm("The whole recipe.", {}),
         "no_gt": _arm("Without L_3D-GT: no loss compares with coefficients.", without(*GT)),
-        "no_emo": _arm("Without L_emo: no loss reads class, valence or arousal.", without(*EMOTION)),
+        "no_emo": _arm(
+            "Without L_emo: no loss reads class, valence or arousal.", without(*EMOTION)
+        ),
         "no_base": _arm("Without the base model: nothing holds the encoders.", without(*BASE)),
         "hard_classes": _arm(
             "The class as labelled in place of the intensity-aware target.",

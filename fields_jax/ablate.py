@@ -30,6 +30,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "", "folder to write to, and to go on in")
     flags.DEFINE_string("arms", "", "NAME,NAME of the arms beside full (default: all)")
     flags.DEFINE_string("data_root", "", "folder of the sets (default: that of the configs)")
+    flags.DEFINE_string("head", "", "head .npz (default: that of the configs)")
     flags.DEFINE_string("photographs", "", "folder of photographs with landmarks beside them")
     flags.DEFINE_integer("jobs", 0, "runs side by side; 0: one for two cores", lower_bound=0)
     flags.DEFINE_bool("quick", False, "few arms, seeds and steps: shows that it runs, no more")
@@ -53,6 +54,7 @@ def main(argv: list[str]) -> None:
         chosen.out,
         arms=chosen.arms,
         data_root=chosen.data_root,
+        head=chosen.head,
         quick=chosen.quick,
     )
     work = plan.plan_jobs(asked, chosen.out, chosen.photographs)
@@ -124,7 +126,11 @@ def _report(asked: Any, out: str, photographs: str, failed: dict[str, str], coun
         "format": ablation_files.FORMAT,
         "title": "What each idea is worth: an ablation",
         "says": dict(asked.arms)
-        | ({sweep.START: "Stage 1, where all arms of a seed start."} if sweep.START in named else {}),
+        | (
+            {sweep.START: "Stage 1, where all arms of a seed start."}
+            if sweep.START in named
+            else {}
+        ),
         "facts": _facts(asked, shown[0], count),
         "notes": list(_notes(asked)),
         "failed": failed,

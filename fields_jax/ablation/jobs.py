@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import queue
@@ -266,7 +267,7 @@ def _shares(count: int) -> list[set[int] | None]:
     if len(cores) < count:
         return [None] * count
     ends = [index * len(cores) // count for index in range(count + 1)]
-    return [set(cores[low:high]) for low, high in zip(ends, ends[1:], strict=False)]
+    return [set(cores[low:high]) for low, high in itertools.pairwise(ends)]
 
 
 def default_count() -> int:

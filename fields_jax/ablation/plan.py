@@ -71,14 +71,12 @@ def _commands(run: Run, sweep: Sweep, out: str, photographs: str) -> dict[str, C
         "train": _command(
             "train",
             {"config": here / CONFIG, "workdir": trained},
-            {"config": _learnt(run)},
+            {"config": _learnt(run), "start": _start(run, sweep)},
         ),
         "evaluate": _command(
             "evaluate", {"workdir": trained, "sources": sweep.tests}, {"sources": sweep.tests}
         ),
-        "probe": _command(
-            "probe", {"workdir": trained, "out": here / PROBE, **of_probe}, of_probe
-        ),
+        "probe": _command("probe", {"workdir": trained, "out": here / PROBE, **of_probe}, of_probe),
     }
     if photographs:
         given = {"photographs": os.path.abspath(photographs)}
@@ -105,7 +103,13 @@ def _learnt(run: Run) -> dict[str, Any]:
         for part in groups:
             group = group.get(part, {})
         group.pop(name, None)
-    return config | {"starts": bool(run.config.init_from)}
+    return config
+
+
+def _start(run: Run, sweep: Sweep) -> str:
+    """Where a run starts: stage 1 of its seed wherever that lies, or the checkpoint it is given."""
+    own = any(each.arm == START for each in sweep.runs)
+    return START if own and run.config.init_from else str(run.config.init_from)
 
 
 def _told(trained: Path, steps: int) -> str:

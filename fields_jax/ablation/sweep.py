@@ -69,7 +69,13 @@ class Sweep:
 
 
 def read_sweep(
-    config: ConfigDict, out: str, *, arms: str = "", data_root: str = "", quick: bool = False
+    config: ConfigDict,
+    out: str,
+    *,
+    arms: str = "",
+    data_root: str = "",
+    head: str = "",
+    quick: bool = False,
 ) -> Sweep:
     """The runs of a sweep.
 
@@ -78,6 +84,7 @@ def read_sweep(
       out: folder of the ablation; each run has its own in OUT/runs.
       arms: "NAME,NAME", those to run beside `FULL`; empty: all, or those of config.quick.
       data_root: folder of the sets; empty: those of the configs.
+      head: path of a head; empty: those of the configs.
       quick: take seeds, arms and lengths of config.quick.
 
     Raises:
@@ -90,7 +97,11 @@ def read_sweep(
             raise UserError(f"sweep.{key} is missing; take configs/ablation.py as the pattern")
     small = config.quick if quick else None
     seeds = tuple((small or config).seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or any(not isinstance(each, int) for each in seeds):
+    if (
+        not seeds
+        or len(set(seeds)) < len(seeds)
+        or any(not isinstance(each, int) for each in seeds)
+    ):
         raise UserError(f"sweep.seeds is {seeds}: name different whole numbers, such as (0,1,2)")
     known = [name for name, arm in config.arms.items() if config.external or not arm.external]
     names = _chosen(known, arms or (small.arms if small else ""))
@@ -104,6 +115,8 @@ def read_sweep(
     for run in runs:
         if data_root:
             run.config.data.root = data_root
+        if head:
+            run.config.head = head
         if small:
             run.config.steps_scale *= small.steps_scale
         try:

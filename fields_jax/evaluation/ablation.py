@@ -88,8 +88,20 @@ def _measures() -> tuple[Measure, ...]:
             )
             for name in BINS
         ),
-        Measure("slope", expression, "intensity slope", "number", "one", faces, slope, strength, known),
-        Measure("rank", expression, "intensity rank corr.", "number", "high", faces, rank, strength, known),
+        Measure(
+            "slope", expression, "intensity slope", "number", "one", faces, slope, strength, known
+        ),
+        Measure(
+            "rank",
+            expression,
+            "intensity rank corr.",
+            "number",
+            "high",
+            faces,
+            rank,
+            strength,
+            known,
+        ),
         Measure(
             *("landmarks", "Landmarks", "105 points, of inter-ocular", "share", "low"),
             *(faces, mean, ("landmarks_105.interocular",), "has_points"),
@@ -111,7 +123,13 @@ def _measures() -> tuple[Measure, ...]:
         )
     found += [
         Measure(
-            *(f"photographs.{name}", "Photographs, rank correlation", name.replace("_", " "), "number", "high"),
+            *(
+                f"photographs.{name}",
+                "Photographs, rank correlation",
+                name.replace("_", " "),
+                "number",
+                "high",
+            ),
             *("photographs", rank, (f"{name}_picture", f"{name}_head"), "marked"),
         )
         for name in MEASURES
@@ -182,8 +200,8 @@ def check_alike(runs: Mapping[str, Tables]) -> None:
             for column in _LABELS[kind]:
                 if not np.array_equal(first[column], table[column]):
                     raise UserError(
-                        f"runs {other} and {name} were scored on other examples ({kind}, {column}): "
-                        "remove the folders of their scores and run again"
+                        f"runs {other} and {name} were scored on other examples ({kind}, "
+                        f"{column}): remove the folder of one of them and run again"
                     )
 
 

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from etils import epath
 
@@ -28,6 +28,7 @@ JSON, TABLE, LATEX, PAGE = (f"ablation.{end}" for end in ("json", "csv", "tex", 
 PROBED = "predictions/network-expression+jaw.csv"  # of `fields_jax.probe`
 PHOTOGRAPHS = "photographs.csv"  # of `fields_jax.evaluate --photographs`
 MISSING = "-"
+_MARKS = {"": " ", "worse": "*", "better": "^"}
 
 
 def read_run(workdir: str, probe: str = "", photographs: str = "") -> Tables:
@@ -113,14 +114,27 @@ def told(score: Mapping[str, Any] | None, measure: Measure) -> tuple[str, str]:
     return show(score["value"], measure), spread
 
 
-def told_difference(score: Mapping[str, Any] | None, measure: Measure) -> tuple[str, str, bool]:
-    """A difference and its interval as text, and whether the interval leaves zero out."""
+def told_difference(
+    scores: Mapping[str, Any], name: str, measure: Measure
+) -> tuple[str, str, Literal["", "worse", "better"]]:
+    """A difference from the full recipe and its interval as text, and what they say of the arm.
+
+    The arm is worse or better where the interval, as it is shown, leaves zero out.
+    """
+    score = scores["differences"][name][measure.key]
     if score is None:
-        return MISSING, "", False
-    ends = score["interval"] or ()
-    clear = bool(ends) and (ends[0] > 0 or ends[1] < 0)
-    interval = " to ".join(show(end, measure, signed=True) for end in ends)
-    return show(score["value"], measure, signed=True), interval, clear
+        return MISSING, "", ""
+    ends = [show(end, measure, signed=True) for end in score["interval"] or ()]
+    value, signs = score["value"], {end[0] for end in ends}
+    told = show(value, measure, signed=True), " to ".join(ends)
+    if signs not in ({"+"}, {"-"}):
+        return *told, ""
+    if measure.best == "one":
+        full = _scores(scores, scores["full"], measure)["value"]
+        worse = abs(full + value - 1) > abs(full - 1)
+    else:
+        worse = (value > 0) == (measure.best == "low")
+    return *told, "worse" if worse else "better"
 
 
 def table(scores: Mapping[str, Any]) -> str:
@@ -131,8 +145,8 @@ def table(scores: Mapping[str, Any]) -> str:
     for measure in shown_measures(scores):
         cells = [told(_scores(scores, full, measure), measure)[0]]
         for name in names[1:]:
-            value, _, clear = told_difference(scores["differences"][name][measure.key], measure)
-            cells.append(f"{value}{'*' if clear else ' '}")
+            value, _, verdict = told_difference(scores, name, measure)
+            cells.append(f"{value}{_MARKS[verdict]}")
         unit = ", %" if measure.style == "share" else ""
         rows.append([f"{measure.group}: {measure.title}{unit}", *cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -141,8 +155,10 @@ def table(scores: Mapping[str, Any]) -> str:
         + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
         for row in rows
     ]
-    legend = f"* the 95 % interval of the difference from {full} leaves zero out"
-    return "\n".join([scores["title"], *(line.rstrip() for line in lines), legend, *scores["notes"]])
+    legend = f"* worse than {full}, ^ better: the 95 % interval of the difference leaves zero out"
+    return "\n".join(
+        [scores["title"], *(line.rstrip() for line in lines), legend, *scores["notes"]]
+    )
 
 
 def write(out: str, scores: Mapping[str, Any], page: str) -> None:
@@ -173,19 +189,20 @@ def latex(scores: Mapping[str, Any]) -> str:
     cells = []
     for measure in measures:
         value, spread = told(_scores(scores, full, measure), measure)
-        cells.append("--" if value == MISSING else f"${value} {spread.replace('±', chr(92) + 'pm')}$")
+        cells.append(
+            "--" if value == MISSING else f"${value} {spread.replace('±', chr(92) + 'pm')}$"
+        )
     lines.append(" & ".join([escape_latex(full), *cells]) + r" \\")
-    for name, differences in scores["differences"].items():
-        cells = [_latex_difference(differences[each.key], each) for each in measures]
+    for name in scores["differences"]:
+        cells = [_latex_difference(*told_difference(scores, name, each)) for each in measures]
         lines.append(" & ".join([escape_latex(name), *cells]) + r" \\")
     return "\n".join(lines) + "\n"
 
 
-def _latex_difference(score: Mapping[str, Any] | None, measure: Measure) -> str:
-    value, interval, clear = told_difference(score, measure)
+def _latex_difference(value: str, interval: str, verdict: str) -> str:
     if value == MISSING:
         return "--"
-    shown = rf"\mathbf{{{value}}}" if clear else value
+    shown = rf"\mathbf{{{value}}}" if verdict else value
     ends = interval.replace(" to ", ", ")
     return f"${shown}$" + (f" [${ends}$]" if ends else "")
 

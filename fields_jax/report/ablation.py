@@ -1,4 +1,4 @@
-"""The page of an ablation: differences with intervals, calibration curves, the same faces by all."""
+"""The page of an ablation: differences with intervals, calibration, the same faces by all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fields_jax.types import FlameModel
 
 _BEST = {"low": "lower is better", "high": "higher is better", "one": "faithful: 1"}
 _WIDTH, _HEIGHT = 3.4, 3.2  # inches of a plot of calibration
-_ACROSS = 3  # of them side by side
+_ACROSS = 4  # of them side by side
 
 
 def render(scores: Mapping[str, Any], runs: Sequence[Run], head: FlameModel) -> str:
@@ -39,7 +39,8 @@ def render(scores: Mapping[str, Any], runs: Sequence[Run], head: FlameModel) -> 
         title=scores["title"],
         lead="One recipe, and the same with one of its ideas taken away. Differences are arm minus "
         f"{full}, means over the seeds; small: 95 % interval, resampling subjects and seeds "
-        "together for both; coloured where it leaves zero out.",
+        "together for both. Where it leaves zero out the number is green if the arm is worse, so "
+        "that the idea helps, and orange if the arm is better.",
         facts=list(scores["facts"].items()),
         notes=scores["notes"],
         failed=list(scores["failed"].items()),
@@ -50,12 +51,7 @@ def render(scores: Mapping[str, Any], runs: Sequence[Run], head: FlameModel) -> 
             (
                 *_titles(measure),
                 ablation_files.told(_score(scores, full, measure), measure),
-                [
-                    ablation_files.told_difference(
-                        scores["differences"][name][measure.key], measure
-                    )
-                    for name in others
-                ],
+                [ablation_files.told_difference(scores, name, measure) for name in others],
             )
             for measure in measures
         ],
@@ -78,7 +74,9 @@ def render(scores: Mapping[str, Any], runs: Sequence[Run], head: FlameModel) -> 
     )
 
 
-def calibration_plot(curves: Mapping[str, Sequence[Mapping[str, float]]], full: str) -> figures.Plot:
+def calibration_plot(
+    curves: Mapping[str, Sequence[Mapping[str, float]]], full: str
+) -> figures.Plot:
     """Predicted against true intensity, a panel for each arm with the full recipe behind it.
 
     Args:
@@ -104,8 +102,9 @@ def calibration_plot(curves: Mapping[str, Sequence[Mapping[str, float]]], full: 
                 axes.plot(true, predicted, "o-", color=color, markersize=3, label=arm)
             axes.set(xlim=(0, highest), ylim=(0, highest), aspect="equal", title=name)
             axes.legend(*_unique(axes), loc="upper left")
-        for axes in panels[-1]:
+        for axes in panels.flat[len(others) - across : len(others)]:  # nothing stands below them
             axes.set_xlabel("true intensity, mm")
+            axes.tick_params(labelbottom=True)
         for axes in panels[:, 0]:
             axes.set_ylabel("predicted intensity, mm")
 

@@ -26,7 +26,12 @@ def writes(path) -> str:
 def test_jobs_run_once_and_after_what_they_need(tmp_path):
     trace = tmp_path / "trace"
     order = [
-        jobs.Job(name, tmp_path / name, [python("train", f"open({str(trace)!r},'a').write({name!r})")], after)
+        jobs.Job(
+            name,
+            tmp_path / name,
+            [python("train", f"open({str(trace)!r},'a').write({name!r})")],
+            after,
+        )
         for name, after in (("a", ()), ("b", ("a",)), ("c", ("b",)))
     ]
     assert jobs.run_jobs(order, 2) == {}
@@ -62,18 +67,24 @@ def test_a_failed_job_is_named_by_its_last_line_and_the_rest_goes_on(tmp_path, c
 def test_a_run_goes_on_behind_its_last_finished_command(tmp_path):
     trained, scored, ready = (tmp_path / name for name in ("trained", "scored", "ready"))
     code = f"import os; {writes(scored)}; raise SystemExit(not os.path.exists({str(ready)!r}))"
-    job = jobs.Job("run", tmp_path / "run", [python("train", writes(trained)), python("score", code)])
+    job = jobs.Job(
+        "run", tmp_path / "run", [python("train", writes(trained)), python("score", code)]
+    )
     assert "run" in jobs.run_jobs([job], 1)
     ready.touch()
     assert jobs.run_jobs([job], 1) == {}
     assert trained.read_text() == "x\n" and scored.read_text() == "x\nx\n"
-    again = jobs.Job("run", job.folder, [job.commands[0], python("score", code, {"tests": "other"})])
+    again = jobs.Job(
+        "run", job.folder, [job.commands[0], python("score", code, {"tests": "other"})]
+    )
     assert jobs.run_jobs([again], 1) == {}
     assert trained.read_text() == "x\n" and scored.read_text() == "x\nx\nx\n"
 
 
 def test_another_config_is_refused_with_its_first_key(tmp_path):
-    job = jobs.Job("run", tmp_path / "run", [python("train", "", {"config": {"b": 1, "a": {"c": 2}}})])
+    job = jobs.Job(
+        "run", tmp_path / "run", [python("train", "", {"config": {"b": 1, "a": {"c": 2}}})]
+    )
     jobs.check_same(job, "train", {"config": {}})  # nothing has been trained yet
     assert jobs.run_jobs([job], 1) == {}
     jobs.check_same(job, "train", job.commands[0].given)

@@ -96,9 +96,9 @@ def test_seeds_share_their_start():
 
 @pytest.mark.parametrize("variant", ablation.VARIANTS)
 def test_every_config_can_be_trained(variant):
-    for run in read(variant, data_root="DIR").runs:
+    for run in read(variant, data_root="DIR", head="HEAD.npz").runs:
         schema.check(run.config.to_dict())
-        assert run.config.data.root == "DIR"
+        assert run.config.data.root == "DIR" and run.config.head == "HEAD.npz"
 
 
 def test_quick_is_small():
@@ -130,8 +130,10 @@ def test_only_what_is_learnt_makes_another_run():
     config.base.log.every, config.base.guard.spike = 7, 3.0
     assert learnt(read_sweep(config, "OTHER"), "OTHER") == before
     config.base.phases.A.losses.emotion = 9.0
-    assert learnt(read_sweep(config, "OUT")) != before
-    json.dumps(before)
+    assert learnt(read_sweep(config, "OUT"))["config"] != before["config"]
+    config.init_from = "given"
+    assert (before["start"], learnt(read_sweep(config, "OUT"))["start"]) == (START, "given")
+    assert json.loads(json.dumps(before)) == before
 
 
 def test_mistakes_in_a_sweep_are_named():

@@ -1,4 +1,4 @@
-"""Scores of an ablation: closed forms of the paired bootstrap over subjects and seeds, and files."""
+"""Scores of an ablation: closed forms of its bootstrap over subjects and seeds, and files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def faces(error, predicted=None, *, reads=True, seed=0):
         "emotion": emotion,
         "predicted_emotion": np.where(rng.random(N) < 0.5, emotion, 0),
         "has_emotion": np.arange(N) % 2 == 0,
-        **dict(zip(("valence", "arousal", "predicted_valence", "predicted_arousal"), axes, strict=True)),
+        **dict(
+            zip(("valence", "arousal", "predicted_valence", "predicted_arousal"), axes, strict=True)
+        ),
         "has_va": np.arange(N) % 3 == 0,
         "intensity": intensity,
         "predicted_intensity": intensity if predicted is None else predicted,
@@ -45,9 +47,7 @@ def test_a_difference_of_means_is_the_bootstrap_of_paired_differences():
     scores = ablation.score_arms(arms, "full", samples=200)
     known = np.arange(N) % 5 > 0
     found = scores["differences"]["less"]["error"]
-    expected = affect.bootstrap(
-        np.mean, (other - one)[known], groups=GROUPS[known], samples=200
-    )
+    expected = affect.bootstrap(np.mean, (other - one)[known], groups=GROUPS[known], samples=200)
     np.testing.assert_allclose(found["interval"], expected[:2], rtol=1e-9)
     assert found["value"] == pytest.approx((other - one)[known].mean())
     own = scores["arms"]["less"]["scores"]["error"]
@@ -79,14 +79,16 @@ def test_seeds_are_resampled_by_their_own():
     assert found["by_seed"] == pytest.approx({"0": 0.1, "1": 0.4, "2": 1.0})
     # All 27 sets are equally likely; 1/27 of them is below the low end and as many above the high.
     draws = [np.mean(three) for three in np.stack(np.meshgrid(*[offsets] * 3), -1).reshape(27, 3)]
-    assert found["interval"] == pytest.approx(np.quantile(draws, (0.025, 0.975), method="inverted_cdf"))
+    assert found["interval"] == pytest.approx(
+        np.quantile(draws, (0.025, 0.975), method="inverted_cdf")
+    )
     assert scores["arms"]["less"]["scores"]["error"]["deviation"] == pytest.approx(
         np.std(offsets, ddof=1)
     )
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
-    """Subjects and seeds both vary. With 6 seeds the interval is known to be a little too narrow."""
+    """Subjects and seeds both vary. With six seeds the interval is a little too narrow."""
     rng, covered, trials = np.random.default_rng(0), 0, 60
     for _ in range(trials):
         arms = {"full": {}, "less": {}}
@@ -110,7 +112,9 @@ def test_only_seeds_that_both_have_are_compared():
     arms = {"full": {0: faces(one), 1: faces(one)}, "less": {1: faces(3 * one), 2: faces(9 * one)}}
     scores = ablation.score_arms(arms, "full", samples=20)
     assert scores["differences"]["less"]["error"]["by_seed"] == {"1": 2.0}
-    apart = ablation.score_arms({"full": {0: faces(one)}, "less": {1: faces(one)}}, "full", samples=9)
+    apart = ablation.score_arms(
+        {"full": {0: faces(one)}, "less": {1: faces(one)}}, "full", samples=9
+    )
     assert apart["differences"]["less"]["error"] is None
     alone = ablation.score_arms({"less": {1: faces(one)}}, "full", samples=9)
     assert alone["differences"]["less"]["error"] is None
@@ -170,7 +174,9 @@ def stored(tmp_path_factory, tiny_head):
     found = {}
     for arm in SKILLS:
         for seed in (0, 1):
-            here = write_ablation_run(folder / f"{arm}-{seed}", arm, seed, tiny_head, photographs=True)
+            here = write_ablation_run(
+                folder / f"{arm}-{seed}", arm, seed, tiny_head, photographs=True
+            )
             parts = (str(here / part) for part in ("train", "probe", "photographs"))
             found.setdefault(arm, {})[seed] = ablation_files.read_run(*parts)
     return found
@@ -206,6 +212,26 @@ def test_stored_runs_are_scored_the_same_each_time_and_written(stored, tmp_path)
     assert lines[3].startswith(r"no\_gt & $\mathbf{+")
     told = ablation_files.table(scores)
     assert "no_gt" in told.splitlines()[1] and "*" in told and "be careful" in told
+
+
+def test_what_a_difference_says_of_an_arm():
+    """Worse or better by the sign that is good; not where the interval rounds to zero."""
+
+    def verdict(key, value, interval, full=0.8):
+        score = {"value": value, "interval": interval}
+        measure = next(each for each in ablation.MEASURED if each.key == key)
+        arms = {"full": {"scores": {key: {"value": full}}}}
+        scores = {"full": "full", "arms": arms, "differences": {"less": {key: score}}}
+        return ablation_files.told_difference(scores, "less", measure)[2]
+
+    assert verdict("error", 0.2, [0.1, 0.3]) == "worse"
+    assert verdict("error", -0.2, [-0.3, -0.1]) == "better"
+    assert verdict("rank", 0.2, [0.1, 0.3]) == "better"
+    assert verdict("error", 0.2, [-0.1, 0.3]) == verdict("error", 0.2, None) == ""
+    assert verdict("error", 0.1, [0.0001, 0.3]) == ""
+    assert verdict("slope", 0.1, [0.05, 0.15]) == "better"  # 0.9 is nearer to 1
+    assert verdict("slope", 0.5, [0.4, 0.6]) == "worse"  # 1.3 is further away
+    assert verdict("landmarks", 0.0004, [0.0001, 0.0004]) == ""  # 0.0 %
 
 
 def test_without_a_finished_run_there_is_nothing_to_score():
