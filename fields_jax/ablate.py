@@ -18,10 +18,11 @@ import platform
 from typing import Any
 
 from absl import flags, logging
+from etils import epath
 from ml_collections import config_flags
 
 from fields_jax.cli import run
-from fields_jax.errors import UserError
+from fields_jax.errors import MissingFile, UserError
 
 
 def define_flags() -> None:
@@ -64,8 +65,9 @@ def main(argv: list[str]) -> None:
         return
     for job in work:
         jobs.check_same(job, "train", job.commands[0].given)
-    _prepare(asked)
+    _check_places(asked, chosen.photographs, chosen.sweep.init_from)
     plan.write_configs(asked, chosen.out)
+    _prepare(asked)
     failed = jobs.run_jobs(work, count)
     _report(asked, chosen.out, chosen.photographs, failed, count)
     if failed:
@@ -81,6 +83,18 @@ def _told(asked: Any, count: int) -> str:
     lines = [f"{each.name:<24}{each.steps:>9} steps" for each in asked.runs]
     lines += [f"{name}: {says}" for name, says in asked.arms.items()]
     return "\n".join([*lines, f"{len(asked.runs)} runs, {count} side by side"])
+
+
+def _check_places(asked: Any, photographs: str, start: str) -> None:
+    """Says what is wrong with the files named before anything is made."""
+    from fields_jax.flame.io import resolve_head
+    from fields_jax.workdir.inference import require_trained
+
+    resolve_head(asked.runs[-1].config.head)
+    if photographs and not epath.Path(photographs).is_dir():
+        raise MissingFile(f"--photographs={photographs}: no such folder")
+    if start:
+        require_trained(start)
 
 
 def _prepare(asked: Any) -> None:

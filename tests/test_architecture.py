@@ -78,6 +78,7 @@ ALLOWED = {
     "fields_jax.scan_to_mesh": ("geometry", "evaluation", "cli"),
     "fields_jax.ablation": ("workdir",),
     "fields_jax.ablate": ("flame", "ablation", "evaluation", "report", "train", "cli"),
+    "fields_jax.ablate": ("flame", "workdir", "ablation", "evaluation", "report", "train", "cli"),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),

@@ -141,6 +141,9 @@ def test_a_folder_is_scored_with_networks_beside_the_fit(people, tmp_path):
     with Image.open(out / "pictures" / "face1.png") as picture:
         assert picture.size == (4 * 256, 256)
     assert "rank mouth_opening" in photograph_scoring.table(scores)
+    given = str(folder), str(tmp_path / "again")
+    alone = photograph_scoring.score_folder(*given, workdir=str(workdir), fit=False)
+    assert alone["methods"] == {"network": scores["methods"]["network"]}
 
 
 def test_folders_without_faces_are_refused_by_name(tmp_path):
