@@ -77,7 +77,6 @@ ALLOWED = {
     "fields_jax.now": ("flame", "evaluation", "outputs", "report", "cli"),
     "fields_jax.scan_to_mesh": ("geometry", "evaluation", "cli"),
     "fields_jax.ablation": ("workdir",),
-    "fields_jax.ablate": ("flame", "ablation", "evaluation", "report", "train", "cli"),
     "fields_jax.ablate": ("flame", "workdir", "ablation", "evaluation", "report", "train", "cli"),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),
