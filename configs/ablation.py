@@ -80,7 +80,7 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
             tests="affectnet/full,bp4d/spontaneous" if full else _TESTS,
             probe=_PROBE_FULL if full else _PROBE,
             arms=_arms(base),
-            quick=dict(seeds=(0, 1), arms="full,no_gt,no_emo", steps_scale=0.05, probe_steps=300),
+            quick=dict(seeds=(0,), arms="full,no_gt,no_emo", steps_scale=0.05, probe_steps=300),
         )
     )
 
