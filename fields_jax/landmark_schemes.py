@@ -72,7 +72,7 @@ EYE_CORNERS_478 = 33, 263  # right and left, the outer ones
 # By the subject's side: the iris, centre first, then its rim; the corners of the eye, inner and
 # outer; the middles of the upper and the lower lid.
 IRIS_478 = {"left": np.arange(473, 478), "right": np.arange(468, 473)}
-LID_CORNERS_478 = {"left": (362, 263), "right": (133, 33)}
+EYE_ENDS_478 = {"left": (362, 263), "right": (133, 33)}
 EYE_SLITS_478 = {"left": (386, 374), "right": (159, 145)}
 # Points with their mirror images, (left, right). Brows from the inner to the outer end.
 BROW_LOW_478 = ((285, 55), (295, 65), (282, 52), (283, 53), (276, 46))

@@ -390,7 +390,7 @@ def test_note_of_a_finished_part(tmp_path):
 
 
 def test_report_of_a_prepared_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "PhotographBuilder", SimpleNamespace)
+    monkeypatch.setattr(report, "ShardedBuilder", SimpleNamespace)
     builder = SimpleNamespace(data_path=epath.Path(tmp_path), options={"limit": 0, "fits": ""})
     made = {"set": "x", "options": {"limit": 0, "fits": ""}, "splits": {}}
     content = json.dumps(made).encode()

@@ -193,7 +193,8 @@ def test_a_lock_is_held_also_where_its_holder_cannot_be_written_down(tmp_path, m
 
 def test_scores_are_shown_before_a_folder_refuses_them(tmp_path, monkeypatch, capsys):
     chosen = dict(workdir=str(tmp_path), split="test", out="", head="", sources="", data_root="")
-    values = SimpleNamespace(**chosen, ema=False, photographs="")
+    nothing = dict.fromkeys(("photographs", "predictions", "against"), "")
+    values = SimpleNamespace(**chosen, ema=False, config=None, **nothing)
     monkeypatch.setattr(evaluate.flags, "FLAGS", values)
     monkeypatch.setattr(scoring, "score_workdir", lambda *_, **__: ({"n": 1}, {"a": np.ones(2)}))
     monkeypatch.setattr(scoring, "table", lambda scores: f"the scores of {scores['n']}")

@@ -23,9 +23,9 @@ from fields_jax.flame.eyes import eyeballs
 from fields_jax.geometry.rotations import turned, yaw_of
 from fields_jax.geometry.spheres import fit_sphere
 from fields_jax.landmark_schemes import (
+    EYE_ENDS_478,
     EYE_SLITS_478,
     IRIS_478,
-    LID_CORNERS_478,
     MEDIAPIPE_105,
     N_MEDIAPIPE,
 )
@@ -138,7 +138,7 @@ class GazeReader:
 
 
 def _eye(head: FlameModel, side: str, ball: Int[np.ndarray, " K"]) -> Eye:
-    rows = [int(np.flatnonzero(point == MEDIAPIPE_105)[0]) for point in LID_CORNERS_478[side]]
+    rows = [int(np.flatnonzero(point == MEDIAPIPE_105)[0]) for point in EYE_ENDS_478[side]]
     corners = np.asarray(head.faces)[np.asarray(head.landmarks_105.face_index)[rows]]
     kept = np.concatenate([ball, corners.ravel()])
     root = np.asarray(head.joint_regressor)[0]
@@ -182,7 +182,7 @@ def _turn(
 
 def _offset(points: np.ndarray, side: str) -> Float[np.ndarray, "2"]:
     """From the middle of the corners to the iris."""
-    return points[IRIS_478[side]].mean(0) - points[list(LID_CORNERS_478[side])].mean(0)
+    return points[IRIS_478[side]].mean(0) - points[list(EYE_ENDS_478[side])].mean(0)
 
 
 def _has_irises(points: Float[np.ndarray, "N 2"] | None) -> bool:
@@ -193,5 +193,5 @@ def _has_irises(points: Float[np.ndarray, "N 2"] | None) -> bool:
 
 def _is_shut(points: np.ndarray, side: str) -> bool:
     upper, lower = points[list(EYE_SLITS_478[side])]
-    inner, outer = points[list(LID_CORNERS_478[side])]
+    inner, outer = points[list(EYE_ENDS_478[side])]
     return bool(np.linalg.norm(upper - lower) < _SHUT * np.linalg.norm(inner - outer))

@@ -252,13 +252,20 @@ def _marked(
     path = photograph.path
     if not found:
         yield Unusable(path, f"no face found; name one with --box=x0,y0,x1,y1{remark}")
-    places = [face if face.ndim == 1 else points.face_box(face) for face, _, _ in found]
-    shared = _overlaps(places)
+    faults = [
+        (crops.box_fault if face.ndim == 1 else points.fault)(face, *image.shape[:2])
+        for face, _, _ in found
+    ]
+    places = {
+        index: face if face.ndim == 1 else points.face_box(face)
+        for index, (face, _, _) in enumerate(found)
+        if not faults[index]
+    }
+    shared = dict(zip(places, _overlaps(list(places.values())), strict=True))
     for index, (face, origin, score) in enumerate(found):
         suffix = "" if len(found) == 1 else f"_{index}"
         boxed = face.ndim == 1
-        check = crops.box_fault if boxed else points.fault
-        if fault := check(face, *image.shape[:2]):
+        if fault := faults[index]:
             which = f"face {index}: " if suffix else ""
             yield Unusable(path, f"{which}{fault} ({origin})")
         else:
@@ -268,10 +275,10 @@ def _marked(
 
 
 def _overlaps(boxes: Sequence[Float[np.ndarray, "4"]]) -> list[float]:
-    """See `Face.overlap`; boxes that are not finite cover nothing."""
+    """See `Face.overlap`."""
     if len(boxes) < 2:
         return [0.0] * len(boxes)
-    stacked = np.nan_to_num(np.stack(boxes), posinf=0.0, neginf=0.0)
+    stacked = np.stack(boxes)
     shared = overlap(stacked, stacked).smaller
     np.fill_diagonal(shared, 0.0)
     return shared.max(axis=1).tolist()

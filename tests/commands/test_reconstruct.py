@@ -120,9 +120,9 @@ def test_photographs_become_bundles(place):
     assert meta["weights"]["workdir"] == str(workdir) and meta["weights"]["step"] == 0
     assert meta["head"]["name"] == "random" and meta["found"] == "landmark file one.npy"
     np.testing.assert_allclose(arrays["points"], points[0], atol=1e-4)
-    # The crop by hand: 1.4 boxes wide, the model's 32 pixels.
+    # The crop by hand: 1.2 boxes wide, the model's 32 pixels.
     low, high = points[0].min(axis=0), points[0].max(axis=0)
-    zoom = 32 / (1.4 * (high - low).mean())
+    zoom = 32 / (1.2 * (high - low).mean())
     centre = arrays["crop_matrix"] @ [*((low + high) / 2), 1]
     np.testing.assert_allclose(arrays["crop_matrix"][[0, 1], [0, 1]], zoom, rtol=1e-5)
     np.testing.assert_allclose(centre, [16, 16, 1], atol=1e-3)

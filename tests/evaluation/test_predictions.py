@@ -234,5 +234,5 @@ def test_the_written_files_tell_the_same(columns, tmp_path):
     lines = (tmp_path / "out" / "recognition.csv").read_text().splitlines()
     assert f"a_1,160,valence.ccc,{value}" in lines[1]
     assert lines[-1].startswith("a_1 - b,")
-    assert "http" not in html and html.count("<img") == 6 and "a_1 - b</th>" in html
+    assert "://" not in html and html.count("<img") == 6 and "a_1 - b</th>" in html
     assert "V CCC" in recognition_files.table(scores)

@@ -104,7 +104,7 @@ def test_written_predictions_score_as_the_probe_did(probed, tmp_path):
     value = wanted["seeds"]["mean"]["valence.ccc"]
     deviation = wanted["seeds"]["deviation"]["valence.ccc"]
     assert rf"${value:.3f} \pm {deviation:.3f}$" in (tmp_path / "recognition.tex").read_text()
-    assert f"± {deviation:.3f}" in html and "over 2 seeds" in html and "http" not in html
+    assert f"± {deviation:.3f}" in html and "over 2 seeds" in html and "://" not in html
     assert "own emotion head" in recognition_files.table(scores)
 
 

@@ -95,7 +95,7 @@ def test_every_prepared_set_is_scored_by_its_protocol(score, tmp_path):
     html = page.render(scores)
     protocols.write(str(tmp_path), scores, html)
     told = f"crop 1.6, {N} examples of 10 groups, {scores['date']}"
-    assert told in html and told in protocols.table(scores) and "http" not in html
+    assert told in html and told in protocols.table(scores) and "://" not in html
     assert json.loads((tmp_path / "protocols.json").read_text()) == scores
     assert "afew_va,faces/afew_va,test,40,valence.ccc" in (tmp_path / "protocols.csv").read_text()
 

@@ -280,8 +280,8 @@ def test_the_overview_names_every_parameter_term_and_source(tiny_head):
     assert "frozen" in rows["synthesizer"] and "0.01, cycle at even steps" in rows["synthesizer"]
     assert rows["pose_encoder"].count("frozen") == 2
     assert rows["perceptual"].split()[1:3] == ["-", "off"]
-    assert rows["landmark_203"].split()[1:3] == ["500", "500"] and "TEASER" in rows["landmark_203"]
-    assert "steps 0..3500" in text and "perceptual loss is off" in text
+    assert rows["landmark_203"].split()[1:3] == ["20", "20"] and "TEASER" in rows["landmark_203"]
+    assert "steps 0..3000" in text and "perceptual loss is off" in text
 
 
 def test_an_unknown_loss_is_refused_by_name(tiny_head):
