@@ -74,7 +74,7 @@ def train(
     variables = start or jax.jit(model.init)(jax.random.key(recipe.seed), blank)
     warm = max(1, recipe.steps // 20)
     rate = optax.warmup_cosine_decay_schedule(
-        0, recipe.rate, warm, recipe.steps, 0.01 * recipe.rate
+        0, recipe.rate, warm, max(recipe.steps, warm + 1), 0.01 * recipe.rate
     )
     optimiser = optax.chain(optax.clip_by_global_norm(5.0), optax.adamw(rate, weight_decay=1e-3))
     variables = jax.tree.map(jnp.asarray, dict(variables))
