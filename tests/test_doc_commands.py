@@ -20,6 +20,8 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SMALL = {
     "--out=runs/finder": ["--out=runs/finder", "--heads=2", "--walls=2", "--steps=1", "--tests=2"],
     "--ema": [],  # of a run that keeps the mean of its parameters
+    # Packed networks leave out where their head lies, and this one is not the default.
+    "--workdir=FOLDER": ["--workdir=FOLDER", "--head=head.npz"],
 }
 
 
