@@ -15,11 +15,6 @@ METADATA = "metadata.json"  # TFDS's, beside the shards
 _FIELDS = ("name", "version", "sha256")
 
 
-def identity(head: FlameModel) -> dict[str, str]:
-    """What tells a head from others."""
-    return {key: getattr(head, key) for key in _FIELDS}
-
-
 def in_words(head: dict[str, str]) -> str:
     """The identity of a head as messages and descriptions show it."""
     return printable(f"{head['name']} {head['version']} ({head['sha256'][:12]})")
@@ -85,7 +80,7 @@ def compare(folders: Iterable[epath.Path], head: FlameModel, *, learnt: bool) ->
         if told is None or told.head["sha256"] == head.sha256:
             continue
         words = f"{folder} tells coefficients of the head {in_words(told.head)}"
-        here = in_words(identity(head))
+        here = in_words(head.identity)
         if learnt and told.learnt:
             made = "faces --fitted" if "faces" in folder.parts[-3:] else "synthetic"
             raise UserError(

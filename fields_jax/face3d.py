@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from PIL import Image
 from fields_jax import finder
 from fields_jax.errors import UserError
 from fields_jax.files import write_whole
-from fields_jax.outputs.bundle import Bundle
+from fields_jax.outputs.bundle import Bundle, Result
 from fields_jax.outputs.glb import Frames, glb
 from fields_jax.outputs.worn import Expression, expression_of, neutral, put_on
 from fields_jax.outputs.writers import write_bundle
@@ -27,7 +27,9 @@ from fields_jax.photos import faces, given, points
 from fields_jax.photos.crops import to_photograph
 from fields_jax.photos.detector import Detector, find_python
 from fields_jax.photos.files import Photograph, Unusable, read_photograph
-from fields_jax.types import FlameCoefficients
+from fields_jax.types import FlameCoefficients, FlameModel
+
+_BATCH = 8  # faces that are worked on at once
 
 Picture = str | os.PathLike | Image.Image | UInt8[np.ndarray, "H W 3"]
 
@@ -125,6 +127,32 @@ def face3d(picture: int, bundle: Bundle) -> Face3D:
     marks = to_photograph(result.landmarks_ndc, bundle.matrix, bundle.size)
     known = result.emotion, result.vertices, marks, bundle
     return Face3D(picture, face.name, face.origin, params, *known)
+
+
+def read_faces(
+    found: Sequence[tuple[int, faces.Face]],
+    read: Callable[[Sequence[faces.Face], int], list[Result]],
+    head: FlameModel,
+    size: int,
+    about: Mapping[str, Any],
+) -> list[Face3D]:
+    """Faces as a model or a fit reads them, a few at once.
+
+    Args:
+      found: see `find_given`.
+      read: gives the results of at most so many faces as its second argument says, to which it
+        fills them up.
+      head: of the results.
+      size: side in pixels of the crops that their cameras belong to.
+      about: facts about the program for every output; see `Bundle.meta`.
+    """
+    batch, results = min(_BATCH, len(found)), []
+    for start in range(0, len(found), _BATCH):
+        results += read([face for _, face in found[start : start + _BATCH]], batch)
+    return [
+        face3d(row, Bundle(face, head, result, size, about))
+        for (row, face), result in zip(found, results, strict=True)
+    ]
 
 
 def find_given(

@@ -17,15 +17,13 @@ from typing import Any
 
 from fields_jax import __version__, finder
 from fields_jax.errors import UserError
-from fields_jax.face3d import Face3D, Picture, face3d, find_given
+from fields_jax.face3d import Face3D, Picture, find_given, read_faces
 from fields_jax.fitting.gaze import GazeReader
 from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, unfit
 from fields_jax.flame.io import resolve_head
-from fields_jax.outputs.bundle import Bundle, Result, judged, pose_heads
+from fields_jax.outputs.bundle import Result, judged, pose_heads
 from fields_jax.photos import faces
 from fields_jax.types import FlameModel
-
-_BATCH = 8  # faces that are worked on at once
 
 
 class Fitter:
@@ -40,8 +38,7 @@ class Fitter:
         """Binds the head."""
         self.head, self._gaze = head, GazeReader(head)
         self._finder = finder.packaged()
-        known = {key: getattr(head, key) for key in ("name", "version", "sha256")}
-        self.about = {"version": __version__, "head": known}
+        self.about = {"version": __version__, "head": head.identity}
 
     def read(self, found: Sequence[faces.Face], batch_size: int) -> list[Result]:
         """The fits of faces for which `fitting.photographs.unfit` finds no reason against.
@@ -65,14 +62,7 @@ class Fitter:
         for _, face in found:
             if reason := unfit(face):
                 raise UserError(f"{face.path}: {reason}")
-        results: list[Result] = []
-        batch = min(_BATCH, len(found))
-        for start in range(0, len(found), _BATCH):
-            results += self.read([face for _, face in found[start : start + _BATCH]], batch)
-        return [
-            face3d(row, Bundle(face, self.head, result, CROP_SIZE, self.about))
-            for (row, face), result in zip(found, results, strict=True)
-        ]
+        return read_faces(found, self.read, self.head, CROP_SIZE, self.about)
 
 
 def fit(

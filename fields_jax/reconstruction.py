@@ -22,13 +22,13 @@ import numpy as np
 
 from fields_jax import __version__, finder
 from fields_jax.emotions import EMOTIONS
-from fields_jax.face3d import Face3D, Picture, face3d, find_given
+from fields_jax.face3d import Face3D, Picture, find_given, read_faces
 from fields_jax.files import is_remote
 from fields_jax.fitting.gaze import GazeReader
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import predict
 from fields_jax.networks import Networks, shares
-from fields_jax.outputs.bundle import Bundle, Result, judged, pose_heads
+from fields_jax.outputs.bundle import Result, judged, pose_heads
 from fields_jax.photos import faces
 from fields_jax.types import FlameCoefficients, FlameModel
 from fields_jax.workdir.inference import Inference, check_encoders, check_head, load_inference
@@ -41,8 +41,6 @@ _NOTE = (
     "what the emotion head of the network reads from expression and shape; not a fact about how "
     "anybody feels"
 )
-_PREDICTED = ("shape", "expression", "jaw", "eyelid", "pose", "camera")
-_BATCH = 8  # faces that are worked on at once
 
 
 class Model:
@@ -74,7 +72,7 @@ class Model:
         self._gaze = GazeReader(head)
         self.about = {
             "version": __version__,
-            "head": {key: getattr(head, key) for key in ("name", "version", "sha256")},
+            "head": head.identity,
             "weights": _weights(inference, source),
         }
 
@@ -125,15 +123,8 @@ class Model:
             the message names it. Nothing is returned for the others then.
         """
         found = find_given(images, scale=self.crop_scale, boxes=boxes, landmarks=landmarks)
-        batch = min(_BATCH, len(found))
-        results: list[Result] = []
-        for start in range(0, len(found), _BATCH):
-            part = [face for _, face in found[start : start + _BATCH]]
-            results += self.read(part, batch, refine)
-        return [
-            face3d(row, Bundle(face, self.head, result, self.size, self.about))
-            for (row, face), result in zip(found, results, strict=True)
-        ]
+        read = partial(self.read, refine=refine)
+        return read_faces(found, read, self.head, self.size, self.about)
 
     def read(
         self, found: Sequence[faces.Face], batch_size: int, refine: bool = False

@@ -134,7 +134,7 @@ def _write(
 
     from fields_jax.outputs.transferred import transferred_files
 
-    before, head = ({key: getattr(h, key) for key in ("name", "version", "sha256")} for h in heads)
+    before, head = (each.identity for each in heads)
     table, start = [], 0
     for source in sources:
         rows = slice(start, start + source.codes.count)

@@ -149,6 +149,11 @@ class FlameModel:
     version: str = struct.field(pytree_node=False)
     sha256: str = struct.field(pytree_node=False)
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells the head from others, ready for JSON."""
+        return {"name": self.name, "version": self.version, "sha256": self.sha256}
+
     def joint(self, role: str) -> int | None:
         """The row of a joint by its role in `JOINTS`, or None if the head lacks it."""
         return self.joint_names.index(role) if role in self.joint_names else None

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import fields_jax
-from fields_jax import face3d, landmark_fit
+from fields_jax import face3d
 from fields_jax.errors import UserError
 from fields_jax.flame.io import save_flame
 from fields_jax.flame.procedural import procedural_head
@@ -45,7 +45,7 @@ def faces(place, head):
     folder, points = place
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(face3d, "find_python", lambda: None)
-        patch.setattr(landmark_fit, "_BATCH", 1)  # so that there is more than one batch
+        patch.setattr(face3d, "_BATCH", 1)  # so that there is more than one batch
         picture = np.asarray(Image.open(folder / "bare.png").convert("RGB"))
         return fields_jax.fit([folder / "one.png", picture], landmarks=[None, points], head=head)
 

@@ -43,7 +43,7 @@ class Teacher:
           UserError: no such head.
         """
         self._model = resolve_head(file)
-        self.head = heads.identity(self._model)
+        self.head = self._model.identity
 
     @property
     def words(self) -> str:

@@ -12,7 +12,7 @@ from etils import epath
 from data_pipelines.building.sharded_builder import ShardedBuilder
 from data_pipelines.building.shards import Shard
 from data_pipelines.building.summary import Summary
-from data_pipelines.heads import identity, in_words
+from data_pipelines.heads import in_words
 from data_pipelines.records import features
 from data_pipelines.synthetic import samples
 from data_pipelines.synthetic.face_shards import Faces, FaceShard, face_shards
@@ -147,7 +147,7 @@ class Builder(ShardedBuilder):
     def options(self) -> dict[str, Any]:
         """The settings that determine the content, in which sets of the same name may differ."""
         return {
-            "head": in_words(identity(self._head)),
+            "head": in_words(self._head.identity),
             "labels": self._labels,
             "seed": self._seed,
             "size": self._size,
@@ -176,8 +176,8 @@ class Builder(ShardedBuilder):
         return shards
 
     def _info(self) -> tfds.core.DatasetInfo:
-        head = identity(self._head)
-        told = head if self._labels == LABELS[0] else identity(procedural_head())
+        head = self._head.identity
+        told = head if self._labels == LABELS[0] else procedural_head().identity
         heads = f"Head: {in_words(head)}. Coefficients: of {in_words(told)}.\n"
         return self.dataset_info_from_configs(
             description=_DESCRIPTION + heads,

@@ -15,13 +15,12 @@ from typing import Any, Literal
 
 from etils import epath
 
-from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.evaluation import PREDICTIONS, SCORES, ablation, predictions
 from fields_jax.evaluation.ablation import MEASURED, Measure, Tables
 from fields_jax.evaluation.recognition_files import escape_latex
-from fields_jax.evaluation.tables import csv_text
-from fields_jax.files import read_json, read_npz, read_text, write_whole
+from fields_jax.evaluation.tables import aligned, csv_text, write_files
+from fields_jax.files import read_json, read_npz, read_text
 
 FORMAT = 1
 JSON, TABLE, LATEX, PAGE = (f"ablation.{end}" for end in ("json", "csv", "tex", "html"))
@@ -149,12 +148,7 @@ def table(scores: Mapping[str, Any]) -> str:
             cells.append(f"{value}{_MARKS[verdict]}")
         unit = ", %" if measure.style == "share" else ""
         rows.append([f"{measure.group}: {measure.title}{unit}", *cells])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        row[0].ljust(widths[0])
-        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    ]
+    lines = aligned(rows)
     legend = f"* worse than {full}, ^ better: the 95 % interval of the difference leaves zero out"
     return "\n".join(
         [scores["title"], *(line.rstrip() for line in lines), legend, *scores["notes"]]
@@ -167,12 +161,8 @@ def write(out: str, scores: Mapping[str, Any], page: str) -> None:
     Raises:
       DiskError: one of them cannot be written.
     """
-    target = epath.Path(out)
-    with writing(target, instead="another --out"):
-        write_whole(target / TABLE, csv_text(list(_rows(scores))))
-        write_whole(target / LATEX, latex(scores))
-        write_whole(target / PAGE, page)
-        write_whole(target / JSON, json.dumps(scores, indent=1, allow_nan=False))
+    files = {TABLE: csv_text(list(_rows(scores))), LATEX: latex(scores), PAGE: page}
+    write_files(out, files | {JSON: json.dumps(scores, indent=1, allow_nan=False)})
 
 
 def latex(scores: Mapping[str, Any]) -> str:

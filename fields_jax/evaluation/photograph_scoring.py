@@ -86,7 +86,7 @@ def score_folder(
     scores = {
         "photographs": len(faces),
         "unusable": {printable(each.path): printable(each.reason) for each in unusable},
-        "head": {key: getattr(chosen, key) for key in ("name", "version", "sha256")},
+        "head": chosen.identity,
         "measures": MEASURES,
         "methods": {name: photographs.score(truth, each) for name, each in readings.items()},
     }

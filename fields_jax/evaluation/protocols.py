@@ -9,16 +9,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from etils import epath
 from ml_collections import ConfigDict
 
-from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.evaluation import recognition, registry, scoring, summary
 from fields_jax.evaluation.predict import predict_set
 from fields_jax.evaluation.recognition import Answers
-from fields_jax.evaluation.tables import NO_CLASS, csv_text
-from fields_jax.files import write_whole
+from fields_jax.evaluation.tables import NO_CLASS, csv_text, write_files
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import predict
 from fields_jax.progress import progress
@@ -155,11 +152,8 @@ def write(out: str, scores: Mapping[str, Any], page: str) -> None:
                 f"fold_{part}": (row["folds"] or {}).get(part) for part in ("mean", "deviation")
             }
             rows.append({"protocol": name} | told | folds)
-    target = epath.Path(out)
-    with writing(target, instead="another --out"):
-        write_whole(target / TABLE, csv_text(rows))
-        write_whole(target / PAGE, page)
-        write_whole(target / SCORES, json.dumps(scores, indent=1, allow_nan=False))
+    files = {TABLE: csv_text(rows), PAGE: page}
+    write_files(out, files | {SCORES: json.dumps(scores, indent=1, allow_nan=False)})
 
 
 def _read(config: ConfigDict) -> dict[str, dict[str, Any]]:

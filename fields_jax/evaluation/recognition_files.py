@@ -12,12 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from etils import epath
-
-from fields_jax.disk import writing
 from fields_jax.evaluation.recognition import METRICS, Metric
-from fields_jax.evaluation.tables import csv_text
-from fields_jax.files import write_whole
+from fields_jax.evaluation.tables import aligned, csv_text, write_files
 
 FORMAT = 1
 SCORES, TABLE, LATEX, PAGE = (f"recognition.{end}" for end in ("json", "csv", "tex", "html"))
@@ -74,12 +70,7 @@ def table(scores: Mapping[str, Any]) -> str:
         rows.append([metric.title + unit, *told])
     if brief:
         rows = [list(row) for row in zip(*rows, strict=True)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        row[0].ljust(widths[0])
-        + "".join(f"  {text:>{width}}" for text, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    ]
+    lines = aligned(rows)
     for name, difference in scores["differences"].items():
         lines += ["", f"{name}: " + "; ".join(_told_differences(difference, metrics))]
     return "\n".join([scores["title"], *lines, *scores["notes"]])
@@ -91,12 +82,8 @@ def write(out: str, scores: Mapping[str, Any], page: str) -> None:
     Raises:
       DiskError: one of them cannot be written.
     """
-    target = epath.Path(out)
-    with writing(target, instead="another --out"):
-        write_whole(target / TABLE, csv_text(list(_rows(scores))))
-        write_whole(target / LATEX, latex(scores))
-        write_whole(target / PAGE, page)
-        write_whole(target / SCORES, json.dumps(scores, indent=1, allow_nan=False))
+    files = {TABLE: csv_text(list(_rows(scores))), LATEX: latex(scores), PAGE: page}
+    write_files(out, files | {SCORES: json.dumps(scores, indent=1, allow_nan=False)})
 
 
 def latex(scores: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 from fields_jax.evaluation import EXAMPLES, FORMAT, PREDICTIONS, geometry, registry, summary
 from fields_jax.evaluation.predict import predict_set, spread, synthesize_set
+from fields_jax.evaluation.tables import aligned
 from fields_jax.files import write_npz, write_whole
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import predict
@@ -129,7 +130,7 @@ def evaluate(
         "trained": list(inference.meta["trained"]),
         "split": split,
         "emotions": list(EMOTIONS),
-        "head": {key: getattr(head, key) for key in ("name", "version", "sha256")},
+        "head": head.identity,
         **summary.summarize(pooled, edges),
         "sources": {
             name: summary.summarize(part, edges) for name, part in zip(names, parts, strict=True)
@@ -165,12 +166,7 @@ def table(scores: dict[str, Any]) -> str:
     for name, part in [*scores["sources"].items(), ("all", scores)]:
         values = (registry.value_at(part, path) for path in shown.values())
         rows.append((name, *(_number(value) for value in values)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        row[0].ljust(widths[0])
-        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    ]
+    lines = aligned(rows)
     title = f"stage {scores['stage']}, step {scores['step']}, {scores['split']} split"
     return "\n".join([title, *lines, _LEGEND])
 

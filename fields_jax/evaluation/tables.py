@@ -14,11 +14,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
+from etils import epath
 from numpy.typing import NDArray
 
+from fields_jax.disk import writing
 from fields_jax.emotions import EMOTIONS, N_EMOTIONS
 from fields_jax.errors import UserError, quoted
-from fields_jax.files import read_text
+from fields_jax.files import read_text, write_whole
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -189,6 +191,32 @@ def texts(table: Table, name: str) -> list[str]:
         if not cell:
             table.refuse(index, f"the {name} is missing: write it for every example, or for none")
     return list(table.columns[name])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table for a terminal: names at the left edge, cells at the right of their column.
+
+    Args:
+      rows: of text, the first holding the titles; all of one length.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        row[0].ljust(widths[0])
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+
+
+def write_files(out: str, files: Mapping[str, str]) -> None:
+    """Writes texts by the names of their files into the folder `out`, which is made.
+
+    Raises:
+      DiskError: one of them cannot be written.
+    """
+    target = epath.Path(out)
+    with writing(target, instead="another --out"):
+        for name, text in files.items():
+            write_whole(target / name, text)
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from fields_jax.flame.eyes import eyeballs
-from fields_jax.geometry.rotations import turned, yaw_of
+from fields_jax.geometry.rotations import matrix_of, turned, yaw_of
 from fields_jax.geometry.spheres import fit_sphere
 from fields_jax.landmark_schemes import (
     EYE_ENDS_478,
@@ -161,7 +161,7 @@ def _placed(
     rest = eye.template + eye.shape[..., : len(shape)] @ shape
     rest += eye.expression[..., : len(expression)] @ expression
     root = eye.root + eye.root_shape[:, : len(shape)] @ shape
-    placed = np.stack([turned(pose, point) for point in (rest - root).astype(np.float64)])
+    placed = (rest - root).astype(np.float64) @ matrix_of(pose).T
     placed += np.einsum("l,lnk->nk", eyelid, eye.eyelid)
     centre, radius = fit_sphere(placed[: eye.ball])
     corners = placed[eye.ball :].reshape(2, 3, 3)

@@ -34,9 +34,8 @@ def turning_head(run: Run, head: FlameModel) -> dict[str, Any]:
     side = len(picture)
     box = np.array([0, 0, side, side], np.float32)  # the picture is the crop
     face = Face(name, name, picture, None, box, 1.0, "an example of the evaluation")
-    about = {key: getattr(head, key) for key in ("name", "version", "sha256")}
     weights = {"workdir": run.workdir, "step": run.scores["step"]}
-    meta = {"version": __version__, "head": about, "weights": weights}
+    meta = {"version": __version__, "head": head.identity, "weights": weights}
     content = glb(Bundle(face, head, result, side, meta))
     shown = {"width": side, "height": side, "window": [0, 0, side]}
     return {"head": pack(content), "picture": data_uri(picture), **shown}

@@ -22,7 +22,7 @@ OTHER = HEAD.replace(name="other", version="2", sha256="2" * 64)
 def write_set(folder, head, *, learnt):
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text("{}")
-    told = {"labels_of": heads.identity(head), "learnt": learnt}
+    told = {"labels_of": head.identity, "learnt": learnt}
     (folder / heads.METADATA).write_text(json.dumps(told))
     return epath.Path(folder)
 
@@ -32,7 +32,7 @@ def test_a_set_of_the_same_head_or_of_none_is_taken(tmp_path):
     silent = epath.Path(tmp_path / "silent")
     silent.mkdir()
     assert heads.labels_of(silent) is None
-    assert heads.labels_of(same) == (heads.identity(HEAD), True)
+    assert heads.labels_of(same) == (HEAD.identity, True)
     assert heads.compare([same, silent], HEAD, learnt=True) == []
 
 

@@ -32,7 +32,7 @@ def test_a_set_says_which_head_it_is_of(tmp_path, file):
         Builder(data_dir=tmp_path, config="spont4d", size="tiny", **options).info
         for options in ({}, {"head": file}, {"head": file, "labels": "procedural"})
     )
-    procedural, there = (heads.identity(head) for head in (procedural_head(), arkit_head()))
+    procedural, there = (head.identity for head in (procedural_head(), arkit_head()))
     said = [info.metadata for info in (own, other, transferred)]
     assert [each["head"] for each in said] == [procedural, there, there]
     assert [each["labels_of"] for each in said] == [procedural, there, procedural]
