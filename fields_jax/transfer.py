@@ -28,7 +28,7 @@ from etils import epath
 
 from fields_jax import __version__
 from fields_jax.cli import run
-from fields_jax.errors import UserError, quoted
+from fields_jax.errors import UserError
 from fields_jax.files import write_whole
 from fields_jax.photos.names import unique_name
 
@@ -108,19 +108,12 @@ def _read(arguments: Sequence[str], head: FlameModel) -> list[Source]:
 
 def _read_file(file: epath.Path, head: FlameModel, name: str) -> Source:
     from fields_jax.convert.dictionaries import read_dictionary
-    from fields_jax.outputs.bundle import load_params
+    from fields_jax.outputs.bundle import load_params, require_head
     from fields_jax.registration.codes import read_codes
 
     if file.name == _PARAMS:
         arrays, meta = load_params(file)
-        made = meta.get("head")
-        made = made if isinstance(made, dict) else {}
-        if made.get("sha256") != head.sha256:
-            raise UserError(
-                f"{file}: meta says that it is of head {quoted(made.get('name'))} with sha256 "
-                f"{quoted(str(made.get('sha256'))[:12])}, and --from is {head.name} with "
-                f"{head.sha256[:12]}"
-            )
+        require_head(str(file), meta.get("head"), head, "name its head with --from=HEAD.npz")
     else:
         arrays = read_dictionary(file)
     return Source(name, read_codes(arrays, str(file), head), arrays)

@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, UInt8
 
-from fields_jax.errors import UserError, printable
+from fields_jax.errors import UserError, printable, quoted
 from fields_jax.files import parse_json, read_npz
 from fields_jax.kept import kept_program
 from fields_jax.outputs.confidence import Evidence, Verdict, evidence, judge, look_again
@@ -246,3 +246,24 @@ def load_params(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, 
         raise UserError(f"{path} is no params.npz of this program: no {min(missing)} in it")
     del arrays["conventions"]
     return arrays, parse_json(str(arrays.pop("meta")), f"{path}: meta")
+
+
+def require_head(what: str, made: object, head: FlameModel, remedy: str) -> None:
+    """Refuses what another head was made with: its coefficients mean nothing with this one.
+
+    Args:
+      what: at fault, such as a file.
+      made: "head" of the meta that `load_params` gives, or `FlameModel.identity`.
+      head: the head in use.
+      remedy: what to do about it.
+
+    Raises:
+      UserError: the two heads differ.
+    """
+    known = made if isinstance(made, Mapping) else {}
+    if known.get("sha256") != head.sha256:
+        raise UserError(
+            f"{printable(what)} is of head {quoted(known.get('name'))} with sha256 "
+            f"{quoted(str(known.get('sha256'))[:12])}, not of {head.name} with "
+            f"{head.sha256[:12]}: {remedy}"
+        )

@@ -13,11 +13,11 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
-from fields_jax.errors import UserError, printable, quoted
+from fields_jax.errors import UserError, printable
 from fields_jax.files import npy_bytes, write_whole
 from fields_jax.landmark_schemes import NOW_68
 from fields_jax.outputs import meshes
-from fields_jax.outputs.bundle import PARAMS, load_params, params_within
+from fields_jax.outputs.bundle import PARAMS, load_params, params_within, require_head
 from fields_jax.types import FlameModel
 
 
@@ -103,14 +103,7 @@ def write_submission(
 def _read(file: epath.Path, head: FlameModel) -> tuple[np.ndarray, float, str]:
     """Shape, area of the face's box in pixels, and path of the photograph."""
     arrays, meta = load_params(file)
-    made = meta.get("head")
-    made = made if isinstance(made, dict) else {}
-    if made.get("sha256") != head.sha256:
-        raise UserError(
-            f"{file} is of head {quoted(made.get('name'))} with sha256 "
-            f"{quoted(str(made.get('sha256'))[:12])}, and --head is {head.name} with "
-            f"{head.sha256[:12]}"
-        )
+    require_head(str(file), meta.get("head"), head, "name its head with --head=HEAD.npz")
     shape, box = (np.asarray(arrays.get(name, ())) for name in ("shape", "box"))
     most = head.shape_basis.shape[-1]
     if shape.ndim != 1 or not 0 < len(shape) <= most or not np.isfinite(shape).all():

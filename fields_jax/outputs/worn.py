@@ -13,13 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from fields_jax.errors import UserError, printable, quoted
-from fields_jax.outputs.bundle import Bundle, Result, Worn, load_params, pose_heads
+from fields_jax.errors import UserError
+from fields_jax.outputs.bundle import Bundle, Result, Worn, load_params, pose_heads, require_head
 from fields_jax.registration.codes import read_codes
 from fields_jax.types import FlameCoefficients, FlameModel
 
 _MOVING = ("expression", "jaw", "eyelid", "eyes")
 _SIZES = {"expression": 1, "jaw": 3, "eyelid": 2, "eyes": 6}  # of a face at rest
+_REMEDY = "carry it over by `python -m fields_jax.transfer --from=ITS_HEAD.npz --to=THIS_HEAD.npz`"
 
 
 class Expression(NamedTuple):
@@ -51,8 +52,7 @@ def expression_of(bundle: Bundle, head: FlameModel) -> Expression:
     Raises:
       UserError: the face is of another head.
     """
-    own = bundle.head
-    _check(bundle.face.name, dict(name=own.name, sha256=own.sha256), head)
+    require_head(bundle.face.name, bundle.head.identity, head, _REMEDY)
     return _of(bundle.face.name, bundle.result.coefficients)
 
 
@@ -69,8 +69,7 @@ def read_expression(file: epath.Path, head: FlameModel) -> Expression:
     if not file.exists():
         raise UserError(f"--expression_from={file}: no such file")
     arrays, meta = load_params(file)
-    made = meta.get("head")
-    _check(str(file), made if isinstance(made, dict) else {}, head)
+    require_head(str(file), meta.get("head"), head, _REMEDY)
     codes = read_codes(arrays, str(file), head)
     if codes.count != 1:
         raise UserError(f"{file} holds {codes.count} faces: name a file of one")
@@ -117,14 +116,3 @@ def _of(source: str, coefficients: Mapping[str, np.ndarray]) -> Expression:
     known = {name: np.asarray(coefficients[name]) for name in _MOVING if name in coefficients}
     rest = {name: value for name, value in neutral().values.items() if name != "eyes"}
     return Expression(source, rest | known)
-
-
-def _check(source: str, made: Mapping[str, object], head: FlameModel) -> None:
-    """Refuses a face of another head."""
-    if made.get("sha256") != head.sha256:
-        sha256 = str(made.get("sha256"))[:12]
-        raise UserError(
-            f"the expression of {printable(source)} is of head {quoted(made.get('name'))} "
-            f"({quoted(sha256)}), these faces are of {head.name} ({head.sha256[:12]}): carry it "
-            "over by `python -m fields_jax.transfer --from=ITS_HEAD.npz --to=THIS_HEAD.npz`"
-        )

@@ -84,7 +84,7 @@ def test_a_clip_gets_one_shape(place, command):
         ("--out={out}", "name files of codes"),
         ("{clip}", "--out is missing"),
         ("--from={none} --out={out} {clip}", "does not exist"),
-        ("--from={b} --out={out} {faces}", "params.npz: meta says that it is of head 'procedural'"),
+        ("--from={b} --out={out} {faces}", "params.npz is of head 'procedural'"),
         ("--from={a} --out={out} {none}", "no such file"),
         ("--from={a} --out={out} {empty}", "there is no params.npz in"),
         ("--from={a} --out={out} {long}", "long.npz: the expression has 17 numbers"),

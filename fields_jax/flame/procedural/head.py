@@ -22,6 +22,7 @@ from fields_jax.flame.procedural.mesh import head_mesh
 from fields_jax.kept import digest, kept_arrays
 from fields_jax.types import JOINTS, FlameModel, LandmarkEmbedding
 
+VERSION = "2"  # of the content: another mesh or basis is another version
 _METRES = 1e-3
 _HERE = Path(__file__).parent
 _EMBEDDINGS = ("static_51", "contour", "static_68", "landmarks_105", "landmarks_203")
@@ -43,7 +44,7 @@ def procedural_head(seed: int = 0) -> FlameModel:
     sources = [_HERE, _HERE.parents[1] / "landmark_schemes.py", _HERE.parents[1] / "geometry"]
     depends_on = digest(sources, (str(seed), np.__version__))
     stored = kept_arrays(f"head{seed}", depends_on, lambda: _make(seed))
-    facts = {name: stored.pop(name) for name in ("sha256", "expression_names")}
+    names = tuple(stored.pop("expression_names").tolist())
     arrays: dict[str, Any] = {name: array for name, array in stored.items() if "." not in name}
     for name in _EMBEDDINGS:
         parts = (stored[f"{name}.{part}"] for part in ("face_index", "barycentric"))
@@ -57,10 +58,10 @@ def procedural_head(seed: int = 0) -> FlameModel:
         **arrays,
         parents=rig.PARENTS,
         joint_names=JOINTS,
-        expression_names=tuple(facts["expression_names"].tolist()),
+        expression_names=names,
         name="procedural",
-        version="2",
-        sha256=str(facts["sha256"]),
+        version=VERSION,
+        sha256=_identity(seed),
     )
 
 
@@ -114,7 +115,6 @@ def _make(seed: int) -> dict[str, np.ndarray]:
     return flat | {
         "face_parts": regions.face_parts(mesh, named),
         "expression_names": np.array(names),
-        "sha256": np.array(_digest(arrays)),
     }
 
 
@@ -130,10 +130,11 @@ def _storage_type(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, kind)
 
 
-def _digest(arrays: dict) -> str:
-    """SHA-256 over names, shapes and bytes of all arrays."""
-    digest = hashlib.sha256()
-    for path, array in jax.tree_util.tree_leaves_with_path(arrays):
-        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+def _identity(seed: int) -> str:
+    """SHA-256 of what the head is made from.
+
+    Not of its arrays: their last bits differ from one processor to another, and networks trained on
+    one machine must know their head on the next. tests/flame/test_procedural.py holds the content
+    that belongs to `VERSION`.
+    """
+    return hashlib.sha256(f"procedural head, version {VERSION}, seed {seed}".encode()).hexdigest()
