@@ -89,6 +89,7 @@ PAGES = {
             "FLAME.npz": made.flame_head,
             "HEAD.npz": made.flame_head,
         },
+        small={"benchmarks.arkit": ["benchmarks.arkit", "--frames=2"]},
         around=(made.small_clones,),
     ),
     "clips": Page(
@@ -182,6 +183,7 @@ PAGES = {
             "BP4D": made.bp4d,
             "FLAME.npz": made.flame_head,
             "FITS": made.fits_of_bp4d,
+            "PHOTOGRAPHS": made.set_of_photographs,
             "TEASER.pt": made.teaser,
             "EMOCA.ckpt": made.emoca,
         },
