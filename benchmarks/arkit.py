@@ -31,7 +31,6 @@ from fields_jax.registration.deformation import with_arkit
 from fields_jax.registration.heads import Pair, correspond
 from fields_jax.types import FlameModel
 
-_FRAMES = 300
 _MIXED = 5
 # Of two movements that undo each other only one is put in.
 _OPPOSED = ("eyeLookDown", "eyeLookIn", "jawRight", "mouthRight")
@@ -43,6 +42,7 @@ def define_flags() -> None:
     flags.DEFINE_string("json", "", "file for the results")
     flags.DEFINE_string("reference", "", "head .npz with ARKit's shapes, of `convert ict`")
     flags.DEFINE_list("heads", [], "head .npz files to measure beside the procedural one")
+    flags.DEFINE_integer("frames", 300, "mixtures of weights that are put in", 1)
 
 
 def main(_: list[str]) -> None:
@@ -56,7 +56,9 @@ def main(_: list[str]) -> None:
     folder = epath.Path(chosen.reference).parent
     report = {"reference": reference.name, "heads": {}}
     procedural = procedural_head()
-    report["weights"] = {head.name: returned(head) for head in (reference, procedural)}
+    report["weights"] = {
+        head.name: returned(head, chosen.frames) for head in (reference, procedural)
+    }
     for head in (procedural, *map(load_flame, chosen.heads)):
         pair = correspond(head, reference, folder)
         report["heads"][head.name] = carried(head, reference, pair)
@@ -86,13 +88,17 @@ def carried(head: FlameModel, reference: FlameModel, pair: Pair) -> dict:
     return found
 
 
-def returned(head: FlameModel) -> dict:
+def returned(head: FlameModel, frames: int) -> dict:
     """Weights put into a head with shapes, and what is told of the faces.
+
+    Args:
+      head: with shapes.
+      frames: mixtures that are put in.
 
     Returns:
       Names of shapes that the head's own movements do not make, which are left out; the largest
       difference of any weight for single ones, and for mixtures at the 95th percentile and at most;
-      the share of mixtures with all within 0.02; the seconds that a clip of 300 frames takes.
+      the share of mixtures with all within 0.02; the seconds that a clip of so many frames takes.
     """
     tables = arkit_tables(head, head.expression_basis.shape[-1])
     size = np.array([_rms(shape) or 0 for shape in np.moveaxis(_face(head), -1, 0)])
@@ -100,7 +106,7 @@ def returned(head: FlameModel) -> dict:
     made = (size > 0) & (from_arkit(head, alone, tables).error_mm < _MADE * size)
     rng = np.random.default_rng(0)
     allowed = [i for i, name in enumerate(arkit.NAMES) if made[i] and not name.startswith(_OPPOSED)]
-    mixed = np.zeros((_FRAMES, len(arkit.NAMES)), np.float32)
+    mixed = np.zeros((frames, len(arkit.NAMES)), np.float32)
     for frame in mixed:
         frame[rng.choice(allowed, _MIXED, replace=False)] = rng.uniform(0, 1, _MIXED)
     off = {}

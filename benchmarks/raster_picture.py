@@ -17,9 +17,13 @@ from fields_jax.geometry.normals import vertex_normals
 from fields_jax.render import antialias, interpolate, rasterize
 from fields_jax.render.draw import grid, save_png
 
-_OUT = flags.DEFINE_string("out", "docs/rasterizer.png", "Where to write the picture.")
-_SIZE = flags.DEFINE_integer("size", 224, "Pixels along a side of a panel.", lower_bound=64)
 _ENLARGED = 8  # times, in the panels of the outline
+
+
+def define_flags() -> None:
+    """The flags of the command."""
+    flags.DEFINE_string("out", "docs/rasterizer.png", "Where to write the picture.")
+    flags.DEFINE_integer("size", 224, "Pixels along a side of a panel.", lower_bound=64)
 
 
 def panels(size: int) -> list[np.ndarray]:
@@ -35,7 +39,7 @@ def panels(size: int) -> list[np.ndarray]:
     near, far = depth[covered].min(), depth[covered].max()
     depth = np.where(covered, 0.9 - 0.8 * (depth - near) / (far - near), 1).repeat(3, axis=-1)
     # `project` makes y point down and z away; both are turned back for the normals.
-    upright = vertices * jnp.array([1.0, -1.0, -1.0])
+    upright = vertices * jnp.array([1.0, -1.0, -1.0])[None, None]
     pointing = interpolate(fragments, vertices, head.faces, vertex_normals(upright, head.faces))
     normals = np.where(covered, 0.5 + 0.5 * np.asarray(pointing), 1)
 
@@ -55,10 +59,13 @@ def panels(size: int) -> list[np.ndarray]:
 
 
 def main(_: list[str]) -> None:
-    picture = grid(panels(_SIZE.value))
-    with writing(_OUT.value, instead="another --out"):
-        save_png(_OUT.value, picture)
+    """The command."""
+    chosen = flags.FLAGS
+    picture = grid(panels(chosen.size))
+    with writing(chosen.out, instead="another --out"):
+        save_png(chosen.out, picture)
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

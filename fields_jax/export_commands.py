@@ -75,7 +75,7 @@ class Exports:
             from fields_jax.outputs.trainers.shots import Shot
 
             shot = Shot(face.image, result.coefficients, face.matrix(self._size), self._size)
-            self._write(gallery.out / name, lambda: [shot])
+            self._write(gallery, name, lambda: [shot])
 
     def add_clips(self, gallery: Gallery, clips: Sequence[Clip]) -> None:
         """Writes the persons of clips whose files are written.
@@ -94,7 +94,7 @@ class Exports:
             for name in gallery.persons:
                 if name.rpartition("/")[0] == clip.name:
                     folder = gallery.out / name
-                    self._write(folder, lambda c=clip, f=folder: _shots(source_of(c), f))
+                    self._write(gallery, name, lambda c=clip, f=folder: _shots(source_of(c), f))
 
     def say(self) -> None:
         """Prints what was written, and what is to be known of it."""
@@ -111,8 +111,8 @@ class Exports:
                 " its codes mean other faces there; cameras, masks and meshes are right"
             )
 
-    def _write(self, folder: epath.Path, shots: Any) -> None:
-        """Writes every layout; `shots()` gives the frames anew."""
+    def _write(self, gallery: Gallery, name: str, shots: Any) -> None:
+        """Writes every layout and links its folder; `shots()` gives the frames anew."""
         from fields_jax.outputs.trainers.metrical_tracker import write_metrical_tracker
         from fields_jax.outputs.trainers.shots import Job
         from fields_jax.outputs.trainers.vhap import write_vhap
@@ -120,11 +120,12 @@ class Exports:
         writers = dict(zip(LAYOUTS, (write_vhap, write_metrical_tracker), strict=True))
         job = Job(self._head, flags.FLAGS.focal, self._about)
         for layout in self._chosen:
-            place = folder / layout
+            place = gallery.out / name / layout
             with writing(flags.FLAGS.out, instead="another --out"):
                 off = writers[layout](place, shots(), job)
                 self._off += [tuple(pair) for pair in off.tolist()]
                 _note(place, layout, job, off)
+            gallery.link_folder(name, layout)
 
 
 def _note(place: epath.Path, layout: str, job: Any, off: np.ndarray) -> None:

@@ -1,88 +1,89 @@
-"""The commands of docs/photographs.md, docs/outputs.md and docs/clips.md are what they say."""
+"""The commands of README.md and docs/ have the flags they name, and run in their small form."""
 
 from __future__ import annotations
 
-import re
-import shlex
+import contextlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.support.portraits import write_photograph
-from tests.support.workdirs import write_workdir
+from fields_jax import cli
+from tests.support import doc_commands
+from tests.support.doc_commands import ROOT, Command, commands
+from tests.support.doc_pages import PAGES, Page
+from tests.support.typed import flags_of, typed
 
-ROOT = Path(__file__).parents[1]
-PAGES = ("photographs", "outputs", "clips")
-BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# In place of what takes a trained run or half an hour: the smallest of its kind.
-SMALL = {
-    "--out=runs/finder": ["--out=runs/finder", "--heads=2", "--walls=2", "--steps=1", "--tests=2"],
-    "--ema": [],  # of a run that keeps the mean of its parameters
-    # Packed networks leave out where their head lies, and this one is not the default.
-    "--workdir=FOLDER": ["--workdir=FOLDER", "--head=head.npz"],
-}
+WITH_COMMANDS = [page for page in doc_commands.PAGES if commands(page)]
 
 
-def commands() -> list[list[str]]:
-    """Every `python -m` of the pages' blocks, without comments, in their order."""
-    found = []
-    for page in PAGES:
-        for block in BLOCK.findall((ROOT / f"docs/{page}.md").read_text()):
-            for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
-                if words[:2] == ["python", "-m"] and words not in found:
-                    found.append(words)
-    return found
+def of(found: dict, command: Command):
+    """The value whose key is the command or its beginning; None if there is none."""
+    text = f"{command} "
+    return next((value for key, value in found.items() if text.startswith(f"{key} ")), None)
 
 
-def run(words: list[str], cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, cwd=cwd, check=False
-    )
+def test_the_table_holds_what_the_pages_hold():
+    assert list(PAGES) == WITH_COMMANDS
+    for name, page in PAGES.items():
+        named = commands(name)
+        words = {word for command in named for word in (command.module, *command.arguments)}
+        assert page.small.keys() <= words, name
+        words = words.union(*page.small.values())
+        assert set(page.alone) <= {command.module for command in named}, name
+        for key in (*page.left, *page.ends):
+            assert any(of({key: True}, command) for command in named), f"{name}: {key}"
+        for stood in page.place:
+            default = stood in ("data/embedded", "docs")  # which commands take without being told
+            assert default or any(stood in word for word in words), f"{name}: {stood}"
 
 
-@pytest.mark.parametrize("module", sorted({words[2] for words in commands()}))
-def test_every_flag_that_the_pages_name_is_one_of_the_command(module):
-    known = run(["-m", module, "--helpfull"], ROOT).stdout
-    named = {
-        word.partition("=")[0]
-        for words in commands()
-        if words[2] == module
-        for word in words[3:]
-        if word.startswith("-")
-    }
-    assert named
-    for flag in named:
-        assert re.search(rf"^ +--(\[no\])?{flag[2:]}\b", known, re.MULTILINE), flag
+@pytest.mark.parametrize("page", WITH_COMMANDS)
+def test_every_command_has_the_flags_that_the_page_names(page, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    for command in commands(page):
+        argv = [command.module, *command.arguments]
+        monkeypatch.setattr(sys, "argv", argv)
+        monkeypatch.delitem(sys.modules, "config_config", raising=False)
+        with flags_of(command.module):
+            if not command.arguments:
+                continue  # a name within a line
+            try:
+                cli.parse_flags(argv)
+            except SystemExit:
+                pytest.fail(f"{command}: {capsys.readouterr().err}")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with all that the pages' commands name."""
-    folder = tmp_path_factory.mktemp("docs")
-    for name in ("anna", "ben"):
-        write_photograph(folder / f"photographs/{name}.png")
-    for index in range(5):
-        write_photograph(folder / f"frames/frame_{index}.png", places=((5 + 2 * index, 10),))
-    workdir, _ = write_workdir(folder)
-    (folder / "runs").mkdir()
-    workdir.rename(folder / "runs/stage2")
-    return folder
+def run_small(page: Page, command: Command) -> int:
+    """The exit status of the small form."""
+    module, *arguments = [
+        part
+        for word in (command.module, *command.arguments)
+        for part in page.small.get(word, [word])
+    ]
+    if module not in page.alone:
+        return typed(module, arguments)
+    return subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_command_of_the_pages_runs(place, words):
-    """One after the other, for later ones read what earlier ones write."""
-    if words[-1] == "talk.mp4":
-        av = pytest.importorskip("av", reason="the extra `video` is not installed")
-        from tests.support.clips import numbered, write_video
-
-        assert av and write_video(place / "talk.mp4", numbered(4))
-    small = [part for word in words[1:] for part in SMALL.get(word, [word])]
-    done = run(small, place)
-    # A film without a face is told, with status 2.
-    status = 2 if words[-1] == "talk.mp4" else 0
-    assert done.returncode == status, f"{done.stdout[-1000:]}{done.stderr[-3000:]}"
+@pytest.mark.parametrize("page", WITH_COMMANDS)
+def test_every_command_of_a_page_runs(page, tmp_path, monkeypatch):
+    """In one folder and in their order, for later ones read what earlier ones write."""
+    table = PAGES[page]
+    named = [command for command in commands(page) if of(table.left, command) is None]
+    if not named:
+        pytest.skip("; ".join(table.left.values()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    with contextlib.ExitStack() as around:
+        for enter in table.around:
+            around.enter_context(enter())
+        for name, make in table.place.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            make(path)
+        for command in named:
+            status, expected = run_small(table, command), of(table.ends, command) or 0
+            assert status == expected, str(command)

@@ -152,6 +152,17 @@ class Gallery:
         card = {"name": name, "link": link, "notes": list(person.notes), "files": files}
         self._clips.append(card | {"film": film})
 
+    def link_folder(self, name: str, folder: str) -> None:
+        """Links a folder among the files of a face or person.
+
+        Args:
+          name: as in `faces` or `persons`.
+          folder: below that of the face, with files in it.
+        """
+        lists = ((self._cards, "links"), (self._clips, "files"))
+        listed = next(card[key] for cards, key in lists for card in cards if card["name"] == name)
+        listed.append(f"{folder}/")
+
     def refuse(self, unusable: Unusable) -> None:
         """Lists a file or face as unusable."""
         self.unusable.append(unusable)

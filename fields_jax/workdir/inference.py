@@ -93,8 +93,11 @@ def require_trained(workdir: str) -> ConfigDict:
 
 def _load_packed(workdir: str) -> Inference:
     found = packed.read_packed(workdir)
+    model = build_model(found.config)
+    if workdir != packed.EMBEDDED:  # whose shapes tests know, and tracing takes a second
+        packed.check_shapes(workdir, found, variable_shapes(model))
     # Without the token encoder, and so without tokens; the synthesiser runs where it is called.
-    model = build_model(found.config).clone(token_guided=False)
+    model = model.clone(token_guided=False)
     return Inference(found.config, model, found.variables, found.meta["step"], found.meta)
 
 

@@ -147,6 +147,37 @@ def read_packed(workdir: str) -> Packed:
     return Packed(ConfigDict(told["config"]), jax.device_put(found), meta)
 
 
+def check_shapes(workdir: str, found: Packed, shapes: Mapping[str, PyTree]) -> None:
+    """Refuses arrays that the networks of the config cannot take.
+
+    Args:
+      workdir: as it was named.
+      found: what it holds.
+      shapes: of all variables that the networks have, those of `NETWORKS` and others.
+
+    Raises:
+      UserError: naming the first array that is missing, of another shape, or of no network.
+    """
+    held, needed = _shapes(found.variables), _shapes(shapes)
+    for name in sorted(held.keys() | needed.keys()):
+        if held.get(name) == needed.get(name):
+            continue
+        says = f"{MODEL}'s config asks for {needed.get(name, 'no such array')}"
+        raise UserError(
+            f"{place(workdir) / ARRAYS}: {name} is {held.get(name, 'missing')}, where {says}; "
+            f"{_remedy(workdir)}"
+        )
+
+
+def _shapes(variables: Mapping[str, PyTree]) -> dict[str, tuple[int, ...]]:
+    return {
+        f"{kind}/{path}": tuple(leaf.shape)
+        for kind in _KINDS
+        for path, leaf in flatten_dict(dict(variables[kind]), sep="/").items()
+        if path.split("/")[0] in NETWORKS
+    }
+
+
 def read_model(workdir: str) -> dict[str, Any]:
     """The checked content of model.json.
 

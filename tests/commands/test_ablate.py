@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
 from fields_jax.ablation import jobs
-from tests.support.ablation_runs import write_ablation_run
+from tests.support.ablation_runs import made_up_jobs
 
 SWEEP = "--sweep=configs/ablation.py"
 ASKED = [SWEEP, "--arms=no_gt", "--sweep.seeds=(0,1)"]
@@ -16,27 +15,10 @@ FILES = ("ablation.json", "ablation.csv", "ablation.tex", "ablation.html")
 
 
 @pytest.fixture
-def made_up(monkeypatch):
-    """Stands for the child processes: lays down what they leave, all but those of `failing`."""
-    from fields_jax import train
-    from fields_jax.evaluation import ablation
-    from fields_jax.flame import io
-
-    failing: dict[str, str] = {}
-    monkeypatch.setattr(train, "prepare_data", lambda config: None)
-    head = io.resolve_head("")
-    monkeypatch.setattr(ablation, "SAMPLES", 40)
-
-    def run_jobs(work, count):
-        for job in work:
-            arm, seed = job.name.rsplit("-", 1)
-            if job.name not in failing and not (job.folder / "train").exists():
-                shutil.rmtree(job.folder)  # holds the config
-                write_ablation_run(job.folder, arm, int(seed), head)
-        return dict(failing)
-
-    monkeypatch.setattr(jobs, "run_jobs", run_jobs)
-    return failing
+def made_up():
+    """The reasons of jobs that are to fail, by name."""
+    with made_up_jobs() as failing:
+        yield failing
 
 
 def test_the_table_is_the_same_bit_for_bit(command, made_up, tmp_path, capsys):

@@ -73,6 +73,9 @@ def test_a_photograph_is_exported_and_relaxed(place, here, capsys):
     assert facts["frames"] == 1 and facts["off_pixels_most"][0] < 1
     assert facts["head"]["name"] == "procedural"
     own, _ = load_params(place / "out/one/params.npz")
+    page = (place / "out/index.html").read_text()
+    for layout in ("vhap", "metrical-tracker"):
+        assert f'<a href="one/{layout}/">{layout}/</a>' in page
     # By the file's own description: the camera's frame is the photograph's.
     table = json.loads((place / "out/one/metrical-tracker/transforms.json").read_text())
     assert (table["w"], table["h"]) == (300, 200)
@@ -99,6 +102,8 @@ def test_a_clip_is_exported(place, here):
     assert all((each["shape"] == codes[0]["shape"]).all() for each in codes)
     assert (np.diff([each["translation"][0, 0] for each in codes]) > 0).all()
     assert json.loads((folder / "vhap/export.json").read_text())["frames"] == FRAMES
+    page = (place / "out/index.html").read_text()
+    assert '<a href="frames/person_0/vhap/">vhap/</a>' in page
 
 
 def test_mistakes_are_one_line(place, here, tmp_path):

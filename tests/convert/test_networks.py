@@ -2,80 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import re
-
-import jax
 import numpy as np
 import pytest
 from flax import traverse_util
 
-from configs import stage2
 from fields_jax.convert import networks
 from fields_jax.convert.stored_arrays import StoredArray
 from fields_jax.errors import UserError
-from fields_jax.models.fields import build_model, variable_shapes
-from fields_jax.models.resnet import ResNet50Features
 from fields_jax.training import setup
 from fields_jax.workdir.inference import read_frozen, read_networks
 from tests.support.heads import random_head
-from tests.support.published_files import pretended, torch_sequence, torch_zip
+from tests.support.published_files import torch_sequence, torch_zip
+from tests.support.published_networks import lightning_checkpoint, published, resnet50, vgg16
 from tests.support.tiny_training import tiny_config
-
-# Where the reference's modules are lists: our name, and the key it has there.
-LISTS = {
-    r"blocks_(\d)_(\d)": r"blocks.\1.\2",
-    r"(pose_cam|shape|expression)_layers_0": r"\1_layers.0",
-    r"token_layers_(\d)_0": r"token_layers.\1.0",
-    r"mlp_shared_0": r"mlp_shared.0",
-    r"resnet_blocks_(\d)": r"resnet_blocks.\1",
-    r"conv_block_(\d)": r"conv_block.\1",
-    r"decoder_(\d)_(\d)": r"decoder_\1.\2",
-}
-
-
-def torch_key(system: str, path: tuple[str, ...]) -> str:
-    """The reference's key of one of our leaves, by the table above and not by the converter."""
-    network, *modules, leaf = path[1:]
-    generator = network == "synthesizer"
-    prefix = f"{system}_generator" if generator else f"{system}_encoder.{network}"
-    if generator and system == "smirk" and re.match(r"encoder|decoder|bottleneck", modules[0]):
-        short = {"e": "enc", "d": "dec"}.get(modules[0][0], "") + modules[0][-1]
-        modules[1] = (short if modules[0] != "bottleneck" else modules[0]) + modules[1]
-    for ours, theirs in LISTS.items():
-        modules = [re.sub(rf"^{ours}$", theirs, module) for module in modules]
-    return ".".join([prefix, *modules, LEAVES.get(leaf, leaf)])
-
-
-LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-State = dict[str, np.ndarray]
-
-
-def foreign_state(flat: dict, key_of) -> tuple[State, dict[tuple[str, ...], np.ndarray]]:
-    """A state dict of torch's shapes and keys, and the arrays of ours it must become."""
-    state, expected = {}, {}
-    for path, leaf in flat.items():
-        array = np.zeros(leaf.shape, np.float32)
-        array.reshape(-1)[:: max(array.size // 7, 1)] = len(state) + 1
-        expected[path] = array
-        if array.ndim == 4:
-            array = array.transpose((2, 3, 0, 1) if "upconv" in path[-2] else (3, 2, 0, 1))
-        state[key_of(path)] = np.ascontiguousarray(array.T if array.ndim == 2 else array)
-        if path[-1] == "var":
-            counter = key_of(path).replace("running_var", "num_batches_tracked")
-            state[counter] = np.array([3], np.int64).reshape(())
-    return state, expected
-
-
-@functools.cache
-def published(system: str) -> tuple[State, dict[tuple[str, ...], np.ndarray]]:
-    """TEASER's or SMIRK's checkpoint with other numbers."""
-    config = stage2.get_config("full")
-    config.model.synthesizer = system
-    flat = traverse_util.flatten_dict(variable_shapes(build_model(config)))
-    flat = {path: leaf for path, leaf in flat.items() if path[1] != "emotion_head"}
-    return foreign_state(flat, functools.partial(torch_key, system))
-
 
 # Keys of the published files, one of each kind.
 KEYS = {
@@ -181,23 +120,12 @@ def test_a_wrong_entry_is_named_and_nothing_written(tmp_path, monkeypatch, chang
 
 
 def test_emocas_network_is_read_out_of_a_lightning_checkpoint(tmp_path):
-    network = ResNet50Features()
-    shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
-
-    def key_of(path):
-        modules = [re.sub(r"_(\d)$", r".\1", module) for module in path[1:-1]]
-        return ".".join(["backbone", *modules, LEAVES.get(path[-1], path[-1])])
-
-    state, expected = foreign_state(traverse_util.flatten_dict(shapes), key_of)
+    state, expected = resnet50()
     # torchvision's ResNet-50 without its last layer: 53 convolutions and norms.
     assert len(state) == 53 * 6 and "backbone.layer3.5.conv2.weight" in state
     assert "backbone.layer4.0.downsample.1.running_var" in state
-    state["linear.weight"] = np.zeros((10, 2048), np.float32)
     path = tmp_path / "emotion.ckpt"
-    with pretended("pytorch_lightning.callbacks.ModelCheckpoint", "omegaconf.DictConfig") as kinds:
-        made = kinds[1]()
-        made.content = {"lr": 1}
-        path.write_bytes(torch_zip(state, under="state_dict", callbacks={kinds[0]: made}))
+    path.write_bytes(lightning_checkpoint(state))
     target = str(tmp_path / "emotion")
     assert networks.convert_emotion_resnet50(str(path), target) == 53 * 5
     found = read_frozen(target, "ResNet-50", ("params", "batch_stats"))
@@ -224,13 +152,7 @@ def test_emocas_network_is_read_out_of_a_lightning_checkpoint(tmp_path):
 
 
 def test_vgg16_of_torchvision_serves_the_perceptual_loss(tmp_path):
-    widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
-    places = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
-    rng = np.random.default_rng(0)
-    state = {"classifier.0.weight": np.zeros((2, 2), np.float32)}
-    for place, inputs, outputs in zip(places, widths[:-1], widths[1:], strict=True):
-        state[f"features.{place}.weight"] = rng.random((outputs, inputs, 3, 3), np.float32)
-        state[f"features.{place}.bias"] = rng.random(outputs, np.float32)
+    state = vgg16()
     path = tmp_path / "vgg16.pth"
     path.write_bytes(torch_sequence(state))
     assert networks.convert_vgg16(str(path), str(tmp_path / "vgg")) == 20

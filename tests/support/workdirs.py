@@ -9,6 +9,7 @@ import numpy as np
 
 from fields_jax.flame.io import save_flame
 from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
+from fields_jax.types import FlameModel
 from fields_jax.workdir.config import claim_workdir
 from fields_jax.workdir.store import write_networks
 from tests.support.heads import random_head
@@ -16,14 +17,23 @@ from tests.support.tiny_training import tiny_config
 
 
 def write_workdir(
-    folder: Path, *, trained: tuple[str, ...] = NETWORKS, source: str = ""
+    folder: Path,
+    *,
+    trained: tuple[str, ...] = NETWORKS,
+    source: str = "",
+    head: FlameModel | None = None,
+    backbone: str = "mobilenet_v3",  # which commands in other processes know
 ) -> tuple[Path, Path]:
     """Writes FOLDER/run and FOLDER/head.npz as a training run leaves them; no optimiser's state.
 
-    With a `source` the run is a conversion of weights of that name, which names no head.
+    With a `source` the run is a conversion of weights of that name, which names no head. Without a
+    `head` it is a small random one, with few coefficients.
     """
-    config = tiny_config(backbone="mobilenet_v3")  # commands in other processes read it
-    head, rng = random_head(), np.random.default_rng(0)
+    config = tiny_config(backbone=backbone)
+    if head is not None:
+        config.model.update(n_shape=300, n_expression=50)
+    head, rng = head or random_head(), np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
     config.head = str(folder / "head.npz")
     save_flame(config.head, head)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from fields_jax.errors import UserError
-from fields_jax.models.fields import predict
+from fields_jax.files import npz_bytes
+from fields_jax.models.fields import build_model, predict, variable_shapes
 from fields_jax.report.packing import model_card, pack_workdir
 from fields_jax.workdir import packed
 from fields_jax.workdir.inference import (
@@ -20,6 +22,8 @@ from fields_jax.workdir.inference import (
     read_networks,
     require_trained,
 )
+from fields_jax.workdir.integrity import json_checksum
+from tests.support.typed import typed
 from tests.support.workdirs import write_workdir
 
 
@@ -117,6 +121,55 @@ def test_damage_is_one_line_that_names_the_file(copy, name, change, line):
     with pytest.raises(UserError, match=line) as caught:
         load_inference(str(copy))
     assert "\n" not in str(caught.value) and str(copy) in str(caught.value)
+
+
+def forge(folder, arrays) -> None:
+    """Writes other arrays into a folder, with checksums that hold."""
+    content = npz_bytes(arrays)
+    told = json.loads((folder / "model.json").read_text())
+    told |= {"sha256": hashlib.sha256(content).hexdigest()}
+    told.pop("checksum")
+    (folder / "model.npz").write_bytes(content)
+    (folder / "model.json").write_text(json.dumps(told | {"checksum": json_checksum(told)}))
+
+
+KERNEL = "params/emotion_head/logits/kernel"
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            lambda a: a.pop(KERNEL),
+            f"{KERNEL} is missing, where model.json's config asks for (8, 8)",
+        ),
+        (
+            lambda a: a.update({KERNEL: a[KERNEL][:, :7]}),
+            f"{KERNEL} is (8, 7), where model.json's config asks for (8, 8)",
+        ),
+        (
+            lambda a: a.update({f"{KERNEL}2": a[KERNEL]}),
+            f"{KERNEL}2 is (8, 8), where model.json's config asks for no such array",
+        ),
+    ],
+    ids=["missing", "other shape", "too many"],
+)
+def test_arrays_that_the_networks_cannot_take_are_named(copy, capsys, change, line):
+    with np.load(copy / "model.npz") as stored:
+        arrays = dict(stored)
+    change(arrays)
+    forge(copy, arrays)
+    with pytest.raises(UserError) as caught:
+        load_inference(str(copy))
+    said = str(caught.value)
+    assert said.startswith(f"{copy}/model.npz: {line}; bring it back whole") and "\n" not in said
+    assert typed("fields_jax.evaluate", [f"--workdir={copy}"]) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_the_packages_own_arrays_fit_its_networks():
+    found = packed.read_packed(packed.EMBEDDED)
+    packed.check_shapes(packed.EMBEDDED, found, variable_shapes(build_model(found.config)))
 
 
 def test_what_cannot_be_packed(tmp_path):
