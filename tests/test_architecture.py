@@ -45,6 +45,7 @@ ALLOWED = {
         (*MODEL, "evaluation", "fitting", "photos", "workdir", "outputs"),
     ),
     "fields_jax.evaluation.probe": (*MODEL, "evaluation", "losses"),
+    "fields_jax.evaluation.reconstructions": (*MODEL, "evaluation", "losses", "workdir"),
     # A GLB says the expression in ARKit's weights.
     "fields_jax.outputs": (*MODEL, "photos", "workdir", "registration"),
     "fields_jax.report": (*MODEL, "fitting", "photos", "workdir", "evaluation", "outputs", "clips"),
