@@ -77,8 +77,14 @@ ALLOWED = {
     # A reconstruction becomes a submission, and its scores a figure.
     "fields_jax.now": ("flame", "evaluation", "outputs", "report", "cli"),
     "fields_jax.scan_to_mesh": ("geometry", "evaluation", "cli"),
+    "fields_jax.emotion_network": (
+        *("models", "workdir", "training", "evaluation", "train", "cli"),
+    ),
     "fields_jax.ablation": ("workdir",),
-    "fields_jax.ablate": ("flame", "workdir", "ablation", "evaluation", "report", "train", "cli"),
+    "fields_jax.ablate": (
+        *("flame", "workdir", "ablation", "evaluation", "report", "train", "emotion_network"),
+        "cli",
+    ),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),
