@@ -76,7 +76,7 @@ ALLOWED = {
     "fields_jax.probe": ("evaluation", "report", "cli"),
     # A reconstruction becomes a submission, and its scores a figure.
     "fields_jax.now": ("flame", "evaluation", "outputs", "report", "cli"),
-    "fields_jax.scan_to_mesh": ("geometry", "evaluation", "cli"),
+    "fields_jax.scan_to_mesh": ("geometry", "flame", "evaluation", "cli"),
     "fields_jax.emotion_network": (
         *("models", "workdir", "training", "evaluation", "train", "cli"),
     ),
