@@ -184,6 +184,7 @@ def _arm(config: ConfigDict, name: str) -> ConfigDict:
     kept = tuple(arm.phases) or tuple(own.phases)
     if unknown := [phase for phase in kept if phase not in own.phases]:
         raise UserError(f"arm {name} keeps phase {quoted(unknown[0])}, which base does not have")
-    for phase in [phase for phase in own.phases if phase not in kept]:
-        del own.phases[phase]
+    with own.unlocked():  # a config that flags have read is locked
+        for phase in [phase for phase in own.phases if phase not in kept]:
+            del own.phases[phase]
     return own

@@ -17,7 +17,9 @@ from fields_jax.workdir import schema
 
 
 def read(variant="synthetic", **options) -> Sweep:
-    return read_sweep(ablation.get_config(variant), "OUT", **options)
+    config = ablation.get_config(variant)
+    config.lock()  # as flags do
+    return read_sweep(config, "OUT", **options)
 
 
 def flat(config, path="") -> dict:
