@@ -177,6 +177,7 @@ def _arm(config: ConfigDict, name: str) -> ConfigDict:
     arm, own = config.arms[name], config.base.copy_and_resolve_references()
     if arm.external:
         own.losses.emotion_feature_weights = config.external
+    own.unlock()  # flags lock what they read; keys that no training has are refused later
     try:
         own.update(arm.changes.to_dict())
     except (AttributeError, KeyError, TypeError) as error:
@@ -184,7 +185,6 @@ def _arm(config: ConfigDict, name: str) -> ConfigDict:
     kept = tuple(arm.phases) or tuple(own.phases)
     if unknown := [phase for phase in kept if phase not in own.phases]:
         raise UserError(f"arm {name} keeps phase {quoted(unknown[0])}, which base does not have")
-    with own.unlocked():  # a config that flags have read is locked
-        for phase in [phase for phase in own.phases if phase not in kept]:
-            del own.phases[phase]
+    for phase in [phase for phase in own.phases if phase not in kept]:
+        del own.phases[phase]
     return own
