@@ -15,20 +15,23 @@ seed on two idle cores.
 phase B: about ten times as long. `:full` is the reference size on licensed data with both phases;
 `--sweep.init_from=DIR` starts it at a converted checkpoint in place of stage 1.
 
-With phase B and `--sweep.external=DIR`, EMOCA's ResNet-50 as `fields_jax.convert` writes it, there
-is also the arm `external`: its features of reconstruction and photograph compared, as SMIRK and
-TEASER do, in place of L_emo. No other arm has that loss.
+With phase B there is also the arm `external`: features of reconstruction and photograph compared,
+as SMIRK and TEASER do, in place of L_emo. In `:joint` they are those of a small network that is
+trained on the same labels first, once per seed; `--sweep.external=DIR` names another, such as
+EMOCA's ResNet-50 as `fields_jax.convert` writes it, which `:full` needs. No other arm has that
+loss.
 
 Keys:
   seeds: of the trainings.
   init_from: where all arms start in place of stage 1, a workdir or converted checkpoint; "": there.
-  external: see above.
+  external: a network for the arm of that name; "": the one that `emotion_network` says.
+  emotion_network: config of `fields_jax.emotion_network`, or None: the arm needs `external`.
   start, base: configs of stages 1 and 2; all their keys can be set on the command line, such as
     `--sweep.base.phases.A.steps=500`.
   tests: sets, split test.
   probe: its sources, width, steps and patience.
   arms: by name what each says, a sentence; changes, keys of base in groups; phases, those it keeps,
-    () for all; external, whether it needs that key.
+    () for all; external, whether it compares features of such a network.
   quick: what `--quick` takes in place: seeds, arms, steps_scale, probe_steps.
 """
 
@@ -36,7 +39,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import stage1, stage2
+from configs import emotion_network, stage1, stage2
 from configs.common import FACE_ENCODERS, nested
 
 VARIANTS = ("synthetic", "joint", "full")
@@ -77,6 +80,7 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
             seeds=(0, 1, 2),
             init_from="",
             external="",
+            emotion_network=emotion_network.get_config() if variant == "joint" else None,
             start=start,
             base=base,
             tests="affectnet/full,bp4d/spontaneous" if full else _TESTS,

@@ -56,7 +56,7 @@ REFERENCE = {
     "losses.va_weights": "fixed",  # ours; or "shake": EmoNet's random weights, afresh each step
     "losses.region_growth": (0.5, 0.2),  # TEASER; mouth and eye boxes grow by this on each side
     "losses.perceptual_weights": "",  # converted VGG16; empty switches the perceptual loss off
-    "losses.emotion_feature_weights": "",  # converted ResNet-50; empty switches its loss off
+    "losses.emotion_feature_weights": "",  # ResNet-50 or fields_jax.emotion_network's; empty: off
     "losses.dilation": 10 / 224,  # both; growth of the masked face hole, fraction of the image
     # Perturbations of the expression cycle; see losses/cycle.py.
     "cycle.noise": 0.2,  # both; added to every group's expression

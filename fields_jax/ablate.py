@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
         print(_told(asked, count))
         return
     for job in work:
-        jobs.check_same(job, "train", job.commands[0].given)
+        jobs.check_same(job, job.commands[0].name, job.commands[0].given)
     _check_places(asked, chosen.photographs, chosen.sweep.init_from)
     plan.write_configs(asked, chosen.out)
     _prepare(asked)
@@ -80,9 +80,10 @@ def main(argv: list[str]) -> None:
 
 def _told(asked: Any, count: int) -> str:
     """What would be run, a line for each run."""
-    lines = [f"{each.name:<24}{each.steps:>9} steps" for each in asked.runs]
+    runs = (*asked.networks, *asked.runs)
+    lines = [f"{each.name:<24}{each.steps:>9} steps" for each in runs]
     lines += [f"{name}: {says}" for name, says in asked.arms.items()]
-    return "\n".join([*lines, f"{len(asked.runs)} runs, {count} side by side"])
+    return "\n".join([*lines, f"{len(runs)} runs, {count} side by side"])
 
 
 def _check_places(asked: Any, photographs: str, start: str) -> None:
@@ -106,6 +107,8 @@ def _prepare(asked: Any) -> None:
     config = asked.runs[-1].config.copy_and_resolve_references()
     names = [name for name, _ in mixture.parse_mixture(config.data.mixture)]
     names += [name.strip() for name in f"{asked.tests},{asked.probe['sources']}".split(",")]
+    for each in asked.networks[:1]:
+        names += [name for name, _ in mixture.parse_mixture(each.config.data.mixture)]
     config.data.mixture = ",".join(f"{name}=1" for name in dict.fromkeys(names))
     train.prepare_data(config)
 
@@ -145,7 +148,7 @@ def _report(asked: Any, out: str, photographs: str, failed: dict[str, str], coun
             if sweep.START in named
             else {}
         ),
-        "facts": _facts(asked, shown[0], count),
+        "facts": _facts(asked, shown[0], count) | _networks(asked, out, failed),
         "notes": list(_notes(asked)),
         "failed": failed,
         "edges_mm": shown[0].scores["expression"]["edges_mm"],
@@ -189,6 +192,21 @@ def _facts(asked: Any, first: Any, count: int) -> dict[str, str]:
     return facts
 
 
+def _networks(asked: Any, out: str, failed: dict[str, str]) -> dict[str, str]:
+    """How good the emotion networks are whose features an arm compares."""
+    from fields_jax import emotion_network
+    from fields_jax.ablation import sweep
+    from fields_jax.workdir.inference import read_meta
+
+    found = [
+        f"seed {each.seed}: {emotion_network.told(meta['measured'])}"
+        for each in asked.networks
+        if each.name not in failed
+        for meta, _ in [read_meta(str(sweep.network(out, each.seed)))]
+    ]
+    return {"Emotion network, held out": "; ".join(found)} if found else {}
+
+
 def _notes(asked: Any):
     """What a reader must know before believing the table."""
     from fields_jax.ablation import sweep
@@ -214,6 +232,11 @@ def _notes(asked: Any):
         yield (
             "Generated faces: how large a score is depends on their generator; what differs "
             "between recipes is what this page is about."
+        )
+    if asked.networks:
+        yield (
+            "The arm external compares features of a small network that was trained on the labels "
+            "of the same training set, and not EMOCA's, which saw a million photographs."
         )
     yield (
         "The probe's networks are small and trained once per run: compare arms, not papers. An arm "

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from PIL import Image
 from fields_jax.errors import UserError
 from fields_jax.files import npz_bytes, parse_npz, read_bytes, read_json, write_whole
 from fields_jax.geometry.boxes import overlap
+from fields_jax.kept import kept_program
 from fields_jax.models.finder import CHANNELS, STRIDE, FinderNet
 from fields_jax.photos.crops import SMALLEST_FACE
 from fields_jax.photos.faces import Detection, Finder
@@ -65,8 +65,7 @@ class Network:
     def __init__(self, variables: Mapping[str, Any], about: Mapping[str, Any]):
         """Takes weights; `about` holds "widths" of the network and "threshold" of the scores."""
         self.variables, self.about = variables, about
-        model = FinderNet(tuple(about["widths"]))
-        self._answer = partial(jax.jit(model.apply), variables)
+        self._widths = tuple(about["widths"])
 
     def look(self, image: UInt8[np.ndarray, "H W 3"], threshold: float | None = None) -> Found:
         """The faces of a picture.
@@ -99,9 +98,14 @@ class Network:
     def _at(self, image: np.ndarray, side: int, least: float) -> tuple[np.ndarray, np.ndarray]:
         """Boxes and scores at one size of the picture."""
         framed, zoom, corner = letterbox(image, side)
-        answer = np.asarray(self._answer(np.float32(framed[None]) / 255)[0])
-        boxes, scores = read_answer(answer, least)
+        pixels = np.float32(framed[None]) / 255
+        answer = kept_program(_answer, self.variables, pixels, static=(self._widths,))
+        boxes, scores = read_answer(np.asarray(answer)[0], least)
         return (boxes - np.tile(corner, 2)) / zoom, scores
+
+
+def _answer(variables: Mapping[str, Any], pixels: jax.Array, widths: tuple[int, ...]) -> jax.Array:
+    return FinderNet(widths).apply(variables, pixels)
 
 
 def packaged() -> Finder:

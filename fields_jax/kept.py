@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from fields_jax.files import npz_bytes, parse_npz, read_bytes, write_whole
 
 _ROOT = Path(__file__).parent
 _DIGEST = 32  # bytes of a digest, which a kept program begins with
+# By name: what one thread is making, another waits for.
+_making: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 def kept_arrays(
@@ -34,6 +38,13 @@ def kept_arrays(
       depends_on: everything that the arrays depend on, see `digest`.
       make: makes them.
     """
+    with _making[f"{name}-{depends_on}"]:
+        return _kept_arrays(name, depends_on, make)
+
+
+def _kept_arrays(
+    name: str, depends_on: str, make: Callable[[], Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
     folder = folder_in_use()
     if folder is None:
         return dict(make())
@@ -75,8 +86,13 @@ def kept_program(function: Any, *arguments: Any, static: tuple = ()) -> Any:
     told += [jax.__version__, jax.default_backend(), *map(str, settings)]
     key = digest([_ROOT], told)
     if key not in _programs:
-        found = flat if folder is None else _traced(flat, leaves, folder / f"traced-{key}")
-        _programs[key] = jax.jit(found)
+        with _making[key]:
+            if key not in _programs:
+                found = flat if folder is None else _traced(flat, leaves, folder / f"traced-{key}")
+                program = jax.jit(found)
+                given = program(*leaves)  # compiled by this call
+                _programs[key] = program
+                return given
     return _programs[key](*leaves)
 
 

@@ -66,6 +66,7 @@ def main(argv: list[str]) -> int:
     put = expression_commands.chosen(model.head, model.reconstruct, named)
     exports = export_commands.Exports(model.head, model.size, model.about)
     gallery = photo_commands.open_gallery(model.head, model.size, model.about)
+    gallery.warm_up(model.inference.config.model.n_expression)
     batch, plain, other = 0, 0, False
     for faces in photo_commands.batches(named, gallery, model.crop_scale):
         batch = batch or len(faces)  # one face by itself is not filled up

@@ -1,4 +1,4 @@
-"""Distances from the points of a 3D scan to the surface of a mesh, in millimetres.
+r"""Distances from the points of a 3D scan to the surface of a mesh, in millimetres.
 
     python -m fields_jax.scan_to_mesh --mesh=mesh.ply --scan=scan.obj --alignment=rigid \
         --landmarks=mesh.npy,scan.pp
@@ -11,6 +11,12 @@ mesh's and one of the scan's, the same points in the same order (.pp of MeshLab,
 three numbers a point, each in the unit of its mesh). With --crop only the scan's face counts, as in
 the NoW challenge, whose seven landmarks this needs: the four corners of the eyes from the subject's
 right to left, the bottom of the nose, the right and the left corner of the mouth.
+
+    python -m fields_jax.scan_to_mesh --mesh=mesh.ply --scan=scan.obj --alignment=similarity \
+        --landmarks=mesh.npy,scan.pp --crop --regions --head=HEAD.npz
+
+--regions adds the distances of nose, mouth, forehead and cheek, each aligned again by itself: the
+mesh must have the vertices of the head, whose masks tell the regions.
 """
 
 from __future__ import annotations
@@ -38,6 +44,8 @@ def define_flags() -> None:
     flags.DEFINE_bool("crop", False, "score the scan's face alone, by NoW's seven landmarks")
     flags.DEFINE_enum("mesh_unit", "m", _UNITS, "unit of the mesh; similarity takes any")
     flags.DEFINE_enum("scan_unit", "mm", _UNITS, "unit of the scan")
+    flags.DEFINE_bool("regions", False, "score nose, mouth, forehead and cheek by themselves too")
+    flags.DEFINE_string("head", "", "with --regions: head .npz of the mesh (default: procedural)")
     flags.DEFINE_string("json", "", "file for scores, alignment and settings")
 
 
@@ -53,6 +61,7 @@ def main(_: list[str]) -> None:
         chosen.alignment,
         tuple(chosen.landmarks),
         crop=chosen.crop,
+        regions=_regions(chosen) if chosen.regions else None,
     )
     from fields_jax.disk import writing
     from fields_jax.files import write_whole
@@ -66,6 +75,25 @@ def main(_: list[str]) -> None:
         f"{chosen.alignment}: median {scores['median']:.3f} mm, mean {scores['mean']:.3f}, "
         f"std {scores['std']:.3f}, 95 % below {scores['p95']:.3f}"
     )
+    for name, own in report.get("regions_mm", {}).items():
+        if isinstance(own, dict):
+            print(
+                f"{name}: mean {own['mean']:.3f} mm aligned by itself, {own['common_mean']:.3f} "
+                f"with the face, {own['points']} points"
+            )
+        else:
+            told = "too few points" if own is None else f"{own:.3f} mm"
+            print(f"{'mean of the regions' if name == 'mean' else name}: {told}")
+
+
+def _regions(chosen: flags.FlagValues) -> np.ndarray:
+    """Regions of the head's vertices."""
+    from fields_jax.evaluation.scan_regions import vertex_regions
+    from fields_jax.flame.io import resolve_head
+
+    if chosen.alignment == "none":
+        raise UserError("--regions aligns each by itself: name --alignment=rigid or similarity")
+    return vertex_regions(resolve_head(chosen.head))
 
 
 def measure(
@@ -75,6 +103,7 @@ def measure(
     landmark_files: tuple[str, ...] = (),
     *,
     crop: bool = False,
+    regions: np.ndarray | None = None,
 ) -> dict:
     """Scores of one scan, ready for JSON.
 
@@ -84,11 +113,13 @@ def measure(
       alignment: of `scan_distance.ALIGNMENTS`.
       landmark_files: of the mesh and of the scan, or none.
       crop: score the face alone.
+      regions: of the mesh's vertices (`scan_regions.vertex_regions`); None: no scores of regions.
 
     Raises:
-      UserError: a file cannot be used, a unit is wrong, or landmarks are needed and not given.
+      UserError: a file cannot be used, a unit is wrong, landmarks are needed and not given, or the
+        mesh is not of the regions' head.
     """
-    from fields_jax.evaluation import scan_distance
+    from fields_jax.evaluation import scan_distance, scan_regions
     from fields_jax.evaluation.units import UNITS, in_metres
     from fields_jax.geometry.mesh_files import read_surface
 
@@ -108,11 +139,21 @@ def measure(
                 "are of another scan, or in another unit"
             )
     mesh = mesh._replace(vertices=vertices)
+    if regions is not None and len(regions) != len(vertices):
+        raise UserError(
+            f"{mesh_file[0]} has {len(vertices)} vertices and the head {len(regions)}: name the "
+            "head of the mesh with --head=HEAD.npz"
+        )
     try:
         motion = scan_distance.align(points, mesh, alignment, landmarks)
     except ValueError as error:
         raise UserError(f"{' and '.join(landmark_files)}: {error}") from error
     distance = 1e3 * scan_distance.surface_distances(points, mesh, motion)
+    own = {}
+    if regions is not None:
+        scaled = alignment == "similarity"
+        scores = scan_regions.region_scores(points, mesh, motion, regions, scaled=scaled)
+        own = {"regions_mm": scores}
     return {
         "version": __version__,
         "mesh": {"file": mesh_file[0], "unit": mesh_file[1]},
@@ -124,6 +165,7 @@ def measure(
             "shift_m": motion.shift.tolist(),
         },
         "distance_mm": scan_distance.distance_scores(distance),
+        **own,
     }
 
 

@@ -66,7 +66,7 @@ def _train(chosen: flags.FlagValues) -> int:
     if chosen.dry_run:
         print(describe_run(config, plan))
         return 0
-    pipeline = _import_pipeline()
+    pipeline = import_pipeline()
     _check_records(config)
     prepare_data(config)
     names = dict(pipeline.parse_mixture(config.data.mixture))
@@ -84,7 +84,7 @@ def _train(chosen: flags.FlagValues) -> int:
         head=dict(name=head.name, version=head.version, sha256=head.sha256),
         data=pipeline.fingerprint(config.data),
     )
-    loop.train(config, workdir, plan, functools.partial(_batches, pipeline, config), meta)
+    loop.train(config, workdir, plan, functools.partial(batches, pipeline, config), meta)
     print(f"done: {workdir}", flush=True)
     return 0
 
@@ -133,7 +133,7 @@ def prepare_data(config: ConfigDict) -> None:
         prepare.prepare_synthetic(config.data.root, head=config.head)
 
 
-def _import_pipeline():
+def import_pipeline():
     try:
         from data_pipelines.reading import mixture
     except ModuleNotFoundError as error:
@@ -143,7 +143,7 @@ def _import_pipeline():
     return mixture
 
 
-def _batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
+def batches(pipeline, config: ConfigDict, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
     """This process's share of every global batch from `start_step` on, checked."""
     import jax
 

@@ -45,6 +45,7 @@ ALLOWED = {
         (*MODEL, "evaluation", "fitting", "photos", "workdir", "outputs"),
     ),
     "fields_jax.evaluation.probe": (*MODEL, "evaluation", "losses"),
+    "fields_jax.evaluation.reconstructions": (*MODEL, "evaluation", "losses", "workdir"),
     # A GLB says the expression in ARKit's weights.
     "fields_jax.outputs": (*MODEL, "photos", "workdir", "registration"),
     "fields_jax.report": (*MODEL, "fitting", "photos", "workdir", "evaluation", "outputs", "clips"),
@@ -75,9 +76,15 @@ ALLOWED = {
     "fields_jax.probe": ("evaluation", "report", "cli"),
     # A reconstruction becomes a submission, and its scores a figure.
     "fields_jax.now": ("flame", "evaluation", "outputs", "report", "cli"),
-    "fields_jax.scan_to_mesh": ("geometry", "evaluation", "cli"),
+    "fields_jax.scan_to_mesh": ("geometry", "flame", "evaluation", "cli"),
+    "fields_jax.emotion_network": (
+        *("models", "workdir", "training", "evaluation", "train", "cli"),
+    ),
     "fields_jax.ablation": ("workdir",),
-    "fields_jax.ablate": ("flame", "workdir", "ablation", "evaluation", "report", "train", "cli"),
+    "fields_jax.ablate": (
+        *("flame", "workdir", "ablation", "evaluation", "report", "train", "emotion_network"),
+        "cli",
+    ),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),

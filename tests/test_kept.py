@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -80,6 +84,27 @@ def test_a_program_is_traced_once_whatever_the_process(folder, monkeypatch):
     kept.kept_program(scaled, {"x": np.float32([1, 2])}, static=(4,))
     kept.kept_program(scaled, {"x": np.float32([1, 2, 3])}, static=(3,))
     assert traced == [3, 4, 3]
+
+
+def test_what_one_thread_makes_another_waits_for(folder):
+    traced, made = [], []
+
+    def slowly(x):
+        traced.append(threading.get_ident())
+        time.sleep(0.2)
+        return 2 * x
+
+    def arrays():
+        made.append(threading.get_ident())
+        time.sleep(0.2)
+        return {"a": np.arange(3)}
+
+    with ThreadPoolExecutor(4) as pool:
+        doubled = list(pool.map(lambda x: kept.kept_program(slowly, x), np.eye(4)))
+        found = list(pool.map(lambda _: kept.kept_arrays("slow", "one", arrays), range(4)))
+    np.testing.assert_array_equal(doubled, 2 * np.eye(4))
+    assert len(traced) == len(made) == 1
+    assert all((each["a"] == np.arange(3)).all() for each in found)
 
 
 def test_a_damaged_program_is_traced_anew(folder, monkeypatch):

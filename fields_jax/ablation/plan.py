@@ -6,7 +6,7 @@ import json
 import os
 import pprint
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 
 from fields_jax.ablation.jobs import Command, Job
-from fields_jax.ablation.sweep import START, Run, Sweep, folder, workdir
+from fields_jax.ablation.sweep import NETWORK, START, Run, Sweep, folder, network, workdir
 from fields_jax.disk import writing
 from fields_jax.files import write_whole
 from fields_jax.workdir.config import FREE_KEYS
@@ -32,26 +32,47 @@ def plan_jobs(sweep: Sweep, out: str, photographs: str = "") -> list[Job]:
       out: folder of the ablation.
       photographs: folder of photographs with landmarks beside them; empty: none.
     """
-    starts = {run.seed: run.name for run in sweep.runs if run.arm == START}
-    return [
+    return [_network_job(run, out) for run in sweep.networks] + [
         Job(
             run.name,
             Path(folder(out, run.name)),
             list(_commands(run, sweep, out, photographs).values()),
-            () if run.arm == START else tuple(filter(None, [starts.get(run.seed)])),
+            tuple(_before(run, sweep, out)),
             partial(_told, Path(workdir(out, run.name)), run.steps),
         )
         for run in sweep.runs
     ]
 
 
+def _network_job(run: Run, out: str) -> Job:
+    """The training of an emotion network."""
+    options = {"config": folder(out, run.name) / CONFIG, "out": network(out, run.seed)}
+    command = _command(NETWORK, options, {"config": _learnt(run)})
+    return Job(run.name, Path(folder(out, run.name)), [command])
+
+
+def _before(run: Run, sweep: Sweep, out: str) -> Iterator[str]:
+    """Names of the runs that one needs."""
+    if run.arm == START:
+        return
+    yield from (each.name for each in sweep.runs if (each.arm, each.seed) == (START, run.seed))
+    if _own_network(run, sweep, out):
+        yield f"{NETWORK}-{run.seed}"
+
+
+def _own_network(run: Run, sweep: Sweep, out: str) -> bool:
+    """Whether a run compares features of the network that the sweep trains for its seed."""
+    named = run.config.losses.emotion_feature_weights
+    return bool(sweep.networks) and named == str(network(out, run.seed))
+
+
 def write_configs(sweep: Sweep, out: str) -> None:
-    """Writes the config of every run beside its workdir, as a file that `fields_jax.train` takes.
+    """Writes the config of every run beside its workdir, as a file that its command takes.
 
     Raises:
       DiskError: one of them cannot be written.
     """
-    for run in sweep.runs:
+    for run in (*sweep.networks, *sweep.runs):
         text = pprint.pformat(run.config.to_dict(), width=96)
         target = epath.Path(folder(out, run.name))
         with writing(target, instead="another --out"):
@@ -67,11 +88,14 @@ def write_configs(sweep: Sweep, out: str) -> None:
 def _commands(run: Run, sweep: Sweep, out: str, photographs: str) -> dict[str, Command]:
     here, trained = folder(out, run.name), workdir(out, run.name)
     of_probe = {**sweep.probe, "seeds": 1, "inputs": "expression+jaw"}
+    learnt = _learnt(run)
+    if _own_network(run, sweep, out):
+        learnt["losses"]["emotion_feature_weights"] = NETWORK  # wherever it lies
     found = {
         "train": _command(
             "train",
             {"config": here / CONFIG, "workdir": trained},
-            {"config": _learnt(run), "start": _start(run, sweep)},
+            {"config": learnt, "start": _start(run, sweep)},
         ),
         "evaluate": _command(
             "evaluate", {"workdir": trained, "sources": sweep.tests}, {"sources": sweep.tests}

@@ -14,6 +14,7 @@ from fields_jax.errors import UserError, first_line, quoted
 from fields_jax.workdir import schema
 
 FULL, START = "full", "start"  # the arm that all are compared with; stage 1 of a seed
+NETWORK = "emotion_network"  # whose features an arm compares, trained once per seed
 _KEYS = ("seeds", "init_from", "external", "start", "base", "tests", "probe", "arms", "quick")
 
 
@@ -22,9 +23,9 @@ class Run:
     """One training and what is measured of it.
 
     Attributes:
-      arm: its name, or `START`.
+      arm: its name, `START` or `NETWORK`.
       seed: of the training.
-      config: of `fields_jax.train`.
+      config: of `fields_jax.train`, or of `fields_jax.emotion_network`.
     """
 
     arm: str
@@ -39,8 +40,10 @@ class Run:
     @property
     def steps(self) -> int:
         """Of the training."""
-        scale = self.config.steps_scale
-        return sum(max(1, round(each.steps * scale)) for each in self.config.phases.values())
+        scale, parts = self.config.steps_scale, [self.config]
+        if self.arm != NETWORK:
+            parts = self.config.phases.values()
+        return sum(max(1, round(each.steps * scale)) for each in parts)
 
     def plain(self) -> dict[str, Any]:
         """The config as JSON holds it, to compare it with one that was written."""
@@ -58,6 +61,7 @@ class Sweep:
       tests: "NAME,NAME" of the sets that all are scored on.
       probe: flags of `fields_jax.probe`.
       quick: whether this is the small form.
+      networks: those that an arm compares features of, one for each seed; () for none of our own.
     """
 
     arms: Mapping[str, str]
@@ -66,6 +70,7 @@ class Sweep:
     tests: str
     probe: Mapping[str, Any]
     quick: bool
+    networks: tuple[Run, ...] = ()
 
 
 def read_sweep(
@@ -103,29 +108,35 @@ def read_sweep(
         or any(not isinstance(each, int) for each in seeds)
     ):
         raise UserError(f"sweep.seeds is {seeds}: name different whole numbers, such as (0,1,2)")
-    known = [name for name, arm in config.arms.items() if config.external or not arm.external]
+    features = config.external or config.get(NETWORK)
+    known = [name for name, arm in config.arms.items() if features or not arm.external]
     names = _chosen(known, arms or (small.arms if small else ""))
-    runs = [Run(START, seed, _start(config, seed)) for seed in seeds if not config.init_from]
+    runs = [Run(START, seed, _seeded(config.start, seed)) for seed in seeds if not config.init_from]
     for name in names:
         for seed in seeds:
             own = _arm(config, name)
             own.seed = seed
             own.init_from = config.init_from or str(workdir(out, f"{START}-{seed}"))
+            if config.arms[name].external and not config.external:
+                own.losses.emotion_feature_weights = str(network(out, seed))
             runs.append(Run(name, seed, own))
-    for run in runs:
+    asked = any(config.arms[name].external for name in names) and not config.external
+    networks = [Run(NETWORK, seed, _seeded(config[NETWORK], seed)) for seed in seeds if asked]
+    for run in (*networks, *runs):
         if data_root:
             run.config.data.root = data_root
         if head:
             run.config.head = head
         if small:
             run.config.steps_scale *= small.steps_scale
+    for run in runs:
         try:
             schema.check(run.config.to_dict())
         except UserError as error:
             raise UserError(f"arm {run.arm}: {error}") from error
     probe = config.probe.to_dict() | (dict(steps=small.probe_steps) if small else {})
     says = {name: config.arms[name].says for name in names}
-    return Sweep(says, seeds, tuple(runs), config.tests, probe, quick)
+    return Sweep(says, seeds, tuple(runs), config.tests, probe, quick, tuple(networks))
 
 
 def folder(out: str, name: str) -> epath.Path:
@@ -138,20 +149,25 @@ def workdir(out: str, name: str) -> epath.Path:
     return folder(out, name) / "train"
 
 
+def network(out: str, seed: int) -> epath.Path:
+    """Where the emotion network of a seed is written."""
+    return folder(out, f"{NETWORK}-{seed}") / "network"
+
+
 def _chosen(known: Collection[str], wanted: str) -> list[str]:
     names = [name.strip() for name in wanted.split(",") if name.strip()] or list(known)
     for name in names:
         if name not in known:
             raise UserError(f"unknown arm {quoted(name)}; known: {', '.join(known)}")
-        if name == START or not name.replace("_", "").isalnum():
+        if name in (START, NETWORK) or not name.replace("_", "").isalnum():
             raise UserError(f"arm {quoted(name)}: choose another name, of letters and digits")
     if FULL not in known:
         raise UserError(f"sweep.arms has no {FULL}, the arm that the others are compared with")
     return [FULL, *(name for name in dict.fromkeys(names) if name != FULL)]
 
 
-def _start(config: ConfigDict, seed: int) -> ConfigDict:
-    own = config.start.copy_and_resolve_references()
+def _seeded(config: ConfigDict, seed: int) -> ConfigDict:
+    own = config.copy_and_resolve_references()
     own.seed = seed
     return own
 
@@ -161,6 +177,7 @@ def _arm(config: ConfigDict, name: str) -> ConfigDict:
     arm, own = config.arms[name], config.base.copy_and_resolve_references()
     if arm.external:
         own.losses.emotion_feature_weights = config.external
+    own.unlock()  # flags lock what they read; keys that no training has are refused later
     try:
         own.update(arm.changes.to_dict())
     except (AttributeError, KeyError, TypeError) as error:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 
 from fields_jax.geometry.boxes import overlap
 
@@ -94,6 +93,8 @@ class Tracker:
             return []
         expected = np.stack([track.expected(time) for track in self.tracks])
         likeness = alike(np.stack(list(boxes)), expected)
+        from scipy.optimize import linear_sum_assignment  # takes a second to load
+
         rows, columns = linear_sum_assignment(-likeness)
         return [
             (int(row), self.tracks[column])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fields_jax.errors import UserError
-from fields_jax.evaluation import affect, geometry
+from fields_jax.evaluation import affect, geometry, registry, swap
 from fields_jax.evaluation.expression_measures import MEASURES
 from fields_jax.evaluation.geometry import BINS
 from fields_jax.evaluation.recognition import AXES, Answers
@@ -106,6 +106,20 @@ def _measures() -> tuple[Measure, ...]:
             *("landmarks", "Landmarks", "105 points, of inter-ocular", "share", "low"),
             *(faces, mean, ("landmarks_105.interocular",), "has_points"),
         ),
+    ]
+    painted = registry.RECONSTRUCTED
+    found.append(
+        Measure(
+            *("face.l1", "Reconstruction", "hidden face, L1", "share", "low"),
+            *(faces, mean, ("face.l1",), painted),
+        )
+    )
+    found += [
+        Measure(
+            *(f"swap.{name}", "Swapped geometry", f"{name} that follows", "share", "one"),
+            *(faces, swap.share, (f"swap.{name}", f"swap.{name}_given"), painted),
+        )
+        for name in swap.SHARES
     ]
     for table, title in (("faces", "Own head"), ("probe", "Probe of frozen codes")):
         found += [

@@ -91,13 +91,13 @@ def _compare(
     head: FlameModel, columns: tuple[FlameCoefficients, FlameCoefficients]
 ) -> tuple[Float[Array, " B"], ...]:
     true, predicted = columns
-    neutral = _face(head, true.shape, jax.tree.map(jnp.zeros_like, true))
-    actual = _face(head, true.shape, true)
-    guessed = _face(head, true.shape, predicted)
+    neutral = face_at_rest(head, true.shape, jax.tree.map(jnp.zeros_like, true))
+    actual = face_at_rest(head, true.shape, true)
+    guessed = face_at_rest(head, true.shape, predicted)
     return _distance(guessed, actual), _distance(actual, neutral), _distance(guessed, neutral)
 
 
-def _face(
+def face_at_rest(
     head: FlameModel, shape: Float[Array, "B S"], movement: FlameCoefficients
 ) -> Float[Array, "B K 3"]:
     """Face-mask vertices in mm at zero global pose."""

@@ -38,7 +38,7 @@ def map_batches(function: Callable[[PyTree], PyTree], columns: PyTree, batch_siz
     for start in range(0, count, batch_size):
         rows = slice(start, start + batch_size)
         part = jax.tree.map(lambda column, rows=rows: np.asarray(column)[rows], columns)
-        results.append(_call_padded(function, part, batch_size))
+        results.append(call_padded(function, part, batch_size))
     return _concatenate(results)
 
 
@@ -62,7 +62,7 @@ def predict_set(
     """
     predictions, labels = [], []
     for batch in batches:
-        predictions.append(_call_padded(apply, batch["image"], batch_size))
+        predictions.append(call_padded(apply, batch["image"], batch_size))
         labels.append({key: value for key, value in batch.items() if key not in PICTURES})
     if not predictions:
         raise UserError("nothing to evaluate: the data hold no examples")
@@ -127,7 +127,7 @@ def synthesize_set(
     return to_uint8(made(variables, head, output, *pictures, row))
 
 
-def _call_padded(function: Callable[[PyTree], PyTree], part: PyTree, batch_size: int) -> PyTree:
+def call_padded(function: Callable[[PyTree], PyTree], part: PyTree, batch_size: int) -> PyTree:
     count = len(jax.tree.leaves(part)[0])
     padded = jax.tree.map(lambda a: np.pad(a, _behind(a, batch_size - count), mode="edge"), part)
     return jax.tree.map(lambda a: np.asarray(a)[:count], function(padded))

@@ -41,7 +41,7 @@ _SHOWN |= {
         metric.name, metric.style, metric.interval.key if metric.interval else metric.path
     )
     for metric in registry.METRICS
-    if metric.path not in _SHOWN
+    if metric.path not in _SHOWN and metric.network != registry.PAINTER  # pictures stay unread
 }
 
 

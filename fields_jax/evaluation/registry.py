@@ -14,8 +14,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fields_jax.emotions import N_EMOTIONS
-from fields_jax.evaluation import affect, geometry
+from fields_jax.evaluation import affect, geometry, swap
 
+RECONSTRUCTED = "has_reconstruction"  # flag of the columns of `reconstructions`
+PAINTER = "synthesizer"  # the network that its scores are of
 MISSING = "n/a"  # no such labels, or too few for such a score
 
 
@@ -255,6 +257,72 @@ def _identity_metrics() -> tuple[Metric, ...]:
     )
 
 
+def _reconstruction_metrics() -> tuple[Metric, ...]:
+    """Of the synthesiser's pictures; see `images` and `reconstructions`."""
+    entry = dict(group="Reconstruction", network=PAINTER)
+    found = []
+    for region, where in (("picture", "whole picture"), ("face", "hidden face")):
+        path, short = f"reconstruction.{region}", "" if region == "picture" else " face"
+        l1 = Resampled(f"{region}_l1", np.mean, (f"{region}.l1",), RECONSTRUCTED)
+        found += [
+            Metric(
+                f"{path}.l1",
+                name=f"{where}, L1",
+                style="share",
+                best="low",
+                interval=l1,
+                shown_as=f"L1{short}",
+                **entry,
+            ),
+            Metric(
+                f"{path}.psnr",
+                name=f"{where}, PSNR in dB",
+                best="high",
+                shown_as=f"PSNR{short}",
+                **entry,
+            ),
+            Metric(
+                f"{path}.ssim",
+                name=f"{where}, SSIM",
+                best="high",
+                shown_as=f"SSIM{short}",
+                **entry,
+            ),
+            Metric(
+                f"{path}.perceptual",
+                name=f"{where}, perceptual distance",
+                best="low",
+                shown_as=f"VGG{short}",
+                **entry,
+            ),
+        ]
+    return tuple(found)
+
+
+def _swap_metrics() -> tuple[Metric, ...]:
+    """Whether the synthesiser follows its geometry, see `swap`."""
+    titles = {"paint": "paint that moves along", "reading": "change that is read back"}
+    return tuple(
+        Metric(
+            f"swap.{name}",
+            "Swapped geometry",
+            title,
+            style="share",
+            best="one",
+            chance="0 %",
+            network=PAINTER,
+            interval=Resampled(
+                f"swap_{name}", swap.share, (f"swap.{name}", f"swap.{name}_given"), RECONSTRUCTED
+            ),
+            shown_as=f"{name} followed",
+            headline=Headline(8, "Geometry followed", "%", "ignored: {}")
+            if name == "paint"
+            else None,
+        )
+        for name, title in titles.items()
+    )
+
+
 METRICS = (
     *_expression_metrics(),
     *_closure_metrics(),
@@ -265,6 +333,8 @@ METRICS = (
     _landmark_metric("landmarks_68"),
     _landmark_metric("landmarks_105", shown_as="eye", column=Column(5, "105 points")),
     _landmark_metric("landmarks_203"),
+    *_reconstruction_metrics(),
+    *_swap_metrics(),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
 from fields_jax.evaluation import EXAMPLES, FORMAT, PREDICTIONS, geometry, registry, summary
 from fields_jax.evaluation.predict import predict_set, spread, synthesize_set
+from fields_jax.evaluation.reconstructions import Measurer
 from fields_jax.evaluation.tables import aligned
 from fields_jax.files import write_npz, write_whole
 from fields_jax.flame.io import resolve_head
@@ -31,6 +32,8 @@ _LEGEND = """error mm: distance of predicted from true expression; zero mm: of n
 slope, rank: predicted against true intensity; ordered: pairs of graded intensity in order
 eye: error of the 105 landmarks as a share of the inter-ocular distance
 all: every example; emotion scores without the sets of graded intensity"""
+_PAINTED = """pictures of the synthesiser beside photographs; face: where it has to fill them
+followed: share of a swapped expression that paint, or what is read in it, follows; ignored: 0"""
 
 
 def score_workdir(
@@ -109,15 +112,25 @@ def evaluate(
         print(f"warning: {warning}")
     networks = partial(predict, inference.model, inference.variables)
     size = config.evaluation.batch_size
+    paints = registry.PAINTER in inference.meta["trained"]
+    measurer = Measurer(inference, head) if paints else None
+    if not paints:
+        print(f"no trained {registry.PAINTER}: no reconstructions, and no scores of them")
     parts, predictions, kept, start = [], [], [], 0
     for index, name in enumerate(names):
         total = mixture.count_examples(config.data, name, split)
-        batches = mixture.evaluation_batches(
-            config.data, name, split, image_size=config.image_size, batch_size=size
+        read = partial(
+            *(mixture.evaluation_batches, config.data, name, split),
+            image_size=config.image_size,
+            batch_size=size,
         )
-        batches, examples = spread(_counted(batches, name, total), total, EXAMPLES)
+        batches, examples = spread(_counted(read(), name, total), total, EXAMPLES)
         prediction, labels = predict_set(networks, batches, size)
-        parts.append(summary.columns(head, prediction, labels, batch_size=size))
+        part = summary.columns(head, prediction, labels, batch_size=size)
+        if measurer:
+            again = _counted(read(), f"{name}, reconstructions", total)
+            part |= measurer.measure(prediction, again)
+        parts.append(part)
         predictions.append(prediction)
         kept += [example | {"row": example["row"] + start, "source": index} for example in examples]
         start += total
@@ -161,14 +174,24 @@ def source_names(config: ConfigDict, mixture: Any, split: str) -> list[str]:
 
 def table(scores: dict[str, Any]) -> str:
     """The headline numbers, one line per source, for a terminal."""
-    shown = {"n": "n"} | {each.shown_as: each.path for each in registry.METRICS if each.shown_as}
+    shown = [each for each in registry.METRICS if each.shown_as]
+    painted = [each for each in shown if each.network == registry.PAINTER]
+    others = [each for each in shown if each not in painted]
+    title = f"stage {scores['stage']}, step {scores['step']}, {scores['split']} split"
+    lines = [title, *_rows(scores, others), _LEGEND]
+    if scores["reconstruction"]:
+        lines += ["", *_rows(scores, painted), _PAINTED]
+    return "\n".join(lines)
+
+
+def _rows(scores: dict[str, Any], metrics: Sequence[registry.Metric]) -> list[str]:
+    """A line for the titles, one for each set and one for all together."""
+    shown = {"n": "n"} | {each.shown_as: each.path for each in metrics}
     rows = [("", *shown)]
     for name, part in [*scores["sources"].items(), ("all", scores)]:
         values = (registry.value_at(part, path) for path in shown.values())
         rows.append((name, *(_number(value) for value in values)))
-    lines = aligned(rows)
-    title = f"stage {scores['stage']}, step {scores['step']}, {scores['split']} split"
-    return "\n".join([title, *lines, _LEGEND])
+    return aligned(rows)
 
 
 def import_mixture() -> Any:
@@ -206,7 +229,7 @@ def _examples(
     stored["example_has_truth"] = known
     for name in ("expression", "jaw", "eyelid"):
         stored[f"example_true_{name}"] = getattr(truth, name)
-    if "synthesizer" in inference.meta["trained"]:
+    if registry.PAINTER in inference.meta["trained"]:
         stored["example_reconstruction"] = synthesize_set(
             inference.model,
             inference.variables,
@@ -217,8 +240,6 @@ def _examples(
             stored["example_row"],
             masking=make_masking(inference.config),
         )
-    else:
-        print(f"no trained synthesizer: {PREDICTIONS} holds no reconstructions")
     return stored
 
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fields_jax.errors import UserError
-from fields_jax.evaluation import affect, closure, geometry, identity, registry
+from fields_jax.evaluation import affect, closure, geometry, identity, registry, swap
+from fields_jax.evaluation.images import REGIONS, Likeness
 from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel
 
 Columns = dict[str, np.ndarray]
@@ -145,6 +146,23 @@ def summarize(data: Columns, edges: tuple[float, float] | None, *, samples: int 
         "landmarks": {name: _landmarks(data, name) for name in geometry.LANDMARK_SETS},
         "closure": {f"{name}_mm": _mean(data[name]) for name in closure.Closure._fields},
         "identity": {name: _mean(data[column]) for name, column in _IDENTITY.items()},
+        **_reconstruction(data),
+    }
+
+
+def _reconstruction(data: Columns) -> dict[str, dict | None]:
+    """What `reconstructions` measures; None without a synthesiser."""
+    if registry.RECONSTRUCTED not in data:
+        return {"reconstruction": None, "swap": None}
+    scores = (*Likeness._fields, "perceptual")
+    return {
+        "reconstruction": {
+            region: {name: _mean(data[f"{region}.{name}"]) for name in scores} for region in REGIONS
+        },
+        "swap": {
+            name: affect.defined(swap.share(data[f"swap.{name}"], data[f"swap.{name}_given"]))
+            for name in swap.SHARES
+        },
     }
 
 
@@ -198,8 +216,8 @@ def _intervals(data: Columns, samples: int) -> dict[str, list[float] | None]:
 
 
 def _interval(data: Columns, chosen: registry.Resampled, samples: int) -> list[float] | None:
-    rows = data[chosen.rows]
-    if not rows.any():
+    rows = data.get(chosen.rows)
+    if rows is None or not rows.any():
         return None
     values = (data[column][rows] for column in chosen.columns)
     groups = data["group"][rows]

@@ -34,6 +34,7 @@ SYNONYMS = {
 }
 # AffectNet's ids beyond the classes, and what marks a missing label in AffectNet and Aff-Wild2.
 _NO_CLASSES = {8: "AffectNet's None", 9: "AffectNet's Uncertain", 10: "AffectNet's Non-face"}
+_FAR_SHARE = 0.05  # of predictions beyond twice the range, above which the scale is another
 _SENTINELS = {-2: "AffectNet's mark of no annotation", -5: "Aff-Wild2's mark of no annotation"}
 
 
@@ -121,12 +122,14 @@ def affect(table: Table, name: str, *, label: bool) -> Floats:
       UserError: no number, a mark of "not annotated", or another scale.
     """
     found = numbers(table, name, optional=label)
+    # A network without bounds may be far off once; a column of another scale is so often.
+    rescaled = np.mean(np.abs(found) > 2) > _FAR_SHARE
     for index in np.flatnonzero(np.abs(found) > 1):
         value = found[index]
         if value in _SENTINELS:
             cure = "leave the cell empty" if label else "predict a number for every example"
             table.refuse(index, f"{name} is {value:g}, {_SENTINELS[value]}: {cure}")
-        if label or abs(value) > 2:
+        if label or (rescaled and abs(value) > 2):
             table.refuse(
                 index,
                 f"{name} is {value:g}, outside [-1, 1]: rescale the column (AFEW-VA's -10..10: "

@@ -74,7 +74,7 @@ class Evidence:
       reconstruction: [B, H, W, 3] the synthesiser's image.
       tokens_again: [B, K, D] tokens of the reconstruction.
       features: perceptual features of (reconstruction, image).
-      emotion_features: [B, 2048] of (reconstruction, image).
+      emotion_features: [B, D] of (reconstruction, image).
       base: coefficients by the frozen base model.
       cycle: coefficients read back from the image synthesised from `perturbed`.
       perturbed: coefficients of the perturbed faces.

@@ -6,7 +6,7 @@ devices is `masked_mean` alone. Formulas follow SMIRK and TEASER unless marked o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -157,7 +157,7 @@ def metric_error(
 
 
 def perceptual_distance(
-    prediction: list[Float[Array, "B h w c"]], target: list[Float[Array, "B h w c"]]
+    prediction: Sequence[Float[Array, "_ _ _ _"]], target: Sequence[Float[Array, "_ _ _ _"]]
 ) -> Float[Array, " B"]:
     """Sum over a network's feature maps of their mean absolute difference, equal weights."""
     return sum(mean_absolute(p, t) for p, t in zip(prediction, target, strict=True))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import KDTree
-from scipy.spatial.transform import Rotation
 
 from fields_jax import arkit
 from fields_jax.flame.eyes import eyeballs
+from fields_jax.geometry.rotations import vector_of
 from fields_jax.geometry.similarity import rigid_motion
 from fields_jax.types import PARTS, FlameModel
 
@@ -28,7 +27,7 @@ def eye_turns(head: FlameModel) -> Float[np.ndarray, "52 2 3"]:
         for row, moved in enumerate(np.moveaxis(shapes, -1, 0)):
             if moved.any():
                 rotation, _, _ = rigid_motion(rest, rest + moved)
-                turns[row, side] = Rotation.from_matrix(rotation).as_rotvec()
+                turns[row, side] = vector_of(rotation)
     return turns
 
 
@@ -66,6 +65,8 @@ def clear_eyes(head: FlameModel, moved: Float[np.ndarray, "V 3 52"]) -> None:
 
 def _reach(ball: Float[np.ndarray, "N 3"], points: Float[np.ndarray, "P 3"]) -> np.ndarray:
     """How far an eyeball reaches in the directions of points, all from its centre."""
+    from scipy.spatial import KDTree  # takes a second to load
+
     radius = np.linalg.norm(ball, axis=1)
     towards = points / np.linalg.norm(points, axis=1, keepdims=True)
     _, nearest = KDTree(ball / radius[:, None]).query(towards, min(_ABOUT, len(ball)))

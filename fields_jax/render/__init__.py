@@ -5,17 +5,19 @@ from fields_jax.render.camera import project
 from fields_jax.render.interpolate import interpolate
 from fields_jax.render.mask import (
     Masking,
+    around_face,
     make_masking,
     masked_image,
     sample_keys,
     synthesizer_input,
 )
 from fields_jax.render.rasterize import rasterize
-from fields_jax.render.shade import five_light_shade, geometry_map
+from fields_jax.render.shade import five_light_shade, geometry_map, shaded_face
 
 __all__ = [
     "Masking",
     "antialias",
+    "around_face",
     "five_light_shade",
     "geometry_map",
     "interpolate",
@@ -24,5 +26,6 @@ __all__ = [
     "project",
     "rasterize",
     "sample_keys",
+    "shaded_face",
     "synthesizer_input",
 ]

@@ -108,6 +108,18 @@ def masked_image(
     radius = round(_DILATION * image.shape[1]) if dilation is None else dilation
     if radius < 0:
         raise ValueError(f"dilation is {dilation}: it cannot be negative")
-    hole = dilate(1 - face_mask.astype(image.dtype), radius)
-    visible = (1 - hole) * (1 - rendered_mask.astype(image.dtype))
+    visible = around_face(face_mask.astype(image.dtype), rendered_mask.astype(image.dtype), radius)
     return image * jax.lax.stop_gradient(visible)[..., None]
+
+
+def around_face(
+    face_mask: Float[Array, "B H W"], rendered_mask: Float[Array, "B H W"], dilation: int
+) -> Float[Array, "B H W"]:
+    """1 where the masked image shows the photograph, 0 where the synthesiser has to fill it.
+
+    Args:
+      face_mask: [B, H, W], 1 outside the hull of the face, 0 inside.
+      rendered_mask: [B, H, W], 1 where the geometry map shows the face.
+      dilation: pixels by which the hull grows in every direction, as a square.
+    """
+    return (1 - dilate(1 - face_mask, dilation)) * (1 - rendered_mask)

@@ -11,7 +11,7 @@ from fields_jax.geometry.normals import vertex_normals
 from fields_jax.render.camera import project
 from fields_jax.render.interpolate import interpolate
 from fields_jax.render.rasterize import rasterize
-from fields_jax.types import FlameModel
+from fields_jax.types import FlameModel, Fragments
 
 # Albedo and lights of DECA's shape renderer, which SMIRK and TEASER keep.
 _ALBEDO = 180 / 255
@@ -57,6 +57,17 @@ def geometry_map(
     Returns:
       image [B, H, W, 1], 0 where the face is not, and mask [B, H, W], 1 where it is.
     """
+    image, fragments = shaded_face(head, vertices, camera, image_size)
+    return image, (fragments.face_index >= 0).astype(vertices.dtype)
+
+
+def shaded_face(
+    head: FlameModel,
+    vertices: Float[Array, "B V 3"],
+    camera: Float[Array, "B 3"],
+    image_size: int | tuple[int, int],
+) -> tuple[Float[Array, "B H W 1"], Fragments]:
+    """`geometry_map`, with what each pixel shows of `head.face_triangles` in place of the mask."""
     chex.assert_shape(vertices, (None, None, 3))
     chex.assert_shape(camera, (vertices.shape[0], 3))
     skin = vertices[:, head.face_vertices]
@@ -64,5 +75,4 @@ def geometry_map(
     fragments = rasterize(projected, head.face_triangles, image_size)
     normals = vertex_normals(skin, head.face_triangles)
     pixel_normals = interpolate(fragments, projected, head.face_triangles, normals)
-    mask = (fragments.face_index >= 0).astype(vertices.dtype)
-    return five_light_shade(pixel_normals)[..., None], mask
+    return five_light_shade(pixel_normals)[..., None], fragments

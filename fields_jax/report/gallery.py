@@ -18,6 +18,7 @@ from fields_jax.files import write_whole
 from fields_jax.outputs.bundle import Bundle, Result
 from fields_jax.outputs.confidence import said_of
 from fields_jax.outputs.morphs import choose_morphs
+from fields_jax.outputs.warming import warm_up
 from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import Face
 from fields_jax.photos.files import Unusable
@@ -74,6 +75,10 @@ class Gallery:
         self.persons: list[str] = []
         self._clips: list[dict[str, Any]] = []
         self.unusable: list[Unusable] = []
+
+    def warm_up(self, n_expression: int) -> None:
+        """Begins to compile what its faces need, which have so many expression components."""
+        warm_up(self._head, self._morphs, n_expression)
 
     def add(self, face: Face, result: Result) -> str:
         """Writes the folder of one face.

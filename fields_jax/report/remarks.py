@@ -42,6 +42,13 @@ def findings(runs: Sequence[Run]) -> list[str]:
             "The emotion head, which sees only the expression and shape coefficients, names the "
             f"class of {100 * last.scores['accuracy']:.0f} % of the faces that carry one."
         )
+    followed = (last.scores["swap"] or {}).get("paint")
+    if followed is not None:
+        said.append(
+            "Given the expression of another face and all else as it was, the synthesiser of "
+            f"{last.name.lower()} moves its paint {100 * followed:.0f} % of the way that the mesh "
+            "goes: 0 % would be a likeness painted whatever the mesh says."
+        )
     return said
 
 
@@ -70,7 +77,8 @@ def limits(runs: Sequence[Run]) -> list[str]:
         "Each run is one seed. The intervals come from resampling test subjects; they say nothing "
         "about how much another training run would differ.",
         "A good reconstruction is no evidence of good geometry: the synthesiser also sees "
-        "appearance tokens. The expression error is the evidence.",
+        "appearance tokens. The expression error is the evidence, and the swapped geometry says "
+        "how much the synthesiser goes by the mesh.",
         "The expression error compares the faces on the true identity and leaves identity, pose "
         "and camera out; where the identity is not labelled, the mean head stands for it.",
     ]

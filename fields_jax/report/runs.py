@@ -83,7 +83,7 @@ def load_run(name: str, workdir: str) -> Run:
         raise UserError(f"{workdir} does not exist; name the folder of a training run")
     remedy = f"run `python -m fields_jax.evaluate --workdir={workdir}` first"
     config = _read(read_json, folder / "config.json", "train the run again", _check_config)
-    scores = _read(read_json, folder / SCORES, remedy, stored.check_scores)
+    scores = _read(_read_scores, folder / SCORES, remedy, stored.check_scores)
     check = partial(_check_arrays, scores)
     arrays = _read(read_npz, folder / PREDICTIONS, remedy, check)
     return Run(name, workdir, config, scores, arrays, stored.read_log(folder / "metrics.jsonl"))
@@ -124,6 +124,10 @@ def _read(
     except UserError as error:
         raise UserError(f"{error}; {remedy}") from error
     return found
+
+
+def _read_scores(file: epath.Path) -> Any:
+    return stored.completed(read_json(file))
 
 
 def _check_config(config: dict[str, Any], file: epath.Path) -> None:

@@ -51,6 +51,8 @@ _NUMBER = Kind("a number", _is_number)
 _SCORE = _or_null(_NUMBER)
 _ENDS = _or_null(_list_of(_NUMBER, 2))
 
+_OF_A_SYNTHESIZER = ("reconstruction", "swap")  # older evaluations lack both
+
 # What evaluation.json must hold for each set and for all together, by path: besides the registry's
 # metrics and their intervals, the inputs of sentences and plots.
 _BESIDES_METRICS = {
@@ -61,7 +63,8 @@ _BESIDES_METRICS = {
     "classes.recall": _list_of(_SCORE, _CLASSES),
     "classes.confusion": _list_of(_list_of(_COUNT, _CLASSES), _CLASSES),
 }
-_NULLABLE = ("expression.bins", "valence", "arousal", "classes")  # null for lack of labels
+# Null for lack of labels, or of a trained synthesiser.
+_NULLABLE = ("expression.bins", "valence", "arousal", "classes", *_OF_A_SYNTHESIZER)
 # The same for all sets together only.
 _WHOLE = {
     "stage": _COUNT,
@@ -97,6 +100,19 @@ _EXAMPLES: dict[str, tuple[str, tuple[int, ...]]] = {
     "true_jaw": ("f", (3,)),
 }
 _WIDER = {"i": "iu", "u": "u", "f": "fiu", "b": "b", "U": "U"}  # accepted kinds of numpy's types
+
+
+def completed(scores: Any) -> Any:
+    """An evaluation.json with null for the scores of pictures where it is older than they are."""
+    if not isinstance(scores, dict):
+        return scores
+    found = dict.fromkeys(_OF_A_SYNTHESIZER) | scores
+    if isinstance(known := found.get("intervals"), dict):
+        painted = (m for m in registry.METRICS if m.network == registry.PAINTER and m.interval)
+        found["intervals"] = {m.interval.key: None for m in painted} | known
+    if isinstance(sets := found.get("sources"), dict):
+        found["sources"] = {name: completed(part) for name, part in sets.items()}
+    return found
 
 
 def check_scores(scores: Mapping[str, Any], source: epath.Path) -> None:

@@ -17,8 +17,8 @@ from fields_jax.losses.cycle import GROUPS, CycleSettings
 from fields_jax.losses.evidence import LossSettings, basis_gram
 from fields_jax.models.fields import NETWORKS, build_model, variable_shapes
 from fields_jax.models.perceptual import VGG16Features
-from fields_jax.models.resnet import ResNet50Features
 from fields_jax.render import make_masking
+from fields_jax.training.emotion_network import read_features
 from fields_jax.training.optim import make_optimizer
 from fields_jax.training.recipe import Assets, Phase, Recipe
 from fields_jax.training.step import metric_names
@@ -65,13 +65,11 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
     _check_best(config, phases)
     needs = registry.needs(name for phase in phases for name in phase.weights)
     shapes = variable_shapes(model)
-    read, losses = read_frozen, config.losses
-    perceptual = emotion_features = None
+    perceptual = read_emotion = emotion_features = None
     if "features" in needs:
-        perceptual = read(losses.perceptual_weights, "VGG16")
+        perceptual = read_frozen(config.losses.perceptual_weights, "VGG16")
     if "emotion_features" in needs:
-        kinds = ("params", "batch_stats")
-        emotion_features = read(losses.emotion_feature_weights, "ResNet-50", kinds)
+        read_emotion, emotion_features = read_features(config)
     templates = head.expression_templates
     if templates is None and any(phase.cycle for phase in phases):
         notes.append("the head has no expression templates: the cycle draws from the batch")
@@ -105,7 +103,7 @@ def plan(config: ConfigDict, head: FlameModel) -> Plan:
         masking=make_masking(config),
         synthesizer_clip=config.cycle.synthesizer_clip,
         perceptual=VGG16Features().apply if perceptual is not None else None,
-        emotion_features=ResNet50Features().apply if emotion_features is not None else None,
+        emotion_features=read_emotion,
         clip=config.optim.clip,
         ema=config.ema,
         accumulate=config.accumulate,
@@ -173,7 +171,8 @@ def _absent_terms(config: ConfigDict) -> dict[str, frozenset[str]]:
         ] = registry.needing("features")
     if not config.losses.emotion_feature_weights:
         absent[
-            "emotion_feature loss is off: no weights; convert EMOCA's ResNet-50 and name it by "
+            "emotion_feature loss is off: no weights; convert EMOCA's ResNet-50 or train a network "
+            "by `python -m fields_jax.emotion_network`, and name it by "
             "--config.losses.emotion_feature_weights=DIR"
         ] = registry.needing("emotion_features")
     if config.model.synthesizer == "smirk":

@@ -121,12 +121,14 @@ def read_networks(source: str) -> tuple[dict[str, dict[str, PyTree]], dict[str, 
     }, inference.meta
 
 
-def read_frozen(source: str, name: str, kinds: Sequence[str] = ("params",)) -> dict[str, PyTree]:
+def read_frozen(
+    source: str, name: str | Sequence[str], kinds: Sequence[str] = ("params",)
+) -> dict[str, PyTree]:
     """Reads a converted network for a loss: it is no part of the model and is never trained.
 
     Args:
       source: the folder that `fields_jax.convert` made.
-      name: which network it must be.
+      name: which network it must be, or those that it may be.
       kinds: which of its variables to read: "params", "batch_stats".
 
     Returns:
@@ -138,12 +140,14 @@ def read_frozen(source: str, name: str, kinds: Sequence[str] = ("params",)) -> d
     from fields_jax.workdir.store import newest_intact, reading
 
     remedy = "see `python -m fields_jax.convert --help`"
-    absent = f"{source} holds no checkpoint; it should hold {name}: {remedy}"
+    names = (name,) if isinstance(name, str) else tuple(name)
+    wanted = " or ".join(names)
+    absent = f"{source} holds no checkpoint; it should hold {wanted}: {remedy}"
     with reading(source, absent, f"{source} holds no converted network; {remedy}") as manager:
         meta = newest_intact(manager, {})[1]["meta"]
         found = meta.get("source", {}).get("name", "networks of a training run")
-        if found != name:
-            raise UserError(f"{source} holds {found}, not {name}; {remedy}")
+        if found not in names:
+            raise UserError(f"{source} holds {found}, not {wanted}; {remedy}")
         trees = newest_intact(manager, dict.fromkeys(kinds))[1]
     return {kind: trees[kind] for kind in kinds}
 

@@ -6,17 +6,20 @@ import importlib.util
 import json
 
 import pytest
+from ml_collections import ConfigDict
 
 from configs import ablation
 from fields_jax.ablation import plan
 from fields_jax.ablation.jobs import Job
-from fields_jax.ablation.sweep import FULL, START, Sweep, read_sweep
+from fields_jax.ablation.sweep import FULL, NETWORK, START, Sweep, read_sweep
 from fields_jax.errors import UserError
 from fields_jax.workdir import schema
 
 
 def read(variant="synthetic", **options) -> Sweep:
-    return read_sweep(ablation.get_config(variant), "OUT", **options)
+    config = ablation.get_config(variant)
+    config.lock()  # as flags do
+    return read_sweep(config, "OUT", **options)
 
 
 def flat(config, path="") -> dict:
@@ -64,16 +67,57 @@ def test_one_step_has_as_many_examples_in_one_phase():
     assert "one_step" not in read().arms  # there is no phase B to do without phase A
 
 
-def test_the_external_arm_needs_its_network():
-    assert "external" not in read("joint").arms
+def with_external(**changes) -> ConfigDict:
     config = ablation.get_config("joint")
-    config.external = "resnet"
-    sweep = read_sweep(config, "OUT")
+    config.update(changes)
+    return config
+
+
+def test_the_external_arm_compares_a_network_that_is_named():
+    sweep = read_sweep(with_external(external="resnet"), "OUT")
     found = changes(sweep, "external")
     assert found["losses.emotion_feature_weights"] == "resnet"
     assert all(found[f"phases.{phase}.losses.emotion"] == 0 for phase in "AB")
     weights = {run.config.losses.emotion_feature_weights for run in sweep.runs if run.arm == FULL}
-    assert weights == {""}
+    assert weights == {""} and sweep.networks == ()
+    jobs = {job.name: job for job in plan.plan_jobs(sweep, "OUT")}
+    assert jobs["external-0"].after == ("start-0",)
+    assert "external" not in read("full").arms  # 224 pixels: EMOCA's network, or none
+    assert "external" not in read().arms  # there is no phase B to paint in
+
+
+def test_without_one_the_external_arm_trains_its_network_first():
+    sweep = read("joint", data_root="DIR")
+    assert [run.name for run in sweep.networks] == [f"{NETWORK}-{seed}" for seed in (0, 1, 2)]
+    assert all(run.config.data.root == "DIR" for run in sweep.networks)
+    assert {run.config.image_size for run in (*sweep.networks, *sweep.runs)} == {64}
+    work = plan.plan_jobs(sweep, "OUT")
+    assert [job.name for job in work[:4]] == [*(run.name for run in sweep.networks), "start-0"]
+    jobs = {job.name: job for job in work}
+    assert jobs["external-1"].after == ("start-1", f"{NETWORK}-1")
+    assert jobs["full-1"].after == ("start-1",) and jobs[f"{NETWORK}-1"].after == ()
+    (command,) = jobs[f"{NETWORK}-1"].commands
+    assert command.arguments[1:] == [
+        *("-m", f"fields_jax.{NETWORK}", f"--config=OUT/runs/{NETWORK}-1/config.py"),
+        f"--out=OUT/runs/{NETWORK}-1/network",
+    ]
+    assert command.given["config"]["seed"] == 1 and command.given["config"]["steps"] > 0
+    external = next(run for run in sweep.runs if run.name == "external-1")
+    assert external.config.losses.emotion_feature_weights == f"OUT/runs/{NETWORK}-1/network"
+    # Another place of the folder makes no other run.
+    elsewhere = read_sweep(with_external(), "IN", data_root="DIR")
+    moved = {job.name: job for job in plan.plan_jobs(elsewhere, "IN")}
+    assert moved["external-1"].commands[0].given == jobs["external-1"].commands[0].given
+    assert read("joint", arms="no_gt").networks == ()
+
+
+def test_the_emotion_networks_config_is_written_beside_it(tmp_path):
+    sweep = read_sweep(with_external(seeds=(4,)), str(tmp_path), arms="external")
+    plan.write_configs(sweep, str(tmp_path))
+    text = (tmp_path / "runs" / f"{NETWORK}-4" / plan.CONFIG).read_text()
+    scope: dict = {}
+    exec(text, scope)
+    assert scope["get_config"]().to_dict() == sweep.networks[0].config.to_dict()
 
 
 def test_seeds_share_their_start():
@@ -104,7 +148,7 @@ def test_every_config_can_be_trained(variant):
 def test_quick_is_small():
     sweep = read(quick=True)
     assert list(sweep.arms) == ["full", "no_gt", "no_emo"] and sweep.seeds == (0,)
-    assert {run.steps for run in sweep.runs} == {150} and sweep.quick
+    assert {run.steps for run in sweep.runs} == {150, 75} and sweep.quick
     assert list(read(quick=True, arms="no_base").arms) == ["full", "no_base"]
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from fields_jax import now as now_command
 from fields_jax import scan_to_mesh
 from fields_jax.evaluation import now, scan_distance, units
+from fields_jax.flame.io import resolve_head
 from fields_jax.outputs.meshes import ply
 from tests.support.now_tree import (
     CHALLENGE,
@@ -71,6 +72,24 @@ def test_a_moved_mesh_has_no_distance_after_alignment(folder, command, tmp_path)
     assert json.loads(out.read_text())["distance_mm"]["mean"] < 1e-4
 
 
+def test_regions_of_a_head_are_scored(command, tmp_path, capsys):
+    head = resolve_head("")
+    vertices, face = np.asarray(head.template), np.asarray(head.face_vertices)[::2]
+    spots = vertices[face[:: len(face) // 7][:7]]
+    (tmp_path / "mesh.ply").write_bytes(ply(vertices, np.asarray(head.faces), "mesh"))
+    (tmp_path / "scan.ply").write_bytes(ply(moved(vertices[face]), np.array([[0, 1, 2]]), "scan"))
+    np.save(tmp_path / "a.npy", spots)
+    np.save(tmp_path / "b.npy", moved(spots))
+    given = [f"--mesh={tmp_path}/mesh.ply", f"--scan={tmp_path}/scan.ply", "--scan_unit=m"]
+    given += ["--alignment=rigid", f"--landmarks={tmp_path}/a.npy,{tmp_path}/b.npy", "--regions"]
+    assert command("fields_jax.scan_to_mesh", [*given, f"--json={tmp_path}/a.json"]) == 0
+    said = capsys.readouterr().out
+    assert "nose: mean 0.000 mm aligned by itself" in said
+    assert "mean of the regions: 0.000 mm" in said
+    found = json.loads((tmp_path / "a.json").read_text())["regions_mm"]
+    assert list(found) == ["nose", "mouth", "forehead", "cheek", "mean"]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -89,6 +108,12 @@ def test_a_moved_mesh_has_no_distance_after_alignment(folder, command, tmp_path)
         (
             "--mesh={0}/moved.ply --scan={0}/{1} --alignment=rigid --landmarks={0}/six.txt,{0}/{2}",
             "must be the same points",
+        ),
+        ("--mesh={0}/moved.ply --scan={0}/{1} --regions", "name --alignment=rigid or similarity"),
+        (
+            "--mesh={0}/moved.ply --scan={0}/{1} --regions --alignment=rigid "
+            "--landmarks={0}/moved.npy,{0}/{2}",
+            "name the head of the mesh with --head=HEAD.npz",
         ),
     ],
 )

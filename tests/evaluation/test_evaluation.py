@@ -19,6 +19,8 @@ from tests.support.cube import E, make_labels
 from tests.support.heads import random_head
 from tests.support.perfect_model import PerfectModel
 
+SIZE = 16
+
 pytestmark = pytest.mark.usefixtures("unchecked")  # models here are doubles
 
 
@@ -30,6 +32,8 @@ def bench(monkeypatch):
     truth = rng.normal(size=(n, E)).astype(np.float32)
     labels = make_labels(
         n,
+        image=np.zeros((n, SIZE, SIZE, 3), np.uint8),
+        face_mask=np.ones((n, SIZE, SIZE), np.uint8),
         expression=truth,
         eval_expression=truth,
         has_eval=np.ones(n, bool),
@@ -57,7 +61,7 @@ def bench(monkeypatch):
         compare_heads=lambda config, names, head: [f"{name} is of another head" for name in names],
     )
     monkeypatch.setattr(scoring, "import_mixture", lambda: pipeline)
-    config = ConfigDict(dict(stage=2, image_size=8, head="", data=dict(mixture="wild+levels")))
+    config = ConfigDict(dict(stage=2, image_size=SIZE, head="", data=dict(mixture="wild+levels")))
     config.losses = ConfigDict(dict(dilation=0.0))
     config.model = ConfigDict(dict(synthesizer="teaser"))
     config.evaluation = ConfigDict(dict(sources="", batch_size=8))
@@ -119,6 +123,8 @@ def test_a_perfect_model_scores_perfectly(bench, head, capsys):
     lines = scoring.table(scores).splitlines()
     assert lines[0] == "stage 2, step 7, test split"
     assert [line.split()[0] for line in lines[2:5]] == ["wild", "levels", "all"]
+    titles = next(row for row, line in enumerate(lines) if "PSNR face" in line)
+    assert [line.split()[0] for line in lines[titles + 1 : titles + 4]] == ["wild", "levels", "all"]
 
     assert arrays["source"].tolist() == [0] * 20 + [1] * 10
     np.testing.assert_array_equal(arrays["example_row"], [0, 6, 13, 19, 20, 23, 26, 29])
@@ -126,6 +132,17 @@ def test_a_perfect_model_scores_perfectly(bench, head, capsys):
     # The stand-in synthesiser paints the face white, and nothing of the image is hidden but that.
     white = (arrays["example_reconstruction"] == 255).all(-1)
     assert white.any((1, 2)).all() and not white[:, 0].any()
+    # Photographs are black but for a pixel that is seen: all the difference is the white face.
+    found = scores["reconstruction"]["picture"]
+    assert found["l1"] == pytest.approx(arrays["picture.l1"].mean())
+    np.testing.assert_allclose(arrays["picture.l1"][arrays["example_row"]], white.mean((1, 2)))
+    np.testing.assert_allclose(arrays["face.l1"], 1)
+    assert found["perceptual"] is None and scores["sources"]["wild"]["swap"].keys() == {
+        "paint",
+        "reading",
+    }
+    low, high = scores["intervals"]["picture_l1"]
+    assert low <= found["l1"] <= high
     predicted, true = (arrays[f"example_{k}_expression"] for k in ("predicted", "true"))
     np.testing.assert_allclose(predicted, true, atol=1e-6)
 
@@ -150,6 +167,14 @@ def test_another_head_than_in_training_is_refused(bench, head, monkeypatch):
     monkeypatch.setattr(scoring, "resolve_head", lambda path: head)
     with pytest.raises(UserError, match="trained with head flame 2020, this is cube 0"):
         scoring.score_workdir("runs/x")
+
+
+def test_without_a_trained_synthesiser_nothing_is_said_of_pictures(bench, head, capsys):
+    scores, arrays = scoring.evaluate(bench(), head)
+    assert scores["reconstruction"] is None is scores["swap"] is scores["intervals"]["picture_l1"]
+    assert not {name for name in arrays if name.startswith(("picture.", "face.", "swap."))}
+    assert capsys.readouterr().out.count("no trained synthesizer") == 1
+    assert "PSNR" not in scoring.table(scores)
 
 
 def test_a_timid_model_has_a_small_slope(bench, head):

@@ -86,6 +86,17 @@ def test_without_subjects_rows_are_resampled_and_that_is_said(columns, tmp_path)
     assert "a: 1 predictions" in said
 
 
+def test_a_network_may_be_far_off_once(columns, tmp_path):
+    """As a probe without bounds is: clipped where it is scored, like any other."""
+    far, near = (
+        write_csv(tmp_path / f"{value}.csv", changed(columns, "valence", 4, value))
+        for value in ("2.12", "1")
+    )
+    scores, _ = score(far, near)
+    one, other = scores["methods"].values()
+    assert one["values"]["valence.ccc"] == other["values"]["valence.ccc"]
+
+
 def changed(columns, name, row, value):
     values = [str(each) for each in columns[name]]
     values[row] = value
@@ -104,7 +115,9 @@ MISTAKES = {
     r"row 6: true_arousal is 7, outside \[-1, 1\]: .* divide by 10": one_at_fault(
         "true_arousal", "7"
     ),
-    "row 6: valence is 3, outside": one_at_fault("valence", "3"),
+    r"row \d+: valence is .*, outside \[-1, 1\]: rescale": lambda columns: (
+        columns | {"valence": 10 * np.asarray(columns["valence"])}
+    ),
     "row 6: valence is '50%': write a fraction without the percent sign": one_at_fault(
         "valence", "50%"
     ),

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import uniform_filter
 
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.outputs.atlas import atlas_of
-from fields_jax.outputs.texture import View, bake
+from fields_jax.outputs.texture import View, _averaged, bake
 from fields_jax.render import interpolate, project, rasterize
 from fields_jax.types import PARTS
 from tests.support.portraits import CAMERA, coefficients
@@ -184,3 +185,10 @@ def test_baking_is_repeatable_and_the_jpeg_shows_the_colours(head, turned):
 def test_a_head_without_texture_coordinates_has_no_texture(head, turned):
     view, _ = turned
     assert bake(head.replace(uv=np.zeros_like(head.uv)), [view], SIZE) is None
+
+
+def test_means_over_squares_are_those_of_scipy():
+    picture = np.random.default_rng(0).uniform(size=(30, 41)).astype(np.float32)
+    for side in (1, 5, 9):
+        expected = uniform_filter(picture, side, mode="nearest")
+        np.testing.assert_allclose(_averaged(picture, side), expected, atol=1e-6)

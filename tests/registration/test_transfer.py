@@ -11,8 +11,7 @@ import pytest
 
 from fields_jax.errors import UserError
 from fields_jax.flame import flame
-from fields_jax.registration import transfer
-from fields_jax.registration.transfer import Settings
+from fields_jax.registration.transfer import Settings, transfer
 from fields_jax.render import project
 from fields_jax.types import FlameCoefficients
 from tests.support.registered import elsewhere, small_head, warped

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -140,6 +141,30 @@ def test_a_stage_without_emotion_head_shows_no_emotion_scores(loaded):
     assert any("Stage 1 trains no emotion head" in line for line in remarks.limits(loaded))
     only = numbers.number_rows(loaded[:1])
     assert {row.group for row in only} == {"Expression", "Identity", "Landmarks"}
+
+
+def test_a_stage_without_synthesiser_shows_no_scores_of_pictures(loaded):
+    one, both = numbers.number_rows(loaded[:1]), numbers.number_rows(loaded)
+    assert not {"Reconstruction", "Swapped geometry"} & {row.group for row in one}
+    (row,) = (row for row in both if row.name == "paint that moves along")
+    assert row.cells[0].text == registry.MISSING and row.cells[1].text.endswith("%")
+    assert "moves its paint" in " ".join(remarks.findings(loaded))
+    assert "moves its paint" not in " ".join(remarks.findings(loaded[:1]))
+
+
+def test_an_evaluation_from_before_pictures_were_scored_is_read(workdirs, tmp_path):
+    workdir = shutil.copytree(workdirs["stage2"], tmp_path / "old")
+    file = workdir / "evaluation.json"
+    scores = json.loads(file.read_text())
+    for part in (scores, *scores["sources"].values()):
+        for name in ("reconstruction", "swap"):
+            del part[name]
+        for name in [name for name in part["intervals"] if "_l1" in name or "swap" in name]:
+            del part["intervals"][name]
+    file.write_text(json.dumps(scores))
+    run = runs.load_run("Stage 2", str(workdir))
+    assert "Reconstruction" not in {row.group for row in numbers.number_rows([run])}
+    assert all(tile.name != "Geometry followed" for tile in numbers.tiles([run]))
 
 
 def test_a_score_that_one_example_does_not_give_is_not_available(loaded):

@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from configs import stage1, stage2
-from fields_jax.evaluation import closure, geometry, summary
+from fields_jax.evaluation import closure, geometry, images, registry, summary, swap
 
 EMOTIONS = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
 SETS = {"synthetic/wild2d": 240, "synthetic/levels": 90}
@@ -15,8 +15,11 @@ NASTY = "<script>alert('x')</script>&\"face\""
 KEPT = 2  # examples of each set
 
 
-def make_columns(rng, n, *, skill, graded):
-    """Columns of one set; `skill` in 0..1 is the recovered fraction of the truth."""
+def make_columns(rng, n, *, skill, graded, painted=True):
+    """Columns of one set; `skill` in 0..1 is the recovered fraction of the truth.
+
+    `painted` adds those of a synthesiser.
+    """
     intensity = rng.gamma(2.0, 0.8, n)
     emotion = np.arange(n) % 8
     valence, arousal = rng.uniform(-0.9, 0.9, (2, n))
@@ -47,7 +50,24 @@ def make_columns(rng, n, *, skill, graded):
         **dict(named=rng.uniform(size=n) < 0.3, named_by_truth=rng.uniform(size=n) < 0.2),
         "named_by_chance": np.full(n, 12 / n),
         **landmark,
+        **(make_painted(n, skill) if painted else {}),
     }
+
+
+def make_painted(n, skill):
+    """What is measured of the pictures of a synthesiser."""
+    rng = np.random.default_rng(n)  # the other columns shall not depend on these
+    scales = dict(l1=0.05, psnr=20.0, ssim=0.8, perceptual=0.7)
+    columns = {
+        f"{region}.{name}": scale * rng.uniform(0.8, 1.2, n)
+        for region in images.REGIONS
+        for name, scale in scales.items()
+    }
+    for name in swap.SHARES:
+        given = rng.gamma(3, 1, n)
+        columns |= {f"swap.{name}": skill * given + rng.normal(0, 0.3, n)}
+        columns |= {f"swap.{name}_given": given}
+    return columns | {registry.RECONSTRUCTED: np.ones(n, bool)}
 
 
 def make_examples(rng, count, *, size=32, reconstruct):
@@ -81,7 +101,10 @@ def make_examples(rng, count, *, size=32, reconstruct):
 def write_run(folder, stage, head, *, skill, sets=SETS):
     """A workdir as training and evaluation leave it."""
     rng = np.random.default_rng(5)
-    parts = [make_columns(rng, n, skill=skill, graded="levels" in s) for s, n in sets.items()]
+    parts = [
+        make_columns(rng, n, skill=skill, graded="levels" in s, painted=stage == 2)
+        for s, n in sets.items()
+    ]
     pooled = summary.pool(parts)
     edges = summary.intensity_edges(parts)
     trained = ["shape_encoder", *(["emotion_head", "synthesizer"] if stage == 2 else [])]

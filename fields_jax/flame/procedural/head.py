@@ -134,7 +134,7 @@ def _identity(seed: int) -> str:
     """SHA-256 of what the head is made from.
 
     Not of its arrays: their last bits differ from one processor to another, and networks trained on
-    one machine must know their head on the next. tests/flame/test_procedural.py holds the content
-    that belongs to `VERSION`.
+    one machine must know their head on the next. tests/flame/test_procedural_content.py has the
+    content that belongs to `VERSION`.
     """
     return hashlib.sha256(f"procedural head, version {VERSION}, seed {seed}".encode()).hexdigest()
