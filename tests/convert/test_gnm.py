@@ -137,5 +137,5 @@ def test_a_folder_may_be_named_from_beside_it(tmp_path, monkeypatch):
     (tmp_path / "GNM").mkdir()
     (tmp_path / "GNM/gnm_head.npz").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MissingFile, match="GNM/head_sparse_68.txt does not exist"):
+    with pytest.raises(MissingFile, match=r"GNM/head_sparse_68\.txt does not exist"):
         convert_gnm("GNM", "head.npz")
