@@ -266,7 +266,7 @@ def score(
         }
     report["ok by group"] = {
         group: _rounded((verdicts[odd & (groups == group)] == confidence.OK).mean())
-        for group in dict.fromkeys(groups)
+        for group in dict.fromkeys(groups[odd])  # of few people some groups are all even
     }
     report["fitted"] = fitted(evidence, errors, ~odd, kinds)
     return report

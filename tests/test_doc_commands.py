@@ -55,12 +55,9 @@ def test_every_command_has_the_flags_that_the_page_names(page, monkeypatch, caps
 
 
 def run_small(page: Page, command: Command) -> int:
-    """The exit status of the small form."""
-    module, *arguments = [
-        part
-        for word in (command.module, *command.arguments)
-        for part in page.small.get(word, [word])
-    ]
+    """The exit status of the small form; what a module gets more comes last, as configs want it."""
+    module, *more = page.small.get(command.module, [command.module])
+    arguments = [part for word in command.arguments for part in page.small.get(word, [word])] + more
     if module not in page.alone:
         return typed(module, arguments)
     return subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode

@@ -171,7 +171,8 @@ def _files(source: epath.Path) -> tuple[epath.Path, epath.Path]:
     model = next((path for path in models if path.exists()), None)
     if model is None:
         raise MissingFile(f"{models[-1]} does not exist: fetch it from github.com/google/GNM")
-    beside = [model.parent / _LANDMARKS, model.parents[2] / "landmarks" / _LANDMARKS]
+    data = model.parent.parent.parent  # of a clone; a short relative path has no third parent
+    beside = [model.parent / _LANDMARKS, data / "landmarks" / _LANDMARKS]
     landmarks = next((path for path in beside if path.exists()), None)
     if landmarks is None:
         raise MissingFile(f"{beside[0]} does not exist: fetch it from github.com/google/GNM")

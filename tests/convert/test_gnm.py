@@ -130,3 +130,12 @@ def test_missing_files_are_named(tmp_path):
     (tmp_path / "gnm_head.npz").write_bytes(b"")
     with pytest.raises(MissingFile, match=r"head_sparse_68.txt does not exist"):
         convert_gnm(str(tmp_path), str(tmp_path / "head.npz"))
+
+
+def test_a_folder_may_be_named_from_beside_it(tmp_path, monkeypatch):
+    """Short relative paths have few parents, where a clone keeps its landmarks."""
+    (tmp_path / "GNM").mkdir()
+    (tmp_path / "GNM/gnm_head.npz").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingFile, match=r"GNM/head_sparse_68\.txt does not exist"):
+        convert_gnm("GNM", "head.npz")

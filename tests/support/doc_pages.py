@@ -179,6 +179,8 @@ PAGES = {
     "evidence": Page(
         place={
             "FOLDER": made.photographs,
+            "data/embedded": made.embedded_sets,
+            "runs/stage1": made.start,
             "AFFECTNET": made.affectnet,
             "BP4D": made.bp4d,
             "FLAME.npz": made.flame_head,
@@ -186,6 +188,17 @@ PAGES = {
             "PHOTOGRAPHS": made.set_of_photographs,
             "TEASER.pt": made.teaser,
             "EMOCA.ckpt": made.emoca,
+        },
+        small={
+            **_TRAIN,
+            "fields_jax.emotion_network": [
+                "fields_jax.emotion_network",
+                "--config.image_size=32",
+                "--config.batch_size=8",
+                "--config.width=0.25",
+                "--config.depth=0.25",
+                "--config.steps_scale=1e-9",
+            ],
         },
         around=(made.children_made_up,),
     ),

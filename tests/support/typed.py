@@ -33,11 +33,12 @@ def flags_of(name: str) -> Iterator[ModuleType]:
 def typed(name: str, arguments: Sequence[str]) -> int:
     """Runs a command; returns its exit status."""
     argv = [name, *arguments]
-    with flags_of(name) as module, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", argv)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", argv)  # which default configs look at when they are defined
         patch.delitem(sys.modules, "config_config", raising=False)
         patch.setattr(cli.signal, "signal", lambda *_: None)
-        try:
-            return cli.guarded(module.main)(cli.parse_flags(argv))
-        except SystemExit as ended:
-            return ended.code
+        with flags_of(name) as module:
+            try:
+                return cli.guarded(module.main)(cli.parse_flags(argv))
+            except SystemExit as ended:
+                return ended.code
