@@ -68,17 +68,12 @@ PAGES = {
             "photographs": made.photographs,
             "data/embedded": made.embedded_sets,
             **_LICENSED,
+            "DIR": made.tables,
+            "PHOTOGRAPHS": made.set_of_photographs,
         },
         small={
             **_TRAIN,
             "FLAME.npz": ["MOSTLY_ZEROS.npz"],  # of the stand-in, no face to fit
-            # The two sets that the block prepares.
-            "--config.data.root=data": [
-                "--config.data.root=data",
-                "--config.data.mixture=affectnet/full=2,bp4d/spontaneous=1",
-            ],
-            # Stage 1 on the generated faces is there already; stage 2 starts from that.
-            "--workdir=runs/stage1": ["--workdir=runs/stage1-full"],
         },
         around=(made.small_fits,),
     ),
