@@ -299,6 +299,21 @@ def seven_points(path: Path) -> None:
     np.save(path, now_tree.face()[1])
 
 
+def head_and_scan(path: Path) -> None:
+    """The procedural head as mesh.ply in metres, its face as FACE.obj in mm, 7 points of each."""
+    head = procedural_head()
+    vertices, face = np.asarray(head.template, np.float64), np.asarray(head.face_vertices)
+    scanned = 1e3 * now_tree.moved(vertices)
+    spots = face[:: len(face) // 7][:7]
+    if path.suffix == ".npy":
+        np.save(path, (scanned if path.stem == "FACE" else vertices)[spots])
+    elif path.suffix == ".ply":
+        path.write_bytes(ply(vertices, np.asarray(head.faces), "a head"))
+    else:
+        lines = ["v {:.6f} {:.6f} {:.6f}".format(*vertex) for vertex in scanned[face].tolist()]
+        path.write_text("\n".join([*lines, "f 1 2 3"]) + "\n")
+
+
 def now_set(path: Path) -> None:
     """NoW: two photographs of one person, and a scan."""
     subject = f"{now_tree.SUBJECT}/{now_tree.CHALLENGE}"
