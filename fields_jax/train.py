@@ -134,6 +134,11 @@ def prepare_data(config: ConfigDict) -> None:
 
 
 def import_pipeline():
+    """The module that reads the sets.
+
+    Raises:
+      UserError: what it needs is not installed.
+    """
     try:
         from data_pipelines.reading import mixture
     except ModuleNotFoundError as error:

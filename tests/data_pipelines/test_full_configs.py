@@ -65,7 +65,7 @@ def test_both_stages_train_on_the_real_layouts(place, last):
             head=dict(name=head.name, version=head.version, sha256=head.sha256),
             data=mixture.fingerprint(config.data),
         )
-        batches = functools.partial(train._batches, mixture, config)
+        batches = functools.partial(train.batches, mixture, config)
         state = loop.train(config, str(workdir), setup.plan(config, head), batches, meta)
         assert int(state.step) == STEPS * len(config.phases)
         rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
