@@ -80,6 +80,11 @@ def flame_head(path: Path) -> None:
     save_flame(str(path), procedural_head())
 
 
+def other_head(path: Path) -> None:
+    """The procedural head with other noise components."""
+    save_flame(str(path), procedural_head(1))
+
+
 def two_versions(path: Path) -> None:
     """Heads of the same triangles, FLAME2020.npz and FLAME2023.npz."""
     head = small_head()
