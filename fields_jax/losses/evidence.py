@@ -93,7 +93,7 @@ class Evidence:
     reconstruction: Float[Array, "B H W 3"] | None = None
     tokens_again: Float[Array, "B K D"] | None = None
     features: tuple[list, list] | None = None
-    emotion_features: tuple[Float[Array, "B D"], Float[Array, "B D"]] | None = None
+    emotion_features: tuple[Float[Array, "B _"], Float[Array, "B _"]] | None = None
     base: FlameCoefficients | None = None
     cycle: FlameCoefficients | None = None
     perturbed: FlameCoefficients | None = None
