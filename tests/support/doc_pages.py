@@ -199,6 +199,8 @@ PAGES = {
                 "--config.depth=0.25",
                 "--config.steps_scale=1e-9",
             ],
+            # The children that are made up leave no emotion network.
+            "--arms=one_step,external": ["--arms=one_step"],
         },
         around=(made.children_made_up,),
     ),
