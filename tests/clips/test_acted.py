@@ -68,5 +68,6 @@ def test_a_known_movement_is_followed_steadily_and_in_constant_memory(tmp_path):
     nose, found = truth[:, 30, 0], arrays["landmarks_68_image"][:, 30, 0]
     assert np.corrcoef(nose, found)[0, 1] > 0.98
     # Within a pass memory grows by less than a tenth from frame 50 on.
+    assert [len(sizes) for sizes in source.passes].count(FRAMES) == 2  # another seeks one frame
     for sizes in source.passes:
-        assert len(sizes) == FRAMES and max(sizes[50:]) < 1.1 * sizes[50]
+        assert len(sizes) <= 50 or max(sizes[50:]) < 1.1 * sizes[50]
