@@ -81,7 +81,7 @@ def _train(chosen: flags.FlagValues) -> int:
                 flush=True,
             )
     meta = dict(
-        head=dict(name=head.name, version=head.version, sha256=head.sha256),
+        head=head.identity,
         data=pipeline.fingerprint(config.data),
     )
     loop.train(config, workdir, plan, functools.partial(batches, pipeline, config), meta)

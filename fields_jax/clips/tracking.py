@@ -91,10 +91,10 @@ class Tracker:
         """Boxes with their tracks: the pairs with the largest sum of likeness."""
         if not self.tracks or not len(boxes):
             return []
-        expected = np.stack([track.expected(time) for track in self.tracks])
-        likeness = alike(np.stack(list(boxes)), expected)
         from scipy.optimize import linear_sum_assignment  # takes a second to load
 
+        expected = np.stack([track.expected(time) for track in self.tracks])
+        likeness = alike(np.stack(list(boxes)), expected)
         rows, columns = linear_sum_assignment(-likeness)
         return [
             (int(row), self.tracks[column])

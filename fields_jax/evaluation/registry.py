@@ -259,42 +259,27 @@ def _identity_metrics() -> tuple[Metric, ...]:
 
 def _reconstruction_metrics() -> tuple[Metric, ...]:
     """Of the synthesiser's pictures; see `images` and `reconstructions`."""
-    entry = dict(group="Reconstruction", network=PAINTER)
+    kinds = (
+        ("l1", "L1", "low", "L1"),
+        ("psnr", "PSNR in dB", "high", "PSNR"),
+        ("ssim", "SSIM", "high", "SSIM"),
+        ("perceptual", "perceptual distance", "low", "VGG"),
+    )
+    regions = (("picture", "whole picture", ""), ("face", "hidden face", " face"))
     found = []
-    for region, where in (("picture", "whole picture"), ("face", "hidden face")):
-        path, short = f"reconstruction.{region}", "" if region == "picture" else " face"
+    for region, where, short in regions:
         l1 = Resampled(f"{region}_l1", np.mean, (f"{region}.l1",), RECONSTRUCTED)
         found += [
             Metric(
-                f"{path}.l1",
-                name=f"{where}, L1",
-                style="share",
-                best="low",
-                interval=l1,
-                shown_as=f"L1{short}",
-                **entry,
-            ),
-            Metric(
-                f"{path}.psnr",
-                name=f"{where}, PSNR in dB",
-                best="high",
-                shown_as=f"PSNR{short}",
-                **entry,
-            ),
-            Metric(
-                f"{path}.ssim",
-                name=f"{where}, SSIM",
-                best="high",
-                shown_as=f"SSIM{short}",
-                **entry,
-            ),
-            Metric(
-                f"{path}.perceptual",
-                name=f"{where}, perceptual distance",
-                best="low",
-                shown_as=f"VGG{short}",
-                **entry,
-            ),
+                f"reconstruction.{region}.{key}",
+                "Reconstruction",
+                f"{where}, {title}",
+                best=best,
+                shown_as=f"{shown}{short}",
+                network=PAINTER,
+                **(dict(style="share", interval=l1) if key == "l1" else {}),
+            )
+            for key, title, best, shown in kinds
         ]
     return tuple(found)
 

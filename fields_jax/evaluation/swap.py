@@ -17,9 +17,12 @@ nobody else would see.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Bool, Float
 
 from fields_jax.evaluation.geometry import face_at_rest
@@ -125,11 +128,6 @@ def share(products: Float[np.ndarray, " N"], squares: Float[np.ndarray, " N"]) -
 def _sampled(image: Float[Array, "H W C"], place: Float[Array, "H W 2"]) -> Float[Array, "H W C"]:
     """Bilinear samples of an image at image coordinates, its edges repeated."""
     height, width = image.shape[:2]
-    column = jnp.clip((place[..., 0] + 1) * width / 2 - 0.5, 0, width - 1)
-    row = jnp.clip((place[..., 1] + 1) * height / 2 - 0.5, 0, height - 1)
-    left, top = (jnp.floor(at).astype(jnp.int32) for at in (column, row))
-    right, bottom = jnp.minimum(left + 1, width - 1), jnp.minimum(top + 1, height - 1)
-    x, y = (column - left)[..., None], (row - top)[..., None]
-    above = (1 - x) * image[top, left] + x * image[top, right]
-    below = (1 - x) * image[bottom, left] + x * image[bottom, right]
-    return (1 - y) * above + y * below
+    pixels = (place[..., 1] + 1) * height / 2 - 0.5, (place[..., 0] + 1) * width / 2 - 0.5
+    sample = partial(map_coordinates, coordinates=pixels, order=1, mode="nearest")
+    return jax.vmap(sample, -1, -1)(image)

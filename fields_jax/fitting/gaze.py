@@ -3,9 +3,8 @@
 The landmark fit leaves the eyeballs at rest. The picture's iris, measured from the middle between
 the corners of its eye, lies in front of the eyeball's centre, in the plane of its border: a
 right-angled triangle with that distance as its longest side gives the direction, without a search.
-Corners serve as the
-origin because they hardly move with the lids, and because what they are off by in the fit the iris
-is off by too.
+Corners serve as the origin because they hardly move with the lids, and because what they are off by
+in the fit the iris is off by too.
 
 Both eyes turn together. On 20 photographs the two directions lay 17 degrees apart on average, as if
 people squinted outward, with a deviation of 10: where corners and eyeballs lie in a face differs by

@@ -59,9 +59,7 @@ def export_workdir(
     path = head or inference.config.head
     face = resolve_head(path)
     check_head(inference.meta, face)
-    meta = inference.meta | dict(
-        step=0, trained_steps=inference.step, ema=ema, head=_identity(face)
-    )
+    meta = inference.meta | dict(step=0, trained_steps=inference.step, ema=ema, head=face.identity)
     config = inference.config.copy_and_resolve_references()
     config.ema = 0  # OUT holds one set of parameters, without a running mean beside it
     platforms = list(dict.fromkeys([CHECKED_ON, *platforms]))
@@ -77,7 +75,7 @@ def export_workdir(
             ema=ema,
             platforms=platforms,
             checked_on=CHECKED_ON,
-            head=_identity(face),
+            head=face.identity,
             data=inference.meta.get("data"),
             jax=jax.__version__,
             largest_difference=_check_in_fresh_process(beside, path),
@@ -167,7 +165,3 @@ def _flat(outputs: dict) -> dict[str, np.ndarray]:
     """{"coefficients/jaw": ..., "vertices": ...}."""
     leaves = jax.tree_util.tree_leaves_with_path(outputs)
     return {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def _identity(head: FlameModel) -> dict[str, str]:
-    return dict(name=head.name, version=head.version, sha256=head.sha256)

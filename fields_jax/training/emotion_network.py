@@ -27,6 +27,7 @@ from fields_jax.workdir.store import write_networks
 PyTree = Any
 _RESNET = "ResNet-50"  # EMOCA's, as `fields_jax.convert` calls it
 _FEWEST = 8  # labels that a batch needs for a CCC
+_READ = ("image", "emotion", "valence", "arousal", "has_emotion", "has_va")  # of a batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ def train(
     losses: list[dict[str, Array]] = []
     every, batch = max(1, min(100, steps // 4)), first
     for number in range(1, steps + 1):
-        known = {name: batch[name] for name in _LABELS}
+        known = {name: batch[name] for name in _READ}
         state, parts = step(state, known)
         losses.append(parts)
         if number % every == 0 or number == steps:
@@ -100,9 +101,6 @@ def train(
         if number < steps:
             batch = next(batches)
     return jax.tree.map(np.asarray, state[0])
-
-
-_LABELS = ("image", "emotion", "valence", "arousal", "has_emotion", "has_va")
 
 
 def network_losses(

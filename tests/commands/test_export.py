@@ -34,7 +34,7 @@ def place(tmp_path_factory):
     config.ema, config.head = 0.9, str(folder / "head.npz")
     mean = init_variables(plan.recipe.model, jax.random.key(7))["params"]
     with store.open_manager(str(folder / "run")) as manager:
-        meta = dict(trained=sorted(state.params), step=0, head=exported._identity(head), data="d")
+        meta = dict(trained=sorted(state.params), step=0, head=head.identity, data="d")
         store.save(manager, state.replace(ema=mean), seed=0, meta=meta)
     claim_workdir(str(folder / "run"), config)
     (folder / ".out.new" / "checkpoints" / "9").mkdir(parents=True)  # what a killed run leaves
