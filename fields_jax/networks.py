@@ -14,9 +14,11 @@ from fields_jax.errors import UserError, first_line
 from fields_jax.flame.landmark_head import landmark_head
 from fields_jax.kept import kept_program
 from fields_jax.models.fields import predict
+from fields_jax.outputs.steadying import steadied
 from fields_jax.outputs.wavering import (
     CROPS,
     TURNED,
+    UPRIGHT,
     Wavering,
     posed_landmarks,
     varied_crops,
@@ -48,7 +50,7 @@ class Examined(NamedTuple):
     """What the networks say of F faces.
 
     Attributes:
-      said: of the plain crops.
+      said: the mean over upright crops, in the plain ones; see `steadying.steadied`.
       landmarks: [F, 68, 3] of the heads, as `render.project` returns them.
       wavering: of the readings with the crops.
     """
@@ -111,10 +113,20 @@ class Networks:
         said = self.say(varied_crops(filled, self.size, upside=upside), batch_size)
         marks = posed_landmarks(self._small, said.coefficients)
         wavers = wavering(filled, self.size, marks)
-        plain = slice(0, len(found) * each, each)
-        said, marks = jax.tree.map(lambda column: column[plain], (said, marks))
-        wavers = jax.tree.map(lambda column: column[: len(found)], wavers)
-        return Examined(said, marks, wavers)
+
+        def upright(column: np.ndarray) -> np.ndarray:
+            return column.reshape(-1, each, *column.shape[1:])[:, :UPRIGHT]
+
+        def landmarks(mean: FlameCoefficients) -> np.ndarray:
+            # As many rows as above, so that one program is compiled.
+            rows = jax.tree.map(lambda column: np.repeat(column, each, axis=0), mean)
+            return posed_landmarks(self._small, rows)[::each]
+
+        readings = jax.tree.map(upright, said)
+        mean, marks = steadied(filled, self.size, readings.coefficients, upright(marks), landmarks)
+        emotion = (np.float32(column.mean(axis=1)) for column in readings[1:])
+        examined = Examined(Said(mean, *emotion), marks, wavers)
+        return jax.tree.map(lambda column: column[: len(found)], examined)
 
     def _say(self, images: UInt8[np.ndarray, "B S S 3"]) -> Any:
         try:

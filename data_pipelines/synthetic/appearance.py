@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.synthetic.surface import Surface
+from data_pipelines.synthetic.surface import MOUTH_OPENNESS, TEETH_OPENNESS, Surface
 
 # Colours in sRGB, 0 to 255, judged by eye (ours). Skin runs from light to dark.
 _SKIN = np.array(
@@ -23,6 +23,7 @@ _SCLERA = np.array((236, 230, 224))
 _MOUTH = np.array((66, 20, 20))
 _TEETH = np.array((232, 226, 212))
 _GUMS = np.array((150, 74, 78))  # and tongue
+_TONGUE = np.array((214, 128, 124))
 _LASH = np.array((30, 22, 20))
 _RED = np.array((1.18, 0.86, 0.86))  # effect of blood on the colour of skin, factor per channel
 
@@ -31,7 +32,8 @@ class Appearance(NamedTuple):
     """A subject's look, constant over its images.
 
     Attributes:
-      albedo: [V, 3] linear colour.
+      albedo: [V, 3] linear colour; within the mouth of wide faces it may exceed 1, where more
+        light comes in than `Surface.openness` says.
       thickness: [V] metres of hair on top of the scalp.
       iris: [3] linear colour.
       pupil: radius, in radii of the eyeball.
@@ -130,12 +132,32 @@ def wide_appearance(rng: np.random.Generator, surface: Surface) -> Appearance:
         albedo = _mix(albedo, skin * rng.uniform(0.15, 0.5), near * on_skin)
     albedo = look.albedo + on_skin[:, None] * (albedo - look.albedo)
     return look._replace(
-        albedo=np.clip(albedo, 0.002, 1).astype(np.float32),
+        albedo=_mouth_lit(rng, np.clip(albedo, 0.002, 1), surface).astype(np.float32),
         hair=hair if rng.random() < 0.6 else None,
         pupil=float(rng.uniform(0.15, 0.33)),
         relief=float(rng.uniform(0, 0.9)),
         wrinkles=float(rng.choice([0, rng.uniform(0, 0.9)], p=[0.3, 0.7])),
     )
+
+
+def _mouth_lit(
+    rng: np.random.Generator, albedo: Float[np.ndarray, "V 3"], surface: Surface
+) -> Float[np.ndarray, "V 3"]:
+    """An open mouth from a black hole to a pink tongue, with teeth from shadow to full light.
+
+    Photographs of laughing people show little black; faces that always do teach that an open
+    mouth is a dark one.
+    """
+    weight, points = surface.weight, surface.points
+    middle = np.average(points[:, 1], weights=weight["lips"])
+    tongue = rng.uniform(0, 1) * (1 / (1 + np.exp((points[:, 1] - middle) / 0.002)))
+    tongue *= weight["mouth"]
+    deep = rng.uniform(0.3, 1) * linear(_MOUTH)
+    light = rng.beta(1.2, 1.8) * linear(_TONGUE) / MOUTH_OPENNESS
+    inside = _mix(np.broadcast_to(deep, albedo.shape), light, tongue)
+    albedo = _mix(albedo, inside, weight["mouth"])
+    teeth = linear(_TEETH * rng.uniform((0.75, 0.72, 0.62), 1)) * rng.uniform(0.25, 0.95)
+    return _mix(albedo, teeth / TEETH_OPENNESS, weight["teeth"])
 
 
 def _bearded(

@@ -63,7 +63,7 @@ class Faces(NamedTuple):
           stop: of the range.
           summary: gets the errors of a head's faces.
         """
-        studio = open_studio(self.image_size, self.head)
+        studio = open_studio(self.image_size, self.head, samples.BITES[self.part])
         images = self.size.images
         before = start // images  # subjects
         size = samples.Size(-(-stop // images) - before, images)

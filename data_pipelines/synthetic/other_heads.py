@@ -14,7 +14,7 @@ from data_pipelines.synthetic.surface import (
     plane_waves,
     sky_openness,
 )
-from data_pipelines.synthetic.teeth import with_teeth
+from data_pipelines.synthetic.teeth import SHORT, Bite, with_teeth
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.registration.heads import head_surface
 from fields_jax.registration.surfaces import Correspondence, carry
@@ -32,14 +32,14 @@ _COLLAR_BELOW, _SLICE = 0.55, 0.012
 _CHIN_68, _EYES_68 = 8, slice(36, 48)
 
 
-def furnished(head: FlameModel) -> FlameModel:
+def furnished(head: FlameModel, bite: Bite = SHORT) -> FlameModel:
     """The head with what the pictures need: teeth, and where its neck meets the clothes.
 
     A head without teeth gets strips of them if it has a mouth interior and a jaw. The vertices
     about the neck are the region "boundary", which on heads with shoulders would be too low.
     """
     if not has_part(head, "teeth") and "mouth_interior" in head.regions and head.joint("jaw"):
-        head, _ = with_teeth(head)
+        head, _ = with_teeth(head, bite)
     height, landmarks = np.asarray(head.template)[:, 1], head_surface(head).landmarks[:, 1]
     below = _COLLAR_BELOW * (landmarks[_EYES_68].mean() - landmarks[_CHIN_68])
     level = max(landmarks[_CHIN_68] - below, height.min())

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipelines.synthetic import labels, movements
-from data_pipelines.synthetic.movements import NOTHING, Prototype
+from data_pipelines.synthetic.movements import NOTHING, SIDES, Prototype
 from fields_jax.batch import N_EXPRESSION, N_SHAPE
 from fields_jax.emotions import EMOTIONS
 
@@ -23,6 +23,14 @@ NAMED_NOISE, TAIL_NOISE, REST_NOISE = 0.2, 0.6, 0.12
 STYLE_SPREAD = 0.18  # log of a person's gain on each movement
 SHAPE_LIMIT = 2.5  # standard deviations
 MAX_JAW = 0.5  # radians
+_LAUGHING = 0.3  # share of the faces of `varied`: people who know of the camera show their teeth
+_LAUGH = {  # greatest strengths
+    "lip_corner_up": 3.6,
+    "cheek_raise": 3.0,
+    "upper_lip_raise": 2.0,
+    "lip_stretch": 1.5,
+    "lower_lip_down": 1.5,
+}
 JAW_NOISE = (0.008, 0.006, 0.006)  # radians
 FRAME_CORRELATION = 0.85  # of one frame's noise with the next
 APEX = (0.10, 0.85)  # of a spontaneous sequence; its frames average about 0.3
@@ -179,12 +187,16 @@ def varied(rng: np.random.Generator, names: tuple[str, ...], who: Person) -> Per
     """Any face: some movements of either side or both at any strength, any jaw and lids."""
     stems = sorted({name.removesuffix("_left").removesuffix("_right") for name in names})
     shown: dict[str, float] = {}
+    laughs = rng.random() < _LAUGHING
     for stem in rng.choice(stems, size=rng.integers(0, 6), replace=False):
         strength = rng.uniform(0.3, 3.2)
         sides = [stem] if stem in names else [f"{stem}_left", f"{stem}_right"]
         uneven = rng.random() < 0.3
         for side in sides:
             shown[side] = strength * (rng.uniform(0, 1) if uneven else 1)
+    if laughs:
+        for stem, most in _LAUGH.items():
+            shown |= dict.fromkeys((f"{stem}_{side}" for side in SIDES), rng.uniform(0.3, 1) * most)
     jaw = rng.beta(1.2, 1.8) * MAX_JAW if rng.random() < 0.6 else 0.0
     lids = rng.uniform(0, 1) if rng.random() < 0.3 else 0.0
     extra = noise(rng, names)

@@ -22,11 +22,13 @@ from data_pipelines.synthetic.appearance import Appearance, appearance, wide_app
 from data_pipelines.synthetic.movements import TASKS
 from data_pipelines.synthetic.population import Performance, Person
 from data_pipelines.synthetic.studio import Studio
+from data_pipelines.synthetic.teeth import FULL, SHORT
 from fields_jax.emotions import EMOTIONS, N_EMOTIONS
 
 PARTS = ("spont4d", "wild2d", "levels", "wide")
 LEARNT = ("spont4d", "wide")  # parts whose coefficients are there to be learnt
 SPLITS = ("train", "test")
+BITES = dict.fromkeys(PARTS, SHORT) | {"wide": FULL}  # teeth of a head that has none
 STRENGTHS = (0.33, 0.66, 1.0)  # of the three levels
 _SUBJECTS_PER_PART = 100_000  # offset that keeps the subject ids of the parts distinct
 _DETECTOR_NOISE = 0.01  # of a landmark in the wild, as a fraction of the face box

@@ -11,7 +11,7 @@ from etils import epath
 from data_pipelines.synthetic.other_heads import carried, furnished
 from data_pipelines.synthetic.rendering import Picture, make_renderer
 from data_pipelines.synthetic.surface import Surface, describe
-from data_pipelines.synthetic.teeth import with_teeth
+from data_pipelines.synthetic.teeth import SHORT, Bite, with_teeth
 from fields_jax.flame.io import load_flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.registration.heads import Pair, correspond
@@ -35,18 +35,23 @@ class Studio(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2)
-def open_studio(image_size: int, head: str = "") -> Studio:
+def open_studio(image_size: int, head: str = "", bite: Bite = SHORT) -> Studio:
     """The head of a file, or the procedural one for "", and a renderer for images of that size.
+
+    Args:
+      image_size: pixels.
+      head: .npz.
+      bite: teeth of a head that has none.
 
     Raises:
       UserError: no such head, or one that cannot be registered to the procedural head.
     """
     procedural = procedural_head()
-    model, teeth = with_teeth(procedural)
+    model, teeth = with_teeth(procedural, bite)
     surface = describe(model, teeth)
     if head:
         other, pair = registered(head)
-        model = furnished(other)
+        model = furnished(other, bite)
         surface = carried(model, pair.forward, surface)
     render = make_renderer(model, surface, image_size, round(_FINENESS * image_size))
     return Studio(procedural.expression_names, surface, render)

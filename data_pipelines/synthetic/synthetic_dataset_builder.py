@@ -85,8 +85,9 @@ class Builder(ShardedBuilder):
     noun = "faces"
     shard_size = 1024
 
-    VERSION = tfds.core.Version("1.2.0")
+    VERSION = tfds.core.Version("1.3.0")
     RELEASE_NOTES: ClassVar = {
+        "1.3.0": "Wide faces laugh, and light and teeth fill their mouths.",
         "1.2.0": "Any head; says which one, and whose coefficients the records tell.",
         "1.1.0": "Says whether the 68 landmarks are annotated.",
         "1.0.0": "First release.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,14 +12,30 @@ from fields_jax.landmark_schemes import LOWER_RIM_68, UPPER_RIM_68
 from fields_jax.types import PARTS, FlameModel, LandmarkEmbedding
 
 _COLUMNS = 13  # vertices along a strip
-_WIDTH = 0.62  # of a strip, as a fraction of the inner mouth
 # Metres behind the rim: far enough that no movement of the lips uncovers a strip from outside.
 _UPPER_DEPTH, _LOWER_DEPTH = 0.006, 0.011
-# Height in metres of the strips' edges above the line where the lips meet: hidden, visible.
-_UPPER_EDGES, _LOWER_EDGES = (0.005, -0.0014), (-0.0065, -0.0042)
 
 
-def with_teeth(head: FlameModel) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
+class Bite(NamedTuple):
+    """What of the teeth an open mouth shows.
+
+    Attributes:
+      width: of a strip, as a fraction of the inner mouth.
+      upper, lower: heights in metres of a strip's two edges above the line where the lips meet:
+        the hidden one, the visible one.
+    """
+
+    width: float
+    upper: tuple[float, float]
+    lower: tuple[float, float]
+
+
+# Teeth that leave a dark gap between them, and such as meet and fill a smile.
+SHORT = Bite(0.62, (0.005, -0.0014), (-0.0065, -0.0042))
+FULL = Bite(0.76, (0.0075, -0.0032), (-0.0085, -0.0036))
+
+
+def with_teeth(head: FlameModel, bite: Bite = SHORT) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
     """The head with two strips of teeth appended, and the indices of their vertices.
 
     A strip follows identity, head and jaw as the nearest vertex of the mouth does, but no
@@ -27,8 +45,8 @@ def with_teeth(head: FlameModel) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
     rims = [_embedded(head, template, rim) for rim in (UPPER_RIM_68, LOWER_RIM_68)]
     meeting = 0.5 * (rims[0][2, 1] + rims[1][2, 1])
     strips = [
-        _strip(rims[0], meeting, _UPPER_EDGES, _UPPER_DEPTH),
-        _strip(rims[1], meeting, _LOWER_EDGES, _LOWER_DEPTH),
+        _strip(rims[0], meeting, bite.upper, _UPPER_DEPTH, bite.width),
+        _strip(rims[1], meeting, bite.lower, _LOWER_DEPTH, bite.width),
     ]
     mouth = np.asarray(head.regions["mouth_interior"])
     jaw = np.asarray(head.skin_weights)[mouth, head.joint("jaw")]
@@ -62,10 +80,14 @@ def with_teeth(head: FlameModel) -> tuple[FlameModel, Int[np.ndarray, " T"]]:
 
 
 def _strip(
-    rim: Float[np.ndarray, "5 3"], meeting: float, edges: tuple[float, float], depth: float
+    rim: Float[np.ndarray, "5 3"],
+    meeting: float,
+    edges: tuple[float, float],
+    depth: float,
+    width: float,
 ) -> Float[np.ndarray, "S 3"]:
     """[2 * columns, 3]: a curved band parallel to the rim; the upper row of vertices first."""
-    half = _WIDTH * 0.5 * (rim[-1, 0] - rim[0, 0])
+    half = width * 0.5 * (rim[-1, 0] - rim[0, 0])
     x = np.linspace(-half, half, _COLUMNS)
     # An even parabola: dental arches are symmetric.
     z = np.polynomial.Polynomial.fit(rim[:, 0] ** 2, rim[:, 2], 1)(x**2) - depth

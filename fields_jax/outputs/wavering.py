@@ -24,8 +24,9 @@ VARIATIONS = (
     (0.0, 0.0, 1.08, 8.0),
     (0.0, 0.0, 0.92, -8.0),
 )
-CROPS = 2 + len(VARIATIONS)  # of each face
-TURNED = 1 + len(VARIATIONS)  # more of each face: all but the mirrored one upside down
+UPRIGHT = 1 + len(VARIATIONS)  # of each face, the plain one first
+CROPS = UPRIGHT + 1  # with the mirrored one
+TURNED = UPRIGHT  # more of each face: all but the mirrored one upside down
 
 
 class Wavering(NamedTuple):
@@ -83,19 +84,27 @@ def wavering(faces: Sequence[Face], size: int, points: Float[np.ndarray, "N 68 3
     right, left = EYE_CORNERS_68
     own = points.reshape(len(faces), -1, *points.shape[1:])
     units = np.linalg.norm(own[:, 0, left] - own[:, 0, right], axis=-1)
-    twins = (own[:, CROPS - 1, :, :2] * (-1, 1))[:, MIRRORED["landmarks_68"]]
+    twins = (own[:, UPRIGHT, :, :2] * (-1, 1))[:, MIRRORED["landmarks_68"]]
     mirror = _distance(twins - own[:, 0, :, :2]) / units
-    spread, upside = [], []
-    for face, marks, unit in zip(faces, own[..., :2], units, strict=True):
-        back = _backs(face, size)
-        spread.append(_spread(marks[: CROPS - 1], back) / unit)
-        if len(marks) > CROPS:
-            upside.append(_spread(-marks[CROPS:], back) / unit)
-    return Wavering(np.float32(spread), np.float32(mirror), np.float32(upside) if upside else None)
+    spread = _spread(in_plain_crops(faces, size, own[:, :UPRIGHT, :, :2])) / units
+    upside = None
+    if own.shape[1] > CROPS:
+        turned = in_plain_crops(faces, size, -own[:, CROPS:, :, :2])
+        upside = np.float32(_spread(turned) / units)
+    return Wavering(np.float32(spread), np.float32(mirror), upside)
+
+
+def in_plain_crops(
+    faces: Sequence[Face], size: int, points: Float[np.ndarray, "F C N 2"]
+) -> Float[np.ndarray, "F C N 2"]:
+    """Points in image coordinates of the C upright crops, in those of each face's plain crop."""
+    backs = np.stack([_backs(face, size) for face in faces])
+    turned = np.einsum("fcij,fcnj->fcni", backs[..., :2, :2], points)
+    return turned + backs[:, :, None, :2, 2]
 
 
 def _backs(face: Face, size: int) -> Float[np.ndarray, "C 3 3"]:
-    """From image coordinates of each varied crop to those of the plain one."""
+    """From image coordinates of each upright crop to those of the plain one."""
     pixels = np.array([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
     plain = np.float64(face.matrix(size))
     varied = [np.float64(varied_matrix(face, size, each)) for each in VARIATIONS]
@@ -103,13 +112,13 @@ def _backs(face: Face, size: int) -> Float[np.ndarray, "C 3 3"]:
     return np.stack([np.linalg.inv(pixels) @ way @ pixels for way in ways])
 
 
-def _spread(marks: Float[np.ndarray, "C 68 2"], backs: Float[np.ndarray, "C 3 3"]) -> float:
-    """Root mean square distance from the mean, in image coordinates of the plain crop."""
-    inside = np.einsum("cij,cnj->cni", backs[:, :2, :2], marks) + backs[:, None, :2, 2]
-    return float(_distance((inside - inside.mean(axis=0)).reshape(-1, 2)))
+def _spread(marks: Float[np.ndarray, "F C N 2"]) -> Float[np.ndarray, " F"]:
+    """Root mean square distance from the mean over crops, in image coordinates."""
+    gaps = marks - marks.mean(axis=1, keepdims=True)
+    return _distance(gaps.reshape(len(gaps), -1, 2))
 
 
-def _distance(gaps: Float[np.ndarray, "*F N 2"]) -> Float[np.ndarray, "*F"] | np.floating:
+def _distance(gaps: Float[np.ndarray, "F N 2"]) -> Float[np.ndarray, " F"]:
     return np.sqrt((gaps**2).sum(axis=-1).mean(axis=-1))
 
 

@@ -64,7 +64,7 @@ def test_a_killed_run_goes_on_and_other_shards_hold_the_same(whole, tmp_path, mo
     monkeypatch.setattr(pictures, "records", dying)
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare("synthetic", tmp_path, **OPTIONS)
-    unfinished = tmp_path / "synthetic/wide/unfinished_1.2.0"
+    unfinished = tmp_path / "synthetic/wide/unfinished_1.3.0"
     (note,) = unfinished.glob("*tfrecord*.json")
     before = note.with_suffix("").read_bytes()
     with pytest.raises(UserError, match=r"begun with --seed=0, not 1.*another --out"):
@@ -88,12 +88,12 @@ def test_a_full_disk_is_named_and_costs_no_finished_shard(tmp_path, monkeypatch)
 
     monkeypatch.setattr(shards.tfds.core.ExampleWriter, "write", full)
     expected = (
-        r"unfinished_1.2.0 cannot be written: No space left on device; make room there or name "
+        r"unfinished_1.3.0 cannot be written: No space left on device; make room there or name "
         r"another --out; the same command then goes on where it was$"
     )
     with pytest.raises(UserError, match=expected):
         prepare.prepare("synthetic", tmp_path, **OPTIONS)
-    finished = (tmp_path / "synthetic/wide/unfinished_1.2.0").glob("*tfrecord*.json")
+    finished = (tmp_path / "synthetic/wide/unfinished_1.3.0").glob("*tfrecord*.json")
     assert [note.name.split("-")[-3] for note in finished] == ["00000"]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from data_pipelines.synthetic import (
     appearance,
     camera,
+    movements,
     pictures,
     population,
     rendering,
@@ -18,11 +20,14 @@ from data_pipelines.synthetic import (
     scenes,
     studio,
     synthetic_dataset_builder,
+    teeth,
     views,
 )
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.render import project
+from fields_jax.render import project, rasterize
+from fields_jax.types import PARTS
+from tests.support.portraits import coefficients
 
 SIZE = 112
 
@@ -156,15 +161,47 @@ def test_rings_hold_every_edge_once_in_either_direction():
         np.testing.assert_allclose(np.asarray(ring.share).sum(axis=1), 1, rtol=1e-5)
 
 
-def test_looks_keep_eyes_and_mouth_as_they_are(stage):
-    for seed in range(12):
+def test_looks_keep_the_eyes_and_light_the_mouth_anew(stage):
+    weight = stage.surface.weight
+    tongues, white = [], []
+    for seed in range(24):
         plain = appearance.appearance(generator(seed), stage.surface)
         wide = appearance.wide_appearance(generator(seed), stage.surface)
-        inner = np.zeros(len(plain.albedo), bool)
-        for name in ("eyeballs", "mouth", "teeth"):
-            inner |= stage.surface.weight[name] >= 1
-        np.testing.assert_allclose(wide.albedo[inner], plain.albedo[inner], atol=2e-3)
-        assert wide.albedo.min() > 0 and wide.albedo.max() <= 1
+        eyes, mouth = weight["eyeballs"] >= 1, weight["mouth"] >= 1
+        np.testing.assert_allclose(wide.albedo[eyes], plain.albedo[eyes], atol=2e-3)
+        outside = weight["mouth"] + weight["teeth"] <= 0
+        assert wide.albedo.min() > 0 and wide.albedo[outside].max() <= 1
+        lit = wide.albedo * stage.surface.openness[:, None]
+        tongues.append(lit[mouth].max(axis=0))
+        white.append(lit[weight["teeth"] >= 1].mean())
+    tongues = np.array(tongues)
+    assert (tongues[:, 0] > tongues[:, 2]).all()  # red
+    # From a black hole to a tongue in full light, from teeth in shadow to white ones.
+    assert tongues[:, 0].min() < 0.1 and 0.25 < tongues[:, 0].max() < 1
+    assert min(white) < 0.3 and 0.5 < max(white) < 1
+
+
+def test_people_who_laugh_show_more_teeth_than_short_ones_are():
+    model = procedural_head()
+    smile = movements.components(
+        model.expression_names,
+        {"lip_corner_up": 3.0, "upper_lip_raise": 1.5, "lower_lip_down": 0.8},
+        model.expression_basis.shape[-1],
+    )
+    shown = {}
+    for bite in (teeth.SHORT, teeth.FULL):
+        head, _ = teeth.with_teeth(model, bite)
+        known = coefficients(2).replace(
+            expression=jnp.stack([jnp.zeros(len(smile)), jnp.asarray(smile, jnp.float32)]),
+            jaw=jnp.array([[0.0, 0, 0], [0.2, 0, 0]]),
+        )
+        output = flame(head, known)
+        points = project(output.vertices, known.camera)
+        seen = np.asarray(rasterize(points, head.faces, 256, cull=True).face_index)
+        part = np.asarray(head.face_parts)[seen] == PARTS.index("teeth")
+        shown[bite] = ((seen >= 0) & part).sum(axis=(1, 2))
+    assert shown[teeth.SHORT][0] == shown[teeth.FULL][0] == 0  # a mouth that is shut
+    assert shown[teeth.FULL][1] > 1.3 * shown[teeth.SHORT][1] > 0
 
 
 def test_backdrops_and_what_is_before_the_face(stage):
