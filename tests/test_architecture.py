@@ -40,9 +40,9 @@ ALLOWED = {
     ),
     "fields_jax.registration": ("geometry", "flame", "render", "fitting"),
     "fields_jax.evaluation": (*MODEL, "workdir"),
-    **dict.fromkeys(
-        ("fields_jax.evaluation.photographs", "fields_jax.evaluation.photograph_scoring"),
-        (*MODEL, "evaluation", "fitting", "photos", "workdir", "outputs"),
+    "fields_jax.evaluation.photographs": (*MODEL, "evaluation", "fitting", "photos", "outputs"),
+    "fields_jax.evaluation.photograph_scoring": (
+        *(*MODEL, "evaluation", "fitting", "photos", "workdir", "networks"),
     ),
     "fields_jax.evaluation.probe": (*MODEL, "evaluation", "losses"),
     "fields_jax.evaluation.reconstructions": (*MODEL, "evaluation", "losses", "workdir"),

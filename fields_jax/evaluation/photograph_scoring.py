@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,15 +23,17 @@ from fields_jax.fitting.refine import SPREAD, Refiner
 from fields_jax.flame.io import resolve_head
 from fields_jax.landmark_schemes import N_DETECTED
 from fields_jax.models.fields import predict
+from fields_jax.networks import Networks
 from fields_jax.photos.faces import Face, find_faces
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.finding import find_photographs
 from fields_jax.photos.names import unique_name
 from fields_jax.photos.points import find_file
 from fields_jax.progress import progress
-from fields_jax.types import FlameModel
+from fields_jax.types import FlameCoefficients, FlameModel
 from fields_jax.workdir.inference import check_head, load_inference
 
+ONE_CROP = "one crop"  # the networks' reading of the plain crop alone
 SCORES, TABLE, PICTURES = "photographs.json", "photographs.csv", "pictures"
 _LEGEND = """eye: mean distance of the landmarks as a share of the inter-ocular distance
 failed: share of the faces beyond 0.1 of it
@@ -74,14 +76,18 @@ def score_folder(
     truth = photographs.marked(faces)
     readings = {}
     if inference:
-        networks = partial(predict, inference.model, inference.variables)
+        networks = Networks(inference, chosen, str(workdir))
         crop = inference.config.data.eval_crop_scale, inference.config.image_size
-        readings["network"] = photographs.predicted(networks, chosen, faces, *crop)
+        ways = {"network": partial(_read, networks), ONE_CROP: partial(_read_once, networks)}
+        readings = {
+            name: photographs.predicted(read, chosen, faces, *crop) for name, read in ways.items()
+        }
     if fit:
         readings["fit"] = photographs.fitted(chosen, faces)
     if inference and fit:
         options = inference.config.image_size, photographs.BATCH, inference.meta.get(SPREAD)
-        refiner = Refiner(networks, chosen, *options)
+        said = partial(predict, inference.model, inference.variables)
+        refiner = Refiner(said, chosen, *options)
         readings["refined"] = photographs.refined(refiner, faces, readings["network"])
     scores = {
         "photographs": len(faces),
@@ -99,6 +105,16 @@ def score_folder(
         write_whole(target / TABLE, _csv(photographs.rows(faces, truth, readings)))
         write_whole(target / SCORES, json.dumps(scores, indent=1, allow_nan=False))
     return scores
+
+
+def _read(networks: Networks, faces: Sequence[Face]) -> FlameCoefficients:
+    """As `reconstruct` reads faces, from several crops of each."""
+    return networks.examine(faces, photographs.BATCH, upside=False).said.coefficients
+
+
+def _read_once(networks: Networks, faces: Sequence[Face]) -> FlameCoefficients:
+    crops = [face.crop(networks.size) for face in faces]
+    return networks.say(crops, photographs.BATCH).coefficients
 
 
 def table(scores: Mapping[str, Any]) -> str:
@@ -155,9 +171,10 @@ def _faces(folder: str) -> tuple[list[Face], list[Unusable]]:
 def _write_pictures(
     folder: epath.Path, head: FlameModel, faces: list[Face], readings: Mapping[str, Any]
 ) -> None:
+    drawn = {name: reading for name, reading in readings.items() if name != ONE_CROP}
     for index, face in enumerate(progress(faces, len(faces), "pictures")):
         stored = io.BytesIO()
-        Image.fromarray(photographs.strip(head, face, index, readings)).save(stored, "PNG")
+        Image.fromarray(photographs.strip(head, face, index, drawn)).save(stored, "PNG")
         write_whole(folder / f"{face.name}.png", stored.getvalue())
 
 

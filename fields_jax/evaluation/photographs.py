@@ -79,7 +79,7 @@ def fitted(head: FlameModel, faces: Sequence[Face]) -> Reading:
 
 
 def predicted(
-    networks: Callable[[UInt8[np.ndarray, "B S S 3"]], Any],
+    read: Callable[[Sequence[Face]], FlameCoefficients],
     head: FlameModel,
     faces: Sequence[Face],
     scale: float,
@@ -88,14 +88,15 @@ def predicted(
     """What networks read of every face.
 
     Args:
-      networks: images [B, S, S, 3] to a FieldsOutput.
-      head: that they were trained with.
+      read: at most BATCH faces with the crops to read, to coefficients in those crops.
+      head: that the networks were trained with.
       faces: found with their landmarks.
       scale, size: of the crops that the networks take.
     """
-    crops = np.stack([face.crop(size) for face in _at_scale(faces, scale)])
-    output = map_batches(lambda images: networks(images).coefficients, crops, BATCH)
-    return seen_in_photographs(head, output, faces, scale, size)
+    framed = list(_at_scale(faces, scale))
+    parts = [read(framed[first : first + BATCH]) for first in range(0, len(framed), BATCH)]
+    coefficients = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return seen_in_photographs(head, coefficients, faces, scale, size)
 
 
 def refined(refiner: Refiner, faces: Sequence[Face], reading: Reading) -> Reading:

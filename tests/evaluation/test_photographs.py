@@ -134,16 +134,18 @@ def test_a_folder_is_scored_with_networks_beside_the_fit(people, tmp_path):
     out = tmp_path / "out"
     scores = photograph_scoring.score_folder(str(folder), str(out), workdir=str(workdir))
     assert scores == json.loads((out / "photographs.json").read_text())
-    assert list(scores["methods"]) == ["network", "fit", "refined"] and scores["photographs"] == 3
+    assert list(scores["methods"]) == ["network", "one crop", "fit", "refined"]
+    assert scores["photographs"] == 3
     assert list(scores["unusable"].values()) == ["no landmark file beside it"]
     rows = list(csv.DictReader((out / "photographs.csv").read_text().splitlines()))
-    assert len(rows) == 9 and float(rows[0]["landmarks_105"]) > 0 and rows[0]["landmarks_68"] == ""
+    assert len(rows) == 12 and float(rows[0]["landmarks_105"]) > 0 and rows[0]["landmarks_68"] == ""
     with Image.open(out / "pictures" / "face1.png") as picture:
         assert picture.size == (4 * 256, 256)
     assert "rank mouth_opening" in photograph_scoring.table(scores)
     given = str(folder), str(tmp_path / "again")
     alone = photograph_scoring.score_folder(*given, workdir=str(workdir), fit=False)
-    assert alone["methods"] == {"network": scores["methods"]["network"]}
+    read = {name: scores["methods"][name] for name in ("network", "one crop")}
+    assert alone["methods"] == read
 
 
 def test_folders_without_faces_are_refused_by_name(tmp_path):
