@@ -99,7 +99,7 @@ def generated(people: int, scale: float, rng: np.random.Generator) -> Iterator[C
     from data_pipelines.synthetic import pictures, samples
     from data_pipelines.synthetic.studio import open_studio
 
-    studio = open_studio(SIZE)
+    studio = open_studio(SIZE, bite=samples.BITES["wide"])
     drawn = samples.samples("wide", "test", samples.Size(people, 2), 0, SEED, studio)
     for record in pictures.records(drawn, studio.render, SIZE):
         image = record["image"]

@@ -55,7 +55,7 @@ def cut_outs(first: int, count: int, seed: int, away: float = 0.12) -> Iterator[
       seed: of all.
       away: share of the heads that are turned away.
     """
-    studio = open_studio(SIZE)
+    studio = open_studio(SIZE, bite=samples.BITES["wide"])
     drawn = samples.samples("wide", "train", samples.Size(count, 1), first, seed, studio)
     while batch := list(itertools.islice(drawn, pictures.BATCH)):
         posed = [_posed(sample, away) for sample in batch]
