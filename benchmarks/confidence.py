@@ -88,7 +88,7 @@ def main(_: list[str]) -> None:
         print(f"{name}: {value}")
     save(chosen.json, report)
     rows = [
-        {"group": c.group, "person": c.person, "error": float(e), **dataclasses.asdict(v)}
+        {"group": c.group, "person": int(c.person), "error": float(e), **dataclasses.asdict(v)}
         for c, e, v in zip(cases, errors, evidence, strict=True)
     ]
     save(chosen.rows, rows, indent=0)

@@ -50,7 +50,7 @@ GROWN = {
     "image_size": 96,
     "phases.joint.losses.gt_jaw": 300.0,
     "phases.joint.losses.gt_eyelid": 60.0,
-    "phases.joint.steps": 5000,
+    "phases.joint.steps": 9500,
     "optim.rules.backbones.lr": 4e-4,
     "optim.rules.heads.lr": 4e-4,
     "optim.rules.pose_head.lr": 8e-5,
