@@ -130,12 +130,14 @@ PAGES = {
         around=(made.small_clones, made.small_fits),
     ),
     "embedded": Page(
-        place={"photographs": made.photographs},
+        place={"photographs": made.photographs, "ICT.npz": made.ict_head},
         small={
             **_TRAIN,
             "--size=wide": ["--size=wide", "--people=20"],
+            "--people=1500": ["--people=8"],
             "benchmarks.refine": ["benchmarks.refine", "--faces=8", "--cases=105"],
         },
+        around=(made.small_clones,),
     ),
     "evaluation": Page(
         place={
