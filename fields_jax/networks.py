@@ -112,18 +112,19 @@ class Networks:
         each = CROPS + TURNED if upside else CROPS
         said = self.say(varied_crops(filled, self.size, upside=upside), batch_size)
         marks = posed_landmarks(self._small, said.coefficients)
-        wavers = wavering(filled, self.size, marks)
 
-        def upright(column: np.ndarray) -> np.ndarray:
-            return column.reshape(-1, each, *column.shape[1:])[:, :UPRIGHT]
+        def of_faces(column: np.ndarray) -> np.ndarray:
+            return column.reshape(-1, each, *column.shape[1:])
 
         def landmarks(mean: FlameCoefficients) -> np.ndarray:
             # As many rows as above, so that one program is compiled.
             rows = jax.tree.map(lambda column: np.repeat(column, each, axis=0), mean)
             return posed_landmarks(self._small, rows)[::each]
 
-        readings = jax.tree.map(upright, said)
-        mean, marks = steadied(filled, self.size, readings.coefficients, upright(marks), landmarks)
+        said, marks = jax.tree.map(of_faces, (said, marks))
+        wavers = wavering(marks)
+        readings, upright = jax.tree.map(lambda column: column[:, :UPRIGHT], (said, marks))
+        mean, marks = steadied(readings.coefficients, upright, landmarks)
         emotion = (np.float32(column.mean(axis=1)) for column in readings[1:])
         examined = Examined(Said(mean, *emotion), marks, wavers)
         return jax.tree.map(lambda column: column[: len(found)], examined)

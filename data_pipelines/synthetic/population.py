@@ -184,7 +184,7 @@ def emotional(
 
 
 def varied(rng: np.random.Generator, names: tuple[str, ...], who: Person) -> Performance:
-    """Any face: some movements of either side or both at any strength, any jaw and lids."""
+    """Any face: movements of either side or both at any strength, or a laugh; any jaw and lids."""
     stems = sorted({name.removesuffix("_left").removesuffix("_right") for name in names})
     shown: dict[str, float] = {}
     laughs = rng.random() < _LAUGHING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,10 @@ from jaxtyping import Float
 
 from fields_jax.geometry.rotations import rodrigues, vector_of
 from fields_jax.outputs.wavering import UPRIGHT, VARIATIONS, in_plain_crops
-from fields_jax.photos.faces import Face
 from fields_jax.types import FlameCoefficients
 
 
 def steadied(
-    faces: Sequence[Face],
-    size: int,
     readings: FlameCoefficients,
     points: Float[np.ndarray, "F C 68 3"],
     landmarks: Callable[[FlameCoefficients], Float[np.ndarray, "F 68 3"]],
@@ -29,8 +26,6 @@ def steadied(
     mean head closest to the mean of the landmarks.
 
     Args:
-      faces: F of them.
-      size: side of the crops in pixels.
       readings: [F, C, ...] of the first C = `UPRIGHT` of `varied_crops`.
       points: of the readings, see `posed_landmarks`.
       landmarks: `posed_landmarks` of coefficients [F, ...].
@@ -39,10 +34,10 @@ def steadied(
       The coefficients [F, ...] and their landmarks.
     """
     mean = jax.tree.map(lambda column: np.float32(column.mean(axis=1)), readings)
-    camera = np.tile(np.float32([1, 0, 0]), (len(faces), 1))
+    camera = np.tile(np.float32([1, 0, 0]), (len(points), 1))
     mean = mean.replace(pose=_mean_pose(readings.pose), camera=camera)
     posed = np.asarray(landmarks(mean), np.float64)
-    where = in_plain_crops(faces, size, points[..., :2]).mean(axis=1)
+    where = in_plain_crops(points[..., :2]).mean(axis=1)
     # The least squares of where = scale (posed + shift).
     flat, there = posed[..., :2], where.mean(axis=1, keepdims=True)
     middle = flat.mean(axis=1, keepdims=True)

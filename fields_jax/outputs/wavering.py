@@ -12,7 +12,7 @@ from fields_jax.flame import flame
 from fields_jax.kept import kept_program
 from fields_jax.landmark_schemes import EYE_CORNERS_68, MIRRORED
 from fields_jax.photos.crops import cut
-from fields_jax.photos.faces import Face, varied_matrix
+from fields_jax.photos.faces import Face, variation_in_ndc, varied_matrix
 from fields_jax.render import project
 from fields_jax.types import FlameCoefficients, FlameModel
 
@@ -27,6 +27,8 @@ VARIATIONS = (
 UPRIGHT = 1 + len(VARIATIONS)  # of each face, the plain one first
 CROPS = UPRIGHT + 1  # with the mirrored one
 TURNED = UPRIGHT  # more of each face: all but the mirrored one upside down
+# From image coordinates of each upright crop to those of the plain one.
+_BACKS = np.stack([np.eye(3), *(np.linalg.inv(variation_in_ndc(each)) for each in VARIATIONS)])
 
 
 class Wavering(NamedTuple):
@@ -71,45 +73,28 @@ def varied_crops(
     return found
 
 
-def wavering(faces: Sequence[Face], size: int, points: Float[np.ndarray, "N 68 3"]) -> Wavering:
+def wavering(points: Float[np.ndarray, "F C 68 3"]) -> Wavering:
     """How much the readings of `varied_crops` differ.
 
     Args:
-      faces: F of them.
-      size: side of the crops in pixels.
-      points: [F * CROPS, 68, 3] of the readings, see `posed_landmarks`; [F * (CROPS + TURNED), ...]
-        where the crops were read upside down as well.
+      points: of F faces' readings, see `posed_landmarks`; C is CROPS, or CROPS + TURNED where the
+        crops were read upside down as well.
     """
-    points = np.asarray(points, np.float64)
+    own = np.asarray(points, np.float64)
     right, left = EYE_CORNERS_68
-    own = points.reshape(len(faces), -1, *points.shape[1:])
     units = np.linalg.norm(own[:, 0, left] - own[:, 0, right], axis=-1)
     twins = (own[:, UPRIGHT, :, :2] * (-1, 1))[:, MIRRORED["landmarks_68"]]
     mirror = _distance(twins - own[:, 0, :, :2]) / units
-    spread = _spread(in_plain_crops(faces, size, own[:, :UPRIGHT, :, :2])) / units
+    spread = _spread(in_plain_crops(own[:, :UPRIGHT, :, :2])) / units
     upside = None
     if own.shape[1] > CROPS:
-        turned = in_plain_crops(faces, size, -own[:, CROPS:, :, :2])
-        upside = np.float32(_spread(turned) / units)
+        upside = np.float32(_spread(in_plain_crops(-own[:, CROPS:, :, :2])) / units)
     return Wavering(np.float32(spread), np.float32(mirror), upside)
 
 
-def in_plain_crops(
-    faces: Sequence[Face], size: int, points: Float[np.ndarray, "F C N 2"]
-) -> Float[np.ndarray, "F C N 2"]:
+def in_plain_crops(points: Float[np.ndarray, "F C N 2"]) -> Float[np.ndarray, "F C N 2"]:
     """Points in image coordinates of the C upright crops, in those of each face's plain crop."""
-    backs = np.stack([_backs(face, size) for face in faces])
-    turned = np.einsum("fcij,fcnj->fcni", backs[..., :2, :2], points)
-    return turned + backs[:, :, None, :2, 2]
-
-
-def _backs(face: Face, size: int) -> Float[np.ndarray, "C 3 3"]:
-    """From image coordinates of each upright crop to those of the plain one."""
-    pixels = np.array([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
-    plain = np.float64(face.matrix(size))
-    varied = [np.float64(varied_matrix(face, size, each)) for each in VARIATIONS]
-    ways = [plain @ np.linalg.inv(matrix) for matrix in (plain, *varied)]
-    return np.stack([np.linalg.inv(pixels) @ way @ pixels for way in ways])
+    return np.einsum("cij,fcnj->fcni", _BACKS[:, :2, :2], points) + _BACKS[:, None, :2, 2]
 
 
 def _spread(marks: Float[np.ndarray, "F C N 2"]) -> Float[np.ndarray, " F"]:

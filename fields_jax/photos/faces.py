@@ -97,13 +97,22 @@ def varied_matrix(
       variation: shift to the right and down as shares of the side, zoom, and the turn clockwise in
         degrees.
     """
-    right, down, zoom, degrees = variation
-    cosine, sine = zoom * np.cos(np.deg2rad(degrees)), zoom * np.sin(np.deg2rad(degrees))
-    about = np.array([[cosine, -sine], [sine, cosine]])
+    right, down, _, _ = variation
+    about = variation_in_ndc(variation)[:2, :2]
     centre = np.full(2, size / 2)
     move = np.eye(3)
     move[:2, :2], move[:2, 2] = about, centre - about @ centre + size * np.array([right, down])
     return (move @ face.matrix(size)).astype(np.float32)
+
+
+def variation_in_ndc(variation: tuple[float, float, float, float]) -> Float[np.ndarray, "3 3"]:
+    """From image coordinates in [-1, 1] of the plain crop to those of the varied one.
+
+    The same for every face; see `varied_matrix`.
+    """
+    right, down, zoom, degrees = variation
+    cosine, sine = zoom * np.cos(np.deg2rad(degrees)), zoom * np.sin(np.deg2rad(degrees))
+    return np.array([[cosine, -sine, 2 * right], [sine, cosine, 2 * down], [0, 0, 1]])
 
 
 def varied_crop(

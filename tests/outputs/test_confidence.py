@@ -135,20 +135,20 @@ def test_readings_that_follow_the_crop_do_not_waver():
     plain = known.matrix(size)
     varied = [seen(varied_matrix(known, size, each)) for each in wavering.VARIATIONS]
     points = np.stack([seen(plain), *varied, seen(plain, mirrored=True)])
-    found = wavering.wavering([known], size, points)
+    found = wavering.wavering(points[None])
     assert found.spread[0] < 1e-5 and found.mirror[0] < 1e-5
     # One crop whose reading lies 2 pixels of the photograph, a tenth of 20, beside the others.
     points[1, :, 0] += 2 * 2 * plain[0, 0] / size
-    moved = wavering.wavering([known], size, points)
+    moved = wavering.wavering(points[None])
     assert moved.upside is None and moved.of(0).keys() == {"spread", "mirror"}
     assert moved.spread[0] == pytest.approx(0.1 * np.sqrt(0.2 * 0.8), rel=0.02)
     turned = -np.concatenate([points[:1], points[2:-1], points[1:2]])  # no crop is where it was
     steady = np.stack([seen(plain), *varied, seen(plain, mirrored=True)])
-    both = wavering.wavering([known], size, np.concatenate([steady, -steady[:-1]]))
+    both = wavering.wavering(np.concatenate([steady, -steady[:-1]])[None])
     assert both.upside[0] < 1e-5  # the same landmarks, half a turn further
-    assert wavering.wavering([known], size, np.concatenate([steady, turned])).upside[0] > 0.02
+    assert wavering.wavering(np.concatenate([steady, turned])[None]).upside[0] > 0.02
     points[-1, :, 0] += 2 * 2 * plain[0, 0] / size
-    assert wavering.wavering([known], size, points).mirror[0] == pytest.approx(0.1, rel=0.02)
+    assert wavering.wavering(points[None]).mirror[0] == pytest.approx(0.1, rel=0.02)
 
 
 def test_crops_of_a_face_stand_together():

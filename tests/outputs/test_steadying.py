@@ -11,10 +11,8 @@ from fields_jax.flame.procedural import procedural_head
 from fields_jax.geometry.rotations import matrix_of, vector_of
 from fields_jax.outputs import wavering
 from fields_jax.outputs.steadying import steadied
-from fields_jax.photos.faces import Face
 from tests.support.portraits import coefficients
 
-SIZE = 96
 COLUMNS = ("shape", "expression", "jaw", "eyelid", "pose")
 
 
@@ -23,16 +21,16 @@ def head():
     return landmark_head(procedural_head())
 
 
-def crops_of(head, face, known):
+def crops_of(head, known):
     """The readings, and their landmarks, of a network that is right about every crop."""
 
     def landmarks(one):
         return np.float64(wavering.posed_landmarks(head, jax.tree.map(lambda c: c[None], one))[0])
 
     plain = landmarks(known)
-    ways = wavering.in_plain_crops([face], SIZE, np.zeros((1, wavering.UPRIGHT, 1, 2)))[0, :, 0]
+    ways = wavering.in_plain_crops(np.zeros((1, wavering.UPRIGHT, 1, 2)))[0, :, 0]
     ends = [
-        wavering.in_plain_crops([face], SIZE, np.full((1, 5, 1, 2), axis))[0, :, 0]
+        wavering.in_plain_crops(np.full((1, 5, 1, 2), axis))[0, :, 0]
         for axis in (np.array([1.0, 0]), np.array([0, 1.0]))
     ]
     found, points = [], []
@@ -54,22 +52,13 @@ def crops_of(head, face, known):
 
 
 def test_readings_that_agree_give_the_one_of_the_plain_crop(head):
-    face = Face(
-        "a.png",
-        "a",
-        np.zeros((120, 100, 3), np.uint8),
-        None,
-        np.float32([20, 10, 80, 70]),
-        1.4,
-        "box",
-    )
     known = jax.tree.map(lambda column: np.asarray(column[0]), coefficients(1, yaw=0.4))
-    readings, points = crops_of(head, face, known)
+    readings, points = crops_of(head, known)
 
     def landmarks(mean):
         return wavering.posed_landmarks(head, mean)
 
-    mean, marks = steadied([face], SIZE, readings, points, landmarks)
+    mean, marks = steadied(readings, points, landmarks)
     for name in (*COLUMNS, "camera"):
         np.testing.assert_allclose(
             getattr(mean, name)[0], getattr(known, name), atol=2e-5, rtol=1e-4, err_msg=name
@@ -80,7 +69,7 @@ def test_readings_that_agree_give_the_one_of_the_plain_crop(head):
     jaw = readings.jaw.copy()
     jaw[:, 3, 0] += 0.5
     points[:, 3, :, 0] += 0.1 / 1.08
-    moved, marks = steadied([face], SIZE, readings.replace(jaw=jaw), points, landmarks)
+    moved, marks = steadied(readings.replace(jaw=jaw), points, landmarks)
     assert moved.jaw[0, 0] - known.jaw[0] == pytest.approx(0.1, abs=1e-5)
     there = marks.mean(axis=1)[0, :2] - landmarks(mean).mean(axis=1)[0, :2]
     assert np.linalg.norm(there) == pytest.approx(0.02 / 1.08**2, rel=0.05)
