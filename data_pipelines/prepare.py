@@ -42,6 +42,8 @@ from fields_jax.disk import check_folder, writing
 from fields_jax.errors import MissingFile, UserError, first_line, printable
 
 if TYPE_CHECKING:
+    from logging import LogRecord
+
     import tensorflow_datasets as tfds
 
 _NAMED = 5  # rejects of each reason that the log names; the table beside the set names all
@@ -98,6 +100,7 @@ def prepare(
             f"--beam_options=direct_running_mode=multi_processing,direct_num_workers={workers}"
         )
     check_folder(out, "another --out")
+    logging.get_absl_handler().addFilter(_not_of_tfds)  # the messages of our builders are enough
     from data_pipelines.building import report
 
     module = importlib.import_module(made.module)
@@ -120,6 +123,10 @@ def prepare(
                 _make_by_workers(construct, source, workers)
             _make(builder, source)
     return folders
+
+
+def _not_of_tfds(line: LogRecord) -> bool:
+    return "tensorflow_datasets" not in line.pathname
 
 
 def _configs(made: PreparedSet, module: Any, config: str, source: str) -> list[Any]:
@@ -208,9 +215,8 @@ def _say(line: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Entry point; see the module's docstring."""
-    # tfds and jax log every step; the messages of our builders are enough.
+    # jax notes which accelerators are absent
     logging.set_verbosity(logging.WARNING)
-    logging.get_absl_handler().addFilter(lambda line: "tensorflow_datasets" not in line.pathname)
     if len(argv) != 2:
         raise UserError(f"name one set to prepare: {', '.join(SETS)} (see --help)")
     values = flags.FLAGS

@@ -158,10 +158,12 @@ def _count(summary: Summary, reason: str) -> int:
 
 def _samples(builder: ShardedBuilder) -> Any:
     """Pictures of the first examples, landmarks drawn in, and their labels."""
+    uncached = tfds.ReadConfig(try_autocache=False)  # a cache that is not read whole is warned of
     for split in builder.summaries:
         if not builder.info.splits[split].num_examples:
             continue
-        for example in tfds.as_numpy(builder.as_dataset(split=split).take(_SAMPLES // 2)):
+        examples = builder.as_dataset(split=split, read_config=uncached).take(_SAMPLES // 2)
+        for example in tfds.as_numpy(examples):
             picture = example["image"][None]
             size = np.array(picture.shape[2:0:-1])
             for name, color in _COLORS.items():
