@@ -2,9 +2,10 @@
 
 On CPUs a 3x3 convolution of many channels is computed by Winograd's F(2x2, 3x3): 16 products for
 four outputs instead of 36 (Lavin and Gray, "Fast algorithms for convolutional neural networks",
-2016), and so are its two gradients. A 1x1 convolution is a matrix product there, and one of single
-channels nine shifted multiply-adds. Elsewhere, and where images are large or channels few, so that
-transforming costs more than it saves, each is one plain convolution.
+2016), and so are its two gradients; one whose result is smaller than its kernel is one product of
+patches. A 1x1 convolution is a matrix product there, and one of single channels nine shifted
+multiply-adds. Elsewhere, and where images are large or channels few, so that transforming costs
+more than it saves, each is one plain convolution.
 """
 
 from __future__ import annotations
@@ -29,26 +30,30 @@ _FEWEST_CHANNELS, _FEWEST_ENTRIES, _MOST_PIXELS = 64, 64 * 128, 64 * 64
 
 
 class Conv3x3(nn.Module):
-    """3x3 convolution with a padding of zeros, or with none; starts like torch's.
+    """3x3 convolution with zeros around the image (SAME), or with none.
 
     The kernel is that of `nn.Conv`, [3, 3, inputs, features].
 
     Attributes:
       padding: 1 keeps the image's size, 0 takes a pixel off each side.
+      stride: 1 or 2.
+      initializer: of kernel and bias; None: torch's.
     """
 
     features: int
     padding: int = 1
+    stride: int = 1
     use_bias: bool = True
     dtype: Any = jnp.float32
+    initializer: nn.initializers.Initializer | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B h w O"]:
-        init = torch_uniform(9 * x.shape[-1])
+        init = self.initializer or torch_uniform(9 * x.shape[-1])
         kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", init, (self.features,)) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = conv3x3(x, kernel, self.padding)
+        y = conv3x3(x, kernel, self.padding, self.stride)
         return y if bias is None else y + bias[None, None, None]
 
 
@@ -91,22 +96,61 @@ class DepthwiseConv(nn.Module):
         return depthwise_conv(x, kernel, self.stride)
 
 
-@partial(jax.jit, static_argnames="padding")  # so that layers of one shape are traced once
+# Jitted, so that layers of one shape are traced once.
+@partial(jax.jit, static_argnames=("padding", "stride"))
 def conv3x3(
-    x: Float[Array, "B H W I"], kernel: Float[Array, "3 3 I O"], padding: int = 1
+    x: Float[Array, "B H W I"], kernel: Float[Array, "3 3 I O"], padding: int = 1, stride: int = 1
 ) -> Float[Array, "B h w O"]:
-    """3x3 convolution, as networks call it: kernel[1 + i, 1 + j] weighs the pixel at (+i, +j)."""
-    plain = partial(conv3x3_by_conv, padding=padding)
-    if not _favours_winograd(x, kernel, padding):
+    """3x3 convolution, as networks call it: kernel[1 + i, 1 + j] weighs the pixel at (+i, +j).
+
+    With a padding of 1 and a stride of 2 the last pixels of even sides are in the middle of their
+    kernels, as SAME padding has it.
+    """
+    plain = partial(conv3x3_by_conv, padding=padding, stride=stride)
+    if stride == 1 and _favours_winograd(x, kernel, padding):
+        on_cpu = lambda x, kernel: conv3x3_by_winograd(x, kernel, padding)  # noqa: E731
+    elif _favours_patches(x, padding, stride):
+        on_cpu = partial(conv3x3_by_patches, padding=padding, stride=stride)
+    else:
         return plain(x, kernel)
-    winograd = lambda x, kernel: conv3x3_by_winograd(x, kernel, padding)  # noqa: E731
-    return lax.platform_dependent(x, kernel, cpu=winograd, default=plain)
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
 
 
-def conv3x3_by_conv(x: Array, kernel: Array, *, padding: int) -> Array:
+def conv3x3_by_conv(x: Array, kernel: Array, *, padding: int, stride: int = 1) -> Array:
     """`conv3x3` as XLA's convolution."""
-    pads = ((padding, padding),) * 2
-    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=NHWC)
+    pads = _pads(x, padding, stride)
+    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=NHWC)
+
+
+def conv3x3_by_patches(x: Array, kernel: Array, *, padding: int, stride: int = 1) -> Array:
+    """`conv3x3` as one matrix product of all 3x3 patches, which are written out."""
+    taps = _taps(x, _pads(x, padding, stride), stride)
+    patches = jnp.concatenate(taps, -1)
+    product = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+    return product.reshape(*patches.shape[:-1], -1)
+
+
+def _pads(x: Array, padding: int, stride: int) -> list[tuple[int, int]]:
+    kind = "SAME" if padding else "VALID"
+    return lax.padtype_to_pads(x.shape[1:3], (3, 3), (stride, stride), kind)
+
+
+def _taps(x: Array, pads: Sequence[tuple[int, int]], stride: int) -> list[Array]:
+    """What each entry of a 3x3 kernel sees of a padded image, nine times [B, h, w, C]."""
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    batch, height, width, channels = x.shape
+    strides = (1, stride, stride, 1)
+    return [
+        lax.slice(x, (0, i, j, 0), (batch, height - 2 + i, width - 2 + j, channels), strides)
+        for i in range(3)
+        for j in range(3)
+    ]
+
+
+def _favours_patches(x: Array, padding: int, stride: int) -> bool:
+    # XLA's CPU backend has a fast convolution, but not for results smaller than the kernel: 2x2
+    # pixels took six times as long as their product of patches, forward and back.
+    return -(-(min(x.shape[1:3]) + 2 * padding - 2) // stride) < 3
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -276,8 +320,7 @@ def _shift(x: Array, tap: tuple[int, int], stride: int) -> Array:
     """What the entry `tap` of a kernel is multiplied with, [B, h, w, C]."""
     config = [(0, 0, 0)]
     size = x.shape[1:3]
-    pads = lax.padtype_to_pads(size, (3, 3), (stride, stride), "SAME")
-    for offset, (before, _), inputs in zip(tap, pads, size, strict=True):
+    for offset, (before, _), inputs in zip(tap, _pads(x, 1, stride), size, strict=True):
         outputs = -(-inputs // stride)
         after = (outputs - 1) * stride + 1 + offset - before - inputs
         config.append((before - offset, after, 0))
@@ -294,25 +337,14 @@ def _by_shifts_backward(stride: int, kept: tuple[Array, Array], d_y: Array) -> t
 
 
 def _shifts_gradients(x: Array, kernel: Array, d_y: Array, *, stride: int) -> tuple[Array, Array]:
-    batch, *size, channels = x.shape
-    pads = lax.padtype_to_pads(size, (3, 3), (stride, stride), "SAME")
-    rows, columns = ((n - 1) // stride * stride + 1 for n in size)
-
-    def shifts(x: Array) -> list[Array]:
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        strides = (1, stride, stride, 1)
-        return [
-            lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), strides)
-            for i in range(3)
-            for j in range(3)
-        ]
+    taps = partial(_taps, pads=_pads(x, 1, stride), stride=stride)
 
     def forward(x: Array) -> Array:  # whose transpose, unlike `_sum_of_shifts`'s, pads late
-        entries = kernel.reshape(9, 1, 1, 1, channels)
-        return sum(s * k for s, k in zip(shifts(x), entries, strict=True))
+        entries = kernel.reshape(9, 1, 1, 1, -1)
+        return sum(tap * entry for tap, entry in zip(taps(x), entries, strict=True))
 
     (d_x,) = jax.vjp(forward, x)[1](d_y)
-    d_kernel = sums([s * d_y for s in shifts(x)], (0, 1, 2))
+    d_kernel = sums([tap * d_y for tap in taps(x)], (0, 1, 2))
     return d_x, jnp.stack(d_kernel).reshape(kernel.shape)
 
 

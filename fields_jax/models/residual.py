@@ -67,13 +67,12 @@ class ResidualNetwork(nn.Module):
         common = dict(train=train, dtype=self.dtype, axis_name=self.axis_name)
         x, outputs = image, []
         for stage, (features, count) in enumerate(zip(channels, blocks, strict=True)):
-            x = nn.Conv(
+            x = Conv3x3(
                 scale_channels(features, self.width),
-                (3, 3),
-                strides=2,
+                stride=2,
                 use_bias=False,
                 dtype=self.dtype,
-                kernel_init=_INIT,
+                initializer=_INIT,
                 name=f"down_{stage}",
             )(x)
             x = backbone_norm(f"bn_{stage}", **common)(x, relu=True)

@@ -47,6 +47,33 @@ def test_winograd_equals_convolution_in_value_and_gradients(padding, dtype):
         assert_equal_up_to_rounding(found, value_and_gradients(plain, x, kernel), ROUNDING[dtype])
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("padding", "image"), [(0, (4, 9)), (1, (4, 7)), (1, (2, 2)), (1, (1, 3))])
+def test_patches_equal_convolution_in_value_and_gradients(padding, image, stride, dtype):
+    with jax.enable_x64(dtype == jnp.float64):
+        x = jnp.asarray(normal(0, 2, *image, 5), dtype)
+        kernel = jnp.asarray(normal(1, 3, 3, 5, 7), dtype)
+        forms = convolution.conv3x3_by_patches, convolution.conv3x3_by_conv
+        found, expected = (
+            value_and_gradients(partial(form, padding=padding, stride=stride), x, kernel)
+            for form in forms
+        )
+        assert_equal_up_to_rounding(found, expected, ROUNDING[dtype])
+
+
+@pytest.mark.parametrize(
+    ("image", "padding", "stride", "small"),
+    [(2, 1, 1, True), (3, 1, 1, False), (4, 0, 1, True), (4, 1, 2, True), (5, 1, 2, False)],
+)
+def test_results_smaller_than_the_kernel_are_products_on_cpus(image, padding, stride, small):
+    x, kernel = normal(0, 2, image, image, 8), normal(1, 3, 3, 8, 16)
+    traced = jax.jit(lambda x, k: conv3x3(x, k, padding, stride)).trace(x, kernel)
+    for platform, product in (("cpu", small), ("cuda", False), ("tpu", False)):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.convolution" in text) != product
+
+
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize(
     ("image", "inputs", "dtype"),
@@ -87,6 +114,7 @@ def test_mapped_over_devices():
             nn.Conv(4, (3, 3), padding="VALID", use_bias=False),
         ),
         (Conv3x3(128), nn.Conv(128, (3, 3))),
+        (Conv3x3(4, stride=2), nn.Conv(4, (3, 3), strides=2)),
         (PointwiseConv(4, initializer=nn.initializers.normal()), nn.Conv(4, (1, 1))),
     ],
 )
