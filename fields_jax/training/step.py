@@ -37,7 +37,7 @@ def reconstruction_step(
     assets: Assets,
     *,
     context: Context,
-) -> tuple[TrainState, Metrics, FieldsOutput]:
+) -> tuple[TrainState, Metrics, FieldsOutput | None]:
     """Updates the networks of the phase; an update that is not finite is skipped.
 
     Args:
@@ -48,17 +48,18 @@ def reconstruction_step(
       context: static choices.
 
     Returns:
-      The next state and the metrics, both the same on every device, and this device's outputs from
-      before the update: the cycle takes its targets from them, as SMIRK does.
+      The next state and the metrics, both the same on every device, and what the cycle takes its
+      targets from, as SMIRK does: this device's outputs from before the update. None in a phase
+      without a cycle, so that networks whose outputs no loss looks at are not run.
     """
     key = jax.random.fold_in(rng, state.step)
     gradients, (output, stats, metrics) = reconstruction_gradients(
         state, _as_floats(batch), key, assets, context=context
     )
     state, metrics = _advance(state, gradients, stats, metrics, context)
-    if not context.phase.cycle:
-        state, metrics = _count(state, metrics, context.recipe.ema)
-    return state, metrics, output
+    if context.phase.cycle:
+        return state, metrics, output
+    return *_count(state, metrics, context.recipe.ema), None
 
 
 def cycle_step(
