@@ -25,7 +25,6 @@ LONG_LISTS = {
     "turn": "as cycle_step, which it stands for in tests",
     "synthesizer_input": "photograph, mask, mesh and camera of a batch; FLAME's head; options",
     "synthesize": "as synthesizer_input, and the networks",
-    "synthesize_set": "as synthesize, over a whole set",
     "_paint": "compiled: photographs, masks, meshes and cameras of a batch; two static arguments",
     "keep_skin": "photograph, mask, mesh and camera of a batch; FLAME's head; options",
     "paste_skin": "as keep_skin, between two poses",

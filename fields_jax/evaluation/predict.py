@@ -7,13 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
 
 from fields_jax.errors import UserError
-from fields_jax.render import Masking
-from fields_jax.render.draw import to_uint8
-from fields_jax.synthesis import synthesize
-from fields_jax.types import FieldsOutput, FlameModel
 
 PyTree = Any
 Labels = dict[str, np.ndarray]
@@ -92,39 +87,6 @@ def spread(batches: Iterable[Labels], total: int, count: int) -> tuple[Iterator[
             yield batch
 
     return passing(), kept
-
-
-def synthesize_set(
-    model: Any,
-    variables: PyTree,
-    head: FlameModel,
-    output: FieldsOutput,
-    image: UInt8[np.ndarray, "B H W 3"],
-    face_mask: UInt8[np.ndarray, "B H W"],
-    row: np.ndarray,
-    *,
-    masking: Masking,
-) -> UInt8[np.ndarray, "B H W 3"]:
-    """The synthesiser's images of the predicted faces, given the photographs without the face.
-
-    Args:
-      model: FieldsModel.
-      variables: its parameters and statistics.
-      head: the model of the face.
-      output: predictions for the images.
-      image: [B, H, W, 3].
-      face_mask: [B, H, W], 1 outside the hull of the face.
-      row: [B] place of each image in the whole set: what its random numbers depend on.
-      masking: how the face is hidden from the synthesiser.
-    """
-
-    @jax.jit
-    def made(variables, head, output, image, face_mask, row):
-        given = variables, head, output, image, face_mask, row
-        return synthesize(model, *given, masking=masking).image
-
-    pictures = np.asarray(image, np.float32) / 255, np.asarray(face_mask, np.float32)
-    return to_uint8(made(variables, head, output, *pictures, row))
 
 
 def call_padded(function: Callable[[PyTree], PyTree], part: PyTree, batch_size: int) -> PyTree:

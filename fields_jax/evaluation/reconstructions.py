@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from fields_jax.flame.model import flame
 from fields_jax.losses.terms import perceptual_distance
 from fields_jax.models.perceptual import VGG16Features
 from fields_jax.render import Masking, around_face, geometry_map, make_masking, project, shaded_face
+from fields_jax.render.draw import to_uint8
 from fields_jax.synthesis import synthesize
 from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel
 from fields_jax.workdir.inference import Inference, read_frozen
@@ -57,6 +58,20 @@ class Shown(NamedTuple):
     row: Int[Array, " B"]
 
 
+class Paintings(NamedTuple):
+    """Pictures of some examples of a set.
+
+    Attributes:
+      reconstruction: of the faces as they were read.
+      swapped: the same with the expressions of others, see `swap`.
+      other: coefficients of these others.
+    """
+
+    reconstruction: UInt8[np.ndarray, "K H W 3"]
+    swapped: UInt8[np.ndarray, "K H W 3"]
+    other: FlameCoefficients
+
+
 class Measurer:
     """Measures the reconstructions of sets by one compiled program."""
 
@@ -81,40 +96,50 @@ class Measurer:
         self._look = partial(look, bound)
 
     def measure(
-        self, prediction: FieldsOutput, batches: Iterable[Mapping[str, np.ndarray]]
-    ) -> Columns:
-        """Scores of every example of a set as [N] arrays.
+        self,
+        prediction: FieldsOutput,
+        batches: Iterable[Mapping[str, np.ndarray]],
+        kept: Collection[int] = (),
+    ) -> tuple[Columns, Paintings]:
+        """Scores of every example of a set as [N] arrays, and pictures of some.
 
         Args:
           prediction: of all examples.
           batches: the examples in the same order, at most `evaluation.batch_size` at once.
+          kept: places of the examples whose pictures are kept, in order.
 
         Returns:
           `REGION.l1`, `.psnr`, `.ssim` and `.perceptual` (NaN without weights) of each region, the
-          products of `swap`, `swap.NAME` and `swap.NAME_given`, and the flag that there are such.
+          products of `swap`, `swap.NAME` and `swap.NAME_given`, and the flag that there are such;
+          and the pictures.
         """
         other = _rows(prediction.coefficients, swap.partners(len(prediction.valence)))
-        parts, start = [], 0
+        parts, pictures, start = [], [], 0
         for batch in batches:
             image = batch["image"]
             rows = np.arange(start, start + len(image))
             shown = Shown(
                 _rows(prediction, rows), _rows(other, rows), image, batch["face_mask"], rows
             )
-            parts.append(_scored(image, call_padded(self._look, shown, self._size)))
+            seen = call_padded(self._look, shown, self._size)
+            parts.append(_scored(image, seen))
+            wanted = np.isin(rows, kept)
+            pictures.append([to_uint8(seen[name][wanted]) for name in ("made", "changed")])
             start += len(image)
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return found | {registry.RECONSTRUCTED: np.ones(start, bool)}
+        painted = (np.concatenate(each) for each in zip(*pictures, strict=True))
+        paintings = Paintings(*painted, _rows(other, np.array(kept, int)))
+        return found | {registry.RECONSTRUCTED: np.ones(start, bool)}, paintings
 
 
 def _scored(image: UInt8[np.ndarray, "B H W 3"], seen: dict[str, np.ndarray]) -> Columns:
     """The compiled program's numbers, and those computed in float64 from its pictures."""
-    made, hole = seen.pop("made"), seen.pop("hole")
     wanted, columns = np.asarray(image, np.float64) / 255, {}
-    for region, counts in zip(REGIONS, (None, hole), strict=True):
-        likeness = compare_pictures(made, wanted, counts)
+    for region, counts in zip(REGIONS, (None, seen["hole"]), strict=True):
+        likeness = compare_pictures(seen["made"], wanted, counts)
         columns |= {f"{region}.{name}": value for name, value in likeness._asdict().items()}
-    return columns | {name: np.asarray(value, np.float64) for name, value in seen.items()}
+    numbers = {name: value for name, value in seen.items() if value.ndim == 1}
+    return columns | {name: np.asarray(value, np.float64) for name, value in numbers.items()}
 
 
 def _look(model: Any, masking: Masking, bound: Bound, shown: Shown) -> dict[str, Array]:
@@ -138,6 +163,7 @@ def _look(model: Any, masking: Masking, bound: Bound, shown: Shown) -> dict[str,
     paint = swap.paint_followed(made.image, changed, carried, hole * seen)
     read = tuple(model.apply(variables, each).coefficients for each in (made.image, changed))
     reading = swap.reading_followed(head, (before, after), read)
+    found["changed"] = changed
     for name, (product, square) in zip(swap.SHARES, (paint, reading), strict=True):
         found |= {f"swap.{name}": product, f"swap.{name}_given": square}
     return found

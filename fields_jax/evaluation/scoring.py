@@ -16,15 +16,14 @@ from fields_jax.compile_cache import keep_programs_in
 from fields_jax.disk import writing
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
-from fields_jax.evaluation import EXAMPLES, FORMAT, PREDICTIONS, geometry, registry, summary
-from fields_jax.evaluation.predict import predict_set, spread, synthesize_set
-from fields_jax.evaluation.reconstructions import Measurer
+from fields_jax.evaluation import EXAMPLES, FORMAT, PREDICTIONS, geometry, registry, summary, swap
+from fields_jax.evaluation.predict import predict_set, spread
+from fields_jax.evaluation.reconstructions import Measurer, Paintings
 from fields_jax.evaluation.tables import aligned
 from fields_jax.files import write_npz, write_whole
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import predict
 from fields_jax.progress import Progress
-from fields_jax.render import make_masking
 from fields_jax.types import FieldsOutput, FlameModel
 from fields_jax.workdir.inference import Inference, check_head, load_inference
 
@@ -116,7 +115,7 @@ def evaluate(
     measurer = Measurer(inference, head) if paints else None
     if not paints:
         print(f"no trained {registry.PAINTER}: no reconstructions, and no scores of them")
-    parts, predictions, kept, start = [], [], [], 0
+    parts, predictions, kept, paintings, start = [], [], [], [], 0
     for index, name in enumerate(names):
         total = mixture.count_examples(config.data, name, split)
         read = partial(
@@ -129,7 +128,10 @@ def evaluate(
         part = summary.columns(head, prediction, labels, batch_size=size)
         if measurer:
             again = _counted(read(), f"{name}, reconstructions", total)
-            part |= measurer.measure(prediction, again)
+            rows = [example["row"] for example in examples]
+            scored, painted = measurer.measure(prediction, again, rows)
+            part |= scored
+            paintings.append(painted)
         parts.append(part)
         predictions.append(prediction)
         kept += [example | {"row": example["row"] + start, "source": index} for example in examples]
@@ -150,7 +152,7 @@ def evaluate(
         },
     }
     source = np.repeat(np.arange(len(parts)), [len(part["group"]) for part in parts])
-    return scores, pooled | {"source": source} | _examples(inference, head, kept, predictions)
+    return scores, pooled | {"source": source} | _examples(kept, predictions, paintings)
 
 
 def source_names(config: ConfigDict, mixture: Any, split: str) -> list[str]:
@@ -215,11 +217,11 @@ def _counted(batches: Iterable[dict], name: str, total: int) -> Iterator[dict]:
 
 
 def _examples(
-    inference: Inference, head: FlameModel, kept: list[dict], predictions: list[FieldsOutput]
+    kept: list[dict], predictions: list[FieldsOutput], paintings: list[Paintings]
 ) -> dict[str, np.ndarray]:
     """Arrays `example_*`: everything a report draws, so that it needs no data and no networks."""
     stored = {f"example_{key}": np.stack([example[key] for example in kept]) for key in kept[0]}
-    every = jax.tree.map(lambda *parts: np.concatenate(parts), *predictions)
+    every = _joined(predictions)
     output = jax.tree.map(lambda column: column[stored["example_row"]], every)
     for name in ("shape", "expression", "jaw", "eyelid", "pose", "camera"):
         stored[f"example_predicted_{name}"] = getattr(output.coefficients, name)
@@ -227,20 +229,19 @@ def _examples(
         {key.removeprefix("example_"): column for key, column in stored.items()}
     )
     stored["example_has_truth"] = known
-    for name in ("expression", "jaw", "eyelid"):
+    for name in swap.MOVEMENT:
         stored[f"example_true_{name}"] = getattr(truth, name)
-    if registry.PAINTER in inference.meta["trained"]:
-        stored["example_reconstruction"] = synthesize_set(
-            inference.model,
-            inference.variables,
-            head,
-            output,
-            stored["example_image"],
-            stored["example_face_mask"],
-            stored["example_row"],
-            masking=make_masking(inference.config),
-        )
+    if paintings:
+        painted = _joined(paintings)
+        stored["example_reconstruction"] = painted.reconstruction
+        stored["example_swapped"] = painted.swapped
+        for name in swap.MOVEMENT:
+            stored[f"example_swapped_{name}"] = getattr(painted.other, name)
     return stored
+
+
+def _joined(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *trees)
 
 
 def _number(value: float | None) -> str:

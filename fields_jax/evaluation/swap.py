@@ -30,7 +30,7 @@ from fields_jax.render import interpolate
 from fields_jax.types import FlameCoefficients, FlameModel, Fragments
 
 SHARES = ("paint", "reading")  # what is measured, as the module's docstring says
-_MOVEMENT = ("expression", "jaw", "eyelid")
+MOVEMENT = ("expression", "jaw", "eyelid")  # the coefficients that are swapped
 
 
 def partners(count: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def partners(count: int) -> np.ndarray:
 
 def with_movement(own: FlameCoefficients, other: FlameCoefficients) -> FlameCoefficients:
     """The coefficients with expression, jaw and eyelids of others."""
-    return own.replace(**{name: getattr(other, name) for name in _MOVEMENT})
+    return own.replace(**{name: getattr(other, name) for name in MOVEMENT})
 
 
 def carried_paint(

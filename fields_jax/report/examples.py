@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
+from fields_jax.evaluation.swap import MOVEMENT
 from fields_jax.render import project
 from fields_jax.render.draw import draw_points, overlay, to_uint8
 from fields_jax.report.figures import data_uri
@@ -40,8 +41,9 @@ def draw_examples(runs: Sequence[Run], head: FlameModel) -> tuple[list[str], lis
     """Column titles and one row per example that the evaluation kept.
 
     Columns: input; landmarks, labelled and as the last run predicts them; the mesh of each run; the
-    true expression on the last run's identity, pose and camera; and the last run's reconstruction,
-    if its synthesiser was trained.
+    true expression on the last run's identity, pose and camera; and, if its synthesiser was
+    trained, the last run's reconstruction, the mesh with the expression of another face, and what
+    the synthesiser makes of that.
     """
     last = runs[-1]
     image = enlarged(last.example("image"))
@@ -52,6 +54,10 @@ def draw_examples(runs: Sequence[Run], head: FlameModel) -> tuple[list[str], lis
     columns["mesh, true expression"] = true_mesh(last, image, head, predicted)
     if "example_reconstruction" in last.arrays:
         columns["reconstruction"] = enlarged(last.example("reconstruction"))
+    if "example_swapped" in last.arrays:
+        swapped = _with_movement(last, "swapped", predicted)
+        columns["mesh, another's expression"] = mesh_over(image, head, swapped)
+        columns["repainted"] = enlarged(last.example("swapped"))
     sources = list(last.scores["sources"])
     rows = [
         Example(
@@ -102,10 +108,13 @@ def true_mesh(
     run: Run, image: np.ndarray, head: FlameModel, predicted: FlameCoefficients
 ) -> np.ndarray:
     """The true expression on the predicted head; the bare image where the truth is unknown."""
-    names = ("expression", "jaw", "eyelid")
-    true = predicted.replace(**{name: run.example(f"true_{name}") for name in names})
+    true = _with_movement(run, "true", predicted)
     known = run.example("has_truth")[:, None, None, None]
     return np.where(known, mesh_over(image, head, true), image)
+
+
+def _with_movement(run: Run, kind: str, predicted: FlameCoefficients) -> FlameCoefficients:
+    return predicted.replace(**{name: run.example(f"{kind}_{name}") for name in MOVEMENT})
 
 
 @jax.jit

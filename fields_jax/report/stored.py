@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from fields_jax.errors import UserError, printable, quoted
-from fields_jax.evaluation import registry
+from fields_jax.evaluation import registry, swap
 from fields_jax.files import parse_json, read_lines
 
 _CLASSES = 8
@@ -193,8 +193,16 @@ def check_arrays(
         raise UserError(f"{source}: example_row holds no examples")
     for name, (kind, shape) in _EXAMPLES.items():
         _array(arrays, f"example_{name}", kind, (shown, *shape), source)
-    if "example_reconstruction" in arrays:
-        _array(arrays, "example_reconstruction", "u", (shown, 0, 0, 3), source)
+    for name in (
+        "reconstruction",
+        "swapped",
+    ):  # of a synthesiser; older evaluations lack the second
+        if f"example_{name}" in arrays:
+            _array(arrays, f"example_{name}", "u", (shown, 0, 0, 3), source)
+    if "example_swapped" in arrays:
+        for name in swap.MOVEMENT:
+            width = arrays[f"example_predicted_{name}"].shape[1]
+            _array(arrays, f"example_swapped_{name}", "f", (shown, width), source)
     for name, end in (("row", count), ("source", len(scores["sources"]))):
         column = arrays[f"example_{name}"]
         if column.min() < 0 or column.max() >= end:

@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 
 from fields_jax.errors import UserError
 from fields_jax.evaluation import PREDICTIONS, scoring
-from fields_jax.evaluation.predict import synthesize_set
 from fields_jax.render import Masking
+from fields_jax.render.draw import to_uint8
 from fields_jax.render.skin import SkinSettings
+from fields_jax.synthesis import synthesize
 from fields_jax.types import FieldsOutput, FlameCoefficients
 from tests.support.cube import E, make_labels
 from tests.support.heads import random_head
@@ -91,9 +92,11 @@ def test_smirks_pictures_depend_on_the_place_of_an_example_alone():
     settings = SkinSettings(share=0.3, noise=0.1, drop=0.0, cycle_drop=0.0)
 
     def painted(rows, skin):
-        mask, masking = np.ones((2, 16, 16), np.uint8), Masking(0.0, skin)
-        return synthesize_set(
-            model, {}, random_head(), output, image, mask, np.array(rows), masking=masking
+        given = output, image.astype(np.float32) / 255, np.ones((2, 16, 16), np.float32)
+        return to_uint8(
+            synthesize(
+                model, {}, random_head(), *given, np.array(rows), masking=Masking(0.0, skin)
+            ).image
         )
 
     kept, bare = painted([3, 5], settings), painted([3, 5], None)
@@ -132,6 +135,8 @@ def test_a_perfect_model_scores_perfectly(bench, head, capsys):
     # The stand-in synthesiser paints the face white, and nothing of the image is hidden but that.
     white = (arrays["example_reconstruction"] == 255).all(-1)
     assert white.any((1, 2)).all() and not white[:, 0].any()
+    swapped = (arrays["example_swapped"] == 255).all(-1)
+    assert swapped.any((1, 2)).all() and (swapped != white).any()
     # Photographs are black but for a pixel that is seen: all the difference is the white face.
     found = scores["reconstruction"]["picture"]
     assert found["l1"] == pytest.approx(arrays["picture.l1"].mean())
@@ -145,6 +150,8 @@ def test_a_perfect_model_scores_perfectly(bench, head, capsys):
     assert low <= found["l1"] <= high
     predicted, true = (arrays[f"example_{k}_expression"] for k in ("predicted", "true"))
     np.testing.assert_allclose(predicted, true, atol=1e-6)
+    given = arrays["example_swapped_expression"]
+    assert given.shape == predicted.shape and (np.abs(given - predicted).max(1) > 0).all()
 
 
 def test_a_workdir_gets_its_scores_and_predictions(bench, head, monkeypatch, tmp_path):

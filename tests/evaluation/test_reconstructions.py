@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fields_jax.evaluation import reconstructions, registry
+from fields_jax.evaluation import reconstructions, registry, swap
 from fields_jax.evaluation.images import REGIONS
 from fields_jax.losses.terms import perceptual_distance
 from fields_jax.models.fields import build_model, init_variables, predict
@@ -58,7 +58,8 @@ def test_smirks_synthesiser_has_no_tokens_and_is_measured_alike(weights, monkeyp
         {"image": image[rows], "face_mask": mask[rows]}
         for rows in (slice(0, 2), slice(2, 4), slice(4, 5))
     ]
-    found = reconstructions.Measurer(inference, head).measure(prediction, batches)
+    measurer = reconstructions.Measurer(inference, head)
+    found, paintings = measurer.measure(prediction, batches, [1, 4])
     assert all(len(column) == N for column in found.values())
     assert found[registry.RECONSTRUCTED].all()
     for region in REGIONS:
@@ -66,3 +67,8 @@ def test_smirks_synthesiser_has_no_tokens_and_is_measured_alike(weights, monkeyp
         assert (found[f"{region}.l1"] > 0).all() and (found[f"{region}.l1"] < 1).all()
         assert (np.abs(found[f"{region}.ssim"]) < 1).all()
     assert np.isfinite(found["swap.paint"]).all() and (found["swap.reading_given"] >= 0).all()
+    for pictures in (paintings.reconstruction, paintings.swapped):
+        assert pictures.shape == (2, size, size, 3) and pictures.dtype == np.uint8
+    partners = swap.partners(N)[[1, 4]]
+    given = prediction.coefficients.expression[partners]
+    np.testing.assert_array_equal(paintings.other.expression, given)

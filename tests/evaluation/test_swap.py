@@ -108,7 +108,7 @@ def measured(small, share):
         "image": np.full((N, SIZE, SIZE, 3), 90, np.uint8),
         "face_mask": np.ones((N, SIZE, SIZE), np.uint8),
     }
-    return Measurer(inference, head).measure(prediction, [batch])
+    return Measurer(inference, head).measure(prediction, [batch])[0]
 
 
 def shares(columns):

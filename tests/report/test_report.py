@@ -253,13 +253,19 @@ def test_pictures_of_an_example_without_truth_leave_the_mesh_out(loaded, head):
     columns, rows = examples.draw_examples(loaded, head)
     assert columns == [
         "input", "landmarks", "mesh, stage 1", "mesh, stage 2", "mesh, true expression",
-        "reconstruction",
+        "reconstruction", "mesh, another's expression", "repainted",
     ]  # fmt: skip
     true = columns.index("mesh, true expression")
     assert rows[1].pictures[true] == rows[1].pictures[0]
     assert rows[0].pictures[true] != rows[0].pictures[0]
     assert rows[0].title.startswith("synthetic/wild2d: ")
     assert any(re.match("neutral, read as ", note) for note in rows[0].notes)
+
+
+def test_an_older_evaluation_has_no_swapped_pictures(loaded, head):
+    kept = {k: v for k, v in loaded[1].arrays.items() if "swapped" not in k}
+    columns, _ = examples.draw_examples([dataclasses.replace(loaded[1], arrays=kept)], head)
+    assert columns[-1] == "reconstruction"
 
 
 def _spoil(workdir, tmp_path, name, change):

@@ -91,7 +91,8 @@ def make_examples(rng, count, *, size=32, reconstruct):
         **{f"predicted_{name}": np.zeros((count, width)) for name, width in zeros.items()},
     }
     if reconstruct:
-        arrays["reconstruction"] = 255 - image
+        arrays |= {"reconstruction": 255 - image, "swapped": image[::-1]}
+        arrays |= {f"swapped_{k}": arrays[f"true_{k}"][::-1] for k in swap.MOVEMENT}
     return {
         f"example_{key}": value.astype(np.float32) if value.dtype == float else value
         for key, value in arrays.items()
