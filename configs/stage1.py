@@ -5,8 +5,8 @@
 
 `:synthetic` (default) trains on embedded faces. Both stages with their evaluation take 27 minutes
 of processor time (`make demo`). Expected on held-out subjects after this stage, one seed: an
-expression error of 2.03 mm, where no expression has 2.61 mm, and a rank correlation of intensity of
-0.80.
+expression error of 2.02 mm, where no expression has 2.61 mm, and a rank correlation of intensity of
+0.81.
 
 `:full` is the pretraining of SMIRK and TEASER without MICA's term. We had none of the licensed data
 and measured neither time nor scores.

@@ -10,8 +10,8 @@ iteration.
 
 `:synthetic` (default) trains on embedded faces. Both stages with their evaluation take 27 minutes
 of processor time (`make demo`). Expected on held-out subjects from stage 1, one seed: an expression
-error of 1.69 mm (2.61 mm for no expression), a rank correlation of intensity of 0.86, CCC of 0.64
-for valence and 0.75 for arousal, accuracy of 0.55 (chance 0.125).
+error of 1.69 mm (2.61 mm for no expression), a rank correlation of intensity of 0.85, CCC of 0.66
+for valence and 0.76 for arousal, accuracy of 0.55 (chance 0.125).
 
 `:full` is TEASER's main training with the terms of FIELDS. We had none of the licensed data and
 measured neither time nor scores; docs/scaling.md models its speed on TPUs.
