@@ -3,7 +3,7 @@
     python -m fields_jax.train --config=configs/stage1.py --workdir=runs/stage1
     python -m fields_jax.train --config=configs/stage1.py:full --config.data.root=DIR --workdir=DIR
 
-`:synthetic` (default) trains on embedded faces. Both stages with their evaluation take 27 minutes
+`:synthetic` (default) trains on embedded faces. Both stages with their evaluation take half an hour
 of processor time (`make demo`). Expected on held-out subjects after this stage, one seed: an
 expression error of 2.02 mm, where no expression has 2.61 mm, and a rank correlation of intensity of
 0.81.
