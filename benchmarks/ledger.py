@@ -34,6 +34,7 @@ def define_flags() -> None:
     flags.DEFINE_bool("quick", False, "small sizes, to see whether it runs")
     flags.DEFINE_string("page", "", "page to write")
     flags.DEFINE_string("from", "", "results to write the page from, instead of measuring")
+    flags.DEFINE_string("remark", "", "what a reader of the page has to know of this measurement")
 
 
 def main(_: list[str]) -> None:
@@ -43,6 +44,9 @@ def main(_: list[str]) -> None:
         report = read_json(chosen["from"].value)
     else:
         report = measure(chosen.only or list(PARTS), quick=chosen.quick, path=chosen.json)
+    if chosen.remark:
+        report["remark"] = chosen.remark
+        save(chosen.json, report)
     if chosen.page:
         with writing(chosen.page, instead="another --page"):
             write_whole(chosen.page, ledger_page.page(report))

@@ -41,8 +41,10 @@ _LEADS = {
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """The page as Markdown."""
+    """The page as Markdown; a remark stands below the table of the machine."""
     lines = [_HEAD, *_machine(report)]
+    if remark := report.get("remark"):
+        lines += ["", remark]
     for name, figures in report["parts"].items():
         lines += ["", f"## {_TITLES[name]}", "", _LEADS[name], "", *_table(figures)]
     if report["skipped"]:
