@@ -193,12 +193,10 @@ def check_arrays(
         raise UserError(f"{source}: example_row holds no examples")
     for name, (kind, shape) in _EXAMPLES.items():
         _array(arrays, f"example_{name}", kind, (shown, *shape), source)
-    for name in (
-        "reconstruction",
-        "swapped",
-    ):  # of a synthesiser; older evaluations lack the second
-        if f"example_{name}" in arrays:
-            _array(arrays, f"example_{name}", "u", (shown, 0, 0, 3), source)
+    # Of a synthesiser; older evaluations lack the second.
+    for name in ("example_reconstruction", "example_swapped"):
+        if name in arrays:
+            _array(arrays, name, "u", (shown, 0, 0, 3), source)
     if "example_swapped" in arrays:
         for name in swap.MOVEMENT:
             width = arrays[f"example_predicted_{name}"].shape[1]
