@@ -134,6 +134,7 @@ def reconstruction(quick: bool) -> list[Figure]:
         config.model.update(encoder_width=0.25, encoder_depth=0.25, synthesizer_width=4)
     for batch in (1,) if quick else (1, 16):
         found += reconstruct.figures(config, head(), batch, 1 if quick else 5)
+        found.append(reconstruct.packaged(batch, 1 if quick else 5))
     return found
 
 

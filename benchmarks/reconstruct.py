@@ -29,10 +29,12 @@ from benchmarks.results import save
 from benchmarks.timing import in_turns
 from configs import stage2
 from fields_jax.cli import run
+from fields_jax.face3d import find_given
 from fields_jax.flame import flame
 from fields_jax.flame.io import resolve_head
 from fields_jax.flame.landmark_head import with_components
 from fields_jax.models.fields import build_model, init_variables
+from fields_jax.reconstruction import load
 from fields_jax.render import geometry_map
 from fields_jax.types import FlameModel
 
@@ -120,6 +122,23 @@ def figures(config: ConfigDict, head: FlameModel, batch: int, rounds: int) -> li
             )
         )
     return lines
+
+
+def packaged(batch: int, rounds: int) -> Figure:
+    """The model in the package, from faces that have been found to heads with their verdicts.
+
+    Args:
+      batch: pictures, of noise.
+      rounds: as of `measure`.
+    """
+    model = load()
+    pictures = [(255 * picture).astype(np.uint8) for picture in _images(256, batch)]
+    boxes = [(64, 64, 192, 192)] * batch
+    found = [face for _, face in find_given(pictures, scale=model.crop_scale, boxes=boxes)]
+    spent = in_turns({"read": partial(model.read, found, batch)}, rounds)["read"]
+    name = f"model in the package, {model.size} px, batch {batch}"
+    note = "five crops of each face, mesh, verdict"
+    return Figure(name, spent.wall, spent.cpu, items=batch, note=note)
 
 
 def programs(

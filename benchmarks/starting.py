@@ -1,13 +1,14 @@
 """What a user waits before a command does its work: `python -m benchmarks.starting --json OUT`.
 
 Every command's --help; training (stage 1 at the size of the demo, on generated pictures) to its
-first step; reconstruction with what it left to its first face. The last two start with an empty
-compilation cache, and again with what the first start has put there. Each is a process of its own,
-as a user starts it.
+first step; reconstruction with what it left, and with the model in the package, to its first face.
+Training and reconstruction start with an empty compilation cache, and again with what the first
+start has put there. Each is a process of its own, as a user starts it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -17,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -41,6 +42,15 @@ import sys
 from etils import epath
 from data_pipelines.reading.baseline import write_pictures
 write_pictures(epath.Path(sys.argv[1]))
+"""
+_FACE = """
+import sys
+from PIL import Image
+from data_pipelines.synthetic import pictures, samples, studio
+stage = studio.open_studio(256)
+drawn = samples.samples("spont4d", "test", samples.Size(1, 1), 0, 0, stage)
+record = next(pictures.records(drawn, stage.render, 256))
+Image.fromarray(record["image"]).save(sys.argv[1])
 """
 
 
@@ -70,28 +80,28 @@ def measure(commands: Sequence[str], *, work: bool) -> list[Figure]:
     Raises:
       UserError: a command failed.
     """
-    bare = {"python -c pass": min(_seconds(["-c", "pass"]) for _ in range(3))}
+    bare = {"python -c pass": min(_start(["-c", "pass"]).seconds for _ in range(3))}
     found = []
     for name in commands:
         command = ["-m", name, "--help"]
-        seconds = min(_seconds(command, expected=(0, 1)) for _ in range(2))
+        seconds = min(_start(command, expected=(0, 1)).seconds for _ in range(2))
         found.append(Figure(f"{name} --help", seconds, against=bare))
     if not work:
         return found
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError("tensorflow is not installed, and training reads its data by it")
     with tempfile.TemporaryDirectory() as folder:
-        return found + _at_work(Path(folder))
+        return found + _at_work(Path(folder)) + _with_the_packaged_model(Path(folder))
 
 
 def _at_work(folder: Path) -> list[Figure]:
     data, cache = folder / "data", folder / "cache"
     data.mkdir()
-    _seconds(["-c", _PICTURES, str(data)])
+    _start(["-c", _PICTURES, str(data)])
     picture = np.random.default_rng(0).random((96, 96, 3))
     save_png(folder / "picture.png", picture)
     imports = {
-        name: {"its imports": min(_seconds(["-c", f"import {modules}"]) for _ in range(2))}
+        name: {"its imports": min(_start(["-c", f"import {modules}"]).seconds for _ in range(2))}
         for name, modules in (
             ("train", "fields_jax.train, data_pipelines.reading.mixture"),
             ("reconstruct", "fields_jax.reconstruct"),
@@ -103,31 +113,66 @@ def _at_work(folder: Path) -> list[Figure]:
         train += [f"--workdir={folder / state}", f"--config.data.root={data}"]
         train += ["--config.data.mixture=pictures=1", "--config.log.images=0"]
         train += [f"--config.compilation_cache={cache}"]
-        seconds = _seconds(train, done=lambda text: "\npretrain 1/1 " in text)
+        spent = _start(train, done=lambda text: "\npretrain 1/1 " in text)
         name = f"train to its first step, {state} cache"
-        found.append(Figure(name, seconds, against=imports["train"]))
+        found.append(Figure(name, spent.seconds, against=imports["train"], note=spent.memory))
     for state in ("empty", "warm"):
         faces = folder / f"faces-{state}"
         read = ["-m", "fields_jax.reconstruct", f"--workdir={folder / 'empty'}", f"--out={faces}"]
         read += ["--box=10,10,86,86", str(folder / "picture.png")]
-        seconds = _seconds(read, done=lambda _, faces=faces: any(faces.rglob("params.npz")))
+        spent = _start(read, done=lambda _, faces=faces: any(faces.rglob("params.npz")))
         name = f"reconstruct to its first face, {state} cache"
-        found.append(Figure(name, seconds, against=imports["reconstruct"]))
+        found.append(Figure(name, spent.seconds, against=imports["reconstruct"], note=spent.memory))
     return found
 
 
-def _seconds(
+def _with_the_packaged_model(folder: Path) -> list[Figure]:
+    """As after an install: no workdir, no box, a cache that nothing was put into."""
+    picture, home = folder / "face.png", folder / "home"
+    _start(["-c", _FACE, str(picture)])
+    found = []
+    for state in ("empty", "warm"):
+        faces = folder / f"packaged-{state}"
+        read = ["-m", "fields_jax.reconstruct", f"--out={faces}", str(picture)]
+        spent = _start(
+            read, done=lambda _, faces=faces: any(faces.rglob("params.npz")), home=str(home)
+        )
+        name = f"reconstruct by the model in the package to its first face, {state} cache"
+        found.append(Figure(name, spent.seconds, note=spent.memory))
+    return found
+
+
+class Start(NamedTuple):
+    """What a process took.
+
+    Attributes:
+      seconds: until it had ended, or done what was waited for.
+      gib: of memory at its most, seen every few milliseconds; 0 where the system does not tell.
+    """
+
+    seconds: float
+    gib: float
+
+    @property
+    def memory(self) -> str:
+        """For the note of a figure."""
+        return f"at most {self.gib:.1f} GiB" if self.gib else ""
+
+
+def _start(
     arguments: Sequence[str],
     *,
     done: Callable[[str], bool] | None = None,
     expected: Sequence[int] = (0,),
-) -> float:
-    """Seconds until a Python process has ended, or done something.
+    home: str = "",
+) -> Start:
+    """Runs a Python process, and sees how long it takes to end or to do something.
 
     Args:
       arguments: of the interpreter.
       done: a function of its output so far that says whether the clock stops.
       expected: exit statuses that are no failure.
+      home: folder that compiled programs are kept below; "": where the user's are.
 
     Raises:
       UserError: it failed, with the end of its output.
@@ -135,21 +180,32 @@ def _seconds(
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    environment |= {"XDG_CACHE_HOME": home} if home else {}
     with tempfile.TemporaryFile("w+") as output:
-        began, stopped = time.perf_counter(), None
+        began, stopped, gib = time.perf_counter(), None, 0.0
         with subprocess.Popen(
             [sys.executable, *arguments], stdout=output, stderr=output, env=environment
         ) as process:
             while process.poll() is None:
                 if done and stopped is None and done(_written(output)):
                     stopped = time.perf_counter()
+                gib = max(gib, _most_memory(process.pid))
                 time.sleep(0.005)
             ended = time.perf_counter()
         output.seek(0)
         text = output.read()
     if process.returncode not in expected:
         raise UserError(f"{' '.join(arguments)[:100]} failed: {text[-500:]}")
-    return (stopped or ended) - began
+    return Start((stopped or ended) - began, gib)
+
+
+def _most_memory(pid: int) -> float:
+    """GiB that a process has had at its most, or 0 where the system does not tell or it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**20
+    return 0.0
 
 
 def _written(output: IO[str]) -> str:

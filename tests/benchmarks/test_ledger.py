@@ -103,7 +103,16 @@ def test_pixels_that_a_loop_over_triangles_tests(monkeypatch):
 
 def test_a_start_is_timed_until_it_has_done_its_work():
     code = "import time; print('begun', flush=True); time.sleep(1)"
-    whole = starting._seconds(["-c", code])
-    assert starting._seconds(["-c", code], done=lambda text: "begun" in text) < whole
+    whole = starting._start(["-c", code])
+    begun = starting._start(["-c", code], done=lambda text: "begun" in text)
+    assert begun.seconds < whole.seconds
     with pytest.raises(UserError, match="failed: gone"):
-        starting._seconds(["-c", "import sys; sys.exit('gone')"])
+        starting._start(["-c", "import sys; sys.exit('gone')"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_a_start_tells_the_most_memory_that_it_had():
+    code = "import time; bytearray(300 << 20); time.sleep({})"  # freed before the pause
+    small, large = (starting._start(["-c", text]) for text in ("pass", code.format(0.3)))
+    assert 0.29 < large.gib < 0.29 + small.gib + 0.1
+    assert large.memory == f"at most {large.gib:.1f} GiB"

@@ -296,6 +296,28 @@ def test_missing_and_damaged_files_are_named(workdirs, tmp_path, name, change, m
         runs.load_run("Stage 2", workdir)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("example_swapped", lambda column: column[..., :2]),
+        ("example_swapped_expression", lambda column: column[:, :-1]),
+        ("example_swapped_jaw", None),
+        ("example_swapped_eyelid", lambda column: np.full_like(column, np.nan)),
+    ],
+)
+def test_a_swapped_face_that_does_not_fit_is_named(workdirs, tmp_path, name, change):
+    def respell(file):
+        arrays = dict(np.load(file))
+        column = arrays.pop(name)
+        if change is not None:
+            arrays[name] = change(column)
+        np.savez(file, **arrays)
+
+    workdir = _spoil(workdirs["stage2"], tmp_path, "predictions.npz", respell)
+    with pytest.raises(UserError, match=rf"predictions\.npz: .*{name}"):
+        runs.load_run("Stage 2", workdir)
+
+
 def test_mistakes_are_named(workdirs, loaded, head, tmp_path):
     with pytest.raises(UserError, match="nowhere does not exist"):
         runs.load_run("Stage 2", "nowhere")
