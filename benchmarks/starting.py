@@ -48,7 +48,7 @@ import sys
 from PIL import Image
 from data_pipelines.synthetic import pictures, samples, studio
 stage = studio.open_studio(256)
-drawn = samples.samples("spont4d", "test", samples.Size(1, 1), 0, 0, stage)
+drawn = samples.samples("wild2d", "test", samples.Size(1, 1), 0, 0, stage)
 record = next(pictures.records(drawn, stage.render, 256))
 Image.fromarray(record["image"]).save(sys.argv[1])
 """
