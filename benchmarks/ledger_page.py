@@ -38,7 +38,7 @@ _LEADS = {
     "pipeline": "Time of an image of the training mixture; decoding and resizing the stored crop "
     "is the least that any pipeline must do.",
     "reconstruct": "Image to coefficients; to mesh and geometry map; and back to an image. Last, "
-    "what `load().reconstruct` does with faces that have been found.",
+    "`fields_jax.load().reconstruct` of pictures with boxes.",
     "scan_fit": "Generated scans of 20,000 points. Loops of unknown length: no limit is counted.",
     "starting": "Processes of their own, as a user starts them.",
 }

@@ -24,17 +24,16 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
+import fields_jax
 from benchmarks.figures import Figure, Program, compiled
 from benchmarks.results import save
 from benchmarks.timing import in_turns
 from configs import stage2
 from fields_jax.cli import run
-from fields_jax.face3d import find_given
 from fields_jax.flame import flame
 from fields_jax.flame.io import resolve_head
 from fields_jax.flame.landmark_head import with_components
 from fields_jax.models.fields import build_model, init_variables
-from fields_jax.reconstruction import load
 from fields_jax.render import geometry_map
 from fields_jax.types import FlameModel
 
@@ -124,21 +123,20 @@ def figures(config: ConfigDict, head: FlameModel, batch: int, rounds: int) -> li
     return lines
 
 
-def packaged(batch: int, rounds: int) -> Figure:
-    """The model in the package, from faces that have been found to heads with their verdicts.
+def packaged(count: int, rounds: int) -> Figure:
+    """The model in the package, from pictures with boxes to heads with their verdicts.
 
     Args:
-      batch: pictures, of noise.
+      count: pictures, of noise.
       rounds: as of `measure`.
     """
-    model = load()
-    pictures = [(255 * picture).astype(np.uint8) for picture in _images(256, batch)]
-    boxes = [(64, 64, 192, 192)] * batch
-    found = [face for _, face in find_given(pictures, scale=model.crop_scale, boxes=boxes)]
-    spent = in_turns({"read": partial(model.read, found, batch)}, rounds)["read"]
-    name = f"model in the package, {model.size} px, batch {batch}"
+    model = fields_jax.load()
+    pictures = [(255 * picture).astype(np.uint8) for picture in _images(256, count)]
+    read = partial(model.reconstruct, pictures, boxes=[(64, 64, 192, 192)] * count)
+    spent = in_turns({"read": read}, rounds)["read"]
+    name = f"model in the package, {model.size} px, pictures: {count}"
     note = "five crops of each face, mesh, verdict"
-    return Figure(name, spent.wall, spent.cpu, items=batch, note=note)
+    return Figure(name, spent.wall, spent.cpu, items=count, note=note)
 
 
 def programs(

@@ -179,7 +179,9 @@ def _start(
     """
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    # Installed packages are compiled to bytecode, once.
+    for name in ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"):
+        environment.pop(name, None)
     environment |= {"XDG_CACHE_HOME": home} if home else {}
     with tempfile.TemporaryFile("w+") as output:
         began, stopped, gib = time.perf_counter(), None, 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,18 @@ def test_a_face_of_a_file_and_what_it_writes(place, model, capsys):
     face.glb(place[0] / "alone.glb")
     assert (place[0] / "alone.glb").read_bytes() == (place[0] / "written/one/head.glb").read_bytes()
     assert capsys.readouterr() == ("", "")
+
+
+def test_only_programs_that_are_kept_are_compiled(place, caplog):
+    # JAX compiles each eager operation by itself, and no cache keeps such small programs: seconds
+    # before a first face.
+    jax.clear_caches()
+    with jax.log_compiles():
+        model = fields_jax.load(place[0] / "packed", head=place[1])
+        (face,) = model.reconstruct(place[0] / "one.png")
+        face.glb(place[0] / "kept.glb")
+    compiled = set(re.findall(r"Compiling (\S+) with", caplog.text))
+    assert compiled == {"jit(call)"}  # of `kept.kept_program`
 
 
 def test_paths_images_and_arrays_with_landmarks_or_boxes_are_one(place, model):

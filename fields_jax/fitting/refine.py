@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
@@ -22,7 +21,7 @@ from fields_jax.errors import UserError
 from fields_jax.fitting.landmarks import Guess, Refinement, refine_landmarks
 from fields_jax.fitting.photographs import known_landmarks, observed
 from fields_jax.fitting.problem import FitSettings
-from fields_jax.geometry.rotations import rodrigues
+from fields_jax.geometry.rotations import matrix_of
 from fields_jax.photos.faces import Face, varied_crop
 from fields_jax.photos.points import LEAST_SEEN
 from fields_jax.types import FieldsOutput, FlameCoefficients, FlameModel
@@ -187,9 +186,9 @@ def _differences(
     pairs = {name: (getattr(plain, name), getattr(other, name)) for name in _GROUPS}
     found = {name: np.asarray(b, np.float64) - np.asarray(a) for name, (a, b) in pairs.items()}
     # The turn is undone: it is about the axis of view, which points at the camera.
-    back = rodrigues(jnp.array([0, 0, np.deg2rad(degrees)], jnp.float32))
-    before, after = (np.asarray(rodrigues(jnp.asarray(pose))) for pose in pairs["pose"])
-    apart = np.asarray(back)[None] @ after @ np.swapaxes(before, 1, 2)
+    back = matrix_of(np.array([0, 0, np.deg2rad(degrees)]))
+    before, after = (matrix_of(np.asarray(pose)) for pose in pairs["pose"])
+    apart = back[None] @ after @ np.swapaxes(before, 1, 2)
     # The vector of a small rotation.
     axes = [apart[:, k - 1, k - 2] - apart[:, k - 2, k - 1] for k in range(3)]
     found["pose"] = np.stack(axes, axis=-1).astype(np.float64) / 2

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -155,7 +154,7 @@ def load_flame(path: str) -> FlameModel:
     fields.setdefault("face_parts", _parts(fields["faces"], fields["regions"]))
     static = {name: meta[name] for name in _STATIC}
     static |= {name: tuple(meta[name]) for name in ("parents", *_NAMES)}
-    return FlameModel(**jax.tree.map(jnp.asarray, fields), **static)
+    return FlameModel(**jax.device_put(fields), **static)
 
 
 def _priors(arrays: dict[str, np.ndarray]) -> dict[str, CoefficientPrior]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import numpy as np
 
 from fields_jax.errors import UserError
@@ -49,15 +52,15 @@ def landmark_head(head: FlameModel) -> FlameModel:
     }
     none = np.zeros(0, np.int32)
     return head.replace(
-        template=head.template[vertices],
-        shape_basis=head.shape_basis[vertices],
-        expression_basis=head.expression_basis[vertices],
-        pose_basis=head.pose_basis[vertices],
-        joint_regressor=head.joint_regressor[:, vertices],
-        skin_weights=head.skin_weights[vertices],
-        eyelid_basis=head.eyelid_basis[:, vertices],
+        template=_rows(head.template, vertices),
+        shape_basis=_rows(head.shape_basis, vertices),
+        expression_basis=_rows(head.expression_basis, vertices),
+        pose_basis=_rows(head.pose_basis, vertices),
+        joint_regressor=_rows(head.joint_regressor, vertices, axis=1),
+        skin_weights=_rows(head.skin_weights, vertices),
+        eyelid_basis=_rows(head.eyelid_basis, vertices, axis=1),
         faces=corners,
-        face_parts=head.face_parts[triangles],
+        face_parts=_rows(head.face_parts, triangles),
         materials=None,
         arkit_basis=None,
         face_vertices=none,
@@ -67,6 +70,11 @@ def landmark_head(head: FlameModel) -> FlameModel:
         regions={},
         **embeddings,
     )
+
+
+def _rows(array: Any, rows: np.ndarray, axis: int = 0) -> jax.Array:
+    """Some rows of an array, taken by numpy: JAX would compile a program for each shape."""
+    return jax.device_put(np.take(np.asarray(array), rows, axis=axis))
 
 
 def _renumber(indices: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:

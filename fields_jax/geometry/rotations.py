@@ -73,9 +73,11 @@ def vector_of(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
     return axis / (2 * np.sinc(angle / np.pi))
 
 
-def matrix_of(axis_angle: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
-    """The rotation of an axis-angle, in numpy: the inverse of `vector_of`."""
-    return np.stack([turned(axis_angle, axis) for axis in np.eye(3)], axis=1)
+def matrix_of(axis_angle: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3 3"]:
+    """`rodrigues` in numpy, the inverse of `vector_of`: a few are not worth a compiled program."""
+    turns = np.reshape(np.asarray(axis_angle, np.float64), (-1, 3))
+    columns = [all_turned(turns, np.tile(axis, (len(turns), 1))) for axis in np.eye(3)]
+    return np.stack(columns, axis=-1).reshape(*np.shape(axis_angle), 3)
 
 
 def turned(

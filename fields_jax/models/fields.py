@@ -220,7 +220,8 @@ def init_variables(model: FieldsModel, rng: jax.Array) -> dict:
 
 def variable_shapes(model: FieldsModel) -> dict:
     """Shapes and dtypes of what `init_variables` makes, without making it."""
-    return _compiled_init.eval_shape(model, jax.random.key(0))  # which traces it for both
+    key = jax.eval_shape(lambda: jax.random.key(0))  # making one would compile a program
+    return _compiled_init.eval_shape(model, key)  # which traces it for both
 
 
 def _init(model: FieldsModel, rng: jax.Array) -> dict:

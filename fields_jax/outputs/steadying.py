@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from fields_jax.geometry.rotations import rodrigues, vector_of
+from fields_jax.geometry.rotations import matrix_of, vector_of
 from fields_jax.outputs.wavering import UPRIGHT, VARIATIONS, in_plain_crops
 from fields_jax.types import FlameCoefficients
 
@@ -52,10 +51,9 @@ def steadied(
 def _mean_pose(poses: Float[np.ndarray, "F C 3"]) -> Float[np.ndarray, "F 3"]:
     """The rotation nearest to the mean of those that the crops' turns are taken from."""
     degrees = np.array([0.0, *(variation[3] for variation in VARIATIONS)])
-    turns = np.zeros((UPRIGHT, 3), np.float32)
+    turns = np.zeros((UPRIGHT, 3))
     turns[:, 2] = np.deg2rad(degrees)
-    back, read = (np.asarray(rodrigues(jnp.asarray(each))) for each in (turns, poses))
-    left, _, right = np.linalg.svd((back[None] @ read).mean(axis=1))
+    left, _, right = np.linalg.svd((matrix_of(turns)[None] @ matrix_of(poses)).mean(axis=1))
     sign = np.ones((len(poses), 3))
     sign[:, 2] = np.linalg.det(left @ right)
     return np.float32([vector_of(each) for each in (left * sign[:, None]) @ right])

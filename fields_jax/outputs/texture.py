@@ -173,8 +173,8 @@ def _depth_map(
     parts = [PARTS.index(name) for name in _SEEN_THROUGH]
     opaque = np.asarray(head.faces)[~np.isin(np.asarray(head.face_parts), parts)]
     points = np.concatenate([inside, -z[:, None]], axis=1)[None].astype(np.float32)
-    face, depth = kept_program(_nearest, points, opaque, static=(_DEPTH_SIDE,))
-    farthest = np.where(np.asarray(face[0]) >= 0, -np.asarray(depth[0]), -np.inf)
+    face, depth = map(np.asarray, kept_program(_nearest, points, opaque, static=(_DEPTH_SIDE,)))
+    farthest = np.where(face[0] >= 0, -depth[0], -np.inf)
     return (inside + 1) * _DEPTH_SIDE / 2, farthest
 
 
