@@ -22,7 +22,8 @@ install: $(VENV)/installed
 $(VENV)/installed: setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[data,beam,video,dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+	    -c constraints.txt -e '.[data,beam,video,dev]'
 	touch $@
 
 demo: install

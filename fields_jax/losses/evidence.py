@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -148,6 +149,7 @@ def count_examples(
     }
 
 
+@partial(jax.jit, static_argnums=(1, 2))
 def basis_gram(head: FlameModel, group: str, components: int) -> Float[Array, "K K"]:
     """S^T S / V over the face mask, S in mm: mean squared vertex motion of a unit difference.
 
