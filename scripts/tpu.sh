@@ -45,7 +45,7 @@ case "${1:-}" in
     everywhere "mkdir -p fields_jax && tar xzf fields_jax.tar.gz -C fields_jax && cd fields_jax &&
       python3 -m pip install -q --user uv &&
       (test -x .venv/bin/python || python3 -m uv venv -q --python 3.11 .venv) &&
-      python3 -m uv pip install -q --python .venv/bin/python -c constraints.txt -e '.[data,tpu]'"
+      python3 -m uv pip install -q --compile-bytecode --python .venv/bin/python -c constraints.txt -e '.[data,tpu]'"
     ;;
   train)
     # Left to itself: a broken connection does not end it, and nothing of it holds the connection.
