@@ -2,13 +2,15 @@
 
     python -m benchmarks.ledger --json OUT                          # a quarter of an hour
     python -m benchmarks.ledger --only=encoders,demo --json OUT
+    python -m benchmarks.ledger --only=starting --into docs/performance.json    # these parts again
     python -m benchmarks.ledger --page docs/performance.md --from docs/performance.json
 
 Each part is timed in turns with what it is compared with: torch where it is installed, a C++ loop,
 plain decoding. A limit is the arithmetic at the measured speed of a matrix product with all
 threads, or the bytes at the measured speed of a copy, whichever takes longer. Results are written
-after each part; one that fails, or lacks a package, is listed with the reason. The last form
-measures nothing and writes the page of a report.
+after each part; one that fails, or lacks a package, is listed with the reason. Parts that are put
+into another report keep the date and the speeds of their own measurement. The last form measures
+nothing and writes the page of a report.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from fields_jax.files import read_json, write_whole
 def define_flags() -> None:
     """The flags of the command."""
     flags.DEFINE_string("json", "", "file for the results")
+    flags.DEFINE_string("into", "", "results whose parts give way to those measured now")
     flags.DEFINE_list("only", [], f"of {', '.join(PARTS)} (default: all)")
     flags.DEFINE_bool("quick", False, "small sizes, to see whether it runs")
     flags.DEFINE_string("page", "", "page to write")
@@ -44,6 +47,9 @@ def main(_: list[str]) -> None:
         report = read_json(chosen["from"].value)
     else:
         report = measure(chosen.only or list(PARTS), quick=chosen.quick, path=chosen.json)
+    if chosen.into:
+        report = joined(read_json(chosen.into), report)
+        save(chosen.into, report)
     if chosen.remark:
         report["remark"] = chosen.remark
         save(chosen.json, report)
@@ -90,6 +96,15 @@ def measure(names: list[str], *, quick: bool, path: str = "") -> dict[str, Any]:
         print(json.dumps(report["parts"].get(name, []), indent=1), flush=True)
         save(path, report)
     return report
+
+
+def joined(whole: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """A report with parts of a later one, which tell when they were measured and how fast."""
+    when = {key: later["machine"][key] for key in ("date", "git")} | later["limits"]
+    return whole | {
+        "parts": whole["parts"] | later["parts"],
+        "later": whole.get("later", {}) | dict.fromkeys(later["parts"], when),
+    }
 
 
 if __name__ == "__main__":

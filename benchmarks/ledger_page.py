@@ -50,7 +50,9 @@ def page(report: Mapping[str, Any]) -> str:
     if remark := report.get("remark"):
         lines += ["", remark]
     for name, figures in report["parts"].items():
-        lines += ["", f"## {_TITLES[name]}", "", _LEADS[name], "", *_table(figures)]
+        when = report.get("later", {}).get(name)
+        lead = f"{_LEADS[name]} {_later(when)}" if when else _LEADS[name]
+        lines += ["", f"## {_TITLES[name]}", "", lead, "", *_table(figures)]
     if report["skipped"]:
         lines += ["", "## Skipped", ""]
         lines += [f"- {_TITLES[name]}: {why}" for name, why in report["skipped"].items()]
@@ -77,6 +79,15 @@ def _machine(report: Mapping[str, Any]) -> Iterator[str]:
             "**A draft: the machine was busy.** Times are longer than they need be, and ratios "
             "of what ran in turns say more than times."
         )
+
+
+def _later(when: Mapping[str, Any]) -> str:
+    """Says that a part was measured after the others."""
+    return (
+        f"Measured again on {when['date']}, commit {when['git'][:12] or 'none'}, when products ran "
+        f"at {when['matmul_gflops']:,.0f} GFLOP/s and copies at "
+        f"{when['copy_gbytes_per_second']:.1f} GB/s."
+    )
 
 
 def _table(figures: list[Mapping[str, Any]]) -> Iterator[str]:

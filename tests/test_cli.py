@@ -154,3 +154,16 @@ def test_a_refused_file_of_the_user_is_one_line(tmp_path, capsys):
         pytest.skip("nothing can be denied to root")
     assert cli.guarded(lambda _: file.read_text())([]) == 2
     assert capsys.readouterr().err.startswith(f"error: {file}: Permission denied; see to its perm")
+
+
+def test_commands_read_sets_without_importing_keras():
+    code = (
+        "import sys; from fields_jax.cli import guarded; "
+        "guarded(lambda _: __import__('data_pipelines.reading.mixture') and None)([]); "
+        "print('tensorflow' in sys.modules, 'keras.src' in sys.modules)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["True", "False"]

@@ -67,6 +67,27 @@ def test_a_part_that_fails_does_not_cost_the_others(tmp_path, monkeypatch):
         ledger.measure(["nothing"], quick=True)
 
 
+def test_a_part_measured_again_tells_when():
+    def measured(date, flops, **parts):
+        return {
+            "machine": machine.describe() | {"date": date, "git": "abcdef0123456789"},
+            "limits": {"matmul_gflops": flops, "copy_gbytes_per_second": 2.0},
+            "load_before": [0.1] * 3,
+            "load_after": [0.1] * 3,
+            "parts": {
+                name: [Figure(what, 1.0).report(Speeds(1, 1))] for name, what in parts.items()
+            },
+            "skipped": {},
+        }
+
+    whole = measured("2026-01-01", 100.0, loop="a loop", starting="a start")
+    page = ledger_page.page(ledger.joined(whole, measured("2026-02-02", 50.0, starting="sooner")))
+    assert "| date, commit | 2026-01-01, abcdef012345 |" in page and "a loop" in page
+    assert "sooner" in page and "a start" not in page
+    (line,) = (line for line in page.splitlines() if "Measured again" in line)
+    assert "on 2026-02-02, commit abcdef012345, when products ran at 50 GFLOP/s" in line
+
+
 @pytest.mark.parametrize("network", networks.NETWORKS)
 def test_networks_are_measured_without_torch(network, monkeypatch):
     find = importlib.util.find_spec
