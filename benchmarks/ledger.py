@@ -52,7 +52,7 @@ def main(_: list[str]) -> None:
         save(chosen.into, report)
     if chosen.remark:
         report["remark"] = chosen.remark
-        save(chosen.json, report)
+        save(chosen.into or chosen.json, report)
     if chosen.page:
         with writing(chosen.page, instead="another --page"):
             write_whole(chosen.page, ledger_page.page(report))
