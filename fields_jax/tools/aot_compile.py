@@ -5,14 +5,16 @@ r"""Compiles the training step for TPUs that need not exist here and reports wha
 
 Prints one JSON object: for each program of each phase the memory of a device, FLOPs and bytes of a
 step on it (the compiler's own count), what it reads from and writes to main memory (ours, see
-hlo.py), and the bytes that its collectives carry. The step is mapped by shard_map over all chips of
-the topology; --config.batch_size is over all of them.
+hlo.py), and the bytes that its collectives carry. A program may take an hour; what is known of one
+is written to stderr at once. The step is mapped by shard_map over all chips of the topology;
+--config.batch_size is over all of them.
 `--topology=cpu` compiles for the devices of this host instead.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -118,7 +120,9 @@ def compile_programs(
             lowered = lower_programs(mapped, _arguments(config, plan, devices), **where)
             began = time.monotonic()
             for name, program in progress(lowered, len(mapped), "programs"):
-                found[f"{phase.name}/{name}"] = _measure(program.compile(), began)
+                key = f"{phase.name}/{name}"
+                found[key] = _measure(program.compile(), began)
+                print(f"{key}: {json.dumps(found[key])}", file=sys.stderr)
                 began = time.monotonic()
     return dict(
         devices=len(devices),
