@@ -4,8 +4,8 @@
     python -m fields_jax.train --config=configs/stage1.py:full --config.data.root=DIR --workdir=DIR
 
 `:synthetic` (default) trains on embedded faces. Both stages with their evaluation take half an hour
-of processor time (`make demo`). Expected on held-out subjects after this stage, one seed: an
-expression error of 2.02 mm, where no expression has 2.61 mm, and a rank correlation of intensity of
+on two cores (`make demo`). Expected on held-out subjects after this stage, one seed: an
+expression error of 2.03 mm, where no expression has 2.61 mm, and a rank correlation of intensity of
 0.81.
 
 `:full` is the pretraining of SMIRK and TEASER without MICA's term. We had none of the licensed data

@@ -9,8 +9,8 @@ the base model. Phase B: everything but the pose encoder, a reconstruction and a
 iteration.
 
 `:synthetic` (default) trains on embedded faces. Both stages with their evaluation take half an hour
-of processor time (`make demo`). Expected on held-out subjects from stage 1, one seed: an expression
-error of 1.69 mm (2.61 mm for no expression), a rank correlation of intensity of 0.85, CCC of 0.66
+on two cores (`make demo`). Expected on held-out subjects from stage 1, one seed: an expression
+error of 1.69 mm (2.61 mm for no expression), a rank correlation of intensity of 0.85, CCC of 0.64
 for valence and 0.76 for arousal, accuracy of 0.55 (chance 0.125).
 
 `:full` is TEASER's main training with the terms of FIELDS. We had none of the licensed data and
