@@ -103,6 +103,7 @@ def joined(whole: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     when = {key: later["machine"][key] for key in ("date", "git")} | later["limits"]
     return whole | {
         "parts": whole["parts"] | later["parts"],
+        "skipped": {k: why for k, why in whole["skipped"].items() if k not in later["parts"]},
         "later": whole.get("later", {}) | dict.fromkeys(later["parts"], when),
     }
 

@@ -31,8 +31,8 @@ _LEADS = {
     "demo": "A step of each phase of `make demo`, batches at hand; the cycle's two turns count "
     "half each. Until convolutions to images smaller than their kernel became products, those of "
     "the residual backbone's last stage, 2x2 pixels, took nearly half of a step of stage 1. Of the "
-    "6,141 fusions of phase B's programs two thirds are the optimiser's: one for each array, each "
-    "of its moments and each norm. They take an eighth of the time of compiling; with the small "
+    "6,141 fusions of phase B's programs half are the optimiser's: one for each array, each of its "
+    "moments and each norm. They take about an eighth of the time of compiling; with the small "
     "arrays joined to one vector they are a third fewer and take twice as long (2026-11-30).",
     "loop": "Log, guards, metrics and checkpoints against a loop that only steps.",
     "pipeline": "Time of an image of the training mixture; decoding and resizing the stored crop "

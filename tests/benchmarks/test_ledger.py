@@ -81,9 +81,11 @@ def test_a_part_measured_again_tells_when():
         }
 
     whole = measured("2026-01-01", 100.0, loop="a loop", starting="a start")
+    whole["skipped"] = {"starting": "no tensorflow", "pipeline": "no tensorflow"}
     page = ledger_page.page(ledger.joined(whole, measured("2026-02-02", 50.0, starting="sooner")))
     assert "| date, commit | 2026-01-01, abcdef012345 |" in page and "a loop" in page
     assert "sooner" in page and "a start" not in page
+    assert page.endswith("## Skipped\n\n- Data pipeline: no tensorflow\n")
     (line,) = (line for line in page.splitlines() if "Measured again" in line)
     assert "on 2026-02-02, commit abcdef012345, when products ran at 50 GFLOP/s" in line
 
