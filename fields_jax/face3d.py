@@ -16,7 +16,6 @@ from etils import epath
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from fields_jax import finder
 from fields_jax.errors import UserError
 from fields_jax.files import write_whole
 from fields_jax.outputs.bundle import Bundle, Result
@@ -161,7 +160,7 @@ def find_given(
     scale: float,
     boxes: Any = None,
     landmarks: Any = None,
-    marked: bool = False,
+    finder: faces.Finder | None = None,
 ) -> list[tuple[int, faces.Face]]:
     """The faces of pictures, each with the row of its picture.
 
@@ -169,8 +168,8 @@ def find_given(
       images: a path, a pillow image or an [H, W, 3] uint8 array of RGB; or a list of them.
       scale: side of the crops relative to the mean of a face box's sides.
       boxes, landmarks: see `reconstruction.Model.reconstruct`.
-      marked: whether faces without landmarks are of no use, so that the network in the package,
-        which finds boxes, is not asked.
+      finder: of boxes of faces, asked where no detector of landmarks is installed; None: faces
+        without landmarks are of no use.
 
     Raises:
       UserError: a picture, box or set of landmarks cannot be used; the message names it.
@@ -181,7 +180,7 @@ def find_given(
         given.per_picture(values, single, len(pictures), name)
         for values, name in ((boxes, "boxes"), (landmarks, "landmarks"))
     ]
-    with _detector(marked) as look:
+    with _detector(finder) as look:
         return [
             (row, face)
             for row, (picture, box, marks) in enumerate(zip(pictures, *placed, strict=True))
@@ -225,15 +224,11 @@ def _found(one: _Given, scale: float, look: faces.Finder | None) -> Iterator[fac
 
 
 @contextlib.contextmanager
-def _detector(marked: bool) -> Iterator[faces.Finder | None]:
-    """The network in the package, or the face detector where it is installed.
-
-    The detector's process starts when it is first asked. The network is none where only faces with
-    landmarks are wanted.
-    """
+def _detector(other: faces.Finder | None) -> Iterator[faces.Finder | None]:
+    """The face detector, whose process starts when it is first asked, or what else there is."""
     python = find_python()
     if python is None:
-        yield None if marked else finder.packaged()
+        yield other
         return
     with contextlib.ExitStack() as stack:
         running: list[Detector] = []

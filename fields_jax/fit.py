@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     exports = export_commands.Exports(fitter.head, CROP_SIZE, fitter.about)
     gallery = photo_commands.open_gallery(fitter.head, CROP_SIZE, fitter.about)
     batch = 0
-    for found in photo_commands.batches(named, gallery, CROP_SCALE, marked=True):
+    for found in photo_commands.batches(named, gallery, CROP_SCALE):
         faces = []
         for face in found:
             if reason := unfit(face):

@@ -58,7 +58,7 @@ class Fitter:
 
     def fit(self, images: Picture | Sequence[Picture], landmarks: Any = None) -> list[Face3D]:
         """The faces of pictures; see `fit`."""
-        found = find_given(images, scale=CROP_SCALE, landmarks=landmarks, marked=True)
+        found = find_given(images, scale=CROP_SCALE, landmarks=landmarks)
         for _, face in found:
             if reason := unfit(face):
                 raise UserError(f"{face.path}: {reason}")

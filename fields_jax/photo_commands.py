@@ -72,7 +72,7 @@ def read_arguments(argv: list[str], box: str = "") -> Named:
 
 
 def batches(
-    named: Named, gallery: Gallery, scale: float, *, marked: bool = False
+    named: Named, gallery: Gallery, scale: float, other: Finder | None = None
 ) -> Iterator[list[Face]]:
     """The faces of the photographs, --batch_size at a time; unusable ones go to the gallery.
 
@@ -80,15 +80,15 @@ def batches(
       named: what to look through.
       gallery: told of what cannot be used.
       scale: side of the crops relative to the mean of a face box's sides.
-      marked: whether faces without landmarks are of no use, so that the network in the package,
-        which finds boxes, is not asked.
+      other: finder of boxes of faces, asked where no detector of landmarks is installed; None:
+        faces without landmarks are of no use.
     """
     for thing in named.unusable:
         gallery.refuse(thing)
     size, total = flags.FLAGS.batch_size, len(named.photographs)
     faces: list[Face] = []
     with open_finder(named) as detector:
-        finder = detector or (None if marked else packaged_finder(named))
+        finder = detector or (other if _is_blind(named) else None)
         for number, photograph in enumerate(progress(named.photographs, total, "photographs"), 1):
             for found in find_faces(photograph, scale=scale, box=named.box, finder=finder):
                 if isinstance(found, Unusable):
@@ -109,19 +109,6 @@ def open_finder(named: Named) -> Iterator[Finder | None]:
     else:
         with Detector(python) as detector:
             yield detector.finder
-
-
-def packaged_finder(named: Named) -> Finder | None:
-    """The network in the package where some photograph needs it, else None.
-
-    Raises:
-      UserError: its files are damaged.
-    """
-    if not _is_blind(named):
-        return None
-    from fields_jax.finder import packaged  # late: it imports JAX
-
-    return packaged()
 
 
 def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Gallery:

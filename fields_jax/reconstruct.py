@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     gallery = photo_commands.open_gallery(model.head, model.size, model.about)
     gallery.warm_up(model.inference.config.model.n_expression)
     batch, plain, other = 0, 0, False
-    for faces in photo_commands.batches(named, gallery, model.crop_scale):
+    for faces in photo_commands.batches(named, gallery, model.crop_scale, model.finder):
         batch = batch or len(faces)  # one face by itself is not filled up
         read = model.read(faces, batch, chosen.refine)
         plain += sum(result.refined is False for result in read)

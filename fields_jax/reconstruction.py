@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fields_jax import __version__, finder
+from fields_jax import __version__, confirming, finder
 from fields_jax.emotions import EMOTIONS
 from fields_jax.face3d import Face3D, Picture, find_given, read_faces
 from fields_jax.files import is_remote
@@ -50,6 +50,7 @@ class Model:
       inference: the networks, their config and the meta item of their checkpoint.
       head: that its coefficients are of.
       networks: what reads crops.
+      finder: what finds faces where no detector of landmarks is installed.
       about: JSON: version of fields_jax, head and weights; recorded in every output.
     """
 
@@ -68,7 +69,9 @@ class Model:
         check_encoders(inference, source)
         self.inference, self.head = inference, head
         self.networks = Networks(inference, head, source)
-        self._finder: faces.Finder | None = None
+        own = (self.networks, self.crop_scale) if source == EMBEDDED else ()
+        self.finder = confirming.packaged(*own)
+        self._again: faces.Finder | None = None
         self._gaze = GazeReader(head)
         self.about = {
             "version": __version__,
@@ -104,7 +107,7 @@ class Model:
         A face is where its box says, or else its landmarks. Without either it is, for a file, where
         the landmark file beside it says (see `fields_jax.reconstruct`); else where the face
         detector finds one (`make landmarks` installs it; it runs as a child process of this call),
-        or without it the network in the package.
+        or without it the finder in the package.
 
         Args:
           images: a path, a pillow image or an [H, W, 3] uint8 array of RGB; or a list of them.
@@ -122,7 +125,9 @@ class Model:
           UserError: a picture, box or set of landmarks cannot be used, or a picture shows no face;
             the message names it. Nothing is returned for the others then.
         """
-        found = find_given(images, scale=self.crop_scale, boxes=boxes, landmarks=landmarks)
+        found = find_given(
+            images, scale=self.crop_scale, boxes=boxes, landmarks=landmarks, finder=self.finder
+        )
         read = partial(self.read, refine=refine)
         return read_faces(found, read, self.head, self.size, self.about)
 
@@ -147,10 +152,10 @@ class Model:
                 dataclasses.replace(result, refined=done, residual=after, residual_before=before)
                 for result, (done, before, after) in zip(results, refined.notes(), strict=True)
             ]
-        if self._finder is None:
-            self._finder = finder.packaged()
+        if self._again is None:
+            self._again = finder.packaged()
         results = [
-            judged(face, result, self.size, self._finder, **wavers.of(row))
+            judged(face, result, self.size, self._again, **wavers.of(row))
             for row, (face, result) in enumerate(zip(found, results, strict=True))
         ]
         if not self.reads_emotion:

@@ -57,10 +57,10 @@ ALLOWED = {
     "fields_jax.tools": (),
     "fields_jax.tools.aot_compile": (*MODEL, "losses", "workdir", "training", "tools", "cli"),
     "fields_jax.train": (*MODEL, "workdir", "training", "cli"),
-    "fields_jax.face3d": ("photos", "outputs", "finder"),
+    "fields_jax.face3d": ("photos", "outputs"),
     "fields_jax.landmark_fit": ("flame", "fitting", "photos", "outputs", "finder", "face3d"),
     "fields_jax.photo_commands": (
-        *("photos", "report", "finder", "clip_commands", "export_commands", "expression_commands"),
+        *("photos", "report", "clip_commands", "export_commands", "expression_commands"),
     ),
     "fields_jax.painting": ("render", "photos", "outputs", "workdir"),
     "fields_jax.expression_commands": ("outputs", "face3d"),
@@ -87,9 +87,20 @@ ALLOWED = {
     ),
     "fields_jax.assets": (),
     "fields_jax.finder": ("geometry", "models", "photos"),
+    "fields_jax.confirming": ("flame", "photos", "outputs", "workdir", "finder", "networks"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),
     "fields_jax.reconstruction": (
-        *(*MODEL, "fitting", "workdir", "photos", "outputs", "finder", "networks", "face3d"),
+        *(
+            *MODEL,
+            "fitting",
+            "workdir",
+            "photos",
+            "outputs",
+            "finder",
+            "confirming",
+            "networks",
+            "face3d",
+        ),
     ),
     "fields_jax.reconstruct": (
         *("reconstruction", "workdir", "photo_commands", "clip_commands", "clip_readers"),
@@ -110,6 +121,9 @@ ALLOWED = {
     "configs": (),
     "benchmarks.confidence": (
         *("flame", "render", "photos", "outputs", "finder", "networks", "reconstruction", "cli"),
+    ),
+    "benchmarks.finding": (
+        *("geometry", "photos", "outputs", "evaluation", "finder", "confirming", "cli"),
     ),
     "benchmarks.now": ("geometry", "flame", "evaluation", "outputs", "cli"),
     "benchmarks.refine": (*MODEL, "evaluation", "fitting", "photos", "workdir", "cli"),

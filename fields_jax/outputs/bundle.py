@@ -214,15 +214,18 @@ def judged(face: Face, result: Result, size: int, finder: Finder, **known: float
       face: in its photograph.
       result: of the face.
       size: side in pixels of the crop that the result's camera belongs to.
-      finder: the network in the package, which looks at the face's surroundings again.
+      finder: the network in the package, which looks at the face's surroundings again where
+        something else says where the face is.
       known: fields of `Evidence` about the networks.
     """
     points = to_photograph(result.landmarks_ndc, face.matrix(size), size)
     if result.residual is not None:
         known["residual"] = result.residual
     pose = np.asarray(result.coefficients["pose"])
-    found = evidence(face, points, pose, **known, **look_again(finder, face))
-    return dataclasses.replace(result, verdict=judge(found), evidence=found)
+    by_networks = face.points is None and face.score is not None
+    seen = {"found": face.score} if by_networks else look_again(finder, face)
+    told = evidence(face, points, pose, **known, **seen)
+    return dataclasses.replace(result, verdict=judge(told), evidence=told)
 
 
 def params_within(folder: epath.Path) -> Iterator[epath.Path]:

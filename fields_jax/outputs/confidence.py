@@ -34,6 +34,7 @@ LIMITS = (0.167, 0.208)
 # be inside the picture, and that another face may cover.
 _TURN, _ROLL, _PIXELS, _INSIDE, _COVERED = 60.0, 50.0, 40.0, (0.9, 0.5), 0.5
 _MATCH = 0.45  # of the box with the finder's; faces that are framed well share 0.6 and more
+_FOUND = 0.8  # probability that there is a face; of those that are there four fifths have more
 _RESIDUAL = 0.06  # a landmark fit that leaves more has not found the face's shape
 
 
@@ -49,6 +50,8 @@ class Evidence:
       again: score in [0, 1] of the face by a second look of the finder at its surroundings; 0 where
         it sees none there.
       match: intersection over union of the face's box with the one of that second look.
+      found: probability in [0, 1] that there is a face, where finder and networks have found it
+        together; no second look is taken then.
       turn: degrees of the head's turn away from the camera, to any side.
       roll: degrees of the head's turn in the picture, from upright.
       inside: share of the face's landmarks inside the picture.
@@ -62,6 +65,7 @@ class Evidence:
     residual: float = np.nan
     again: float = np.nan
     match: float = np.nan
+    found: float = np.nan
     turn: float = np.nan
     roll: float = np.nan
     inside: float = np.nan
@@ -184,6 +188,8 @@ def _doubts(known: Evidence, error: float) -> Iterator[tuple[str, str]]:
         yield SUSPECT if sure else FAIL, "the finder sees no face there"
     elif known.match < _MATCH:
         yield SUSPECT, "the finder sees the face elsewhere or of another size"
+    if known.found < _FOUND:
+        yield SUSPECT, f"perhaps no face: probable to {100 * known.found:.0f} %"
     if known.upside < known.spread:
         yield FAIL, "upside down, by how much steadier the reading is then"
     if known.residual > _RESIDUAL:

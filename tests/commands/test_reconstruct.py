@@ -14,7 +14,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fields_jax import doctor, photo_commands, reconstruct
+from fields_jax import confirming, doctor, photo_commands, reconstruct
 from fields_jax import finder as packaged_network
 from fields_jax.errors import UserError
 from fields_jax.flame.io import save_flame
@@ -228,21 +228,25 @@ def test_without_a_detector_the_network_in_the_package_is_asked(place, here, mon
     path = place / "boxes/one.png"
     write_photograph(path, marked=False)
     box = np.array([40, 30, 140, 150], np.float32)
-    asked = []
+    asked, again = [], []
 
     def look(image):
         asked.append(image.shape[:2])
         return [Detection(None, 0.926, box)]
 
     finder = Finder("found by the network", look)
-    monkeypatch.setattr(packaged_network, "packaged", lambda: finder)
+    second = Finder("the same", lambda image: again.append(image.shape[:2]) or [])
+    monkeypatch.setattr(confirming, "packaged", lambda *own: finder)
+    monkeypatch.setattr(packaged_network, "packaged", lambda: second)
     assert here(path, out=place / "o5") == 0
     arrays, meta = load_params(place / "o5/one/params.npz")
     assert meta["found"] == "found by the network, score 0.93" and "points" not in arrays
     np.testing.assert_allclose(arrays["box"], box)
     assert here(path, out=place / "o5", box="40,30,140,150") == 0
-    # A box given by the user leaves nothing to find; every face is looked at a second time.
-    assert asked.count((200, 300)) == 1 and len(asked) == 3
+    # A box given by the user leaves nothing to find, but is looked at a second time.
+    assert asked == [(200, 300)] and again == [(160, 160)]
+    told = json.loads((place / "o5/one/confidence.json").read_text())
+    assert told["reasons"].count("the finder sees no face there") == 1
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_good_evidence_is_ok():
     ("worse", "reason"),
     [
         (dict(again=0.0, match=0.0), "the finder sees no face there"),
+        (dict(found=0.65), "perhaps no face: probable to 65 %"),
         (dict(match=0.2), "the finder sees the face elsewhere or of another size"),
         (dict(turn=75.0), "turned away by 75 degrees"),
         (dict(roll=170.0), "turned in the picture by 170 degrees"),

@@ -241,6 +241,7 @@ PAGES = {
     "photographs": Page(
         place={
             "photographs": made.photographs,
+            "DIR": made.photographs,
             "runs/stage2": made.run,
             "runs/wide": made.procedural_run,
             "data/embedded": made.embedded_sets,
@@ -257,6 +258,7 @@ PAGES = {
             # Packed networks leave out where their head lies, and this one is not the default.
             "--workdir=FOLDER": ["--workdir=FOLDER", "--head=runs/head.npz"],
             "--workdir=DIR": ["--workdir=runs/wide", "--faces=8", "--cases=105"],
+            "benchmarks.finding": ["benchmarks.finding", "--scenes=8"],
         },
         left={"data_pipelines.landmarks": "needs mediapipe, which is installed by itself"},
     ),
