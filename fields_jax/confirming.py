@@ -32,7 +32,6 @@ WEIGHTS = (2.9, -2.25, -3.3)
 PROBABLE = 0.62  # probability from which on a place is taken for a face
 _PROPOSED = 0.3  # least score of the finder; what it is less sure of is hardly ever confirmed
 _STEPS = 3  # by which a crop follows what is read in it
-_AT_ONCE = 4  # crops
 
 
 class Weighed(NamedTuple):
@@ -82,18 +81,16 @@ class Confirmer:
         large = (origins[:, 2:] - origins[:, :2]).min(axis=1) >= crops.SMALLEST_FACE
         origins, scores = origins[large], scores[large]
         found = [Face("", "", image, None, box, self.scale, "") for box in origins]
-        for first in range(0, len(found), _AT_ONCE):
-            rows = slice(first, first + _AT_ONCE)
-            found[rows] = self._settled(found[rows])
+        found = self._settled(found) if found else []
         errors = np.array([self._expected_error(face) for face in found], np.float64)
         boxes = np.array([face.box for face in found], np.float32).reshape(-1, 4)
         return Weighed(boxes, scores, errors, origins)
 
     def _settled(self, found: list[Face]) -> list[Face]:
-        """At most `_AT_ONCE` faces of one picture, with boxes about what is read in them."""
+        """The faces with boxes about what is read in them."""
         size = self.networks.size
         for _ in range(_STEPS):
-            marks = self.networks.landmarks([face.crop(size) for face in found], _AT_ONCE)
+            marks = self.networks.landmarks([face.crop(size) for face in found])
             boxes = [
                 face_box(crops.to_photograph(own, face.matrix(size), size))
                 for face, own in zip(found, marks, strict=True)

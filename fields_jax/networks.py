@@ -101,18 +101,9 @@ class Networks:
         )
         return Said(FlameCoefficients(**found), *others)
 
-    def landmarks(
-        self, crops: Sequence[UInt8[np.ndarray, "S S 3"]], batch_size: int
-    ) -> Float[np.ndarray, "N 68 3"]:
-        """Landmarks of what is read in crops, as `render.project` returns them.
-
-        Args:
-          crops: at most `batch_size` of `size` pixels.
-          batch_size: see `say`.
-        """
-        filled = [*crops, *[crops[-1]] * (batch_size - len(crops))]
-        read = self.say(filled, batch_size).coefficients
-        return posed_landmarks(self._small, read)[: len(crops)]
+    def landmarks(self, crops: Sequence[UInt8[np.ndarray, "S S 3"]]) -> Float[np.ndarray, "N 68 3"]:
+        """Landmarks of what is read in crops of `size` pixels, as `render.project` returns them."""
+        return posed_landmarks(self._small, self.say(crops, _AT_ONCE).coefficients)
 
     def examine(self, found: Sequence[Face], batch_size: int, *, upside: bool = True) -> Examined:
         """What the networks say of faces, and how far that depends on how they are cropped.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
@@ -27,6 +28,7 @@ VARIATIONS = (
 UPRIGHT = 1 + len(VARIATIONS)  # of each face, the plain one first
 CROPS = UPRIGHT + 1  # with the mirrored one
 TURNED = UPRIGHT  # more of each face: all but the mirrored one upside down
+_ROWS = 12  # readings are posed by twelve, so that few programs are compiled
 # From image coordinates of each upright crop to those of the plain one.
 _BACKS = np.stack([np.eye(3), *(np.linalg.inv(variation_in_ndc(each)) for each in VARIATIONS)])
 
@@ -114,7 +116,10 @@ def posed_landmarks(head: FlameModel, readings: FlameCoefficients) -> Float[np.n
       head: of the readings; `flame.landmark_head` of it will do and is faster.
       readings: [N, ...].
     """
-    return np.asarray(kept_program(_landmarks, head, readings))
+    count = len(readings.camera)
+    rows = np.minimum(np.arange(-(-count // _ROWS) * _ROWS), count - 1)
+    filled = jax.tree.map(lambda column: np.asarray(column)[rows], readings)
+    return np.asarray(kept_program(_landmarks, head, filled))[:count]
 
 
 def _landmarks(head: FlameModel, readings: FlameCoefficients) -> Float[Array, "N 68 3"]:
