@@ -31,6 +31,8 @@ from fields_jax.files import write_whole
 from fields_jax.progress import progress
 from fields_jax.tools import hlo
 
+_PLACES = 12  # that are listed, of those that move most
+
 if TYPE_CHECKING:
     import jax
 
@@ -148,11 +150,15 @@ def _measure(compiled: jax.stages.Compiled, began: float) -> dict[str, float]:
     total = sum(sizes.values()) - 2 * sizes["shared_bytes"]
     text = compiled.as_text()
     count, carried = hlo.collectives(text)
+    moved = hlo.memory_traffic(text)
     return sizes | dict(
         memory_gib=round(total / 2**30, 3),
         gflops=round(cost.get("flops", 0.0) / 1e9, 2),
         gbytes_accessed=round(cost.get("bytes accessed", 0.0) / 1e9, 3),
-        memory_traffic_gbytes=round(hlo.memory_traffic(text) / 1e9, 3),
+        memory_traffic_gbytes=round(moved.total() / 1e9, 3),
+        traffic_by_module={
+            place or "others": round(size / 1e9, 3) for place, size in moved.most_common(_PLACES)
+        },
         collectives=count,
         collective_mbytes=round(carried / 1e6, 3),
         compile_seconds=round(time.monotonic() - began, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 # Bytes of an element, by XLA's names of types.
@@ -14,6 +15,9 @@ _COLLECTIVE = re.compile(
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(([^)]*)\)(.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
+_OPERATION = re.compile(r'op_name="([^"]*)"')
+_MODULE = re.compile(r"(?!branch_\d)[a-z]\w*")
+_CONTROL = frozenset(["cond", "while", "body", "closed_call", "scan", "checkpoint", "remat"])
 _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
 # Instructions that move no bytes: they name or rename memory, or wait for another instruction.
 # fmt: off
@@ -31,7 +35,7 @@ def collectives(text: str) -> tuple[int, int]:
     return len(shapes), sum(size for shape in shapes for size, _ in _arrays(shape))
 
 
-def memory_traffic(text: str) -> int:
+def memory_traffic(text: str) -> Counter[str]:
     """Bytes that a program's instructions read from and write to a device's main memory.
 
     An instruction reads its operands and writes its results, once each; data on the chip (memory
@@ -42,25 +46,44 @@ def memory_traffic(text: str) -> int:
     of 64 images takes, and moves, twice as much as is counted here.
 
     `cost_analysis()["bytes accessed"]` counts on-chip memory too, several times as much on a TPU.
+
+    Returns:
+      By place in the model, "synthesizer/decoder1, backward" or "" where no module is named, such
+      as losses and optimiser. A fusion is where its last operation is.
     """
     computations, entry = _computations(_without_comments(text))
 
-    def cost(name: str) -> int:
+    def cost(name: str) -> Counter[str]:
         places = {label: shape for label, shape, *_ in computations[name]}
-        total = 0
+        total: Counter[str] = Counter()
         for _, shape, kind, operands, attributes in computations[name]:
             if called := _called(kind, attributes):
                 trips = _TRIPS.search(attributes) if kind == "while" else None
-                total += max(map(cost, called)) * (int(trips[1]) if trips else 1)
+                dearest = max(map(cost, called), key=Counter.total)
+                for place, moved in dearest.items():
+                    total[place] += moved * (int(trips[1]) if trips else 1)
             elif kind in ("copy-start", "slice-start"):
                 source, target = list(_arrays(shape))[:2]
-                total += target[0] * (source[1] + target[1])
+                total[_place(attributes)] += target[0] * (source[1] + target[1])
             elif kind not in _FREE:
                 read = [places.get(o.strip().split(" ")[-1].lstrip("%"), "") for o in operands]
-                total += sum(size * off for part in (shape, *read) for size, off in _arrays(part))
+                total[_place(attributes)] += sum(
+                    size * off for part in (shape, *read) for size, off in _arrays(part)
+                )
         return total
 
     return cost(entry)
+
+
+def _place(attributes: str) -> str:
+    """The module that an instruction is of, two levels deep, and whether of its gradient."""
+    name = _OPERATION.search(attributes)
+    if name is None:
+        return ""
+    *path, _ = name[1].split("/")  # without the operation itself
+    modules = [part for part in path if _MODULE.fullmatch(part) and part not in _CONTROL]
+    backward = ", backward" if "transpose(" in name[1] else ""
+    return "/".join(modules[:2]) + backward if modules else ""
 
 
 def _computations(text: str) -> tuple[dict[str, list[tuple]], str]:

@@ -56,7 +56,7 @@ def test_traffic_by_hand():
         "ten times the loop's body": 10 * 2 * kib,
         "the dearer branch": 4 * kib,
     }
-    assert hlo.memory_traffic(PROGRAM) == sum(expected.values())
+    assert hlo.memory_traffic(PROGRAM) == {"": sum(expected.values())}
 
 
 def test_collectives_by_hand():
@@ -68,4 +68,24 @@ def test_traffic_of_a_compiled_sum(count):
     """Two arrays in, one out, in one fusion."""
     array = jax.ShapeDtypeStruct((count,), jnp.float32)
     compiled = jax.jit(lambda x, y: jnp.sin(x) + 2 * y).lower(array, array).compile()
-    assert hlo.memory_traffic(compiled.as_text()) == 3 * 4 * count
+    assert hlo.memory_traffic(compiled.as_text()).total() == 3 * 4 * count
+
+
+def test_traffic_is_told_by_module():
+    sums = {
+        "jit(step)/jvp(Model.paint)/synthesizer/decoder1/conv/cond/branch_1_fun/add": 1,
+        "jit(step)/transpose(jvp(Model.paint))/synthesizer/decoder1/norm/mul": 2,
+        "jit(step)/jvp(Model)/Model.encode/shape_encoder/shape_encoder.pooled/mul": 3,
+        "jit(step)/mul": 4,
+    }
+    lines = [
+        f'  %x{n} = f32[{250 * n}]{{0}} fusion(), kind=kLoop, metadata={{op_name="{name}"}}'
+        for name, n in sums.items()
+    ]
+    text = "\n".join(["ENTRY %main () -> f32[1] {", *lines, "}"])
+    assert hlo.memory_traffic(text) == {
+        "synthesizer/decoder1": 1000,
+        "synthesizer/decoder1, backward": 2000,
+        "shape_encoder": 3000,
+        "": 4000,
+    }
