@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import jax
 import numpy as np
 import pytest
 
@@ -138,15 +141,20 @@ def test_what_ships_confirms_no_face_in_nothing(picture):
     assert detect(np.ascontiguousarray(np.broadcast_to(made, (*made.shape[:2], 3)))) == []
 
 
-def test_what_ships_frames_generated_faces_closely():
+def test_what_ships_frames_generated_faces_closely_by_programs_that_are_kept(caplog):
     from data_pipelines.synthetic import pictures, samples
     from data_pipelines.synthetic.studio import open_studio
 
     studio = open_studio(192, bite=samples.BITES["wide"])
     drawn = samples.samples("wide", "test", samples.Size(8, 1), 0, 991, studio)
+    records = list(pictures.records(drawn, studio.render, 192))
+    jax.clear_caches()
     detect, shared = confirming.packaged().detect, []
-    for record in pictures.records(drawn, studio.render, 192):
-        boxes = np.array([one.box for one in detect(record["image"])]).reshape(-1, 4)
-        assert len(boxes) <= 1
-        shared.append(overlap(np.float32([record["face_box"]]), boxes).union.max(initial=0))
+    with jax.log_compiles():
+        for record in records:
+            boxes = np.array([one.box for one in detect(record["image"])]).reshape(-1, 4)
+            assert len(boxes) <= 1
+            shared.append(overlap(np.float32([record["face_box"]]), boxes).union.max(initial=0))
     assert np.sum(np.array(shared) > 0.7) >= 4, shared
+    compiled = set(re.findall(r"Compiling (\S+) with", caplog.text))
+    assert compiled <= {"jit(call)", "jit(flat)"}  # `kept.kept_program` with and without a folder
