@@ -131,6 +131,7 @@ def compile_programs(
         kind=devices[0].device_kind,
         batch_size=config.batch_size,
         batch_per_device=config.batch_size // len(devices),
+        accumulate=config.accumulate,
         image_size=config.image_size,
         dtype=config.model.dtype,
         programs=found,

@@ -75,12 +75,14 @@ def test_the_scaling_page_holds_every_figure_and_estimate():
     )
     page = scaling.page([report])
     for name in names:
-        assert (
-            f"| TPU v5e | 4 | bfloat16 | 16 | B/{name} | 1,234 | 5.6 | 3.4 | 2.50 | 9 | 7.8 |"
-            in page
-        )
+        row = f"| TPU v5e | 4 | today's | bfloat16 | 16 | B/{name} "
+        assert row + "| 1,234 | 5.6 | 3.4 | 2.50 | 9 | 7.8 |" in page
     for chips in scaling.CHIPS:
-        assert f"| bfloat16 | 16 | {chips} | " in page
+        assert f"| today's | bfloat16 | 16 | {chips} | " in page
+    part = report | {"programs": {"B/reconstruction": programs["B/reconstruction"]}}
+    other = scaling.page([part | {"code": "former", "batch_per_device": 64, "accumulate": 4}])
+    assert "| former | bfloat16 | 64 = 4 x 16 | B/reconstruction | " in other
+    assert "| former | bfloat16 | 64 = 4 x 16 | 1 | " not in other  # two programs are unknown
     assert "A model, not a measurement" in page
 
 
