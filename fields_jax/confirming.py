@@ -41,13 +41,11 @@ class Weighed(NamedTuple):
       boxes: [N, 4] (x0, y0, x1, y1) in pixels, about what the networks read there.
       scores: [N] of the finder.
       errors: [N] expected of the networks' readings, see `outputs.confidence.Verdict`.
-      origins: [N, 4] boxes of the finder.
     """
 
     boxes: Float[np.ndarray, "N 4"]
     scores: Float[np.ndarray, " N"]
     errors: Float[np.ndarray, " N"]
-    origins: Float[np.ndarray, "N 4"]
 
 
 class Confirmer:
@@ -77,29 +75,26 @@ class Confirmer:
 
     def weigh(self, image: UInt8[np.ndarray, "H W 3"], least: float = _PROPOSED) -> Weighed:
         """All that the finder proposes with at least a score; see `Weighed`."""
-        origins, scores = self._proposer.look(image, least)
-        large = (origins[:, 2:] - origins[:, :2]).min(axis=1) >= crops.SMALLEST_FACE
-        origins, scores = origins[large], scores[large]
-        found = [Face("", "", image, None, box, self.scale, "") for box in origins]
+        boxes, scores = self._proposer.look(image, least)
+        large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= crops.SMALLEST_FACE
+        found = [Face("", "", image, None, box, self.scale, "") for box in boxes[large]]
         found = self._settled(found) if found else []
         errors = np.array([self._expected_error(face) for face in found], np.float64)
         boxes = np.array([face.box for face in found], np.float32).reshape(-1, 4)
-        return Weighed(boxes, scores, errors, origins)
+        return Weighed(boxes, scores[large], errors)
 
     def _settled(self, found: list[Face]) -> list[Face]:
         """The faces with boxes about what is read in them."""
-        size = self.networks.size
         for _ in range(_STEPS):
-            marks = self.networks.landmarks([face.crop(size) for face in found])
-            boxes = [
-                face_box(crops.to_photograph(own, face.matrix(size), size))
-                for face, own in zip(found, marks, strict=True)
-            ]
-            found = [
-                face if crops.box_fault(box, *face.image.shape[:2]) else _about(face, box)
-                for face, box in zip(found, boxes, strict=True)
-            ]
+            marks = self.networks.landmarks([face.crop(self.networks.size) for face in found])
+            found = [self._followed(face, own) for face, own in zip(found, marks, strict=True)]
         return found
+
+    def _followed(self, face: Face, marks: Float[np.ndarray, "68 3"]) -> Face:
+        size = self.networks.size
+        box = face_box(crops.to_photograph(marks, face.matrix(size), size))
+        no_place = crops.box_fault(box, *face.image.shape[:2])
+        return face if no_place else dataclasses.replace(face, box=box)
 
     def _expected_error(self, face: Face) -> float:
         said, points, wavers = self.networks.examine([face], 1, upside=False)
@@ -157,7 +152,3 @@ def embedded() -> Confirmer:
 
 def _confirmer(networks: Networks, scale: float) -> Confirmer:
     return Confirmer(finder.read_network(finder.PACKAGED), networks, scale)
-
-
-def _about(face: Face, box: Float[np.ndarray, "4"]) -> Face:
-    return dataclasses.replace(face, box=box)

@@ -125,7 +125,7 @@ def test_no_proposals_are_no_faces(networks):
 def test_a_face_is_more_probable_the_surer_the_finder_and_the_steadier_the_reading():
     scores, errors = np.array([0.4, 0.6, 0.6, 0.4]), np.array([0.05, 0.05, 0.5, 0.5])
     boxes = np.array([[x, 0, x + 40, 40] for x in (0, 50, 100, 150)], np.float32)
-    rows, sure = confirming.choose(confirming.Weighed(boxes, scores, errors, boxes))
+    rows, sure = confirming.choose(confirming.Weighed(boxes, scores, errors))
     assert rows.tolist() == [1, 0] and (sure >= confirming.PROBABLE).all()
 
 
