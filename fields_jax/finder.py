@@ -76,7 +76,8 @@ class Network:
         """
         least = self.about["threshold"] if threshold is None else threshold
         sides = SIDES if max(image.shape[:2]) > _FINEST else SIDES[:-1]
-        found = [self._at(image, side, least) for side in sides]
+        picture = Image.fromarray(image)
+        found = [self._at(picture, side, least) for side in sides]
         boxes, scores = (np.concatenate(column) for column in zip(*found, strict=True))
         kept = distinct(boxes, scores)[:_MOST]
         return Found(boxes[kept], scores[kept])
@@ -95,7 +96,7 @@ class Network:
             if size[row].min() >= SMALLEST_FACE
         ]
 
-    def _at(self, image: np.ndarray, side: int, least: float) -> tuple[np.ndarray, np.ndarray]:
+    def _at(self, image: Image.Image, side: int, least: float) -> tuple[np.ndarray, np.ndarray]:
         """Boxes and scores at one size of the picture."""
         framed, zoom, corner = letterbox(image, side)
         pixels = np.float32(framed[None]) / 255
@@ -150,19 +151,18 @@ def write_network(
 
 
 def letterbox(
-    image: UInt8[np.ndarray, "H W 3"], side: int
+    image: Image.Image, side: int
 ) -> tuple[UInt8[np.ndarray, "S S 3"], float, Float[np.ndarray, "2"]]:
     """A picture brought to a square, its longer side filling it.
 
     Returns:
       The square, its pixels to one of the picture, and where the picture's corner is in it.
     """
-    height, width = image.shape[:2]
-    zoom = side / max(height, width)
-    size = [max(1, round(zoom * length)) for length in (width, height)]
+    zoom = side / max(image.size)
+    size = [max(1, round(zoom * length)) for length in image.size]
     corner = [(side - length) // 2 for length in size]
     square = Image.new("RGB", (side, side), (PAD,) * 3)
-    smaller = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+    smaller = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
     square.paste(smaller, tuple(corner))
     return np.asarray(square), zoom, np.array(corner, np.float32)
 

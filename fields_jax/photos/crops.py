@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw
 
 from fields_jax.errors import UserError
@@ -132,9 +132,13 @@ def cut(
 
     An image that shrinks twofold or more is averaged over whole blocks of pixels first.
     """
-    shrink = int(1 / np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) + 1e-6)
-    source = Image.fromarray(image)
+    shrink = max(1, int(1 / np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) + 1e-6))
     inverse = np.linalg.inv(matrix.astype(np.float64))
+    image, corner = _needed(image, inverse, size, shrink)
+    if not image.size:
+        return np.zeros((size, size, 3), np.uint8)
+    source = Image.fromarray(image)
+    inverse[:2, 2] -= corner
     if shrink > 1:
         source = source.reduce(shrink)
         inverse[:2] /= shrink
@@ -145,6 +149,22 @@ def cut(
         resample=Image.Resampling.BILINEAR,
     )
     return np.asarray(cropped)
+
+
+def _needed(
+    image: UInt8[np.ndarray, "H W 3"], inverse: Float[np.ndarray, "3 3"], size: int, shrink: int
+) -> tuple[UInt8[np.ndarray, "h w 3"], Int[np.ndarray, "2"]]:
+    """The part of an image that a crop shows, and where its corner is.
+
+    It is cut where blocks of `shrink` pixels meet, so that their means are those of the whole.
+    """
+    square = size * np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    shown = transform_points(inverse, square).astype(np.float64)
+    whole = np.array(image.shape[1::-1])
+    margin = 2 * shrink + 1  # of pixels that are mixed into those at the edge
+    low = np.clip((shown.min(axis=0) - margin) // shrink * shrink, 0, whole).astype(int)
+    high = np.clip(np.ceil(shown.max(axis=0)) + margin, low, whole).astype(int)
+    return image[low[1] : high[1], low[0] : high[0]], low
 
 
 def convex_hull(points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "K 2"]:

@@ -49,7 +49,7 @@ def test_an_answer_is_read_as_it_is_taught():
 def test_a_letterbox_keeps_the_shape():
     image = np.zeros((50, 200, 3), np.uint8)
     image[:, 100:] = 200
-    square, zoom, corner = finder.letterbox(image, 160)
+    square, zoom, corner = finder.letterbox(Image.fromarray(image), 160)
     assert zoom == pytest.approx(0.8) and corner.tolist() == [0, 60]
     assert (square[:60] == finder.PAD).all() and (square[100:] == finder.PAD).all()
     assert (square[60:100, :78] == 0).all() and (square[60:100, 82:] == 200).all()

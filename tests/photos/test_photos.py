@@ -74,6 +74,30 @@ def test_cut_moves_pixels_as_the_matrix_moves_points(size):
     )
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_crop_is_the_same_as_if_the_whole_picture_were_resampled(seed):
+    rng = np.random.default_rng(seed)
+    width, height = rng.integers(3, 500, 2)
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    middle, half = rng.uniform(-0.3, 1.3, 2) * (width, height), np.exp(rng.uniform(1.5, 6.5))
+    size = 48
+    matrix = crops.crop_matrix(np.array([*(middle - half), *(middle + half)]), 1.4, size)
+    turn = rng.uniform(-1, 1)
+    about = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    matrix = (about @ matrix).astype(np.float32)
+    whole, inverse = Image.fromarray(image), np.linalg.inv(np.float64(matrix))
+    if (shrink := int(1 / np.sqrt(np.linalg.det(matrix[:2, :2])) + 1e-6)) > 1:
+        whole = whole.reduce(shrink)
+        inverse[:2] /= shrink
+    expected = whole.transform(
+        (size, size),
+        Image.Transform.AFFINE,
+        data=inverse[:2].ravel().tolist(),
+        resample=Image.Resampling.BILINEAR,
+    )
+    np.testing.assert_array_equal(crops.cut(image, matrix, size), expected)
+
+
 def test_cut_is_black_where_there_is_no_picture():
     image = np.full((20, 20, 3), 99, np.uint8)
     cropped = crops.cut(image, crops.crop_matrix(np.array([0, 0, 20, 20]), 2.0, 40), 40)
