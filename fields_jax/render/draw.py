@@ -14,6 +14,7 @@ from PIL import Image
 from fields_jax.files import write_whole
 
 GREEN = (0, 255, 0)
+_EFFORT = 4  # of packing PNGs, of 9: photographs in six tenths of the time of 6, a twentieth larger
 
 
 def to_uint8(images: np.ndarray | jax.Array) -> np.ndarray:
@@ -119,5 +120,5 @@ def png_bytes(image: np.ndarray) -> bytes:
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] != 3):
         raise ValueError(f"cannot write an array of shape {np.shape(image)} as an image")
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=_EFFORT)
     return buffer.getvalue()
