@@ -17,7 +17,9 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(([^)]*
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
 _OPERATION = re.compile(r'op_name="([^"]*)"')
 _MODULE = re.compile(r"(?!branch_\d)[a-z]\w*")
-_CONTROL = frozenset(["cond", "while", "body", "closed_call", "scan", "checkpoint", "remat"])
+_CONTROL = frozenset(
+    ["cond", "while", "body", "closed_call", "scan", "checkpoint", "remat", "shard_map"]
+)
 _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
 # Instructions that move no bytes: they name or rename memory, or wait for another instruction.
 # fmt: off

@@ -73,7 +73,7 @@ def test_traffic_of_a_compiled_sum(count):
 
 def test_traffic_is_told_by_module():
     sums = {
-        "jit(step)/jvp(Model.paint)/synthesizer/decoder1/conv/cond/branch_1_fun/add": 1,
+        "jit(step)/shard_map/jvp(Model.paint)/synthesizer/decoder1/conv/cond/branch_1_fun/add": 1,
         "jit(step)/transpose(jvp(Model.paint))/synthesizer/decoder1/norm/mul": 2,
         "jit(step)/jvp(Model)/Model.encode/shape_encoder/shape_encoder.pooled/mul": 3,
         "jit(step)/mul": 4,
