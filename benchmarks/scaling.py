@@ -152,8 +152,8 @@ compiled again. An iteration of 16 images moves 22.6 GB now for 28.2, a fifth le
 model's 186 images/s a chip become 232. At 64 images undivided, the reconstruction was a step back
 (98.9 GB for 74.0, 15.98 GiB of the 16): near the end of the memory the compiler recomputes. In four
 parts (`--config.accumulate=4`) it takes 7.2 GiB; one part moves 15.6 GB with the update counted to
-it, so that 64 images move 62.5 GB at most. Of these 15.6 the synthesiser moves 6.4, encoders 1.2, and
-what is no module of the model, such as perceptual loss, rasteriser and update, 8.0.
+it, so that 64 images move 62.5 GB at most. Of these 15.6 the synthesiser moves 6.4, encoders 1.2,
+and what is no module of the model, such as perceptual loss, rasteriser and update, 8.0.
 """
 
 _MODEL = f"""
