@@ -25,7 +25,6 @@ from fields_jax.cli import run
 from fields_jax.evaluation.finding import SAME, Matched, curve, match
 from fields_jax.geometry.boxes import overlap
 from fields_jax.outputs import confidence
-from fields_jax.photos.crops import to_photograph
 from fields_jax.photos.faces import Face
 from fields_jax.photos.files import read_photograph
 from fields_jax.photos.finding import find_photographs
@@ -127,14 +126,11 @@ def confirmed(weighed: confirming.Weighed) -> finder.Found:
 
 def believed(confirmer: confirming.Confirmer, scene: Scene, found: finder.Found) -> finder.Found:
     """The faces whose readings are judged "ok"."""
-    networks, rows = confirmer.networks, []
+    rows = []
     for row, (box, chance) in enumerate(zip(found.boxes, found.scores, strict=True)):
-        face = Face("", "", scene.picture, None, box, confirmer.scale, "", float(chance))
-        said, points, wavers = networks.examine([face], 1)
-        where = to_photograph(points[0], face.matrix(networks.size), networks.size)
-        known = wavers.of(0) | {"found": face.score}
-        evidence = confidence.evidence(face, where, said.coefficients.pose[0], **known)
-        if confidence.judge(evidence).verdict == confidence.OK:
+        face = Face("", "", scene.picture, None, box, confirmer.scale, "")
+        known = confirmer.evidence(face, upside=True, found=float(chance))
+        if confidence.judge(known).verdict == confidence.OK:
             rows.append(row)
     return finder.Found(found.boxes[rows], found.scores[rows])
 

@@ -18,6 +18,7 @@ from fields_jax.files import read_json, write_whole
 
 FOLDER = Path(__file__).parents[1] / "docs"
 CHIPS = (1, 8, 64, 256)
+_PROGRAMS = 3  # of a phase with a cycle; a report of fewer has no estimate
 # Of one TPU v5e chip, from Cloud TPU's page of system architecture.
 PEAK = 197e12  # bfloat16 FLOP/s
 MEMORY = 819e9  # bytes/s of its HBM
@@ -26,7 +27,6 @@ MEMORY_GIB = 16
 # Ours; nothing here was measured on a TPU.
 ATTAINED = 0.4  # fraction of the peak and of the HBM's speed that a step attains
 LATENCY = 5e-6  # seconds per collective besides its bytes, and a tenth of it for each hop
-_PROGRAMS = 3  # of a phase with a cycle; a report of fewer has no estimate
 HOSTED = 8  # chips per host, which has 112 cores
 READS = 56 * 335  # images/s per host: half of its cores, each as fast as one measured here
 

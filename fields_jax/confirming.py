@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from fields_jax import finder
 from fields_jax.flame.io import resolve_head
 from fields_jax.networks import Networks
-from fields_jax.outputs.confidence import evidence, expected_error
+from fields_jax.outputs.confidence import Evidence, evidence, expected_error
 from fields_jax.photos import crops
 from fields_jax.photos.faces import Detection, Face, Finder
 from fields_jax.photos.points import face_box
@@ -79,7 +79,7 @@ class Confirmer:
         large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= crops.SMALLEST_FACE
         found = [Face("", "", image, None, box, self.scale, "") for box in boxes[large]]
         found = self._settled(found) if found else []
-        errors = np.array([self._expected_error(face) for face in found], np.float64)
+        errors = np.array([expected_error(self.evidence(face)) for face in found], np.float64)
         boxes = np.array([face.box for face in found], np.float32).reshape(-1, 4)
         return Weighed(boxes, scores[large], errors)
 
@@ -96,11 +96,18 @@ class Confirmer:
         no_place = crops.box_fault(box, *face.image.shape[:2])
         return face if no_place else dataclasses.replace(face, box=box)
 
-    def _expected_error(self, face: Face) -> float:
-        said, points, wavers = self.networks.examine([face], 1, upside=False)
+    def evidence(self, face: Face, *, upside: bool = False, **known: float) -> Evidence:
+        """What speaks for and against the networks' reading of a face.
+
+        Args:
+          face: in its picture.
+          upside: whether it is read upside down as well.
+          known: other fields of `Evidence`.
+        """
+        said, points, wavers = self.networks.examine([face], 1, upside=upside)
         size = self.networks.size
         where = crops.to_photograph(points[0], face.matrix(size), size)
-        return expected_error(evidence(face, where, said.coefficients.pose[0], **wavers.of(0)))
+        return evidence(face, where, said.coefficients.pose[0], **wavers.of(0), **known)
 
 
 def choose(weighed: Weighed) -> tuple[Int[np.ndarray, " F"], Float[np.ndarray, " F"]]:

@@ -90,17 +90,8 @@ ALLOWED = {
     "fields_jax.confirming": ("flame", "photos", "outputs", "workdir", "finder", "networks"),
     "fields_jax.train_finder": ("evaluation", "finder", "training", "cli"),
     "fields_jax.reconstruction": (
-        *(
-            *MODEL,
-            "fitting",
-            "workdir",
-            "photos",
-            "outputs",
-            "finder",
-            "confirming",
-            "networks",
-            "face3d",
-        ),
+        *(*MODEL, "fitting", "workdir", "photos", "outputs"),
+        *("finder", "confirming", "networks", "face3d"),
     ),
     "fields_jax.reconstruct": (
         *("reconstruction", "workdir", "photo_commands", "clip_commands", "clip_readers"),

@@ -31,13 +31,13 @@ from fields_jax.files import write_whole
 from fields_jax.progress import progress
 from fields_jax.tools import hlo
 
-_PLACES = 12  # that are listed, of those that move most
-
 if TYPE_CHECKING:
     import jax
 
     from fields_jax.training import setup
     from fields_jax.types import FlameModel
+
+_PLACES = 12  # that are listed, of those that move most
 
 
 def define_flags() -> None:
@@ -138,7 +138,7 @@ def compile_programs(
     )
 
 
-def _measure(compiled: jax.stages.Compiled, began: float) -> dict[str, float]:
+def _measure(compiled: jax.stages.Compiled, began: float) -> dict[str, Any]:
     """What a program needs; it was traced from `began` on."""
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     sizes = dict(
