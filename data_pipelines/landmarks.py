@@ -31,7 +31,7 @@ from fields_jax.files import is_remote, write_whole
 from fields_jax.photos import points
 from fields_jax.photos.beside import points_file
 from fields_jax.photos.detector import MAX_FACES, MIN_SCORE, REMEDY, Detector, find_python
-from fields_jax.photos.faces import Detection
+from fields_jax.photos.faces import Detection, NotLookedAt
 from fields_jax.photos.files import Unusable, read_photograph
 from fields_jax.photos.finding import find_photographs
 from fields_jax.photos.listing import ABOUT
@@ -106,8 +106,12 @@ def detect(detector: Detector, path: epath.Path) -> tuple[list[Detection], list[
         image = read_photograph(path)
     except UserError as error:
         return [], [str(error).removeprefix(f"{path}: ")]
+    try:
+        detected = detector.detect(image)
+    except NotLookedAt as error:
+        return [], [str(error)]
     found, faults = [], []
-    for index, face in enumerate(detector.detect(image)):
+    for index, face in enumerate(detected):
         if fault := points.fault(face.points[:, :2], *image.shape[:2]):
             faults.append(f"face {index}: {fault}")
         else:

@@ -15,10 +15,9 @@
     python -m data_pipelines.prepare affectnet --source=gs://B/AFFECTNET --out=gs://B/data
         --beam_runner=dataflow --beam_options=project=P,region=R,temp_location=gs://B/tmp
 
-What a folder must hold: --help of a set's builder, or docs/data_sets.md. Interrupted, the same
-command goes on where it was, with any number of --workers. Beside the shards lie
-prepare_report.html, prepare_report.json and prepare_rejects.tsv, which names every photograph that
-was left out and why.
+What a folder must hold: docs/data_sets.md. Interrupted, the same command goes on where it was, with
+any number of --workers. Beside the shards lie prepare_report.html, prepare_report.json and
+prepare_rejects.tsv, which names every photograph that was left out and why.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fields_jax.clips.person import GAZE
 from fields_jax.clips.reading import Reader
 from fields_jax.clips.watching import Sighting
 from fields_jax.fitting.gaze import GazeReader
@@ -31,9 +32,18 @@ class _FaceReader(Reader):
       batch_size, size, scale: see `Reader`.
     """
 
-    def __init__(self, batch_size: int, size: int, scale: float, finder: Finder):
+    def __init__(self, head: FlameModel, batch_size: int, size: int, scale: float, finder: Finder):
         self.batch_size, self.size, self.scale = batch_size, size, scale
-        self._finder = finder
+        self._finder, self._gaze = finder, GazeReader(head)
+
+    def _columns(
+        self, sighting: Sighting, coefficients: FlameCoefficients, row: int
+    ) -> dict[str, Any]:
+        """The coefficients of a face that are there; its gaze is NaN where no landmarks tell it."""
+        fields = {f.name: getattr(coefficients, f.name) for f in dataclasses.fields(coefficients)}
+        columns = {n: np.asarray(value)[row] for n, value in fields.items() if value is not None}
+        eyes = self._gaze.of_face(sighting.face, row, coefficients, self.size)
+        return columns | {GAZE: np.full(6, np.nan, np.float32) if eyes is None else eyes}
 
     def _evidence(
         self,
@@ -63,8 +73,12 @@ class NetworkReader(_FaceReader):
           finder: the network in the package, which looks a second time at faces that it has not
             found itself.
         """
-        super().__init__(batch_size, model.size, model.crop_scale, finder)
+        super().__init__(model.head, batch_size, model.size, model.crop_scale, finder)
         self._model = model
+        self.begin()
+
+    def begin(self) -> None:
+        """See `Reader`."""
         self._since: dict[int, int] = {}
         self._upside: dict[int, float] = {}
 
@@ -77,7 +91,7 @@ class NetworkReader(_FaceReader):
         said, points, wavers = self._model.networks.examine(faces, self.batch_size, upside=ask)
         rows = []
         for row, sighting in enumerate(sightings):
-            columns = _columns(said.coefficients, row)
+            columns = self._columns(sighting, said.coefficients, row)
             if self._model.reads_emotion:
                 columns["probabilities"] = np.float32(shares(said.logits[row]))
                 columns |= {"valence": said.valence[row], "arousal": said.arousal[row]}
@@ -97,8 +111,8 @@ class LandmarkReader(_FaceReader):
 
     def __init__(self, head: FlameModel, batch_size: int, finder: Finder):
         """Binds them; see `NetworkReader`."""
-        super().__init__(batch_size, CROP_SIZE, CROP_SCALE, finder)
-        self._head, self._small, self._gaze = head, landmark_head(head), GazeReader(head)
+        super().__init__(head, batch_size, CROP_SIZE, CROP_SCALE, finder)
+        self._head, self._small = head, landmark_head(head)
 
     def __call__(self, sightings: Sequence[Sighting]) -> list[Mapping[str, Any] | str]:
         """See `Reader`."""
@@ -110,9 +124,7 @@ class LandmarkReader(_FaceReader):
         fit = fit_faces(self._head, [sightings[row].face for row in filled])
         points = posed_landmarks(self._small, fit.coefficients)
         for place, row in enumerate(usable):
-            columns = _columns(fit.coefficients, place)
-            eyes = self._gaze.of_face(sightings[row].face, place, fit.coefficients, self.size)
-            columns["eyes"] = np.zeros(6, np.float32) if eyes is None else eyes
+            columns = self._columns(sightings[row], fit.coefficients, place)
             columns["residual"] = np.float32(fit.residual[place])
             known = {"residual": float(fit.residual[place])}
             known = self._evidence(sightings[row], points[place], columns["pose"], known)
@@ -120,14 +132,8 @@ class LandmarkReader(_FaceReader):
         return answers
 
 
-def _columns(coefficients: FlameCoefficients, row: int) -> dict[str, Any]:
-    """The coefficients of one face that are there."""
-    fields = {f.name: getattr(coefficients, f.name) for f in dataclasses.fields(coefficients)}
-    return {name: np.asarray(value)[row] for name, value in fields.items() if value is not None}
-
-
 def _checked(columns: Mapping[str, Any]) -> Mapping[str, Any] | str:
     """The columns, or the reason where the coefficients are not finite."""
-    names = {field.name for field in dataclasses.fields(FlameCoefficients)} & set(columns)
+    names = {field.name for field in dataclasses.fields(FlameCoefficients)} & set(columns) - {GAZE}
     finite = all(np.isfinite(columns[name]).all() for name in names)
     return columns if finite else "the result is not finite"

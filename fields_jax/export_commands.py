@@ -12,6 +12,7 @@ from etils import epath
 
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
+from fields_jax.photos.names import OF_AN_EXPORT
 
 if TYPE_CHECKING:
     from fields_jax.clip_commands import Clip
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from fields_jax.types import FlameModel
 
 LAYOUTS = ("vhap", "metrical-tracker")
-_NOTE = "export.json"
 
 
 def define_flags() -> None:
@@ -141,7 +141,7 @@ def _note(place: epath.Path, layout: str, job: Any, off: np.ndarray) -> None:
         "off_pixels_mean": off[:, 0].round(4).tolist(),
         "off_pixels_most": off[:, 1].round(4).tolist(),
     }
-    write_whole(place / _NOTE, json.dumps(known, indent=1) + "\n")
+    write_whole(place / OF_AN_EXPORT, json.dumps(known, indent=1) + "\n")
 
 
 def _shots(source: Source, folder: epath.Path) -> Iterator[Shot]:

@@ -28,7 +28,6 @@ from absl import flags
 
 from fields_jax import clip_commands, export_commands, expression_commands, photo_commands
 from fields_jax.cli import run
-from fields_jax.compile_cache import keep_programs_in
 
 if TYPE_CHECKING:
     from fields_jax.reconstruction import Model
@@ -55,12 +54,9 @@ def main(argv: list[str]) -> int:
     named = photo_commands.read_arguments(argv, chosen.box)
     from fields_jax.painting import can_paint, paint
     from fields_jax.reconstruction import load
-    from fields_jax.workdir.inference import require_trained
     from fields_jax.workdir.packed import EMBEDDED
 
     source = chosen.workdir or EMBEDDED
-    if cache := require_trained(source).get("compilation_cache"):
-        keep_programs_in(cache)
     model = load(source, head=chosen.head or None)
     _say(model, source)
     put = expression_commands.chosen(model.head, model.reconstruct, named)

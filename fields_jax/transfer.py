@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fields_jax.types import FlameModel
 
 _PARAMS = "params.npz"
+_FLAT = 1e-12  # determinant of a crop's matrix up to which it shows nothing
 
 
 class Source(NamedTuple):
@@ -116,7 +117,27 @@ def _read_file(file: epath.Path, head: FlameModel, name: str) -> Source:
         require_head(str(file), meta.get("head"), head, "name its head with --from=HEAD.npz")
     else:
         arrays = read_dictionary(file)
-    return Source(name, read_codes(arrays, str(file), head), arrays)
+    codes = read_codes(arrays, str(file), head)
+    if codes.single:  # where its points are in the photograph is told as well
+        _check_crop(arrays, str(file))
+    return Source(name, codes, arrays)
+
+
+def _check_crop(arrays: Mapping[str, np.ndarray], file: str) -> None:
+    """Refuses a crop that no photograph has.
+
+    Raises:
+      UserError: naming file and array.
+    """
+    shapes = {"crop_matrix": (3, 3), "crop_size": ()}
+    for name in shapes.keys() & arrays.keys():
+        array = arrays[name]
+        sound = array.shape == shapes[name] and array.dtype.kind in "iuf"
+        sound = sound and np.isfinite(array).all()
+        if sound and name == "crop_matrix":
+            sound = abs(np.linalg.det(np.float64(array))) > _FLAT
+        if not sound or (name == "crop_size" and array <= 0):
+            raise UserError(f"{file}: {name} is no photograph's; mend it or leave it out")
 
 
 def _write(

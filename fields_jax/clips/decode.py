@@ -27,6 +27,8 @@ NO_PYAV = "videos need PyAV; pip install -e '.[video]', or name a folder of fram
 _RATE = 30.0  # frames per second of a video that does not say
 # A file whose header promises this share more frames and seconds than there are was cut short.
 _MISSING = 0.05
+_LEAST_GAP = 1e-3  # seconds between frames whose times are equal or a little out of order
+_SQUEEZE = (0.25, 4.0)  # shapes of pixels, width over height, that are believed
 _QUARTERS = {0: 0, 90: 1, 180: 2, 270: 3}  # turns against the clock by numpy's rot90
 
 
@@ -82,7 +84,10 @@ class Video:
             raise UserError(f"{path}: {NO_PYAV}")
         with self._open() as container:
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise UserError(f"{path}: its codec is not known here; convert it to H.264")
             width, height = stream.codec_context.width, stream.codec_context.height
+            width = self._width(stream, width)
             if not 0 < width * height <= LARGEST_PIXELS:
                 raise UserError(f"{path}: a video of {width} x {height} pixels is not read")
             rate = stream.average_rate or stream.guessed_rate
@@ -99,7 +104,7 @@ class Video:
         """
         import av
 
-        self.remark, last, start, index = "", -np.inf, None, 0
+        self.remark, last, start, index = "", 0.0, 0.0, 0
         with self._open() as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
@@ -109,21 +114,43 @@ class Video:
                     frame = next(decoded, None)
                     if frame is None:
                         break
-                    image = frame.to_ndarray(format="rgb24")
+                    width = self._width(stream, frame.width)
+                    image = frame.to_ndarray(format="rgb24", width=width)
                 except (av.FFmpegError, ValueError) as error:
                     self.remark = f"damaged after {index} frames ({first_line(error)})"
                     break
                 turns = _QUARTERS.get(round(frame.rotation / 90) * 90 % 360, 0)
-                time = last + 1 / self.rate if frame.time is None else float(frame.time)
-                time = time if np.isfinite(time) else 0.0
-                start = time if start is None else start
-                time = max(time - start, last + 1e-6) if index else 0.0
+                clock = np.nan if frame.time is None else float(frame.time)
+                time, start = self._next(clock, start, last) if index else (0.0, clock)
                 yield Frame(index, time, np.ascontiguousarray(np.rot90(image, turns)), self.path)
                 last, index = time, index + 1
         if index == 0:
             raise UserError(f"{self.path}: {self.remark or 'there is not one frame in it'}")
         if not self.remark and self._is_short(index, last):
             self.remark = f"ends early: {index} of about {self.length} frames"
+
+    def _next(self, clock: float, start: float, last: float) -> tuple[float, float]:
+        """Seconds of a frame since the first, and where the clock stood then.
+
+        A clock that starts again, as where recordings were joined, goes on one frame later.
+
+        Args:
+          clock: presentation time of the frame, or NaN.
+          start: of the first frame, or NaN.
+          last: seconds of the frame before.
+        """
+        gap = 1 / self.rate
+        if not np.isfinite(clock):
+            return last + gap, start
+        if not np.isfinite(start) or clock - start < last - gap:
+            start = clock - last - gap
+        return max(clock - start, last + _LEAST_GAP), start
+
+    @staticmethod
+    def _width(stream: Any, width: int) -> int:
+        """Pixels of a row as they are shown: stored ones need not be square."""
+        shape = float(stream.sample_aspect_ratio or 1)
+        return round(width * shape) if _SQUEEZE[0] <= shape <= _SQUEEZE[1] else width
 
     def _is_short(self, count: int, last: float) -> bool:
         """Whether frames are missing by every promise that the header makes."""
@@ -165,12 +192,16 @@ class FrameFolder:
           rate: frames per second.
 
         Raises:
-          UserError: no such folder, or no pictures in it.
+          UserError: no such folder, it cannot be opened, or there are no pictures in it.
         """
         self.path, self.name, self.rate, self.remark = epath.Path(path), name, rate, ""
         if not self.path.is_dir():
             raise UserError(f"{path}: --clip takes folders of frames and videos; this is no folder")
-        found = [each for each in self.path.iterdir() if _is_frame(each)]
+        try:
+            found = [each for each in self.path.iterdir() if _is_frame(each)]
+        except OSError as error:
+            why = error.strerror or error
+            raise UserError(f"{path}: this folder cannot be opened ({why})") from error
         if not found:
             raise UserError(f"{path}: no pictures in this folder, which --clip takes for frames")
         self._pictures = sorted(found, key=lambda each: _natural(each.name))
@@ -205,7 +236,7 @@ def _is_frame(path: epath.Path) -> bool:
 def _natural(name: str) -> Sequence[tuple[int, int, str]]:
     """A key that sorts frame_2 before frame_10."""
     parts = re.split(r"(\d+)", name)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part.casefold()) for part in parts]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part.casefold()) for part in parts]
 
 
 def _said(error: Exception) -> str:

@@ -18,7 +18,7 @@ from etils import epath
 from fields_jax.clips import animation, files, film, measures
 from fields_jax.clips.decode import Frame, Source
 from fields_jax.clips.motion import eye_distances, landmarks, steadied
-from fields_jax.clips.person import Person, runs
+from fields_jax.clips.person import Person, runs, together
 from fields_jax.clips.reading import ReadClip, Reader, Stages, read_clip
 from fields_jax.clips.watching import Watcher, Where
 from fields_jax.errors import UserError
@@ -26,6 +26,7 @@ from fields_jax.files import write_whole
 from fields_jax.flame.landmark_head import landmark_head
 from fields_jax.outputs.bundle import pose_heads
 from fields_jax.outputs.confidence import VERDICTS, Evidence, Verdict, judge
+from fields_jax.photos.names import OF_A_CLIP
 from fields_jax.progress import Progress
 from fields_jax.registration.arkit import Tables, arkit_tables, arkit_weights
 from fields_jax.types import FlameModel
@@ -139,6 +140,7 @@ class Maker:
             for each in written:
                 each.append(FILM)
             told["film"] = {"codec": codec}
+        _forget(folder, written)
         told["frames_per_second"] = _rates(stages, found.frames)
         for number, (place, clip, names) in enumerate(zip(folders, clips, written, strict=True)):
             about = {**clip.about, **told}
@@ -223,7 +225,7 @@ class Maker:
         line: Progress,
     ) -> Iterator[tuple[int, np.ndarray, float]]:
         """(person, picture, seconds since the person came) of every frame in turn."""
-        flames = [person.flame() for person in persons]
+        flames = together(persons)
         cells = _cells(persons, stages.timed("decode", source.frames()), line)
         while batch := list(itertools.islice(cells, size)):
             known = [
@@ -247,6 +249,17 @@ WRITERS: dict[str, Callable[[files.Clip], bytes | str | None]] = {
     "clip.csv": files.table,
     "clip_livelink.csv": files.live_link_table,
 }
+
+
+def _forget(folder: epath.Path, written: Sequence[Sequence[str]]) -> None:
+    """Removes what an earlier run wrote of persons and files that there are no more."""
+    for number in itertools.count():
+        place = folder / f"person_{number}"
+        if number >= len(written) and not place.is_dir():
+            return
+        kept = ("clip.json", *written[number]) if number < len(written) else ()
+        for name in set(OF_A_CLIP).difference(kept):
+            (place / name).unlink(missing_ok=True)
 
 
 def verdicts(person: Person) -> list[Verdict]:

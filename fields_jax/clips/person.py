@@ -16,7 +16,7 @@ from fields_jax.photos import crops
 from fields_jax.types import FlameCoefficients
 
 ROTATED = {"jaw": 1, "pose": 1, "neck": 1, "eyes": 2}  # coefficients, each so many axis-angles
-CAMERA = "camera"
+CAMERA, GAZE = "camera", "eyes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,17 @@ class Person:
         return FlameCoefficients(**self.coefficients, camera=self.camera)
 
 
+def together(persons: Sequence[Person]) -> list[FlameCoefficients]:
+    """`Person.flame` of each, to be stacked: eyes look ahead where the gaze of others is known."""
+    found = [person.flame() for person in persons]
+    if all(each.eyes is None for each in found):
+        return found
+    return [
+        each.replace(eyes=np.zeros((len(each.pose), 6), np.float32)) if each.eyes is None else each
+        for each in found
+    ]
+
+
 class Rows:
     """The frames in which one face was read, as they come."""
 
@@ -78,7 +89,8 @@ class Rows:
 
         Args:
           sighting: of the face.
-          columns: its coefficients, the crop's camera and other readings, by name.
+          columns: its coefficients, the crop's camera and other readings, by name; the gaze is NaN
+            where it is not known.
         """
         self._frames.append((sighting.frame.index, sighting.frame.time))
         self._boxes.append(np.asarray(sighting.face.box, np.float32))
@@ -86,7 +98,7 @@ class Rows:
             self._columns.setdefault(name, []).append(np.asarray(value))
 
     def person(self, all_times: Mapping[int, float], scale: float, size: int) -> Person:
-        """The person, with the frames in which it was lost interpolated.
+        """The person; frames in which it was lost, and gazes between known ones, are interpolated.
 
         Args:
           all_times: of all frames of the clip, by their numbers.
@@ -101,7 +113,9 @@ class Rows:
             frames=found.astype(np.int64),
             times=times.astype(np.float64),
             seen=np.ones(len(found), bool),
-            coefficients={n: np.float32(v) for n, v in columns.items() if n in names},
+            coefficients=_with_gaze(
+                {n: np.float32(v) for n, v in columns.items() if n in names}, times
+            ),
             place=place_of(columns[CAMERA], matrices, size),
             boxes=boxes,
             readings={n: v for n, v in columns.items() if n not in (*names, CAMERA)},
@@ -153,16 +167,7 @@ def _bridged(person: Person, all_times: Mapping[int, float]) -> Person:
     seen[rows] = True
 
     def filled(name: str, values: np.ndarray) -> np.ndarray:
-        full = np.zeros((len(frames), *values.shape[1:]), values.dtype)
-        full[rows] = values
-        for part, space in spaces(name, values.shape[1]):
-            for before, after in itertools.pairwise(rows):
-                inside = slice(before + 1, after)
-                shares = (times[inside] - times[before]) / (times[after] - times[before])
-                if len(shares):
-                    ends = np.float64(full[before, part]), np.float64(full[after, part])
-                    full[inside, part] = between(*ends, shares, space)
-        return full
+        return _filled(name, values, rows, times)
 
     def blank(values: np.ndarray) -> np.ndarray:
         full = np.full((len(frames), *values.shape[1:]), np.nan, np.float32)
@@ -179,6 +184,39 @@ def _bridged(person: Person, all_times: Mapping[int, float]) -> Person:
         boxes=filled("boxes", person.boxes),
         readings={n: blank(v) for n, v in person.readings.items()},
     )
+
+
+def _with_gaze(
+    coefficients: dict[str, np.ndarray], times: Float[np.ndarray, " T"]
+) -> dict[str, np.ndarray]:
+    """The coefficients with a gaze in every frame, or without any where none is known.
+
+    Behind a lid the eye goes straight from where it was to where it is next.
+    """
+    gaze = coefficients.pop(GAZE, None)
+    rows = [] if gaze is None else np.flatnonzero(np.isfinite(gaze).all(axis=1))
+    if len(rows):
+        coefficients[GAZE] = _filled(GAZE, gaze[rows], rows, times)
+    return coefficients
+
+
+def _filled(
+    name: str,
+    values: Float[np.ndarray, "K _"],
+    rows: Int[np.ndarray, " K"],
+    times: Float[np.ndarray, " T"],
+) -> Float[np.ndarray, "T _"]:
+    """A quantity in all T frames: known in some, interpolated between, held before and after."""
+    full = np.zeros((len(times), *values.shape[1:]), values.dtype)
+    full[: rows[0]], full[rows[-1] :], full[rows] = values[0], values[-1], values
+    for part, space in spaces(name, values.shape[1]):
+        for before, after in itertools.pairwise(rows):
+            inside = slice(before + 1, after)
+            shares = (times[inside] - times[before]) / (times[after] - times[before])
+            if len(shares):
+                ends = np.float64(full[before, part]), np.float64(full[after, part])
+                full[inside, part] = between(*ends, shares, space)
+    return full
 
 
 def runs(seen: Sequence[bool]) -> int:

@@ -31,6 +31,9 @@ class Reader(Protocol):
     size: int
     scale: float
 
+    def begin(self) -> None:
+        """Forgets the faces of the clip before: tracks are numbered anew in each."""
+
     def __call__(self, sightings: Sequence[Sighting]) -> list[Mapping[str, Any] | str]:
         """The columns of each face, or a reason why it cannot be read.
 
@@ -101,6 +104,7 @@ def read_clip(source: Source, watcher: Watcher, read: Reader, stages: Stages) ->
     Raises:
       UserError: the clip shows no frame, or no face; the line names it.
     """
+    read.begin()
     times: dict[int, float] = {}
     people: dict[int, Rows] = {}
     waiting: list[Sighting] = []

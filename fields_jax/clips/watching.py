@@ -16,7 +16,7 @@ from fields_jax.errors import UserError
 from fields_jax.geometry.boxes import overlap
 from fields_jax.landmark_schemes import N_DETECTED
 from fields_jax.photos import beside, crops
-from fields_jax.photos.faces import Detection, Face, Finder, faces_in, marked_faces
+from fields_jax.photos.faces import Detection, Face, Finder, NotLookedAt, faces_in, marked_faces
 from fields_jax.photos.files import Photograph, Unusable
 from fields_jax.photos.listing import is_picture
 from fields_jax.photos.points import load_faces
@@ -129,7 +129,11 @@ class Watcher:
             origin = f"landmark file {file.name}"
             yield from marked_faces(photograph, image, marks, scale=where.scale, origin=origin)
         elif where.finder is not None:
-            detections = self._detect(frame)
+            try:
+                detections = self._detect(frame)
+            except NotLookedAt as error:
+                yield Unusable(frame.path, str(error))
+                return
             if detections:  # none is no fault of a frame
                 found = Finder(where.finder.name, lambda _: detections)
                 yield from faces_in(photograph, image, scale=where.scale, finder=found)

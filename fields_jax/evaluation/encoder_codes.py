@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fields_jax.compile_cache import keep_programs_in
 from fields_jax.errors import UserError
 from fields_jax.evaluation import geometry, scoring
 from fields_jax.evaluation.codes import Codes, answers_of, assign_splits
@@ -62,8 +61,6 @@ def encode_sets(
         config.evaluation.sources = sources
     if data_root:
         config.data.root = data_root
-    if cache := config.get("compilation_cache"):
-        keep_programs_in(cache)
     chosen = resolve_head(head or config.head)
     check_head(inference.meta, chosen)
     mixture = scoring.import_mixture()

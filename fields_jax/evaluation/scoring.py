@@ -12,7 +12,6 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from fields_jax.compile_cache import keep_programs_in
 from fields_jax.disk import writing
 from fields_jax.emotions import EMOTIONS
 from fields_jax.errors import UserError
@@ -66,8 +65,6 @@ def score_workdir(
         inference.config.evaluation.sources = sources
     if data_root:
         inference.config.data.root = data_root
-    if cache := inference.config.get("compilation_cache"):
-        keep_programs_in(cache)
     chosen = resolve_head(head or inference.config.head)
     check_head(inference.meta, chosen)
     scores, arrays = evaluate(inference, chosen, split)

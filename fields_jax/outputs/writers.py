@@ -31,6 +31,8 @@ class OutputWriter(Protocol):
 def write_bundle(folder: epath.PathLike, bundle: Bundle) -> list[str]:
     """Writes the folder of one face; each file appears whole or not at all.
 
+    A file that the face does not have is removed, for one of an earlier run would tell of another.
+
     Args:
       folder: made where it is absent.
       bundle: what is known of the face.
@@ -43,9 +45,11 @@ def write_bundle(folder: epath.PathLike, bundle: Bundle) -> list[str]:
     """
     written = []
     for name, write in WRITERS.items():
-        content = write(bundle)
-        if content is not None:
-            write_whole(epath.Path(folder) / name, content)
+        content, file = write(bundle), epath.Path(folder) / name
+        if content is None:
+            file.unlink(missing_ok=True)
+        else:
+            write_whole(file, content)
             written.append(name)
     return written
 

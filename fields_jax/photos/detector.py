@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fields_jax.errors import UserError, quoted
-from fields_jax.files import parse_json, read_npy
+from fields_jax.files import npy_bytes, parse_json, read_npy, write_whole
 from fields_jax.landmark_schemes import N_MEDIAPIPE
-from fields_jax.photos.faces import Detection, Finder
+from fields_jax.photos.faces import Detection, Finder, NotLookedAt
 
 ENVIRONMENT = Path(__file__).parents[2] / ".venv-landmarks"  # made by `make landmarks`
 CHILD = Path(__file__).with_name("mediapipe_child.py")
@@ -89,11 +89,13 @@ class Detector:
         """The faces of an image, the largest first.
 
         Raises:
+          NotLookedAt: the child failed at this image and lives on.
           DetectorError: the child has ended or does not answer as agreed.
+          OSError: the image cannot be handed over, as on a full disk.
         """
         folder = Path(self._folder.name)
         request = {name: str(folder / f"{name}.npy") for name in ("image", "points")}
-        np.save(request["image"], image)
+        write_whole(request["image"], npy_bytes(image))
         with contextlib.suppress(BrokenPipeError):  # `_answer` tells why the child has ended
             self._child.stdin.write(json.dumps(request) + "\n")
             self._child.stdin.flush()
@@ -153,6 +155,8 @@ class Detector:
             answer = parse_json(line, "its answer")
         except UserError as error:
             raise DetectorError(f"the detector answered {quoted(line)}, not JSON") from error
+        if "error" in answer and key != "name":  # by then it had loaded its models
+            raise NotLookedAt(f"the face detector failed at it: {answer['error']}")
         if "error" in answer:
             raise DetectorError(f"the face detector cannot go on: {answer['error']}")
         if key not in answer:

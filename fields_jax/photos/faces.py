@@ -18,6 +18,10 @@ from fields_jax.photos.files import Photograph, Unusable, read_photograph
 WHOLE_IMAGE = "no landmarks: the whole image taken for the crop"
 
 
+class NotLookedAt(UserError):
+    """A finder failed at one picture and can go on with others."""
+
+
 class Detection(NamedTuple):
     """A face a finder has found, by its landmarks or by its box.
 
@@ -42,7 +46,8 @@ class Finder(NamedTuple):
 
     Attributes:
       name: such as "mediapipe 0.10.21 face mesh".
-      detect: takes an image [H, W, 3] uint8, returns the faces in it, the largest first.
+      detect: takes an image [H, W, 3] uint8, returns the faces in it, the largest first; raises
+        NotLookedAt where it fails at this one.
     """
 
     name: str
@@ -185,7 +190,12 @@ def faces_in(
     elif finder is None:
         yield _whole(photograph, image, remark)
     else:
-        found = [(f.place, _said(finder.name, f.score), f.score) for f in finder.detect(image)]
+        try:
+            detected = finder.detect(image)
+        except NotLookedAt as error:
+            yield Unusable(photograph.path, str(error))
+            return
+        found = [(f.place, _said(finder.name, f.score), f.score) for f in detected]
         yield from _marked(photograph, image, found, scale, remark)
 
 

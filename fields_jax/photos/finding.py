@@ -15,7 +15,7 @@ from etils import epath
 from fields_jax.files import is_remote
 from fields_jax.photos import kinds
 from fields_jax.photos.files import Photograph, Unusable
-from fields_jax.photos.names import OF_A_CLIP, OF_A_FACE, OF_A_PAGE, unique_name
+from fields_jax.photos.names import OF_A_CLIP, OF_A_FACE, OF_A_PAGE, OF_AN_EXPORT, unique_name
 
 NO_PICTURES = f"no pictures in this folder; {kinds.NAMES} are read"
 _NOTHING_LINKED = "a link to something that is not there; name the picture itself"
@@ -76,7 +76,7 @@ def photographs_below(folder: epath.Path) -> Iterator[Found]:
 
     Links are followed last: they add files from elsewhere and never change the name of a file that
     is found without them. Hidden files are passed over, and so are the pictures that `reconstruct`
-    and `fit` have written: overlay.png and others beside a params.npz.
+    and `fit` have written: overlay.png and others beside a params.npz, and exports below it.
     """
     return _walk([_Entry(folder, _real(folder), True, False)])
 
@@ -84,6 +84,7 @@ def photographs_below(folder: epath.Path) -> Iterator[Found]:
 def _walk(roots: Sequence[_Entry]) -> Iterator[Found]:
     """See `photographs_below`."""
     seen: set[str] = set()
+    named = {root.path for root in roots}
     waiting, links = _sorted_out(roots)
     while waiting or links:
         entry = waiting.pop() if waiting else links.popleft()
@@ -100,6 +101,8 @@ def _walk(roots: Sequence[_Entry]) -> Iterator[Found]:
             inside = _inside(entry)
         except OSError as error:
             yield Found(entry.path, entry.real, f"this folder {_closed(error)}")
+            continue
+        if entry.path not in named and _is_export(entry.path, inside):
             continue
         own, more = _sorted_out(inside)
         waiting += own
@@ -221,6 +224,12 @@ def _was_written(path: epath.Path) -> bool:
     return any(
         path.name in names and path.with_name(first).exists() for first, names in kinds_of_results
     )
+
+
+def _is_export(folder: epath.Path, inside: Sequence[_Entry]) -> bool:
+    """Whether a folder holds what a command wrote of a face for a trainer of avatars."""
+    told = any(entry.path.name == OF_AN_EXPORT for entry in inside)
+    return told and any(folder.with_name(n).exists() for n in (OF_A_FACE[0], OF_A_CLIP[0]))
 
 
 def _belongs_to(path: epath.Path, pictures: set[epath.Path]) -> bool:

@@ -55,6 +55,8 @@ class FaceMesh:
         for box, score in detections:
             if all(_overlap(box, _box(points)) < SAME_FACE for points, _ in faces):
                 corner, window = _window_about(image, box)
+                if min(window.shape[:2]) < LEAST_SIDE:
+                    continue
                 for points in self._trace(window)[:1]:
                     faces.append((points + corner, score))
         return [(points, score) for points, score in faces if score >= self._min_score]

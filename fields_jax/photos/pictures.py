@@ -66,8 +66,8 @@ def decode(content: bytes, suffix: str = "") -> UInt8[np.ndarray, "H W 3"]:
         with _opened(content, suffix.lower()) as image:
             _check_size(image.size, len(content))
             turn = _loaded(image)
-            picture = _as_rgb(image)
-        return np.asarray(picture if turn is None else picture.transpose(turn))
+            # Turned first: what is not yet turned may have the size of what is.
+            return np.asarray(_as_rgb(image if turn is None else image.transpose(turn)))
     except UnidentifiedImageError as error:
         raise UserError("not a readable picture (of no known format)") from error
     # Beyond the bound pillow warns, which may be an error here, and beyond twice it refuses.
@@ -84,8 +84,9 @@ def upright(picture: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
       UserError: it cannot be decoded.
     """
     try:
-        turn, rgb = _turn(picture), _as_rgb(picture)  # which decodes it
-        return np.asarray(rgb if turn is None else rgb.transpose(turn))
+        picture.load()  # which turns a TIFF
+        turn = _turn(picture)
+        return np.asarray(_as_rgb(picture if turn is None else picture.transpose(turn)))
     except Exception as error:
         raise UserError(f"not a readable picture ({first_line(error)})") from error
 

@@ -45,7 +45,7 @@ NETWORKS = ("pose_encoder", "shape_encoder", "expression_encoder", "emotion_head
 _FORMAT = 1
 _KINDS = ("params", "batch_stats")
 # Config keys that name places of the machine that trained; only their last parts are kept.
-_PLACES = ("data.root", "init_from", "compilation_cache")
+_PLACES = ("data.root", "init_from")
 _WEIGHTS = ("losses.perceptual_weights", "losses.emotion_feature_weights")
 
 
@@ -232,7 +232,7 @@ def _without_places(config: ConfigDict) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        config.head, config.ema = "", 0
+        config.head, config.ema, config.compilation_cache = "", 0, ""
         for key in (*_PLACES, *_WEIGHTS):
             group, _, name = key.rpartition(".")
             holder = config.get(group, {}) if group else config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -37,6 +39,32 @@ def test_frames_at_uneven_times_keep_them(tmp_path, suffix):
     frames = list(Video(path, "uneven").frames())
     assert numbers(frames) == list(range(6))
     np.testing.assert_allclose([f.time for f in frames], times - times[0], atol=1.1e-3)
+
+
+def test_recordings_that_were_joined_follow_each_other(tmp_path):
+    """Both begin at the same time of their clocks, and nothing says where the second one does."""
+    parts = [write_video(tmp_path / f"{n}.ts", numbered(12)[6 * n :][:6], rate=25) for n in (0, 1)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames = list(Video(joined, "joined").frames())
+    assert numbers(frames) == list(range(12))
+    np.testing.assert_allclose([f.time for f in frames], np.arange(12) / 25, atol=1e-3)
+
+
+def test_frames_whose_times_are_equal_or_absent_come_one_after_the_other(monkeypatch, tmp_path):
+    source = Video(write_video(tmp_path / "a.mp4", numbered(2), rate=10), "a")
+    last, start, found = 0.0, np.nan, []
+    for clock in (np.nan, 5.0, 5.0, 4.99, 5.3):
+        last, start = source._next(clock, start, last)
+        found.append(last)
+    np.testing.assert_allclose(found, [0.1, 0.2, 0.201, 0.202, 0.5])
+
+
+def test_pixels_that_are_no_squares_are_shown_as_they_are_meant(tmp_path):
+    path = write_video(tmp_path / "wide.mp4", numbered(3), shape=Fraction(4, 3))
+    assert next(Video(path, "wide").frames()).image.shape == (48, 85, 3)
+    turn(path, 90)
+    assert next(Video(path, "wide").frames()).image.shape == (85, 48, 3)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +117,10 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path, monkeypatch):
         assert str(told.value).startswith(f"{tmp_path / name}: ") and "\n" not in str(told.value)
     with pytest.raises(UserError, match="no such file"):
         Video(tmp_path / "absent.mp4", "x")
+    content = write_video(tmp_path / "known.mp4", numbered(2)).read_bytes()
+    (tmp_path / "unknown.mp4").write_bytes(content.replace(b"avc1", b"zzzz"))
+    with pytest.raises(UserError, match="its codec is not known here; convert it to H"):
+        Video(tmp_path / "unknown.mp4", "x")
     _write_sound(tmp_path / "sound.mp4")
     with pytest.raises(UserError, match="no picture in it, only other tracks"):
         Video(tmp_path / "sound.mp4", "x")
@@ -112,11 +144,13 @@ def test_a_folder_of_frames_is_read_in_the_order_of_its_numbers(tmp_path):
     for index, picture in enumerate(numbered(12)):
         Image.fromarray(picture).save(tmp_path / f"frame_{index}.png")
     (tmp_path / "notes.txt").write_text("no frame")
+    # Signs that are digits to Python and no numbers.
+    Image.fromarray(numbered(13)[12]).save(tmp_path / "\u2460\u00b2.png")
     (tmp_path / ".hidden.png").write_bytes(b"")
     source = FrameFolder(tmp_path, "frames", 24.0)
     frames = list(source.frames())
-    assert numbers(frames) == list(range(12)) and source.length == 12
-    np.testing.assert_allclose([frame.time for frame in frames], np.arange(12) / 24)
+    assert numbers(frames) == list(range(13)) and source.length == 13
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(13) / 24)
     assert frames[10].path == tmp_path / "frame_10.png"
 
 

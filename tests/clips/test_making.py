@@ -64,6 +64,9 @@ class Reader:
         self._rng = np.random.default_rng(1)
         self.batches = []
 
+    def begin(self):
+        """Every clip is alike to it."""
+
     def __call__(self, sightings):
         self.batches.append(len(sightings))
         return [self._columns(sighting) for sighting in sightings]
@@ -171,6 +174,19 @@ def test_one_frame_is_enough_and_no_face_is_none(make, tmp_path):
     assert told["jitter_before"] is None and told["lag_frames"] is None
     with pytest.raises(UserError, match=r"clip.mp4: no face found in 40 frames"):
         make(finder=lambda image: [])
+
+
+def test_of_an_earlier_run_nothing_is_left(make, tmp_path):
+    make(20)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["person_0", "person_1"]
+    (tmp_path / "person_0/clip.mp4").write_bytes(b"its film")
+    (tmp_path / "person_1/notes.txt").write_text("of the user")
+    written, _ = make(
+        20, finder=lambda image: [Detection(None, 0.9, boxes_of(int(image[0, 0, 0]))[0])]
+    )
+    assert len(written) == 1 and "clip.mp4" not in written[0].files
+    assert not (tmp_path / "person_0/clip.mp4").exists()
+    assert [path.name for path in (tmp_path / "person_1").iterdir()] == ["notes.txt"]
 
 
 def test_a_flash_of_a_face_is_no_person(make, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from fields_jax.clips.decode import Frame
-from fields_jax.clips.person import Rows, camera_at, place_of, runs
+from fields_jax.clips.person import Rows, camera_at, place_of, runs, together
 from fields_jax.clips.watching import Sighting
 from fields_jax.photos import crops
 from fields_jax.photos.faces import Face
@@ -56,3 +56,30 @@ def test_lost_frames_are_interpolated_by_their_times_and_marked():
     # The head stands in the middle of each box.
     np.testing.assert_allclose(person.place[:, 1], person.boxes[:, 0] + 25, atol=1e-3)
     np.testing.assert_allclose(person.camera, np.tile([8.0, 0, 0], (4, 1)), atol=1e-5)
+
+
+def gazes(*columns):
+    """A person of frames a tenth of a second apart whose gaze each of the columns tells."""
+    rows = Rows()
+    for index, gaze in enumerate(columns):
+        known = {"shape": np.ones(2), "expression": np.zeros(3), "jaw": np.zeros(3)}
+        known |= {"eyelid": np.zeros(2), "pose": np.zeros(3), "camera": np.array([8.0, 0, 0])}
+        known["eyes"] = np.full(6, np.nan) if gaze is None else np.tile(np.deg2rad(gaze), 2)
+        rows.add(sighting(index, index / 10, [10, 0, 60, 50]), known)
+    return rows.person({index: index / 10 for index in range(len(columns))}, 1.4, 96)
+
+
+def test_behind_a_lid_the_eyes_go_straight_from_where_they_were_to_where_they_are_next():
+    left, right = (0.0, 20, 0), (0.0, -10, 0)
+    person = gazes(None, left, None, None, right, None)
+    found = Rotation.from_rotvec(person.coefficients["eyes"][:, :3]).as_rotvec(degrees=True)
+    np.testing.assert_allclose(found[:, 1], [20, 20, 10, 0, -10, -10], atol=1e-4)
+    np.testing.assert_allclose(person.coefficients["eyes"][:, 3:], np.deg2rad(found), atol=1e-6)
+    assert person.seen.all()
+
+
+def test_a_gaze_that_is_never_known_is_not_told():
+    never, known = gazes(None, None), gazes((0.0, 20, 0))
+    assert "eyes" not in never.coefficients and together([never])[0].eyes is None
+    # Frames of both are drawn in one batch.
+    assert [flame.eyes.any() for flame in together([never, known])] == [False, True]

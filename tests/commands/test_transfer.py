@@ -90,13 +90,19 @@ def test_a_clip_gets_one_shape(place, command):
         ("--from={a} --out={out} {long}", "long.npz: the expression has 17 numbers"),
         ("--from={a} --out={out} {nan}", "nan.npz: 'exp' holds numbers that are not finite"),
         ("--from={a} --out={out} {a}", "has no shape"),
+        ("--from={a} --out={out} {flat}", "flat.npz: crop_matrix is no photograph's"),
+        ("--from={a} --out={out} {sizes}", "sizes.npz: crop_size is no photograph's"),
     ],
 )
 def test_mistakes_end_in_one_line(place, command, capsys, arguments, complaint):
     (place / "empty").mkdir(exist_ok=True)
     np.savez(place / "long.npz", shape=np.zeros(12), exp=np.zeros(17))
     np.savez(place / "nan.npz", shape=np.zeros(12), exp=np.full(16, np.nan))
-    names = dict(a="a.npz", b="b.npz", clip="clip.npy", faces="faces", none="none.npz")
+    code = dict(shape=np.zeros(12), exp=np.zeros(16), crop_size=224)
+    np.savez(place / "flat.npz", **code, crop_matrix=np.zeros((3, 3)))
+    np.savez(place / "sizes.npz", **code | {"crop_size": np.full(2, 224)})
+    names = dict(flat="flat.npz", sizes="sizes.npz")
+    names |= dict(a="a.npz", b="b.npz", clip="clip.npy", faces="faces", none="none.npz")
     names |= dict(empty="empty", long="long.npz", nan="nan.npz", out="refused")
     named = {name: str(place / file) for name, file in names.items()}
     assert command("fields_jax.transfer", arguments.format(**named).split()) == 2

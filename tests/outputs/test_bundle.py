@@ -178,6 +178,12 @@ def test_bundle_of_a_face(head, results, tmp_path):
     np.testing.assert_array_equal(vertices, arrays["vertices"])
     np.testing.assert_array_equal(faces, head.faces)
     assert f"comment {comment[2:]}" in lines
+    # Written again without a reading of emotion, none of the earlier one is left.
+    result = dataclasses.replace(result, emotion=None)
+    assert "emotion.json" not in write_bundle(
+        tmp_path / "f", Bundle(face, head, result, SIZE, meta)
+    )
+    assert not (tmp_path / "f/emotion.json").exists()
 
 
 def test_a_format_is_added_by_one_writer(head, results, tmp_path, monkeypatch):

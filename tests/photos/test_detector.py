@@ -17,6 +17,8 @@ from PIL import Image
 from data_pipelines import landmarks
 from fields_jax.photos import mediapipe_child
 from fields_jax.photos.detector import Detector, DetectorError, find_python
+from fields_jax.photos.faces import find_faces
+from fields_jax.photos.files import Photograph, Unusable
 from fields_jax.photos.points import load_faces, select_105
 from tests.support.portraits import face_picture, write_photograph
 
@@ -81,7 +83,6 @@ def test_a_detector_that_does_not_start_says_why(tmp_path, text, line):
     ("answer", "line"),
     [
         ("raise SystemExit('out of memory')", "ended with status 1 .out of memory"),
-        ("print(json.dumps({'error': 'bad model'}), flush=True)", "cannot go on: bad model"),
         ("print(json.dumps({'scores': [1, 1]}), flush=True)", r"points \(1, 478, 3\), scores '\[1"),
         ("print(json.dumps({'scores': 1}), flush=True)", "scores '1'"),
         ("print(json.dumps({}), flush=True)", "answered '{}', without scores"),
@@ -100,6 +101,21 @@ def test_a_detector_that_fails_later_says_why(tmp_path, answer, line):
         pytest.raises(DetectorError, match=line),
     ):
         detector.detect(image)
+
+
+def test_a_picture_at_which_the_detector_fails_harms_no_other(tmp_path):
+    answer = "print(json.dumps({'error': 'too large'} if count == 2 else {'scores': [0.5] * count}"
+    text = FAKE.replace('print(json.dumps({"scores": [0.5] * count}', answer)
+    photographs = []
+    for count in (1, 2, 1):
+        path = tmp_path / f"{len(photographs)}.png"
+        Image.fromarray(np.full((30, 40, 3), count, np.uint8)).save(path)
+        photographs.append(Photograph(path, path.stem))
+    with Detector(sys.executable, script=program(tmp_path, text)) as detector:
+        found = [list(find_faces(each, scale=1.4, finder=detector.finder)) for each in photographs]
+    assert [len(each) for each in found] == [1, 1, 1]
+    assert found[1] == [Unusable(photographs[1].path, "the face detector failed at it: too large")]
+    assert not any(isinstance(each, Unusable) for each in (*found[0], *found[2]))
 
 
 def test_a_detector_that_has_gone_is_noticed(tmp_path):

@@ -12,7 +12,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, ExifTags, Image
 
 from fields_jax.photos import files, kinds, pictures
 
@@ -128,6 +128,31 @@ GREY = np.linspace(0, 255, 35).round().reshape(5, 7)
 def test_numbers_of_more_than_8_bits_are_scaled(tmp_path, stored, kind):
     found = read(tmp_path, encoded(kind, Image.fromarray(stored)))
     np.testing.assert_array_equal(found, np.repeat(GREY[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 5, 6, 8])
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_a_turned_tiff_is_turned_once(tmp_path, orientation, bits):
+    """As a file, and as a picture that pillow has opened, where it may have been decoded."""
+    scale = {8: 1, 16: 257, 32: 2**31 // 255}[bits]
+    stored = (GREY * scale).astype({8: np.uint8, 16: np.uint16, 32: np.int32}[bits])
+    notes = Image.Exif()
+    notes[ExifTags.Base.Orientation] = orientation
+    content = encoded("TIFF", Image.fromarray(stored), exif=notes)
+    turned = {
+        2: GREY[:, ::-1],
+        3: GREY[::-1, ::-1],
+        5: GREY.T,
+        6: GREY[::-1].T,
+        8: GREY.T[::-1],
+    }[orientation]
+    expected = np.repeat(turned[..., None], 3, axis=2)
+    np.testing.assert_array_equal(read(tmp_path, content), expected)
+    opened = Image.open(io.BytesIO(content))
+    np.testing.assert_array_equal(pictures.upright(opened), expected)
+    loaded = Image.open(io.BytesIO(content))
+    loaded.load()
+    np.testing.assert_array_equal(pictures.upright(loaded), expected)
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,12 @@ def write_video(
     *,
     rate: int = 30,
     options: dict[str, str] | None = None,
+    shape: Fraction | None = None,
 ) -> Path:
-    """A video of lossy pictures; `times` in seconds are its presentation times."""
+    """A video of lossy pictures; `times` in seconds are its presentation times.
+
+    A `shape` is that of its pixels, width over height.
+    """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +54,8 @@ def write_video(
         stream = container.add_stream("libx264", rate=rate, options={"crf": "12"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
+        if shape is not None:
+            stream.codec_context.sample_aspect_ratio = shape
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS)
         for index, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

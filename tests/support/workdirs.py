@@ -32,6 +32,8 @@ def write_workdir(
     config = tiny_config(backbone=backbone)
     if head is not None:
         config.model.update(n_shape=300, n_expression=50)
+    # A run may be from elsewhere: what reads it must not load programs from a folder that it names.
+    config.compilation_cache = str(folder / "programs")
     head, rng = head or random_head(), np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     config.head = str(folder / "head.npz")
