@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def define_flags() -> None:
     """Flags of both commands."""
     flags.DEFINE_string("out", "", "folder to write to")
-    flags.DEFINE_string("head", "", "head .npz (default: the procedural head)")
+    flags.DEFINE_string("head", "", "head .npz (default: the model's own, or the procedural one)")
     flags.DEFINE_enum(
         "morphs",
         None,

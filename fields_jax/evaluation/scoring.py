@@ -200,7 +200,7 @@ def import_mixture() -> Any:
     except ImportError as error:
         raise UserError(
             f"evaluation reads data sets through tensorflow, which is not here ({error}); "
-            "install it with `pip install -e .[data]`"
+            "install it with `pip install -e '.[data]'`"
         ) from error
     return mixture
 

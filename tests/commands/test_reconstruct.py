@@ -127,6 +127,7 @@ def test_photographs_become_bundles(place):
     np.testing.assert_allclose(arrays["crop_matrix"][[0, 1], [0, 1]], zoom, rtol=1e-5)
     np.testing.assert_allclose(centre, [16, 16, 1], atol=1e-3)
     assert arrays["shape"].shape == (7,) and arrays["expression"].shape == (6,)
+    assert not (place / "programs").exists()  # that the workdir names for compiled programs
 
 
 def test_a_face_is_the_same_alone_and_in_a_batch_and_by_its_box(place, here):

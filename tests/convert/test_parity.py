@@ -1,6 +1,6 @@
 """Parity with torch: networks of the reference with random weights, saved by torch, converted.
 
-Skipped where torch is not installed: `pip install -e .[parity]`.
+Skipped where torch is not installed: `pip install -e '.[parity]'`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fields_jax.models.perceptual import VGG16Features
 from fields_jax.models.resnet import ResNet50Features
 from fields_jax.workdir.inference import load_inference, read_frozen
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install -e .[parity]")
+torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[parity]'")
 
 from benchmarks.reference import encoders, features, generator  # noqa: E402
 
@@ -50,7 +50,7 @@ def saved(state: dict, path) -> str:
 
 @pytest.mark.parametrize("variant", ["small", "large"])
 def test_backbones_are_timms(variant):
-    timm = pytest.importorskip("timm", reason="needs timm: pip install -e .[parity]")
+    timm = pytest.importorskip("timm", reason="needs timm: pip install -e '.[parity]'")
     name = f"tf_mobilenetv3_{variant}_minimal_100"
     theirs = timm.create_model(name, pretrained=False, features_only=True)
     image = to_torch(random_images(64))

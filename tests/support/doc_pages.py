@@ -75,6 +75,7 @@ PAGES = {
             **_TRAIN,
             "FLAME.npz": ["MOSTLY_ZEROS.npz"],  # of the stand-in, no face to fit
         },
+        left={"data_pipelines.landmarks": "needs mediapipe, which is installed by itself"},
         around=(made.small_fits,),
     ),
     "arkit": Page(
@@ -127,6 +128,7 @@ PAGES = {
                 "--n_shape=8",
             ],
         },
+        left={"data_pipelines.landmarks": "needs mediapipe, which is installed by itself"},
         around=(made.small_clones, made.small_fits),
     ),
     "embedded": Page(
@@ -254,7 +256,6 @@ PAGES = {
                 "--steps=1",
                 "--tests=2",
             ],
-            "--ema": [],  # of a run that keeps the mean of its parameters
             # Packed networks leave out where their head lies, and this one is not the default.
             "--workdir=FOLDER": ["--workdir=FOLDER", "--head=runs/head.npz"],
             "--workdir=DIR": ["--workdir=runs/wide", "--faces=8", "--cases=105"],
