@@ -27,7 +27,7 @@ from etils import epath
 from fields_jax import __version__
 from fields_jax.cli import run
 from fields_jax.data_sets import SETS, remedy
-from fields_jax.errors import UserError, first_line
+from fields_jax.errors import UserError, first_line, printable
 from fields_jax.files import parse_json, read_bytes
 from fields_jax.photos.detector import Detector, DetectorError, find_python
 
@@ -216,6 +216,10 @@ def packaged_finder() -> Check:
 
 def table(checks: list[Check]) -> str:
     """The checks under their headings, what is missing with its remedy."""
+    checks = [
+        check._replace(**{n: printable(getattr(check, n)) for n in ("name", "found", "remedy")})
+        for check in checks
+    ]
     width = min(max(len(check.name) for check in checks), 32)
     lines, before = [], ""
     for check in checks:

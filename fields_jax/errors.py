@@ -40,7 +40,11 @@ def printable(text: object) -> str:
 
 def quoted(value: Any) -> str:
     """A value from a file as messages show it: in quotes, printable, and not too long."""
-    text = printable(str(value)[: _QUOTED + 1])
+    try:
+        text = str(value)
+    except (RecursionError, ValueError):  # nested too deep, or an integer too long to be written
+        text = f"a {type(value).__name__}"
+    text = printable(text[: _QUOTED + 1])
     return f"'{text}'" if len(text) <= _QUOTED else f"'{text[: _QUOTED - 3]}...'"
 
 

@@ -68,7 +68,7 @@ def _train(chosen: flags.FlagValues) -> int:
         return 0
     pipeline = import_pipeline()
     _check_records(config)
-    prepare_data(config)
+    _prepare_together(config)
     names = dict(pipeline.parse_mixture(config.data.mixture))
     learnt = any(phase.learns_coefficients for phase in plan.phases)
     for warning in pipeline.compare_heads(config.data, names, head, learnt=learnt):
@@ -109,6 +109,21 @@ def _check_records(config: ConfigDict) -> None:
             f"config.model.n_expression={config.model.n_expression}, but the loss gt_expression "
             f"compares with the {N_EXPRESSION} of the records; set it to {N_EXPRESSION}"
         )
+
+
+def _prepare_together(config: ConfigDict) -> None:
+    """`prepare_data` by one process after the other: those that share a folder find it made."""
+    import jax
+
+    if jax.process_count() == 1:
+        prepare_data(config)
+        return
+    from jax.experimental import multihost_utils
+
+    for turn in range(jax.process_count()):
+        if jax.process_index() == turn:
+            prepare_data(config)
+        multihost_utils.sync_global_devices(f"embedded faces, turn {turn}")
 
 
 def prepare_data(config: ConfigDict) -> None:

@@ -135,4 +135,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 def test_messages_can_do_nothing_to_a_terminal():
     assert printable("a\x1b[31m\tb\n  c\u202e\udcff") == r"a\x1b[31m\tb c\u202e\udcff"
     assert str(UserError("Traceback (most\nrecent)\x07")) == r"Traceback (most recent)\x07"
+    endless: tuple = ()
+    for _ in range(100_000):
+        endless = (endless,)
+    assert quoted(endless) == "'a tuple'" and quoted(1 << 40_000) == "'a int'"
     assert quoted("x" * 100) == "'" + "x" * 77 + "...'" and quoted("é") == "'é'"

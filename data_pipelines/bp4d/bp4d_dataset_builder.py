@@ -89,8 +89,10 @@ class Builder(PhotographBuilder):
           **kwargs: see `PhotographBuilder`.
 
         Raises:
-          UserError: no such fold.
+          UserError: no such fold, or no such head.
         """
+        if fits:
+            self.exact_head = resolve_head(head).identity
         super().__init__(**kwargs)
         if not 0 <= test_fold <= len(layout.FOLDS) or every < 1:
             raise UserError(

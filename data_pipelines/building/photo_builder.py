@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
@@ -45,11 +45,13 @@ class PhotographBuilder(ShardedBuilder):
     A set derives from this and writes `_info` and `catalogue`; see docs/extending.md.
 
     Attributes:
+      exact_head: identity of the head of exact coefficients; None: the photographs have none.
       teacher: gives the photographs labels of the landmark fit; None: they have their own alone.
     """
 
     noun = "photographs"
     teacher: Teacher | None = None
+    exact_head: Mapping[str, str] | None = None
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Name the folder of the raw data by --source."
@@ -113,6 +115,8 @@ class PhotographBuilder(ShardedBuilder):
         return summaries
 
     def _make_info(self, **known: Any) -> tfds.core.DatasetInfo:
+        if self.exact_head:
+            known["metadata"] = tfds.core.MetadataDict(labels_of=self.exact_head, learnt=True)
         if self.teacher:
             known["metadata"] = tfds.core.MetadataDict(
                 labels_of=self.teacher.head, learnt=True, fitted=True

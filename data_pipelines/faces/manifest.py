@@ -18,12 +18,13 @@ Numbers may be written as floats. A column without a name, such as pandas' index
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -66,6 +67,7 @@ def catalogue(manifest: epath.Path, source: epath.Path, test_share: float) -> Ca
     """
     found = Catalogue({split: [] for split in SPLITS})
     subjects: dict[str, int] = {}
+    told = _told_splits(manifest)
     for number, row in _rows(manifest):
         where = f"{manifest}, line {number}"
         try:
@@ -73,7 +75,7 @@ def catalogue(manifest: epath.Path, source: epath.Path, test_share: float) -> Ca
                 raise Rejected("row unreadable", where)
             row.pop(None, None)
             _refuse_unknown(row, where)
-            split, sample = _sample(row, source, test_share, subjects, where)
+            split, sample = _sample(row, source, test_share, subjects, told, where)
             found.splits[split].append(sample)
         except Rejected as error:
             found.reject("train", error.reason, error.detail)
@@ -83,6 +85,22 @@ def catalogue(manifest: epath.Path, source: epath.Path, test_share: float) -> Ca
             f"`image` a photograph below {source}"
         )
     return found
+
+
+def _told_splits(manifest: epath.Path) -> dict[str, str]:
+    """The splits of subjects, by rows that tell one; the first of a subject counts."""
+    told: dict[str, str] = {}
+    for _, row in _rows(manifest):
+        with contextlib.suppress(UserError):  # said where the row is read
+            subject, split = _subject((row or {}).get("subject")), _split((row or {}).get("split"))
+            if subject and split:
+                told.setdefault(subject, split)
+    return told
+
+
+def _subject(cell: Any) -> str | None:
+    subject = table_cells.text(cell)
+    return None if subject == str(table_cells.NO_CLASS) else subject
 
 
 def _because(found: Catalogue) -> str:
@@ -190,7 +208,12 @@ def _parsed(line: str) -> dict[str | None, Any] | None:
 
 
 def _sample(
-    row: dict[str, Any], source: epath.Path, test_share: float, subjects: dict[str, int], where: str
+    row: dict[str, Any],
+    source: epath.Path,
+    test_share: float,
+    subjects: dict[str, int],
+    told: Mapping[str, str],
+    where: str,
 ) -> tuple[str, Sample]:
     """Split and photograph of one row.
 
@@ -202,14 +225,16 @@ def _sample(
             read(row.get(key))
             for key, read in (
                 ("image", table_cells.path),
-                ("subject", table_cells.text),
+                ("subject", _subject),
                 ("id", table_cells.text),
             )
         )
         if image is None:
             raise UserError("no image")
-        subject = None if subject == str(table_cells.NO_CLASS) else subject
-        split = _split(row.get("split")) or SPLITS[in_test(subject or image, test_share)]
+        known = told.get(subject or "", "")
+        split = _split(row.get("split")) or known or SPLITS[in_test(subject or image, test_share)]
+        if known and split != known:
+            raise UserError(f"subject {quoted(subject)} is in {known} by another row")
     except UserError as error:
         raise Rejected("row unreadable", f"{where}: {error}") from error
     try:

@@ -6,12 +6,14 @@ frequent one without reading what lies between.
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from etils import epath
+from google.protobuf.message import DecodeError
 
 from data_pipelines.reading.sources import FOREVER, DataError, Source
 
@@ -38,19 +40,25 @@ def find_labelled(source: Source) -> LabelledRecords:
     """Finds the labelled records by walking through all shards of a split once.
 
     Raises:
-      DataError: a shard ends early, or no record has a class.
+      DataError: a shard ends early or is damaged, or no record has a class.
     """
     rows = []
     for number, shard in enumerate(source.shards):
         with epath.Path(shard).open("rb") as file:
-            offset = 0
+            offset, end = 0, file.seek(0, os.SEEK_END)
+            file.seek(0)
             while header := file.read(_HEADER):
                 length = struct.unpack("<Q", header[:8])[0] if len(header) == _HEADER else 0
-                content = file.read(length)
-                if not length or len(content) != length:
+                if not 0 < length <= end - offset - _HEADER:  # before memory is asked for
                     raise DataError(f"{shard}: ends within a record; {source.remedy}")
+                content = file.read(length)
                 file.read(_FOOTER)
-                emotion = _emotion(content)
+                try:
+                    emotion = _emotion(content)
+                except DecodeError as error:
+                    raise DataError(
+                        f"{shard}: damaged at byte {offset}; {source.remedy}"
+                    ) from error
                 if emotion >= 0:
                     rows.append((number, offset + _HEADER, length, emotion))
                 offset += _HEADER + length + _FOOTER

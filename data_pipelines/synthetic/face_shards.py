@@ -32,7 +32,6 @@ class Faces(NamedTuple):
       part: one of `samples.PARTS`.
       split: "train" or "test".
       size: how many subjects, and images of each.
-      first: number of the first subject.
       seed: of the set.
       image_size: pixels of stored crops.
       head: .npz of the head; "" for the procedural one.
@@ -43,7 +42,6 @@ class Faces(NamedTuple):
     part: str
     split: str
     size: samples.Size
-    first: int
     seed: int
     image_size: int
     head: str
@@ -66,8 +64,12 @@ class Faces(NamedTuple):
         studio = open_studio(self.image_size, self.head, samples.BITES[self.part])
         images = self.size.images
         before = start // images  # subjects
-        size = samples.Size(-(-stop // images) - before, images)
-        drawn = samples.samples(self.part, self.split, size, self.first + before, self.seed, studio)
+        runs = samples.numbers(self.part, self.split, before, -(-stop // images))
+        sizes = [samples.Size(len(run), images) for run in runs]
+        drawn = itertools.chain.from_iterable(
+            samples.samples(self.part, self.split, size, run.start, self.seed, studio)
+            for run, size in zip(runs, sizes, strict=True)
+        )
         drawn = itertools.islice(drawn, start - before * images, stop - before * images)
         if self.head:
             drawn = _casting(self.head, self.procedural_labels)(drawn, summary.errors)

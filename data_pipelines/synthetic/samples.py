@@ -31,6 +31,8 @@ SPLITS = ("train", "test")
 BITES = dict.fromkeys(PARTS, SHORT) | {"wide": FULL}  # teeth of a head that has none
 STRENGTHS = (0.33, 0.66, 1.0)  # of the three levels
 _SUBJECTS_PER_PART = 100_000  # offset that keeps the subject ids of the parts distinct
+_FURTHER = 90_000  # number of the first test subject beyond those of a set of the default size
+MOST_PEOPLE = 80_000  # to train on; more would be test subjects, or those of another part
 _DETECTOR_NOISE = 0.01  # of a landmark in the wild, as a fraction of the face box
 _LAB_YAW = 20.0  # degrees
 _EMOTIONAL = 0.5  # of the wide faces: the share that shows an emotion
@@ -86,7 +88,7 @@ class Subject(NamedTuple):
     """One subject of a part, and the generators of what it shows.
 
     Attributes:
-      number: counted from 0 in its part; test subjects follow those of train.
+      number: of its part, see `numbers`.
       label: the `subject` of its records.
       person, look: of the subject.
       seed: of the generators of this subject.
@@ -101,6 +103,22 @@ class Subject(NamedTuple):
     def rng(self, *stream: int) -> np.random.Generator:
         """The generator of an image, sequence or triple, or of one image's pixels in these."""
         return np.random.default_rng((*self.seed, *(1 + index for index in stream)))
+
+
+def numbers(part: str, split: str, start: int, stop: int) -> list[range]:
+    """The numbers of the subjects `start` to `stop` of a split, in runs.
+
+    Whom a set of the default size tests on, any other set tests on first, and no set of the seed
+    trains on, however many people it has.
+    """
+    sizes = SIZES["wide" if part == "wide" else "demo"][part]
+    first, kept = (sizes[name].subjects for name in ("train", "test"))
+    row, number, later = (first, 0, first + kept) if split == "train" else (kept, first, _FURTHER)
+    runs = (
+        range(number + start, number + min(stop, row)),
+        range(later + max(start - row, 0), later + stop - row),
+    )
+    return [run for run in runs if run]
 
 
 def samples(

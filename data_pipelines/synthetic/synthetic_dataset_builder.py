@@ -113,6 +113,11 @@ class Builder(ShardedBuilder):
             )
         if people is not None and people < 1:
             raise UserError(f"--people={people}: a set has at least one person")
+        if people is not None and people > samples.MOST_PEOPLE:
+            raise UserError(
+                f"--people={people}: a seed has {samples.MOST_PEOPLE:,}; make several sets, each "
+                "with a --seed and a --name of its own"
+            )
         self._size, self._seed, self._people = size, seed, people
         self._image_size = image_size or IMAGE_SIZES.get(size, IMAGE_SIZES["demo"])
         self._file, self._labels, self._head = head, labels, resolve_head(head)
@@ -159,13 +164,12 @@ class Builder(ShardedBuilder):
     def splits(self, folder: epath.Path) -> dict[str, list[Shard]]:
         """See `ShardedBuilder`; there are no raw data."""
         del folder
-        first, shards = 0, {}
+        shards = {}
         for split, size in self.sizes.items():
             faces = Faces(
                 part=self.part,
                 split=split,
                 size=size,
-                first=first,
                 seed=self._seed,
                 image_size=self._image_size,
                 head=self._file,
@@ -173,7 +177,6 @@ class Builder(ShardedBuilder):
                 procedural_labels=self._labels != LABELS[0],
             )
             shards[split] = self._shards_of(faces)
-            first += size.subjects
         return shards
 
     def _info(self) -> tfds.core.DatasetInfo:

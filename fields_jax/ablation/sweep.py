@@ -43,7 +43,7 @@ class Run:
         scale, parts = self.config.steps_scale, [self.config]
         if self.arm != NETWORK:
             parts = self.config.phases.values()
-        return sum(max(1, round(each.steps * scale)) for each in parts)
+        return sum(schema.phase_steps(each.steps, scale) for each in parts)
 
     def plain(self) -> dict[str, Any]:
         """The config as JSON holds it, to compare it with one that was written."""

@@ -10,7 +10,7 @@ from fields_jax.convert.pickles import read_pickle
 from fields_jax.convert.stored_arrays import ARRAYS, sole_object
 from fields_jax.convert.torch_files import NAMES as TORCH
 from fields_jax.convert.torch_files import array_with_tensors
-from fields_jax.errors import UserError
+from fields_jax.errors import UserError, quoted
 from fields_jax.files import npy_header, read_bytes, read_npz
 
 
@@ -41,6 +41,8 @@ def read_dictionary(path: epath.PathLike) -> dict[str, np.ndarray]:
                 stored = array_with_tensors(value)
             except Damaged:
                 continue
+            except UserError as error:  # of a storage inside it
+                raise UserError(f"{path}: {quoted(name)}: {error}") from error
             if stored.dtype.kind in "iuf":
                 arrays[name] = stored.read()
     except Damaged as error:

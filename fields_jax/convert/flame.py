@@ -176,6 +176,8 @@ def _array(found: dict, name: str, shape: tuple[int, ...], source: str) -> np.nd
         return stored if isinstance(stored, np.ndarray) else stored.read()
     except Damaged as error:
         raise UserError(f"{source}: {name!r} has {error}") from error
+    except UserError as error:  # of a storage inside it
+        raise UserError(f"{source}: {name!r}: {error}") from error
 
 
 def _reals(found: dict, name: str, shape: tuple[int, ...], source: str) -> np.ndarray:

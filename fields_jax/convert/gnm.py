@@ -194,7 +194,8 @@ def _read(path: epath.Path) -> dict[str, np.ndarray]:
             or (side if isinstance(side, int) else sizes.setdefault(side, length))
             for side, length in zip(shape, array.shape, strict=False)
         )
-        if len(shape) != array.ndim or array.shape != expected or array.dtype.kind not in wanted:
+        fits = len(shape) == array.ndim and array.shape == expected and array.size
+        if not fits or array.dtype.kind not in wanted:
             raise UserError(
                 f"{path}: {name!r} has shape {array.shape} of {array.dtype}, expected {shape}"
             )

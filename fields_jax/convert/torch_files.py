@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import math
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -69,6 +70,7 @@ LIGHTNING = (
     *("argparse", "enum", "pathlib", "typing"),
 )
 _DEEPEST = 8  # dictionaries inside each other that are read
+_MOST_ENTRIES = 100_000  # of all dictionaries; networks have some thousands
 _ROOM = 64 * 2**20  # bytes an archive may unpack to, beyond four times its own size
 
 Storage = Callable[[], np.ndarray]  # reads the flat array of a storage
@@ -236,19 +238,30 @@ def _parts(value: Any) -> list[Any]:
     return parts
 
 
-def _dictionary(value: Any, storage: Callable[..., Storage], depth: int = 0) -> dict[str, Any]:
-    return {key: _plain(entry, storage, depth) for key, entry in entries(value).items()}
+def _dictionary(
+    value: Any,
+    storage: Callable[..., Storage],
+    depth: int = 0,
+    count: Iterator[int] | None = None,
+) -> dict[str, Any]:
+    count = itertools.count() if count is None else count
+    return {key: _plain(entry, storage, depth, count) for key, entry in entries(value).items()}
 
 
-def _plain(value: Any, storage: Callable[..., Storage], depth: int) -> Any:
-    """Tensors as stored arrays and dictionaries of texts as such; the rest as it is."""
+def _plain(value: Any, storage: Callable[..., Storage], depth: int, count: Iterator[int]) -> Any:
+    """Tensors as stored arrays and dictionaries of texts as such; the rest as it is.
+
+    A few bytes may say that dictionaries hold each other many times over, so they are counted.
+    """
+    if next(count) > _MOST_ENTRIES:
+        raise Damaged(f"more than {_MOST_ENTRIES:,} entries")
     if isinstance(value, Made) and value.of in _PARAMETER and value.arguments:
         value = value.arguments[0]
     if isinstance(value, Made) and value.of in _TENSOR:
         return _tensor(value, storage)
     if depth < _DEEPEST and is_dictionary(value):
         try:
-            return _dictionary(value, storage, depth + 1)
+            return _dictionary(value, storage, depth + 1, count)
         except Damaged:
             return value  # of no use to us: an optimiser's, numbered by parameter
     return value

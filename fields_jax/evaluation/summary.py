@@ -87,14 +87,17 @@ def _identity_columns(
 def pool(parts: Sequence[Columns]) -> Columns:
     """Several sets as one.
 
-    Sets graded in intensity (`level` given) measure the order of intensities; their class labels
-    are left out of the pooled recognition scores, which would otherwise depend on how many weak
-    examples happen to be in them.
+    Sets graded in intensity (any `level` given) measure the order of intensities; their class
+    labels are left out of the pooled recognition scores, which would otherwise depend on how many
+    weak examples happen to be in them.
     """
     pooled = {
         name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "group"
     }
-    graded = pooled["level"] >= 0
+    # Their neutral faces, which have no level, are left out with the rest of their set.
+    graded = np.concatenate(
+        [np.full(len(part["level"]), (part["level"] >= 0).any()) for part in parts]
+    )
     for flag in ("has_emotion", "has_va"):
         pooled[flag] = pooled[flag] & ~graded
     offsets = np.cumsum([0, *(part["group"].max() + 1 for part in parts)])

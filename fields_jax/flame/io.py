@@ -187,11 +187,15 @@ def check_arrays(path: str, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
     Raises:
       UserError: an array that is missing, unknown, misshapen, not finite or out of range.
     """
-    sizes = _sizes(path, arrays) | {"M": len(meta.get("material_names") or ())}
+    materials = meta.get("material_names")
+    sizes = _sizes(path, arrays)
+    sizes["M"] = len(materials) if isinstance(materials, list | tuple) else 0
     known = _ARRAYS | _OPTIONAL
     for key, value in arrays.items():
         if key not in known and not key.startswith("regions."):
             raise UserError(f"{path} holds an array {quoted(key)}, which no head has")
+        if key not in known and value.ndim != 1:
+            raise UserError(f"{path}: array {key!r} has shape {value.shape}, expected one axis")
         kind = known[key][1] if key in known else "V"
         _check_values(path, key, value, sizes.get(kind, kind))
     _check_priors(path, arrays)
@@ -243,7 +247,9 @@ def _check_values(path: str, key: str, value: np.ndarray, kind: str | int) -> No
             raise UserError(f"{path}: array {key!r} holds values that are not finite")
         if abs(value).max(initial=0) > LARGEST:
             raise UserError(f"{path}: array {key!r} holds {abs(value).max():.3g}, out of range")
-    elif value.dtype.kind not in "iu" or (value.size and value.min() < 0) or value.max() >= kind:
+    elif value.dtype.kind not in "iu" or (
+        value.size and not 0 <= value.min() <= value.max() < kind
+    ):
         raise UserError(f"{path}: {key!r} refers to numbers outside 0..{kind - 1}")
 
 

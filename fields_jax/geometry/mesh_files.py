@@ -82,6 +82,7 @@ def read_surface(path: epath.PathLike, *, points_suffice: bool = False) -> Surfa
 
 def _obj(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     lines = _CONTINUED.sub(b" ", content.removeprefix(codecs.BOM_UTF8)).splitlines()
+    lines = [line.partition(b"#")[0].lstrip() for line in lines]
     rows = [line.split()[1:4] for line in lines if line.startswith((b"v ", b"v\t"))]
     if any(len(row) != 3 for row in rows):
         raise ValueError("a vertex without three coordinates")
@@ -260,7 +261,7 @@ def _text_taker(body: bytes) -> Callable[[_Element], _Columns]:
                     size, place = int(words[place]), place + 1
                 if size < 0 or place + size > len(words):
                     raise ValueError(f"its {quoted(element.name)} is cut short")
-                number = float if each.count is None else int
+                number = float if each.count is None or np.dtype(each.kind).kind == "f" else int
                 values.append([number(word) for word in words[place : place + size]])
                 sizes.append(size)
                 place += size

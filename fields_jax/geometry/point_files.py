@@ -34,7 +34,7 @@ def read_points(path: epath.PathLike, count: int = 0) -> Float[np.ndarray, "N 3"
     with damage_named(f"{path} holds no landmarks"):
         if suffix == ".npy":
             points = read_npy(path)
-            points = np.asarray(points[0] if points.ndim == 3 else points, np.float64)
+            points = np.asarray(points[0] if points.shape[:-2] == (1,) else points, np.float64)
         elif suffix == ".pp":
             points = np.array([_picked(match[1]) for match in _POINT.finditer(read_text(path))])
         else:

@@ -14,6 +14,7 @@ from fields_jax.kept import digest, kept_arrays, kept_program
 from fields_jax.render import rasterize
 from fields_jax.types import FlameModel, Fragments
 
+_DRAWN_BY = ("render", "geometry", "types.py")  # what the table depends on besides this file
 _NORMAL = 0.01  # metres that opposite normals are apart, where mirrored triangles are looked for
 _PART = 1.0  # metres that other parts are away
 
@@ -45,7 +46,8 @@ class _Layout:
         self.size = size
         arrays = self.template, self.faces, self.parts, self.uv, self.uv_faces
         facts = [str(size), *(array.tobytes().hex() for array in arrays)]
-        self.key = digest([Path(__file__)], facts)
+        root = Path(__file__).parents[1]
+        self.key = digest([Path(__file__), *(root / name for name in _DRAWN_BY)], facts)
 
     def __hash__(self) -> int:
         return hash(self.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -155,16 +156,28 @@ def _store(path: epath.Path, first: FlameModel, second: FlameModel, pair: Pair) 
         for direction, found in pair._asdict().items()
         for name in _FIELDS
     }
-    key = np.array([first.sha256, second.sha256, str(_REVISION)])
-    write_npz(path, arrays | {"key": key})
+    write_npz(path, arrays | {"key": np.array(_key(first, second))})
+
+
+def _key(first: FlameModel, second: FlameModel) -> list[str]:
+    """What a registration depends on: tables may be added to a head that keeps its SHA-256."""
+    digest = hashlib.sha256()
+    for head in (first, second):
+        points = head.static_68
+        for array in (
+            *(head.template, head.faces, head.face_parts),
+            *(points.face_index, points.barycentric),
+        ):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return [first.sha256, second.sha256, str(_REVISION), digest.hexdigest()]
 
 
 def _stored(path: epath.Path, first: FlameModel, second: FlameModel) -> Pair | None:
-    """The registration kept in a file; None without one, or where it is of another revision."""
+    """The registration kept in a file; None without one, or where it is of other heads."""
     if not path.exists():
         return None
     arrays = read_npz(path, what="a registration of two heads")
-    if arrays.get("key", np.zeros(0)).tolist() != [first.sha256, second.sha256, str(_REVISION)]:
+    if arrays.get("key", np.zeros(0)).tolist() != _key(first, second):
         return None
     found = []
     for direction, source, target in (("forward", first, second), ("backward", second, first)):

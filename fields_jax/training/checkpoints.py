@@ -58,7 +58,8 @@ def first_state(
             for name, tree in trees.items():
                 expected = variables[kind].get(name, {})  # SMIRK's have no token encoder
                 setup.check_same_shapes(expected, tree, f"{config.init_from}: {name}")
-                variables[kind][name] = tree
+                # On the host, from where every process puts them on all devices.
+                variables[kind][name] = jax.device_get(tree)
         names = ", ".join(sorted(trained))
         notes = [f"starts from {config.init_from} (step {source['step']}): {names}"]
     return make(variables), trained, notes

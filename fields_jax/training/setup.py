@@ -127,6 +127,8 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
 
     `notes` gets a line for each such group of terms.
 
+    A phase of 0 steps is left out.
+
     Without `init_from`, stage 2 has no base model to stay near and no pose encoder to freeze: the
     base terms are dropped and the pose encoder is trained (our reading of FIELDS).
     """
@@ -142,7 +144,13 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
         train = tuple(network for network in phase.train if network not in lacking)
         if from_scratch and "pose_encoder" not in train:
             train += ("pose_encoder",)
-        steps = max(1, round(phase.steps * config.steps_scale))
+        if phase.cycle and "synthesizer" not in train:
+            raise UserError(
+                f"config.phases.{name}.cycle trains the synthesizer in turns: name it in "
+                f"config.phases.{name}.train, or set the cycle to False"
+            )
+        if not (steps := schema.phase_steps(phase.steps, config.steps_scale)):
+            continue
         rates = dict(phase.rates)
         if unknown := sorted(rates.keys() - set(NETWORKS)):
             raise UserError(
@@ -151,6 +159,8 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
             )
         phases.append(Phase(name, start, steps, train, bool(phase.cycle), weights, rates))
         start += steps
+    if not phases:
+        raise UserError("every phase of config.phases has 0 steps: nothing would be trained")
     asked = {name for phase in config.phases.values() for name, w in phase.losses.items() if w}
     notes += [note for note, terms in absent.items() if terms & asked]
     if from_scratch:

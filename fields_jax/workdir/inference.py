@@ -65,7 +65,8 @@ def load_inference(workdir: str, *, ema: bool = False) -> Inference:
         workdir, f"{workdir} holds no checkpoint yet; let the training reach one"
     ) as manager:
         model = build_model(config)
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        # Of several processes each reads it whole, to a device of its own.
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
             dict(variable_shapes(model)),

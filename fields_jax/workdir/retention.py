@@ -36,9 +36,10 @@ class KeepBest:
         self._means = self._recall()
 
     def add(self, metrics: Mapping[str, SupportsFloat]) -> None:
-        """Takes the metrics of one step; a step without this metric is ignored."""
-        if self._metric in metrics:
-            self._values.append(float(metrics[self._metric]))
+        """Takes the metrics of one step; without this metric, or skipped, it is ignored."""
+        value = float(metrics.get(self._metric, np.nan))
+        if np.isfinite(value):
+            self._values.append(value)
 
     def offer(self, step: int, *, write: bool) -> None:
         """Records the mean since the last offer; call it before the checkpoint is saved.

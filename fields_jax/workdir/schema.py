@@ -97,6 +97,15 @@ def _is_regex(value: Any) -> bool:
         return False
 
 
+def phase_steps(steps: int, scale: float) -> int:
+    """The steps of a phase, times `config.steps_scale`; 0 leaves it out, any other at least one."""
+    return max(1, round(steps * scale)) if steps else 0
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
+
+
 def _is_number(value: Any) -> bool:
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     return plain and abs(value) < _LARGEST  # False for NaN
@@ -116,7 +125,7 @@ _MODEL = dict(
     adain_hidden=whole(1),
     emotion_hidden=some(whole(1), "widths of layers, such as (512,512)"),
     expression_bounds=some(
-        Rule("two numbers", lambda v: len(v) == 2 and all(map(_is_number, v))),
+        Rule("two numbers", _is_pair),
         "pairs of numbers, which the head fills in: leave it empty",
     ),
     camera_aim=Choice(("origin", "face")),

@@ -98,6 +98,7 @@ def test_landmarks_are_in_the_order_of_the_68_points(head):
         ({"joint_regressor": None}, "lacks 'joint_regressor'"),
         ({"joint_names": np.array(["a", "b", "c", "d"])}, "expected neck, head and the eyes"),
         ({"expression_basis": np.zeros((5, 7, 3))}, r"'expression_basis' has shape \(5, 7, 3\)"),
+        ({"triangles": np.zeros((0, 3))}, r"'triangles' has shape \(0, 3\)"),
         ({"triangles": 10**6}, "'triangles' refers to numbers outside"),
         ({"vertex_group_names": np.array(["x", "y", "z", "skin"])}, "no vertex group 'left_eye'"),
         ({"skinning_weights": np.full((4, 3), np.nan)}, "'skinning_weights'"),

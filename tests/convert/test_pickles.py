@@ -10,6 +10,7 @@ import pickle
 import pickletools
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from fields_jax.convert.descriptions import Damaged, Entries, Made, Name, entrie
 from fields_jax.convert.pickles import read_pickle
 from fields_jax.convert.stored_arrays import CHUMPY, FLAME, stored_array
 from fields_jax.convert.torch_files import NAMES as TORCH
+from fields_jax.convert.torch_files import read_torch
 from fields_jax.errors import UserError
 from tests.support import hostile_pickles as hostile
 from tests.support.published_files import chumpy_array, python2_pickle
@@ -211,6 +213,19 @@ def test_deep_and_endless_descriptions_end(monkeypatch):
         stored_array(found)
     with pytest.raises(UserError, match="items for a int"):
         describe(b"K\x01" + deep[:-1] + b"a.")
+
+
+def test_dictionaries_that_hold_each_other_many_times_over_are_counted(tmp_path):
+    """A few hundred bytes that say 12 to the 8th entries."""
+    inner: dict = {"x": 1}
+    for _ in range(8):
+        inner = dict.fromkeys("abcdefghijkl", inner)
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps(inner, 2))
+    assert path.stat().st_size < 1500
+    with pytest.raises(UserError, match=r"a.pt is damaged .*more than 100,000 entries"):
+        read_torch(str(path))
 
 
 STATES = [b"}", b"N", b"}\x8c\x01aK\x01s", b"N}\x8c\x08__code__K\x01s\x86", b"(K\x01)\x89C\x00t"]

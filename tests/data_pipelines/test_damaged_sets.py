@@ -69,6 +69,19 @@ def test_damaged_shard_is_named(damaged, cache_examples):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("place", "line"), [(6, "ends within a record"), (14, "damaged at byte")])
+def test_damage_that_a_balanced_set_walks_over_is_named(damaged, place, line):
+    """Of the length, which would ask for a petabyte, and of the content."""
+    config, folder = damaged
+    config.balanced = "dots/c"
+    shard = the_shard(folder)
+    content = bytearray(shard.read_bytes())
+    content[place] ^= 0x84
+    shard.write_bytes(content)
+    with pytest.raises(sources.DataError, match=f"{shard.name}: {line}.*remove"):
+        take(config, 1)
+
+
 def test_truncated_set_is_noticed(damaged):
     config, folder = damaged
     kept = list(tf.data.TFRecordDataset(str(the_shard(folder))).as_numpy_iterator())[:3]

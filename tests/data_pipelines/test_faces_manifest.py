@@ -74,6 +74,18 @@ def test_subjects_stay_in_one_split(tmp_path):
     assert not train & test
 
 
+def test_a_subjects_photographs_go_where_one_of_them_is_said_to_be(tmp_path):
+    table = epath.Path(tmp_path / "table.csv")
+    table.write_text(
+        "image,subject,split\na,s,\nb,s,test\nc,t,\nd,s,train\ne,-1,train\nf,-1,test\n"
+    )
+    found = manifest.catalogue(table, epath.Path("/p"), 0.0)
+    assert [item.key for item in found.splits["test"]] == ["a", "b", "f"]
+    assert [item.key for item in found.splits["train"]] == ["c", "e"]
+    ((reason, detail),) = found.rejects["train"]
+    assert reason == "row unreadable" and "line 5: subject 's' is in test by another row" in detail
+
+
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
-from data_pipelines import prepare
+from data_pipelines import heads, prepare
 from data_pipelines.affectnet import affectnet_dataset_builder as affectnet
 from data_pipelines.affectnet import full
 from data_pipelines.bp4d import annotations, layout
@@ -162,6 +162,10 @@ def test_fits_give_coefficients_to_the_frames_that_passed(tmp_path):
         np.testing.assert_allclose(train["F001/T1/0002"][key], stored[key][2], rtol=1e-6)
     np.testing.assert_allclose(train["F001/T1/0002"]["shape"], stored["shape"], rtol=1e-6)
     assert "sequence without fit" in rejects(folder).values()
+    # Training compares these with its head.
+    assert heads.labels_of(folder) == (procedural_head().identity, True)
+    (without,) = prepare.prepare("bp4d", tmp_path / "without", source=str(source))
+    assert heads.labels_of(without) is None
 
 
 def test_fits_of_another_head_are_refused_by_name(tmp_path):

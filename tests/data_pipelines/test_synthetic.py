@@ -337,7 +337,7 @@ def test_splits_share_no_subject_and_test_classes_are_balanced(stage):
         train, test = (
             list(
                 draw(stage, part, split, size=size[split],
-                     first=0 if split == "train" else size["train"].subjects)
+                     first=samples.numbers(part, split, 0, 1)[0].start)
             )
             for split in samples.SPLITS
         )  # fmt: skip

@@ -36,3 +36,17 @@ def test_scores_that_one_example_does_not_give_are_none_and_not_zero(head):
     json.dumps(scores, allow_nan=False)
     shown = dict(scores, stage=2, step=7, split="test", sources={"wild": scores})
     assert scoring.table(shown).splitlines()[2].split()[7:10] == ["n/a", "n/a", "1.000"]
+
+
+def test_a_graded_set_is_left_out_of_recognition_with_its_neutral_faces(head):
+    """Which have no level."""
+    known = {"has_emotion": np.ones(3, bool), "has_va": np.ones(3, bool)}
+    output = FieldsOutput(
+        make_coefficients(3), np.zeros((3, 4, 2)), np.zeros((3, 8)), np.zeros(3), np.zeros(3)
+    )
+    parts = []
+    for level in ([-1, 0, 2], [-1, -1, -1]):
+        labels = make_labels(3, **known)
+        labels["level"] = np.array(level)
+        parts.append(summary.columns(head, output, labels, batch_size=8))
+    assert summary.pool(parts)["has_emotion"].tolist() == [False] * 3 + [True] * 3

@@ -217,6 +217,17 @@ def test_head_file_round_trip_and_refusals(tiny_head, tmp_path):
     save_flame(str(path), tiny_head.replace(template=broken))
     with pytest.raises(ValueError, match="'template' holds values that are not finite"):
         load_flame(str(path))
+    empty, square = (tiny_head.regions | {"neck": np.zeros(n, np.int32)} for n in (0, (2, 2)))
+    save_flame(str(path), tiny_head.replace(regions=empty))
+    assert not load_flame(str(path)).regions["neck"].size
+    save_flame(str(path), tiny_head.replace(regions=square))
+    with pytest.raises(UserError, match=r"'regions.neck' has shape \(2, 2\), expected one axis"):
+        load_flame(str(path))
+    save_flame(str(path), tiny_head)
+    arrays, meta = read_arrays(str(path))
+    write_arrays(str(path), arrays, meta | {"material_names": 5})
+    with pytest.raises(UserError, match="no list of names in material_names"):
+        load_flame(str(path))
     save_flame(str(path), tiny_head.replace(parents=(-1, 0, 4, 1, 1)))
     with pytest.raises(ValueError, match="are no tree of 5 joints"):
         load_flame(str(path))

@@ -15,6 +15,7 @@ OBJ = {
     "quad": "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 4\n",
     "colours": "v 0 0 0 .5 .5 .5\nv 1 0 0 1 1 1\nv 1 1 0 0 0 0\nv 0 1 0 0 0 0\nf 1 2 3\nf 1 3 4\n",
     "slashes": "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0\nf 1/1 2/1/1 3//1 4\n",
+    "notes and indents": "  v 0 0 0\n\tv 1 0 0 # one\nv 1 1 0\nv 0 1 0\n f 1 2 3 # tri\nf 1 3 4#\n",
     "from the end": "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf -4 -3 -2 -1\nv 9 9 9\n",
     "others": "\ufeffv\t0 0 0\r\no a\r\n# x\r\nv 1 0 0\r\nv 1 1 0\r\nvn 0 0 1\r\nv 0 1 0\r\n"
     "l 1 2\r\nf 1 2 \\\r\n3 4\r\n",
@@ -44,6 +45,14 @@ def test_ascii_ply_with_elements_nobody_asked_for(rows, tmp_path):
     found = read_surface(file)
     np.testing.assert_array_equal(found.vertices, SQUARE)
     np.testing.assert_array_equal(found.faces, FAN)
+
+
+def test_ascii_ply_with_texture_coordinates_of_corners(tmp_path):
+    """As MeshLab writes them."""
+    text = ASCII_PLY.replace("end_header", "property list uchar float texcoord\nend_header")
+    rows = "3 0 1 2 6 0 0.5 1 0 1 1e-3\n3 0 2 3 6 0 0 1 1 0 .25\n"
+    (tmp_path / "a.ply").write_text(text.format(faces=2, rows=rows))
+    np.testing.assert_array_equal(read_surface(tmp_path / "a.ply").faces, FAN)
 
 
 @pytest.mark.parametrize("order", ["little", "big"])
@@ -145,6 +154,9 @@ def test_points_of_three_formats(tmp_path):
     (tmp_path / "a.pp").write_text(f"<!DOCTYPE PickedPoints>\n<PickedPoints>{rows}</PickedPoints>")
     for name in ("a.npy", "a.txt", "a.pp"):
         np.testing.assert_allclose(read_points(tmp_path / name, 7), points)
+    np.save(tmp_path / "two.npy", np.stack([points, points]))
+    with pytest.raises(UserError, match=r"two.npy holds no landmarks .*\(2, 7, 3\)"):
+        read_points(tmp_path / "two.npy", 7)
     with pytest.raises(UserError, match="holds 7 landmarks, where 5 are needed"):
         read_points(tmp_path / "a.txt", 5)
 

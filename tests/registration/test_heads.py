@@ -77,6 +77,11 @@ def test_a_registration_is_kept_and_serves_both_directions(pair, quick, tmp_path
     other = dataclasses.replace(two, sha256=two.sha256[:12] + "f" * 52)
     correspond(one, other, tmp_path)  # a head whose file would have the same name
     assert len(quick) == 2
+    # Tables that were added to a head leave its SHA-256.
+    middles = np.full_like(two.static_68.barycentric, 1 / 3)
+    moved = two.static_68.replace(barycentric=middles)
+    correspond(one, dataclasses.replace(two, static_68=moved), tmp_path)
+    assert len(quick) == 3
 
 
 def test_a_damaged_registration_is_named(pair, quick, tmp_path):

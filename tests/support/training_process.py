@@ -3,8 +3,8 @@
 MODE is that of `--distributed`. Trains one network for a few tiny steps, to which each process
 gives its half of the batch, restores the checkpoint, looks whether compiled programs are compiled
 again, and prints one line of JSON. Words: "preempted" makes the second process receive a request
-to stop; "gradients" compares the gradients of phase B with those of one device, in float64 like
-`tests.support.parallel_gradients`.
+to stop; "init" starts another run from this one's networks; "gradients" compares the gradients of
+phase B with those of one device, in float64 like `tests.support.parallel_gradients`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def half(batch):
     return {k: v[rank * len(v) // count : (rank + 1) * len(v) // count] for k, v in batch.items()}
 
 
-def train(workdir: str, preempted: bool):
+def train(workdir: str, preempted: bool = False, init_from: str = ""):
     """Trains or goes on; if `preempted`, the second process is told to stop at its third batch."""
 
     def halves(first):
@@ -63,6 +63,7 @@ def train(workdir: str, preempted: bool):
             yield half(batch)
 
     config = small_config(**{"phases.A.steps": STEPS, **LITTLE})
+    config.init_from = init_from
     return loop.train(config, workdir, setup.plan(config, random_head()), halves, {})
 
 
@@ -110,6 +111,8 @@ def main(argv: list[str]) -> int:
         for how in ("pmap", "shard_map"):
             _, (_, again) = run_compiled(how, {"x": np.arange(2, dtype=np.float32)})
             report[f"again {how}"] = again
+        if "init" in more:
+            report["started"] = int(train(f"{workdir}-next", init_from=workdir).step)
         if "gradients" in more:
             report |= gradient_errors()
         print(json.dumps(report), flush=True)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fields_jax.errors import UserError
 from fields_jax.losses import registry
 from fields_jax.models.fields import variable_shapes
 from fields_jax.training import optim, overview, setup
@@ -231,6 +232,14 @@ def test_phases_follow_the_config():
         assert name not in b.weights and any(f"{name} loss is off" in n for n in notes)
     assert "pose_encoder" not in a.train + b.train and a.weights["base_expression"] > 0
 
+    config.phases.A.steps = 0
+    (only,) = setup.make_phases(config, [])
+    assert (only.name, only.start) == ("B", 0)
+    config.phases.B.steps = 0
+    with pytest.raises(UserError, match=r"every phase of config.phases has 0 steps"):
+        setup.make_phases(config, [])
+    config.phases.A.steps = config.phases.B.steps = 100
+
     config.init_from = ""
     notes.clear()
     for phase in setup.make_phases(config, notes):
@@ -258,6 +267,7 @@ def test_phases_follow_the_config():
         ("checkpoint.best_metric", "weighted/l1", "best_metric 'weighted/l1'; known: "),
         ("losses.region_growth", (0.5,), r"region_growth is two values, .*, not \(0.5,\)"),
         ("model.n_expression", 60, "n_expression"),
+        ("phases.B.train", ("token_encoder",), "B.cycle trains the synthesizer in turns: name it"),
         ("phases.B.rates", {"decoder": 0.1}, "unknown network 'decoder' in config.phases.B.rates"),
     ],
 )

@@ -39,6 +39,7 @@ def test_the_best_is_one_that_exists(tmp_path):
     _, best = policies(tmp_path, best_metric="loss", best_mode="min")
     for step, loss in ((1000, 1.0), (2000, 2.0), (3000, 0.5)):
         best.add({"loss": loss})
+        best.add({"loss": np.nan})  # a step that was skipped changed nothing
         best.offer(step, write=True)
     _, best = policies(tmp_path, best_metric="loss", best_mode="min")
     saved = [SimpleNamespace(step=step) for step in (1000, 2000)]

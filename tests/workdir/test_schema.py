@@ -47,6 +47,7 @@ NOT = {
     "stage": (3, "1", True, 1.0),
     "model.dtype": ("float16", None),
     "model.encoder_width": (0, math.inf),
+    "model.expression_bounds": ([1, 2], [(1, 2, 3)], ["ab"]),
     "model.emotion_hidden": (512, (512, 0), ("512",)),
     "losses.gt_metric": ("mm",),
     "losses.class_weights": ((1.0,) * 7, (math.nan,) * 8, 1.0),

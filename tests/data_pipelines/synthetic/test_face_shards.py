@@ -135,17 +135,39 @@ def test_workers_make_the_same_faces(whole, tmp_path):
     }
 
 
-def test_test_subjects_follow_those_of_train(tmp_path):
-    builder = Builder(data_dir=tmp_path, config="wide", **OPTIONS)
-    train, test = (shards[0].faces for shards in builder.splits(tmp_path).values())
-    assert (train.first, test.first, test.size) == (0, 18, samples.Size(1, 2))
+def test_no_set_trains_on_whom_another_tests(tmp_path):
+    """Whatever their numbers of people; a set of the default size has the numbers one by one."""
+    for part, size in (samples.SIZES["demo"] | samples.SIZES["wide"]).items():
+        whole, kept = size["train"].subjects, size["test"].subjects
+        assert samples.numbers(part, "train", 0, whole) == [range(whole)]
+        assert samples.numbers(part, "test", 0, kept) == [range(whole, whole + kept)]
+        most, largest = samples.MOST_PEOPLE, samples.MOST_PEOPLE // 20
+        trained = {n for run in samples.numbers(part, "train", 0, most) for n in run}
+        tested = {n for run in samples.numbers(part, "test", 0, largest) for n in run}
+        assert (len(trained), len(tested)) == (most, largest) and not trained & tested
+        assert max(tested) < 100_000  # where the next part begins
+        rows = [n for run in samples.numbers(part, "train", whole - 2, whole + 2) for n in run]
+        assert rows == [whole - 2, whole - 1, whole + kept, whole + kept + 1]
+    with pytest.raises(UserError, match="a seed has 80,000; make several sets"):
+        Builder(data_dir=tmp_path, config="wide", people=samples.MOST_PEOPLE + 1)
     with pytest.raises(ValueError, match="shard_size 33 is no multiple of 32"):
         Builder(data_dir=tmp_path, config="wide", **OPTIONS | {"shard_size": 33})
 
 
+def test_faces_come_whole_across_the_numbers_that_are_left_out():
+    """A range of faces that begins within a subject before them, and ends after them."""
+    whole = samples.SIZES["demo"]["levels"]["train"].subjects
+    size = samples.Size(whole + 2, 3)
+    faces = face_shards.Faces("levels", "train", size, 0, 32, "", "0" * 64, False)
+    start, stop = 3 * whole - 2, 3 * whole + 2
+    made = [record["id"] for record in faces.records(start, stop, Summary())]
+    kept = samples.SIZES["demo"]["levels"]["test"].subjects
+    assert [int(name.split("-")[1]) for name in made] == [whole - 1] * 2 + [whole + kept] * 2
+
+
 def test_the_place_of_a_head_does_not_matter_but_its_content_does(tmp_path):
     faces = face_shards.Faces(
-        "wide", "train", samples.Size(2, 4), 0, 0, 32, "a/head.npz", "1" * 64, False
+        "wide", "train", samples.Size(2, 4), 0, 32, "a/head.npz", "1" * 64, False
     )
 
     def digest(**changed):
