@@ -138,8 +138,8 @@ writes this page from docs/scaling.json, a list of what
 
 writes, which takes from a quarter to three quarters of an hour for each program, and with
 `--topology=cpu` one or two minutes (with XLA_FLAGS=--xla_backend_optimization_level=0). FLOPs and
-the gradients' bytes are the same for both; bytes are not, since CPUs fuse other operations and keep nothing on a chip, and
-the number of collectives differs, since each compiler merges some. An iteration is the
+the gradients' bytes are the same for both; bytes are not, since CPUs fuse other operations and keep
+nothing on a chip, and the number of collectives differs, since each compiler merges some. An iteration is the
 reconstruction and one of the two turns of the cycle; figures are per device. "GB accessed" is the
 compiler's count, which takes in what stays on the chip; "GB to and from memory" is read off the
 compiled program (fields_jax/tools/hlo.py): operands and results of every fusion that do not stay
