@@ -139,13 +139,14 @@ writes this page from docs/scaling.json, a list of what
 writes, which takes from a quarter to three quarters of an hour for each program, and with
 `--topology=cpu` one or two minutes (with XLA_FLAGS=--xla_backend_optimization_level=0). FLOPs and
 the gradients' bytes are the same for both; bytes are not, since CPUs fuse other operations and keep
-nothing on a chip, and the number of collectives differs, since each compiler merges some. An iteration is the
-reconstruction and one of the two turns of the cycle; figures are per device. "GB accessed" is the
-compiler's count, which takes in what stays on the chip; "GB to and from memory" is read off the
-compiled program (fields_jax/tools/hlo.py): operands and results of every fusion that do not stay
-there, without what TPUs add to fill whole tiles (a layout whose innermost axis is a batch of 64
-images moves twice as much). Both count the rasteriser's loops once. What was measured, on a CPU, is
-in [performance.md](performance.md); `python -m benchmarks.accelerator` measures a TPU or GPU.
+nothing on a chip, and the number of collectives differs, since each compiler merges some. An
+iteration is the reconstruction and one of the two turns of the cycle; figures are per device. "GB
+accessed" is the compiler's count, which takes in what stays on the chip; "GB to and from memory" is
+read off the compiled program (fields_jax/tools/hlo.py): operands and results of every fusion that
+do not stay there, without what TPUs add to fill whole tiles (a layout whose innermost axis is a
+batch of 64 images moves twice as much). Both count the rasteriser's loops once. What was measured,
+on a CPU, is in [performance.md](performance.md); `python -m benchmarks.accelerator` measures a TPU
+or GPU.
 
 "Former" is the code of before normalisations had gradients of their own; not all of its rows were
 compiled again. An iteration of 16 images moves 22.6 GB now for 28.2, a fifth less, and the
