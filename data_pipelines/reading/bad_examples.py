@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from absl import logging
 
 from data_pipelines.reading.sources import DataError, Source
 
+_NEAR = 64  # records at the beginning of a shard, of which one stands for a bad one
 BAD = "bad"  # key of a batch of `tolerant` examples: [B] bool
 
 _ID = {"id": tf.io.FixedLenFeature([], tf.string, "")}
@@ -37,7 +39,8 @@ def tolerant(example: Callable[..., dict[str, tf.Tensor]]) -> Callable[..., dict
         }
         parsed = tf.data.Dataset.from_tensors(serialized)
         parsed = parsed.map(lambda text: tf.io.parse_single_example(text, _ID)["id"])
-        unnamed = tf.data.Dataset.from_tensors(tf.constant(""))
+        digest = tf.strings.to_hash_bucket_fast(serialized, 2**62)
+        unnamed = tf.data.Dataset.from_tensors(tf.strings.format("record {}", digest))
         name = parsed.ignore_errors().concatenate(unnamed).take(1).get_single_element()
         bad = zeros | {"id": name, BAD: tf.constant(True), "source": tf.cast(source, tf.int32)}
         instead = tf.data.Dataset.from_tensors(bad)
@@ -47,33 +50,62 @@ def tolerant(example: Callable[..., dict[str, tf.Tensor]]) -> Callable[..., dict
 
 
 class BadExamples:
-    """The bad examples that a run has met so far; each is replaced by a good one of its source."""
+    """The bad examples that a run has met so far; for each stands a good one of its source.
 
-    def __init__(self, sources: list[Source], max_share: float):
-        """Takes the sources in order and the fraction of a source that may be bad."""
+    Which one depends on the bad example alone, so that every process has it, whatever its slice of
+    a batch, and a run that goes on has it again.
+    """
+
+    def __init__(
+        self, sources: list[Source], max_share: float, example: Callable[..., dict[str, tf.Tensor]]
+    ):
+        """Starts without any.
+
+        Args:
+          sources: of the mixture, in order.
+          max_share: fraction of a source that may be bad.
+          example: makes an example from (source, draw, serialized).
+        """
         self._sources, self._max_share = sources, max_share
+        self._example = tolerant(example)
         self._ids: list[set[str]] = [set() for _ in sources]
 
     def replaced(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Counts the bad examples of a batch and puts good ones of the same batch in their place.
+        """Counts the bad examples of a batch and puts good ones in their place.
 
         Args:
           batch: of `tolerant` examples; its mark is taken out.
 
         Raises:
-          DataError: a source has too many bad examples, or no good one in this batch.
+          DataError: a source has too many bad examples, or no good one.
         """
         bad = batch.pop(BAD)
-        row = np.arange(len(bad))
+        row, parts = np.arange(len(bad)), [batch]
         for place in np.flatnonzero(bad):
-            number = batch["source"][place]
-            self._count(number, str(batch["id"][place]))
-            good = np.flatnonzero(~bad & (batch["source"] == number))
-            if not len(good):
-                source = self._sources[number]
-                raise DataError(f"{source.folder}: a whole batch is unreadable; {source.remedy}")
-            row[place] = good[np.searchsorted(good, place) % len(good)]
-        return {key: value[row] for key, value in batch.items()} if bad.any() else batch
+            number, name = int(batch["source"][place]), str(batch["id"][place])
+            self._count(number, name)
+            row[place] = len(bad) + len(parts) - 1
+            parts.append(self._instead(number, name))
+        return {key: np.concatenate([part[key] for part in parts])[row] for key in batch}
+
+    def _instead(self, number: int, name: str) -> dict[str, Any]:
+        """A batch of one good example, from a shard and a place in it that the name tells."""
+        source = self._sources[number]
+        drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+        first, skipped = drawn % len(source.shards), drawn // len(source.shards) % _NEAR
+        shards = [*source.shards[first:], *source.shards[:first]]
+        records = tf.data.TFRecordDataset(shards[:1]).skip(skipped)
+        records = records.concatenate(tf.data.TFRecordDataset([*shards[1:], shards[0]]))
+
+        @tf.autograph.experimental.do_not_convert
+        def made(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self._example(tf.constant(number), tf.zeros([], tf.int64), serialized)
+
+        good = records.map(made).filter(lambda each: ~each[BAD]).take(1).batch(1)
+        for found in good.as_numpy_iterator():
+            del found[BAD]
+            return {**found, "id": np.array([each.decode() for each in found["id"]], np.str_)}
+        raise DataError(f"{source.folder}: not one example can be read; {source.remedy}")
 
     def _count(self, number: int, name: str) -> None:
         source, ids = self._sources[number], self._ids[number]

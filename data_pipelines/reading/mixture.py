@@ -325,7 +325,7 @@ def _batches(
             step += 1
     except failure:
         logging.warning("An example of step %d cannot be read; looking for it.", step)
-    bad_examples = BadExamples(sources, max_bad_share)
+    bad_examples = BadExamples(sources, max_bad_share, example)
     for batch in _named(batches_from(step, tolerant(example)), sources):
         yield bad_examples.replaced(batch)
 

@@ -123,6 +123,34 @@ def test_unreadable_examples_are_replaced_counted_and_named(damaged, monkeypatch
         assert_same(one, other)
 
 
+def test_what_stands_for_an_unreadable_example_is_the_same_in_every_process(damaged):
+    """Also where it is alone in its process's part of a batch."""
+    config, folder = damaged
+    config.update(max_bad_share=0.5)
+    bad = spoil(folder, [0, 3])
+    whole = take(config, 3, batch_size=4)
+    assert not bad & {name for batch in whole for name in batch["id"]}
+    for count in (2, 4):
+        parts = [
+            take(config, 3, batch_size=4, process=mixture.Process(index, count))
+            for index in range(count)
+        ]
+        for batch, *slices in zip(whole, *parts, strict=True):
+            joined = {key: np.concatenate([part[key] for part in slices]) for key in batch}
+            for key in batch:
+                np.testing.assert_array_equal(batch[key], joined[key], err_msg=key)
+
+
+def test_records_that_do_not_parse_are_counted_one_by_one(damaged):
+    config, folder = damaged
+    config.update(max_bad_share=0.3)
+    shard = the_shard(folder)
+    kept = list(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator())
+    rewrite(shard, [b"\x00 nothing", b"\x00 no more", *kept[2:]])
+    with pytest.raises(sources.DataError, match=r"2 of 5 examples cannot be read.*'record "):
+        take(config, 3, batch_size=5)
+
+
 def test_too_many_unreadable_examples_stop(damaged):
     config, folder = damaged
     config.max_bad_share = 0.3
