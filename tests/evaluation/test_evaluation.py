@@ -208,5 +208,5 @@ def test_sources_may_be_chosen(bench, head):
 def test_missing_tensorflow_is_one_line(monkeypatch):
     for name in ("data_pipelines", "data_pipelines.reading"):  # a test before may have imported it
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r"pip install -e \.\[data\]"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[data\]'"):
         scoring.import_mixture()
