@@ -120,7 +120,11 @@ def _at_work(folder: Path) -> list[Figure]:
         faces = folder / f"faces-{state}"
         read = ["-m", "fields_jax.reconstruct", f"--workdir={folder / 'empty'}", f"--out={faces}"]
         read += ["--box=10,10,86,86", str(folder / "picture.png")]
-        spent = _start(read, done=lambda _, faces=faces: any(faces.rglob("params.npz")))
+        spent = _start(
+            read,
+            done=lambda _, faces=faces: any(faces.rglob("params.npz")),
+            home=str(folder / "reads"),
+        )
         name = f"reconstruct to its first face, {state} cache"
         found.append(Figure(name, spent.seconds, against=imports["reconstruct"], note=spent.memory))
     return found

@@ -82,11 +82,16 @@ def compare(folders: Iterable[epath.Path], head: FlameModel, *, learnt: bool) ->
         words = f"{folder} tells coefficients of the head {in_words(told.head)}"
         here = in_words(head.identity)
         if learnt and told.learnt:
-            made = "faces --fitted" if "faces" in folder.parts[-3:] else "synthetic"
             raise UserError(
                 f"{words}, and the head to train is {here}: name that one with --config.head, or "
-                f"make a set of this one with `python -m data_pipelines.prepare {made} "
+                f"make a set of this one with `python -m data_pipelines.prepare {_made(folder)} "
                 "--head=HEAD.npz --out=DIR` and name it with --config.data.root=DIR"
             )
         warnings.append(f"{words}, the head here is {here}: errors of its expressions mean nothing")
     return warnings
+
+
+def _made(folder: epath.Path) -> str:
+    """What `prepare` is told to make a set like this one."""
+    kinds = {"faces": "faces --fitted", "bp4d": "bp4d --fits=FITS"}
+    return next((kinds[part] for part in folder.parts[-3:] if part in kinds), "synthetic")

@@ -42,7 +42,9 @@ class _FaceReader(Reader):
         """The coefficients of a face that are there; its gaze is NaN where no landmarks tell it."""
         fields = {f.name: getattr(coefficients, f.name) for f in dataclasses.fields(coefficients)}
         columns = {n: np.asarray(value)[row] for n, value in fields.items() if value is not None}
-        eyes = self._gaze.of_face(sighting.face, row, coefficients, self.size)
+        eyes = None
+        if all(np.isfinite(value).all() for value in columns.values()):
+            eyes = self._gaze.of_face(sighting.face, row, coefficients, self.size)
         return columns | {GAZE: np.full(6, np.nan, np.float32) if eyes is None else eyes}
 
     def _evidence(

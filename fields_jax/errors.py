@@ -43,7 +43,7 @@ def quoted(value: Any) -> str:
     try:
         text = str(value)
     except (RecursionError, ValueError):  # nested too deep, or an integer too long to be written
-        text = f"a {type(value).__name__}"
+        text = f"{type(value).__name__} that cannot be shown"
     text = printable(text[: _QUOTED + 1])
     return f"'{text}'" if len(text) <= _QUOTED else f"'{text[: _QUOTED - 3]}...'"
 

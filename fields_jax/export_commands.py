@@ -12,7 +12,7 @@ from etils import epath
 
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
-from fields_jax.photos.names import OF_AN_EXPORT
+from fields_jax.photos.names import EXPORTS, OF_AN_EXPORT
 
 if TYPE_CHECKING:
     from fields_jax.clip_commands import Clip
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fields_jax.report.gallery import Gallery
     from fields_jax.types import FlameModel
 
-LAYOUTS = ("vhap", "metrical-tracker")
+LAYOUTS = EXPORTS
 
 
 def define_flags() -> None:

@@ -21,6 +21,8 @@ from fields_jax.cli import run
 from fields_jax.compile_cache import keep_programs_in
 from fields_jax.errors import UserError
 
+_MAKING = 7200  # seconds that a process may take to make the embedded sets while others wait
+
 
 def define_flags() -> None:
     """The flags of the command; see the module's docstring."""
@@ -103,7 +105,9 @@ def _check_records(config: ConfigDict) -> None:
     """Refuses the loss gt_expression if the records have another number of components."""
     from fields_jax.batch import N_EXPRESSION
 
-    learnt = any(phase.losses.get("gt_expression", 0) for phase in config.phases.values())
+    learnt = any(
+        phase.steps and phase.losses.get("gt_expression", 0) for phase in config.phases.values()
+    )
     if learnt and config.model.n_expression != N_EXPRESSION:
         raise UserError(
             f"config.model.n_expression={config.model.n_expression}, but the loss gt_expression "
@@ -114,16 +118,16 @@ def _check_records(config: ConfigDict) -> None:
 def _prepare_together(config: ConfigDict) -> None:
     """`prepare_data` by one process after the other: those that share a folder find it made."""
     import jax
+    from orbax.checkpoint import multihost
 
-    if jax.process_count() == 1:
-        prepare_data(config)
-        return
-    from jax.experimental import multihost_utils
-
-    for turn in range(jax.process_count()):
+    count = jax.process_count()
+    for turn in range(count):
         if jax.process_index() == turn:
             prepare_data(config)
-        multihost_utils.sync_global_devices(f"embedded faces, turn {turn}")
+        if count > 1:  # at the coordinator, since sums over devices give up after half a minute
+            multihost.sync_global_processes(
+                f"embedded faces, turn {turn}", timeout=_MAKING, processes=set(range(count))
+            )
 
 
 def prepare_data(config: ConfigDict) -> None:

@@ -5,7 +5,7 @@
 #   scripts/tpu.sh create     a spot slice at once, or
 #   scripts/tpu.sh queue      the same as a queued request, granted when there is room
 #   scripts/tpu.sh state      what has become of it
-#   scripts/tpu.sh copy       this source tree to every worker, and its packages
+#   scripts/tpu.sh copy       the last commit to every worker, and its packages
 #   scripts/tpu.sh train      the same command on every worker; goes on from the last checkpoint
 #   scripts/tpu.sh log        what worker 0 prints
 #   scripts/tpu.sh delete

@@ -138,5 +138,6 @@ def test_messages_can_do_nothing_to_a_terminal():
     endless: tuple = ()
     for _ in range(100_000):
         endless = (endless,)
-    assert quoted(endless) == "'a tuple'" and quoted(1 << 40_000) == "'a int'"
+    assert quoted(endless) == "'tuple that cannot be shown'"
+    assert quoted(1 << 40_000) == "'int that cannot be shown'"
     assert quoted("x" * 100) == "'" + "x" * 77 + "...'" and quoted("é") == "'é'"

@@ -3,7 +3,8 @@
 Columns (all but `image` may be absent, and any cell empty, NaN, None or NA):
   image         path below the source folder
   id            names the record; default: image
-  split         train or test; default: by `subject`, or else by `image`, see `in_test`
+  split         train or test; default: that of another row of the subject, or else by `subject` or
+                `image`, see `in_test`
   emotion       0..7 or a name of `emotions.EMOTIONS`; -1 is unknown
   valence, arousal   in [-1, 1]; -2 and -5 are unknown, and with one of them so is the other
   subject       any name, -1 is unknown; photographs of one subject stay in one split

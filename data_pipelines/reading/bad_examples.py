@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data_pipelines.reading.sources import DataError, Source
+from data_pipelines.reading.sources import DataError, Source, damage
 
+_REMEMBERED = 256  # examples that stand for bad ones and are kept: making one takes a second
 _NEAR = 64  # records at the beginning of a shard, of which one stands for a bad one
 BAD = "bad"  # key of a batch of `tolerant` examples: [B] bool
 
@@ -69,6 +70,7 @@ class BadExamples:
         self._sources, self._max_share = sources, max_share
         self._example = tolerant(example)
         self._ids: list[set[str]] = [set() for _ in sources]
+        self._found: dict[tuple[int, str], dict[str, Any]] = {}
 
     def replaced(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Counts the bad examples of a batch and puts good ones in their place.
@@ -80,12 +82,18 @@ class BadExamples:
           DataError: a source has too many bad examples, or no good one.
         """
         bad = batch.pop(BAD)
+        if not bad.any():
+            return batch
         row, parts = np.arange(len(bad)), [batch]
         for place in np.flatnonzero(bad):
             number, name = int(batch["source"][place]), str(batch["id"][place])
             self._count(number, name)
             row[place] = len(bad) + len(parts) - 1
-            parts.append(self._instead(number, name))
+            if (number, name) not in self._found:
+                if len(self._found) >= _REMEMBERED:
+                    self._found.clear()
+                self._found[number, name] = self._instead(number, name)
+            parts.append(self._found[number, name])
         return {key: np.concatenate([part[key] for part in parts])[row] for key in batch}
 
     def _instead(self, number: int, name: str) -> dict[str, Any]:
@@ -102,9 +110,12 @@ class BadExamples:
             return self._example(tf.constant(number), tf.zeros([], tf.int64), serialized)
 
         good = records.map(made).filter(lambda each: ~each[BAD]).take(1).batch(1)
-        for found in good.as_numpy_iterator():
-            del found[BAD]
-            return {**found, "id": np.array([each.decode() for each in found["id"]], np.str_)}
+        try:
+            for found in good.as_numpy_iterator():
+                del found[BAD]
+                return {**found, "id": np.array([each.decode() for each in found["id"]], np.str_)}
+        except tf.errors.OpError as error:  # of the records themselves
+            raise damage([source], error) from error
         raise DataError(f"{source.folder}: not one example can be read; {source.remedy}")
 
     def _count(self, number: int, name: str) -> None:

@@ -45,7 +45,8 @@ def find_labelled(source: Source) -> LabelledRecords:
     rows = []
     for number, shard in enumerate(source.shards):
         with epath.Path(shard).open("rb") as file:
-            offset, end = 0, file.seek(0, os.SEEK_END)
+            file.seek(0, os.SEEK_END)
+            offset, end = 0, file.tell()
             file.seek(0)
             while header := file.read(_HEADER):
                 length = struct.unpack("<Q", header[:8])[0] if len(header) == _HEADER else 0

@@ -67,7 +67,8 @@ class Watcher:
     """Follows the faces of one clip.
 
     Attributes:
-      refused: why frames with a landmark file or a box show no usable face, by reason: how often.
+      refused: why frames show no usable face where there should be one, or were not looked at, by
+        reason: how often.
     """
 
     def __init__(self, where: Where, name: str, bridge: float, *, steady: bool = True):

@@ -15,7 +15,14 @@ from etils import epath
 from fields_jax.files import is_remote
 from fields_jax.photos import kinds
 from fields_jax.photos.files import Photograph, Unusable
-from fields_jax.photos.names import OF_A_CLIP, OF_A_FACE, OF_A_PAGE, OF_AN_EXPORT, unique_name
+from fields_jax.photos.names import (
+    EXPORTS,
+    OF_A_CLIP,
+    OF_A_FACE,
+    OF_A_PAGE,
+    OF_AN_EXPORT,
+    unique_name,
+)
 
 NO_PICTURES = f"no pictures in this folder; {kinds.NAMES} are read"
 _NOTHING_LINKED = "a link to something that is not there; name the picture itself"
@@ -76,7 +83,7 @@ def photographs_below(folder: epath.Path) -> Iterator[Found]:
 
     Links are followed last: they add files from elsewhere and never change the name of a file that
     is found without them. Hidden files are passed over, and so are the pictures that `reconstruct`
-    and `fit` have written: overlay.png and others beside a params.npz, and exports below it.
+    and `fit` have written: overlay.png and others beside a params.npz, and those of exports.
     """
     return _walk([_Entry(folder, _real(folder), True, False)])
 
@@ -228,8 +235,7 @@ def _was_written(path: epath.Path) -> bool:
 
 def _is_export(folder: epath.Path, inside: Sequence[_Entry]) -> bool:
     """Whether a folder holds what a command wrote of a face for a trainer of avatars."""
-    told = any(entry.path.name == OF_AN_EXPORT for entry in inside)
-    return told and any(folder.with_name(n).exists() for n in (OF_A_FACE[0], OF_A_CLIP[0]))
+    return folder.name in EXPORTS and any(entry.path.name == OF_AN_EXPORT for entry in inside)
 
 
 def _belongs_to(path: epath.Path, pictures: set[epath.Path]) -> bool:

@@ -17,7 +17,8 @@ OF_A_CLIP = (
     *("clip.mp4", "clip.glb"),
 )
 OF_A_PAGE = ("photograph.jpg", "head.js")  # of a face too: what only the page reads
-OF_AN_EXPORT = "export.json"  # in each folder for a trainer of avatars, below those of faces
+OF_AN_EXPORT = "export.json"  # in each folder for a trainer of avatars
+EXPORTS = ("vhap", "metrical-tracker")  # their names, below the folders of faces
 OF_A_RUN = ("index.html", "summary.csv")
 
 _FORBIDDEN = frozenset('<>:"\\|?*')  # by one file system or another

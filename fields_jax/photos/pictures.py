@@ -66,7 +66,7 @@ def decode(content: bytes, suffix: str = "") -> UInt8[np.ndarray, "H W 3"]:
         with _opened(content, suffix.lower()) as image:
             _check_size(image.size, len(content))
             turn = _loaded(image)
-            # Turned first: what is not yet turned may have the size of what is.
+            # Turned before it is converted: pillow tells the size of the turned picture already.
             return np.asarray(_as_rgb(image if turn is None else image.transpose(turn)))
     except UnidentifiedImageError as error:
         raise UserError("not a readable picture (of no known format)") from error

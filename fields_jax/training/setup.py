@@ -139,6 +139,8 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
     phases, start = [], 0
     for name in sorted(config.phases):
         phase = config.phases[name]
+        if not (steps := schema.phase_steps(phase.steps, config.steps_scale)):
+            continue
         registry.check_names(phase.losses)
         weights = {k: float(w) for k, w in phase.losses.items() if w and k not in dropped}
         train = tuple(network for network in phase.train if network not in lacking)
@@ -149,8 +151,6 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
                 f"config.phases.{name}.cycle trains the synthesizer in turns: name it in "
                 f"config.phases.{name}.train, or set the cycle to False"
             )
-        if not (steps := schema.phase_steps(phase.steps, config.steps_scale)):
-            continue
         rates = dict(phase.rates)
         if unknown := sorted(rates.keys() - set(NETWORKS)):
             raise UserError(
@@ -161,7 +161,8 @@ def make_phases(config: ConfigDict, notes: list[str]) -> tuple[Phase, ...]:
         start += steps
     if not phases:
         raise UserError("every phase of config.phases has 0 steps: nothing would be trained")
-    asked = {name for phase in config.phases.values() for name, w in phase.losses.items() if w}
+    done = [config.phases[phase.name] for phase in phases]
+    asked = {name for phase in done for name, w in phase.losses.items() if w}
     notes += [note for note, terms in absent.items() if terms & asked]
     if from_scratch:
         notes.append(
@@ -238,7 +239,8 @@ def _check(config: ConfigDict) -> None:
             f"config.batch_size {config.batch_size} is not divisible by {devices} devices x "
             f"config.accumulate {config.accumulate}"
         )
-    if any(phase.cycle for phase in config.phases.values()) and config.batch_size % GROUPS:
+    cycles = any(phase.cycle and phase.steps for phase in config.phases.values())
+    if cycles and config.batch_size % GROUPS:
         raise UserError(
             f"config.batch_size {config.batch_size} is not divisible by the cycle's {GROUPS} groups"
         )

@@ -51,7 +51,7 @@ def test_recordings_that_were_joined_follow_each_other(tmp_path):
     np.testing.assert_allclose([f.time for f in frames], np.arange(12) / 25, atol=1e-3)
 
 
-def test_frames_whose_times_are_equal_or_absent_come_one_after_the_other(monkeypatch, tmp_path):
+def test_frames_whose_times_are_equal_or_absent_come_one_after_the_other(tmp_path):
     source = Video(write_video(tmp_path / "a.mp4", numbered(2), rate=10), "a")
     last, start, found = 0.0, np.nan, []
     for clock in (np.nan, 5.0, 5.0, 4.99, 5.3):

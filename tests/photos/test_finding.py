@@ -180,8 +180,9 @@ def test_results_of_earlier_runs_are_no_photographs(tmp_path, search):
     results = [f"out/a/{name}" for name in ("params.npz", "overlay.png", "geometry.png")]
     write(tmp_path, "a.png", *results, "out/a/b.png", "mine/overlay.png")
     write(tmp_path, *(f"out/a/vhap/{name}" for name in ("export.json", "images/0.png")))
-    write(tmp_path, "mine/vhap/export.json", "mine/vhap/images/0.png")  # beside no result
-    expected = ["a", "mine/overlay", "mine/vhap/images/0", "out/a/b"]
+    write(tmp_path, "gone/vhap/export.json", "gone/vhap/images/0.png")  # whose face has gone
+    write(tmp_path, "mine/vhap/0.png", "mine/other/export.json", "mine/other/0.png")
+    expected = ["a", "mine/other/0", "mine/overlay", "mine/vhap/0", "out/a/b"]
     for named in (".", "*", "**", "**/*.png"):
         assert search(named) == (expected, [])
     assert search("out/a/overlay.png") == (["overlay"], [])

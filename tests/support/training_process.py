@@ -23,12 +23,14 @@ os.environ["JAX_ENABLE_X64"] = "1"
 import functools
 import json
 import signal
+import time
 
 import jax
 import numpy as np
 from absl import logging
 
 from fields_jax import cli
+from fields_jax import train as command
 from fields_jax.training import loop, parallel, setup
 from fields_jax.training.processes import joined
 from fields_jax.workdir import store
@@ -84,6 +86,20 @@ def same_here(a, b) -> bool:
     return jax.tree.all(jax.tree.map(equal, a, b))
 
 
+def turn() -> list[float]:
+    """From when to when this process was the one that makes the embedded sets."""
+    times = []
+
+    def prepared(config):
+        times.append(time.time())
+        time.sleep(0.5)
+        times.append(time.time())
+
+    command.prepare_data = prepared
+    command._prepare_together(None)
+    return times
+
+
 def gradient_errors() -> dict[str, dict]:
     """Relative errors of the gradients of four devices of two processes against one device."""
     config, plan, state = tiny_parts(8, dtype="float64")
@@ -112,6 +128,7 @@ def main(argv: list[str]) -> int:
             _, (_, again) = run_compiled(how, {"x": np.arange(2, dtype=np.float32)})
             report[f"again {how}"] = again
         if "init" in more:
+            report["turn"] = turn()
             report["started"] = int(train(f"{workdir}-next", init_from=workdir).step)
         if "gradients" in more:
             report |= gradient_errors()

@@ -89,10 +89,11 @@ def check(report: dict, cases: int) -> None:
 
 def test_two_processes_train_save_and_restore_and_the_first_writes(tmp_path):
     first, second = run_pair(by_flags, tmp_path / "run", "init")
-    for output in (first, second):
-        report = json.loads(output.splitlines()[-1])
+    reports = [json.loads(output.splitlines()[-1]) for output in (first, second)]
+    for report in reports:
         check(report, cases=0)
         assert report["started"] == 4
+    assert reports[0]["turn"][1] <= reports[1]["turn"][0]  # of making the embedded sets
     assert f"starts from {tmp_path}/run (step 4): expression_encoder" in first
     assert "A 4/4" in first and "A 4/4" not in second  # the first process alone reports
     lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
