@@ -23,15 +23,13 @@ if TYPE_CHECKING:
     from fields_jax.report.gallery import Gallery
     from fields_jax.types import FlameModel
 
-LAYOUTS = EXPORTS
-
 
 def define_flags() -> None:
     """Flags about trainers of avatars."""
     flags.DEFINE_multi_enum(
         "export",
         [],
-        list(LAYOUTS),
+        list(EXPORTS),
         "also write what a trainer of avatars reads, in a folder of this name; may be repeated",
     )
     flags.DEFINE_float(
@@ -117,7 +115,7 @@ class Exports:
         from fields_jax.outputs.trainers.shots import Job
         from fields_jax.outputs.trainers.vhap import write_vhap
 
-        writers = dict(zip(LAYOUTS, (write_vhap, write_metrical_tracker), strict=True))
+        writers = dict(zip(EXPORTS, (write_vhap, write_metrical_tracker), strict=True))
         job = Job(self._head, flags.FLAGS.focal, self._about)
         for layout in self._chosen:
             place = gallery.out / name / layout

@@ -130,9 +130,11 @@ def _check_crop(arrays: Mapping[str, np.ndarray], file: str) -> None:
       UserError: naming file and array.
     """
     shapes = {"crop_matrix": (3, 3), "crop_size": ()}
-    for name in shapes.keys() & arrays.keys():
+    for name, shape in shapes.items():
+        if name not in arrays:
+            continue
         array = arrays[name]
-        sound = array.shape == shapes[name] and array.dtype.kind in "iuf"
+        sound = array.shape == shape and array.dtype.kind in "iuf"
         sound = sound and np.isfinite(array).all()
         if sound and name == "crop_matrix":
             sound = abs(np.linalg.det(np.float64(array))) > _FLAT

@@ -65,10 +65,9 @@ class BadExamples:
         Args:
           sources: of the mixture, in order.
           max_share: fraction of a source that may be bad.
-          example: makes an example from (source, draw, serialized).
+          example: of `tolerant`.
         """
-        self._sources, self._max_share = sources, max_share
-        self._example = tolerant(example)
+        self._sources, self._max_share, self._example = sources, max_share, example
         self._ids: list[set[str]] = [set() for _ in sources]
         self._found: dict[tuple[int, str], dict[str, Any]] = {}
 

@@ -325,8 +325,9 @@ def _batches(
             step += 1
     except failure:
         logging.warning("An example of step %d cannot be read; looking for it.", step)
-    bad_examples = BadExamples(sources, max_bad_share, example)
-    for batch in _named(batches_from(step, tolerant(example)), sources):
+    marked = tolerant(example)
+    bad_examples = BadExamples(sources, max_bad_share, marked)
+    for batch in _named(batches_from(step, marked), sources):
         yield bad_examples.replaced(batch)
 
 

@@ -166,9 +166,6 @@ def _bridged(person: Person, all_times: Mapping[int, float]) -> Person:
     seen = np.zeros(len(frames), bool)
     seen[rows] = True
 
-    def filled(name: str, values: np.ndarray) -> np.ndarray:
-        return _filled(name, values, rows, times)
-
     def blank(values: np.ndarray) -> np.ndarray:
         full = np.full((len(frames), *values.shape[1:]), np.nan, np.float32)
         full[rows] = values
@@ -179,9 +176,9 @@ def _bridged(person: Person, all_times: Mapping[int, float]) -> Person:
         frames=frames,
         times=times,
         seen=seen,
-        coefficients={n: filled(n, v) for n, v in person.coefficients.items()},
-        place=filled("place", person.place),
-        boxes=filled("boxes", person.boxes),
+        coefficients={n: _filled(n, v, rows, times) for n, v in person.coefficients.items()},
+        place=_filled("place", person.place, rows, times),
+        boxes=_filled("boxes", person.boxes, rows, times),
         readings={n: blank(v) for n, v in person.readings.items()},
     )
 
