@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fields_jax.compile_cache import folder_in_use
+from fields_jax.cpu_tuning import soon_compiled
 from fields_jax.errors import UserError
 from fields_jax.files import npz_bytes, parse_npz, read_bytes, write_whole
 
@@ -73,6 +74,8 @@ def kept_program(function: Any, *arguments: Any, static: tuple = ()) -> Any:
     """
     import jax
 
+    from fields_jax.platforms import traced_for
+
     leaves, tree = jax.tree.flatten(arguments)
     leaves = [leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for leaf in leaves]
     shapes = [f"{leaf.dtype}{leaf.shape}" for leaf in leaves]
@@ -85,18 +88,33 @@ def kept_program(function: Any, *arguments: Any, static: tuple = ()) -> Any:
     settings = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision)
     told += [jax.__version__, jax.default_backend(), *map(str, settings)]
     key = digest([_ROOT], told)
-    if key not in _programs:
-        with _making[key]:
-            if key not in _programs:
-                found = flat if folder is None else _traced(flat, leaves, folder / f"traced-{key}")
-                program = jax.jit(found)
-                given = program(*leaves)  # compiled by this call
-                _programs[key] = program
-                return given
-    return _programs[key](*leaves)
+    # Within the context for calls, too: elsewhere JAX would trace and compile once more.
+    with traced_for(jax.default_backend()):
+        if key not in _programs:
+            with _making[key]:
+                if key not in _programs:
+                    stored = folder and _traced(flat, leaves, folder / f"traced-{key}")
+                    program = jax.jit(
+                        _named(stored or flat, function.__name__),
+                        compiler_options=soon_compiled(jax.default_backend()),
+                    )
+                    given = program(*leaves)  # compiled by this call
+                    _programs[key] = program
+                    return given
+        return _programs[key](*leaves)
 
 
 _programs: dict[str, Callable] = {}
+
+
+def _named(function: Callable, name: str) -> Callable:
+    """The function with a name, by which profilers and JAX's log know its program."""
+
+    def named(*leaves: Any) -> Any:
+        return function(*leaves)
+
+    named.__name__ = name
+    return named
 
 
 def _traced(flat: Callable, leaves: list, file: Path) -> Callable:

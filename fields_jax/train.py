@@ -40,9 +40,12 @@ def main(argv: list[str]) -> int:
     chosen = flags.FLAGS
     if chosen.config is None:
         raise UserError("name a config, e.g. --config=configs/stage2.py")
+    import jax
+
+    from fields_jax.platforms import traced_for
     from fields_jax.training.processes import joined
 
-    with joined(chosen.distributed):
+    with joined(chosen.distributed), traced_for(jax.default_backend()):
         return _train(chosen)
 
 

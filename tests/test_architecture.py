@@ -15,7 +15,7 @@ BARE = ("fields_jax", "fields_jax.__version__", "data_pipelines", "fields_jax.tr
 # Modules of fields_jax that import only each other and that everything may import.
 FOUNDATION = (
     *("errors", "types", "batch", "emotions", "landmark_schemes", "files", "disk", "cpu_tuning"),
-    *("data_sets", "compile_cache", "progress", "pages", "arkit", "kept"),
+    *("data_sets", "compile_cache", "progress", "pages", "arkit", "kept", "platforms"),
 )
 MODEL = ("geometry", "flame", "render", "models", "synthesis")
 # What each module or package may import of fields_jax (and configs) besides the foundation and its

@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fields_jax import cpu_tuning
@@ -48,3 +51,22 @@ def test_the_installed_jaxlib_starts_with_the_flags():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, "1.0"), done.stderr
+
+
+def test_small_programs_are_compiled_sooner_unless_the_user_says_how(monkeypatch):
+    emitters, level = "xla_cpu_use_fusion_emitters", "xla_backend_optimization_level"
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert cpu_tuning.soon_compiled("cpu") == {emitters: False, level: 1}
+    assert cpu_tuning.soon_compiled("gpu") == {}
+    monkeypatch.setenv("XLA_FLAGS", f"--{level}=3")
+    assert cpu_tuning.soon_compiled("cpu") == {emitters: False}
+    monkeypatch.setattr(cpu_tuning.metadata, "version", lambda name: "9.9.9")
+    assert cpu_tuning.soon_compiled("cpu") == {}
+
+
+def test_the_installed_jaxlib_takes_the_options_and_gives_the_same(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    x = np.linspace(-3, 3, 100, dtype=np.float32)
+    function = lambda x: jnp.tanh(x) * jnp.sort(x)[::-1] + x.sum()  # noqa: E731
+    program = jax.jit(function, compiler_options=cpu_tuning.soon_compiled("cpu"))
+    np.testing.assert_allclose(program(x), function(x), rtol=1e-5, atol=1e-6)

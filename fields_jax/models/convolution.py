@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 
 from fields_jax.models.cpu_forms import apart, sums
 from fields_jax.models.layers import NHWC, torch_uniform, uniform
+from fields_jax.platforms import per_platform
 
 # Bounds within which Winograd's form was faster: channels in and out, entries of a tap, and pixels
 # of an image. The batch must have a pixel for each channel, or transforming kernels costs too much.
@@ -113,7 +114,7 @@ def conv3x3(
         on_cpu = partial(conv3x3_by_patches, padding=padding, stride=stride)
     else:
         return plain(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
+    return per_platform(x, kernel, cpu=on_cpu, default=plain)
 
 
 def conv3x3_by_conv(x: Array, kernel: Array, *, padding: int, stride: int = 1) -> Array:
@@ -261,9 +262,7 @@ def pointwise_conv(
     x: Float[Array, "B H W I"], kernel: Float[Array, "1 1 I O"]
 ) -> Float[Array, "B H W O"]:
     """1x1 convolution."""
-    return lax.platform_dependent(
-        x, kernel, cpu=pointwise_conv_by_matmul, default=pointwise_conv_by_conv
-    )
+    return per_platform(x, kernel, cpu=pointwise_conv_by_matmul, default=pointwise_conv_by_conv)
 
 
 def pointwise_conv_by_conv(x: Array, kernel: Array) -> Array:
@@ -281,7 +280,7 @@ def depthwise_conv(
     x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 1 C"], stride: int
 ) -> Float[Array, "B h w C"]:
     """3x3 convolution of every channel by itself, SAME padding."""
-    return lax.platform_dependent(
+    return per_platform(
         x,
         kernel,
         cpu=partial(depthwise_conv_by_shifts, stride=stride),

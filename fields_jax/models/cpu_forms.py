@@ -1,6 +1,6 @@
 """What makes XLA's CPU backend fast where its own choices are poor.
 
-Used through `lax.platform_dependent`: other platforms never see these forms.
+Used through `platforms.per_platform`: other platforms never see these forms.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
+from fields_jax.platforms import per_platform
+
 NHWC = ("NHWC", "HWIO", "NHWC")  # of convolutions: images, kernels, results
 
 
@@ -80,7 +82,7 @@ def up_conv(
     x: Float[Array, "B H W I"], kernel: Float[Array, "2 2 I O"]
 ) -> Float[Array, "B 2*H 2*W O"]:
     """Transposed convolution 2x2 with stride 2, see `UpConv`."""
-    return lax.platform_dependent(x, kernel, cpu=up_conv_by_matmul, default=up_conv_by_conv)
+    return per_platform(x, kernel, cpu=up_conv_by_matmul, default=up_conv_by_conv)
 
 
 def up_conv_by_conv(x: Array, kernel: Array) -> Array:
@@ -102,7 +104,7 @@ def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
     Where entries of a window tie, the CPU form shares the gradient among them and the other gives
     it to the first. After a ReLU the ties are zeros, whose gradient the ReLU drops anyway.
     """
-    return lax.platform_dependent(x, cpu=max_pool_by_pairs, default=max_pool_by_window)
+    return per_platform(x, cpu=max_pool_by_pairs, default=max_pool_by_window)
 
 
 def max_pool_by_window(x: Array) -> Array:
@@ -131,7 +133,7 @@ def average_pool(x: Float[Array, "B H W C"], grid: int) -> Float[Array, "B g g C
 
 def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
     """Doubles an image bilinearly between pixel centres, edges repeated."""
-    return lax.platform_dependent(x, tpu=upsample_by_conv, default=upsample_by_pairs)
+    return per_platform(x, tpu=upsample_by_conv, default=upsample_by_pairs)
 
 
 def upsample_by_conv(x: Array) -> Array:

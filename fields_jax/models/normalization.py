@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from fields_jax.models.cpu_forms import apart, sums
 from fields_jax.models.layers import at_least_float32
+from fields_jax.platforms import per_platform
 
 
 class Affine(NamedTuple):
@@ -260,7 +261,7 @@ def _sums(terms: Callable, arguments: tuple, axes: tuple[int, ...], **static: An
     def in_parts(*arguments: Any) -> list[Array]:
         return apart(_sums_in_parts, *arguments, terms=terms, axes=axes, **static)
 
-    return lax.platform_dependent(*arguments, cpu=in_parts, default=plain)
+    return per_platform(*arguments, cpu=in_parts, default=plain)
 
 
 def _sums_in_parts(
@@ -271,7 +272,7 @@ def _sums_in_parts(
 
 def _small(function: Callable, *arguments: Any, **static: Any) -> Any:
     """A function of coefficients, which CPUs shall not compute again for each pixel."""
-    return lax.platform_dependent(
+    return per_platform(
         *arguments,
         cpu=lambda *arguments: apart(function, *arguments, **static),
         default=lambda *arguments: function(*arguments, **static),

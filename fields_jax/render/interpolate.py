@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fields_jax.platforms import per_platform
 from fields_jax.render.camera import at_least_single, to_pixels
 from fields_jax.types import Fragments
 
@@ -76,7 +77,7 @@ def map_images(function: Callable, most: int, *batched: Array):
         batch_size = chunk if chunk > 1 else None  # plain: a batch of one would cost index lists
         return jax.lax.map(lambda image: function(*image), arrays, batch_size=batch_size)
 
-    return jax.lax.platform_dependent(*batched, cpu=in_chunks, default=jax.vmap(function))
+    return per_platform(*batched, cpu=in_chunks, default=jax.vmap(function))
 
 
 def surface(
@@ -119,7 +120,7 @@ def _interpolate_backward(residuals, cotangent):
     table, face_index, faces = residuals
     compacted = partial(_backward_compacted, faces=faces)
     whole = partial(_backward_whole, faces=faces)
-    d_table = jax.lax.platform_dependent(
+    d_table = per_platform(
         table,
         face_index,
         cotangent,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
+
+from fields_jax.platforms import per_platform
 
 ROW = 64
 
@@ -54,7 +55,7 @@ def cumulative(values: Int[Array, " N"], largest: int) -> Int[Array, " N"]:
     plain = partial(jnp.cumsum, dtype=jnp.int32)
     if largest >= 2**24:  # float32 is not exact
         return plain(values)
-    return jax.lax.platform_dependent(values, cpu=_by_products, default=plain)
+    return per_platform(values, cpu=_by_products, default=plain)
 
 
 def _by_products(values):

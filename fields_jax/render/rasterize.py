@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fields_jax.platforms import per_platform
 from fields_jax.render import patches
 from fields_jax.render.backends import BACKENDS, by_platform
 from fields_jax.render.camera import at_least_single, image_shape, to_pixels
@@ -158,7 +159,7 @@ def _rasterize(points, faces, near, size, cull, backend, jobs):
         index, passes = find_all(_reference)(single)
     else:
         drawers = by_platform(backend).items()
-        index, passes = jax.lax.platform_dependent(
+        index, passes = per_platform(
             single, **{name: find_all(_draw, drawer=drawer, jobs=jobs) for name, drawer in drawers}
         )
     barycentric, depth = map_images(partial(surface, faces=faces), 1, points, index)
