@@ -136,11 +136,13 @@ _HEAD = """# How fast it is, and how fast it could be
 
 `python -m benchmarks.ledger --json=docs/performance.json` measures, and with
 `--page=docs/performance.md --from=docs/performance.json` writes this page. Each time is a median of
-several runs, in turns with those of others in the same table row. "Arithmetic" and "memory" are the
-least times of the same work on this machine: floating-point operations at the speed of a large
-matrix product, and bytes read and written at the speed of a copy, both measured here; "times its
-limit" is the time over the larger. Operations and bytes of networks are the compiler's counts for
-its own program: bytes that stay in a cache are counted too, so that a program may be faster than
-its memory's limit. On accelerators `python -m benchmarks.accelerator` measures the same, and
-[scaling.md](scaling.md) says what a compiler expects of TPUs.
+several runs, in turns with those of others in the same table row; compiling, starting to work and
+finding the identity of a scan are done once, --help is the faster of two. "Arithmetic" and
+"memory" are the least times of the same work on this machine: floating-point operations at the
+speed of a large matrix product, and bytes read and written at the speed of a copy, both measured
+here; "times its limit" is the time over the larger. Operations and bytes of networks are the
+compiler's counts for its own program: bytes that stay in a cache are counted too, so that a
+program may be faster than its memory's limit. On accelerators
+`python -m benchmarks.accelerator` measures the same, and [scaling.md](scaling.md) says what a
+compiler expects of TPUs.
 """

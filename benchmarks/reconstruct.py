@@ -135,7 +135,7 @@ def packaged(count: int, rounds: int) -> Figure:
     read = partial(model.reconstruct, pictures, boxes=[(64, 64, 192, 192)] * count)
     spent = in_turns({"read": read}, rounds)["read"]
     name = f"model in the package, {model.size} px, pictures: {count}"
-    note = "five crops of each face, mesh, verdict"
+    note = "eleven crops of each face, mesh, verdict"
     return Figure(name, spent.wall, spent.cpu, items=count, note=note)
 
 

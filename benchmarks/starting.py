@@ -200,7 +200,8 @@ def _start(
             ended = time.perf_counter()
         output.seek(0)
         text = output.read()
-    if process.returncode not in expected:
+    # Status 1 is absl's for --help, and Python's for an uncaught error.
+    if process.returncode not in expected or "\nTraceback (most" in f"\n{text}":
         raise UserError(f"{' '.join(arguments)[:100]} failed: {text[-500:]}")
     return Start((stopped or ended) - began, gib)
 

@@ -39,6 +39,14 @@ from fields_jax.cli import run
 from fields_jax.errors import UserError
 from fields_jax.evaluation import PREDICTIONS, SCORES
 
+# What each way of scoring reads, by the flag that asks for it; "" is the plain one.
+_READ = {
+    "predictions": ("against", "out"),
+    "photographs": ("workdir", "out", "head", "ema", "photograph_fit"),
+    "config": ("workdir", "out", "head", "ema", "data_root"),
+    "": ("workdir", "out", "head", "ema", "data_root", "sources", "split"),
+}
+
 
 def define_flags() -> None:
     """The command's flags; called by the command only, so that commands can import one another."""
@@ -61,8 +69,7 @@ def main(argv: list[str]) -> None:
     chosen = flags.FLAGS
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
-    if chosen.against and not chosen.predictions:
-        raise UserError("--against needs --predictions, the file that it is compared with")
+    _check_flags(chosen)
     if chosen.predictions:
         _score_predictions(chosen)
         return
@@ -93,6 +100,22 @@ def main(argv: list[str]) -> None:
     print(f"written: {out} and {PREDICTIONS} beside it")
 
 
+def _check_flags(chosen: flags.FlagValues) -> None:
+    """Refuses flags that the way of scoring would not read."""
+
+    def given(name: str) -> bool:
+        return chosen[name].value != chosen[name].default
+
+    way = next(way for way in _READ if not way or given(way))
+    if not way and chosen.against:
+        raise UserError("--against needs --predictions, the file that it is compared with")
+    if not way and given("photograph_fit"):
+        raise UserError("--nophotograph_fit needs --photographs, the folder to score")
+    for name in sorted({*_READ, *sum(_READ.values(), ())} - {"", way, *_READ[way]}):
+        if given(name):
+            raise UserError(f"--{way} takes no --{name}: leave one of them out")
+
+
 def _score_photographs(chosen: flags.FlagValues) -> None:
     if not chosen.out:
         raise UserError("--out is missing: name the folder to write to")
@@ -115,9 +138,6 @@ def _score_photographs(chosen: flags.FlagValues) -> None:
 def _score_predictions(chosen: flags.FlagValues) -> None:
     if not chosen.out:
         raise UserError("--out is missing: name the folder to write to")
-    for name in ("workdir", "photographs"):
-        if chosen[name].value:
-            raise UserError(f"--predictions takes no --{name}: leave one of them out")
     from fields_jax.evaluation import prediction_scoring, recognition_files
     from fields_jax.report import recognition
 

@@ -29,7 +29,7 @@ from etils import epath
 from fields_jax import __version__
 from fields_jax.cli import run
 from fields_jax.errors import UserError
-from fields_jax.files import write_whole
+from fields_jax.files import read_npz, write_whole
 from fields_jax.photos.names import unique_name
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _read_file(file: epath.Path, head: FlameModel, name: str) -> Source:
     from fields_jax.outputs.bundle import load_params, require_head
     from fields_jax.registration.codes import read_codes
 
-    if file.name == _PARAMS:
+    if file.name == _PARAMS or _tells_its_head(file):
         arrays, meta = load_params(file)
         require_head(str(file), meta.get("head"), head, "name its head with --from=HEAD.npz")
     else:
@@ -121,6 +121,11 @@ def _read_file(file: epath.Path, head: FlameModel, name: str) -> Source:
     if codes.single:  # where its points are in the photograph is told as well
         _check_crop(arrays, str(file))
     return Source(name, codes, arrays)
+
+
+def _tells_its_head(file: epath.Path) -> bool:
+    """Whether a file is one that this program wrote, such as a clip.npz or a renamed params.npz."""
+    return file.suffix == ".npz" and {"conventions", "meta"} <= set(read_npz(file))
 
 
 def _check_crop(arrays: Mapping[str, np.ndarray], file: str) -> None:

@@ -88,15 +88,12 @@ def write_configs(sweep: Sweep, out: str) -> None:
 def _commands(run: Run, sweep: Sweep, out: str, photographs: str) -> dict[str, Command]:
     here, trained = folder(out, run.name), workdir(out, run.name)
     of_probe = {**sweep.probe, "seeds": 1, "inputs": "expression+jaw"}
-    learnt = _learnt(run)
+    given = {"config": _learnt(run), "start": _start(run, sweep)}
     if _own_network(run, sweep, out):
-        learnt["losses"]["emotion_feature_weights"] = NETWORK  # wherever it lies
+        given["config"]["losses"]["emotion_feature_weights"] = NETWORK  # wherever it lies
+        given[NETWORK] = next(_learnt(each) for each in sweep.networks if each.seed == run.seed)
     found = {
-        "train": _command(
-            "train",
-            {"config": here / CONFIG, "workdir": trained},
-            {"config": learnt, "start": _start(run, sweep)},
-        ),
+        "train": _command("train", {"config": here / CONFIG, "workdir": trained}, given),
         "evaluate": _command(
             "evaluate", {"workdir": trained, "sources": sweep.tests}, {"sources": sweep.tests}
         ),
@@ -130,10 +127,12 @@ def _learnt(run: Run) -> dict[str, Any]:
     return config
 
 
-def _start(run: Run, sweep: Sweep) -> str:
-    """Where a run starts: stage 1 of its seed wherever that lies, or the checkpoint it is given."""
-    own = any(each.arm == START for each in sweep.runs)
-    return START if own and run.config.init_from else str(run.config.init_from)
+def _start(run: Run, sweep: Sweep) -> dict[str, Any] | str:
+    """What a run starts from: what stage 1 of its seed learnt, or the checkpoint it is given."""
+    for each in sweep.runs:
+        if run.arm != START and (each.arm, each.seed) == (START, run.seed):
+            return _learnt(each)
+    return str(run.config.init_from)
 
 
 def _told(trained: Path, steps: int) -> str:

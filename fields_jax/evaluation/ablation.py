@@ -189,14 +189,16 @@ def probe_table(answers: Answers) -> Table:
 
 
 def photographs_table(rows: Sequence[Mapping[str, str]]) -> Table:
-    """The network's rows of photographs.csv as columns; every face is its own group."""
+    """The network's rows of photographs.csv as columns; faces of one photograph are one group."""
     own = [row for row in rows if row["method"] == "network"]
     names = [f"{name}_{where}" for name in MEASURES for where in ("picture", "head")]
     table = {name: np.array([float(row[name] or "nan") for row in own]) for name in names}
     marked = np.all([np.isfinite(column) for column in table.values()], axis=0)
+    # Tables written before they told the photograph are of one face each.
+    _, group = np.unique([row.get("image") or row["name"] for row in own], return_inverse=True)
     return table | {
         "name": np.array([row["name"] for row in own]),
-        "group": np.arange(len(own)),
+        "group": group,
         "marked": marked,
     }
 
@@ -248,12 +250,16 @@ def score_arms(
 def calibration_curve(tables: Sequence[Table], bins: int = CURVE_BINS) -> list[dict[str, float]]:
     """Mean true and predicted intensity in mm of equally many examples, weakest first.
 
+    Without a true expression in any example there is nothing to draw: no points.
+
     Args:
       tables: "faces" of each seed of an arm.
       bins: how many points.
     """
     first = tables[0]
     known = first["has_expression"]
+    if not known.any():
+        return []
     order = np.argsort(first["intensity"][known], kind="stable")
     predicted = np.mean([table["predicted_intensity"][known] for table in tables], axis=0)
     return [

@@ -72,7 +72,9 @@ class Codes:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The content of an .npz that `read_codes` reads."""
-        own = {ID: self.ids, SUBJECT: self.groups, SPLIT: np.array(SPLITS)[self.split]}
+        own = {ID: self.ids, SPLIT: np.array(SPLITS)[self.split]}
+        if self.by == SUBJECT:  # rows are nobody's subjects
+            own[SUBJECT] = self.groups
         own |= {f"true_{axis}": self.affect[:, index] for index, axis in enumerate(AXES)}
         return {**self.parts, "true_emotion": self.emotion, **own}
 

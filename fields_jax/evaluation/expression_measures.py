@@ -13,6 +13,7 @@ from jaxtyping import Float
 from fields_jax.landmark_schemes import EYE_CORNERS_478, LIP_CORNERS_478, MEDIAPIPE_105
 
 _ROW = {point: row for row, point in enumerate(MEDIAPIPE_105.tolist())}
+EYE_CORNERS_105 = tuple(_ROW[corner] for corner in EYE_CORNERS_478)
 # Points of mediapipe's 478, (right, left) where there are two.
 _LIPS = 13, 14  # the middle of the inner rims, upper and lower
 _BROWS_AND_LIDS = (105, 159), (334, 386)
@@ -34,7 +35,8 @@ def measure(points: Float[np.ndarray, "F 105 2"]) -> dict[str, Float[np.ndarray,
       points: the 105 landmarks in pixels, y down.
 
     Returns:
-      One value per face for each of `MEASURES`.
+      One value per face for each of `MEASURES`; NaN or infinite for faces whose outer eye corners
+      are at one point.
     """
 
     def at(point: int) -> Float[np.ndarray, "F 2"]:
@@ -45,7 +47,8 @@ def measure(points: Float[np.ndarray, "F 105 2"]) -> dict[str, Float[np.ndarray,
 
     unit = interocular(points)
     right, left = (at(corner) for corner in EYE_CORNERS_478)
-    across = (left - right) / unit[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        across = (left - right) / unit[:, None]
     up = np.stack([across[:, 1], -across[:, 0]], axis=-1)  # y points down
     middle = (at(_LIPS[0]) + at(_LIPS[1])) / 2
     corners = sum(at(corner) for corner in LIP_CORNERS_478[0]) / 2
@@ -56,7 +59,8 @@ def measure(points: Float[np.ndarray, "F 105 2"]) -> dict[str, Float[np.ndarray,
         "brow_height": sum(apart(*pair) for pair in _BROWS_AND_LIDS) / 2,
         "eye_closure": -sum(apart(*pair) for pair in _LIDS) / 2,
     }
-    return {name: values / unit for name, values in found.items()}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {name: values / unit for name, values in found.items()}
 
 
 def interocular(points: Float[np.ndarray, "F 105 2"]) -> Float[np.ndarray, " F"]:

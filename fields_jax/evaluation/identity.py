@@ -65,8 +65,10 @@ def named_by(codes: Float[np.ndarray, "N K"], subject: Int[np.ndarray, " N"]) ->
     Of persons that are equally near one is guessed, so shares between 0 and 1 occur too.
 
     Codes are divided by their standard deviations. An example's own code is left out of its
-    person's mean, so that a code without any information is right at chance. Persons with one
-    example do not count, and there must be two others or more.
+    person's mean, and all means are of equally many examples, one less than the person with the
+    fewest has: those that follow, in order and around. So a code without any information is right
+    at chance: a mean of more examples lies nearer to everything. Persons with one example do not
+    count, and there must be two others or more.
 
     Args:
       codes: [N, K] such as predicted expressions.
@@ -81,14 +83,21 @@ def named_by(codes: Float[np.ndarray, "N K"], subject: Int[np.ndarray, " N"]) ->
     spread = codes[known].std(axis=0)
     told = spread > _LEAST_SPREAD * spread.max(initial=0.0)
     codes = codes[:, told] / spread[told]
-    means = np.stack([codes[rows].mean(axis=0) for rows in people])
+    count = min(map(len, people)) - 1
+    means = [_means_of_following(codes[rows], count) for rows in people]
     for person, rows in enumerate(people):
-        distance = np.linalg.norm(codes[rows, None] - means, axis=-1)
-        own = (len(rows) * means[person] - codes[rows]) / (len(rows) - 1)
-        distance[:, person] = np.linalg.norm(codes[rows] - own, axis=1)
+        places = np.arange(len(rows))
+        others = np.stack([mean[places % len(mean)] for mean in means], axis=1)
+        distance = np.linalg.norm(codes[rows, None] - others, axis=-1)
         nearest = np.isclose(distance, distance.min(axis=1, keepdims=True), rtol=1e-9, atol=0)
         right[rows] = nearest[:, person] / nearest.sum(axis=1)
     return right
+
+
+def _means_of_following(codes: Float[np.ndarray, "M K"], count: int) -> Float[np.ndarray, "M K"]:
+    """For each of M codes the mean of the `count` < M that follow it, the first after the last."""
+    sums = np.cumsum(np.concatenate([codes, codes]), axis=0)
+    return (sums[count : count + len(codes)] - sums[: len(codes)]) / count
 
 
 def chance_of(subject: Int[np.ndarray, " N"]) -> Floats:

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from fields_jax.errors import printable
 from fields_jax.evaluation.affect import bootstrap, pearson
-from fields_jax.evaluation.expression_measures import MEASURES, interocular, measure
+from fields_jax.evaluation.expression_measures import EYE_CORNERS_105, MEASURES, measure
 from fields_jax.evaluation.geometry import calibration, ranks
 from fields_jax.evaluation.predict import map_batches
 from fields_jax.fitting.photographs import CROP_SCALE, CROP_SIZE, fit_faces, known_landmarks
@@ -61,12 +62,14 @@ class Marked:
     Attributes:
       points_68, points_105: [F, N, 2] pixels; zeros for faces of the other scheme.
       seen_68, seen_105: [F, N].
+      photograph: [F] which one a face is in; faces of one are not independent.
     """
 
     points_68: Float[np.ndarray, "F 68 2"]
     points_105: Float[np.ndarray, "F 105 2"]
     seen_68: Bool[np.ndarray, "F 68"]
     seen_105: Bool[np.ndarray, "F 105"]
+    photograph: Int[np.ndarray, " F"]
 
 
 def fitted(head: FlameModel, faces: Sequence[Face]) -> Reading:
@@ -151,16 +154,22 @@ def marked(faces: Sequence[Face]) -> Marked:
     for row, face in enumerate(faces):
         own, visible = known_landmarks(face)
         points[len(own)][row], seen[len(own)][row] = own, visible
-    return Marked(points[68], points[105], seen[68], seen[105])
+    _, photograph = np.unique([face.path for face in faces], return_inverse=True)
+    return Marked(points[68], points[105], seen[68], seen[105], photograph)
 
 
 def landmark_errors(truth: Marked, reading: Reading) -> dict[str, Float[np.ndarray, " F"]]:
-    """Mean distance of each set's landmarks, of the inter-ocular distance; NaN where not marked."""
-    right, left = EYE_CORNERS_68
-    units = {
-        68: np.linalg.norm(truth.points_68[:, left] - truth.points_68[:, right], axis=-1),
-        105: interocular(truth.points_105),
-    }
+    """Mean distance of each set's landmarks, of the inter-ocular distance.
+
+    NaN for faces without such landmarks, and where an outer eye corner is not seen.
+    """
+    ends = {68: EYE_CORNERS_68, 105: EYE_CORNERS_105}
+    units = {}
+    for count, (right, left) in ends.items():
+        points = getattr(truth, f"points_{count}").astype(np.float64)
+        unit = np.linalg.norm(points[:, left] - points[:, right], axis=-1)
+        known = getattr(truth, f"seen_{count}")[:, [right, left]].all(axis=1)
+        units[count] = np.where(known, unit, np.nan)
     found = {}
     for count, unit in units.items():
         seen = getattr(truth, f"seen_{count}")
@@ -181,17 +190,19 @@ def score(truth: Marked, reading: Reading) -> dict[str, Any]:
     """
     scores: dict[str, Any] = {"n": len(reading.vertices)}
     for name, errors in landmark_errors(truth, reading).items():
-        scores[name] = _errors(errors[np.isfinite(errors)])
+        known = np.isfinite(errors)
+        scores[name] = _errors(errors[known], truth.photograph[known])
     whole = truth.seen_105.all(axis=1)
     shown, found = measure(truth.points_105[whole]), measure(reading.landmarks_105[whole])
-    scores["measures"] = {name: _agreement(shown[name], found[name]) for name in MEASURES}
+    scores["measures"] = {
+        name: _agreement(shown[name], found[name], truth.photograph[whole]) for name in MEASURES
+    }
     return scores
 
 
-def _errors(errors: Float[np.ndarray, " N"]) -> dict[str, Any]:
+def _errors(errors: Float[np.ndarray, " N"], groups: Int[np.ndarray, " N"]) -> dict[str, Any]:
     if not len(errors):
         return {"n": 0, "mean": None, "interval": None, "median": None, "failed": None}
-    groups = np.arange(len(errors))
     return {
         "n": len(errors),
         "mean": float(errors.mean()),
@@ -201,7 +212,9 @@ def _errors(errors: Float[np.ndarray, " N"]) -> dict[str, Any]:
     }
 
 
-def _agreement(shown: np.ndarray, found: np.ndarray) -> dict[str, Any]:
+def _agreement(
+    shown: np.ndarray, found: np.ndarray, groups: Int[np.ndarray, " N"]
+) -> dict[str, Any]:
     """Rank correlation and slope of N faces; fewer than three say nothing."""
     if len(shown) < 3:
         return {"n": len(shown), "rank": None, "rank_interval": None, "slope": None}
@@ -209,7 +222,7 @@ def _agreement(shown: np.ndarray, found: np.ndarray) -> dict[str, Any]:
     def rank(a: np.ndarray, b: np.ndarray) -> float:
         return pearson(ranks(a), ranks(b))
 
-    drawn = bootstrap(rank, shown, found, groups=np.arange(len(shown)), samples=_TIMES)
+    drawn = bootstrap(rank, shown, found, groups=groups, samples=_TIMES)
     return {
         "n": len(shown),
         "rank": rank(shown, found),
@@ -227,7 +240,7 @@ def rows(
     for method, reading in readings.items():
         errors, found = landmark_errors(truth, reading), measure(reading.landmarks_105)
         for index, face in enumerate(faces):
-            row = {"name": face.name, "method": method}
+            row = {"name": face.name, "image": printable(face.path), "method": method}
             row |= {name: float(values[index]) for name, values in errors.items()}
             for name in MEASURES:
                 row[f"{name}_picture"] = float(shown[name][index]) if whole[index] else np.nan

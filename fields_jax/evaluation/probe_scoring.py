@@ -16,6 +16,7 @@ from fields_jax.emotions import EMOTIONS, N_EMOTIONS
 from fields_jax.errors import UserError
 from fields_jax.evaluation import recognition
 from fields_jax.evaluation.codes import SPLITS, Codes, answers_of
+from fields_jax.evaluation.predictions import SUBJECT
 from fields_jax.evaluation.probe import Labels, Recipe, predict_probe, train_probe
 from fields_jax.evaluation.recognition import Answers
 from fields_jax.evaluation.recognition_files import FORMAT
@@ -132,8 +133,8 @@ def write_details(out: str, plan: Plan, answers: Mapping[str, Answers]) -> None:
         for name, own in answers.items():
             codes = plan.codes.get(name.partition(": ")[0], first)
             file = re.sub(r"[^\w+-]+", "-", name).strip("-")
-            ids = codes.ids[codes.rows(SPLITS[-1])]
-            write_whole(target / "predictions" / f"{file}.csv", csv_text(list(_rows(ids, own))))
+            rows = list(_rows(codes, own))
+            write_whole(target / "predictions" / f"{file}.csv", csv_text(rows))
         for name, codes in plan.codes.items():
             write_npz(target / "codes" / f"{name}.npz", codes.to_arrays())
 
@@ -215,8 +216,8 @@ def _notes(plan: Plan, first: Codes) -> Iterator[str]:
         yield "The recipe is not EMOCA's: these numbers do not compare with published ones."
 
 
-def _rows(ids: np.ndarray, own: Answers) -> Iterator[dict[str, Any]]:
-    for index, name in enumerate(ids):
+def _rows(codes: Codes, own: Answers) -> Iterator[dict[str, Any]]:
+    for index, name in enumerate(codes.ids[codes.rows(SPLITS[-1])]):
         row: dict[str, Any] = {"id": name}
         for axis, (label, guess) in own.axes.items():
             row |= {axis: float(guess[index]), f"true_{axis}": float(label[index])}
@@ -226,7 +227,7 @@ def _rows(ids: np.ndarray, own: Answers) -> Iterator[dict[str, Any]]:
                 for emotion, share in zip(EMOTIONS, own.probabilities[index], strict=True)
             }
         label = own.emotion[index]
-        yield row | {
-            "true_emotion": EMOTIONS[label] if label >= 0 else "",
-            "subject": own.groups[index],
-        }
+        row["true_emotion"] = EMOTIONS[label] if label >= 0 else ""
+        if codes.by == SUBJECT:  # rows are nobody's subjects
+            row["subject"] = own.groups[index]
+        yield row

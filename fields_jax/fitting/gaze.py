@@ -103,8 +103,8 @@ class GazeReader:
     def of_face(
         self, face: Face, row: int, coefficients: FlameCoefficients, size: int
     ) -> Float[np.ndarray, "6"] | None:
-        """`read` by the landmarks of a face; None where they hold no irises."""
-        if not self._eyes or not _has_irises(face.points):
+        """`read` by the landmarks of a face; None where they do not show the eyes."""
+        if not self._eyes or not _shows_eyes(face.points):
             return None
         names = ("shape", "expression", "eyelid", "pose", "camera")
         known = [np.asarray(getattr(coefficients, name)[row], np.float64) for name in names]
@@ -192,10 +192,12 @@ def _offset(points: np.ndarray, side: str) -> Float[np.ndarray, "2"]:
     return points[IRIS_478[side]].mean(0) - points[list(EYE_ENDS_478[side])].mean(0)
 
 
-def _has_irises(points: Float[np.ndarray, "N 2"] | None) -> bool:
+def _shows_eyes(points: Float[np.ndarray, "N 2"] | None) -> bool:
+    """Whether irises, corners and lids of both eyes are all seen."""
     if points is None or len(points) != N_MEDIAPIPE:
         return False
-    return bool(seen(points)[np.concatenate([IRIS_478[side] for side in _SIDES])].all())
+    tables = (IRIS_478, EYE_ENDS_478, EYE_SLITS_478)
+    return bool(seen(points)[np.concatenate([t[side] for t in tables for side in _SIDES])].all())
 
 
 def _opening(points: np.ndarray, side: str) -> float:

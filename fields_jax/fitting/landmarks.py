@@ -214,7 +214,7 @@ def _fit_batch(rigs: LandmarkRigs, columns: tuple, layout: Layout, settings: Fit
     def one(points, weights) -> Fit:
         face, valid = _problem(rigs, points, weights, layout, settings)
         mean_face = face.replace(rigs=without_coefficients(rigs), layout=Layout(0, 0))
-        x = jnp.zeros(layout.size, points.dtype)
+        x = jnp.clip(jnp.zeros(layout.size, points.dtype), rigs.prior.lower, rigs.prior.upper)
         return _solved(face, x.at[MOTION].set(mean_face.placed()), x, valid)
 
     return jax.vmap(one)(*columns)

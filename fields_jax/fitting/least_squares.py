@@ -79,7 +79,7 @@ def minimise(
 
     Args:
       residuals: parameters to [N, D] residual points, in standard deviations of their noise.
-      start: within the bounds.
+      start: it is brought within the bounds.
       prior: of the parameters.
       weights: of the points; 0 leaves a point out.
       scales: c of each step, in the residuals' unit.
@@ -110,10 +110,11 @@ def search(
       data_cost: parameters and scale to the first sum of the cost.
       equations: the same to that sum, half its second derivative (the normal matrix), and half its
         gradient.
-      start: within the bounds.
+      start: it is brought within the bounds.
       prior: of the parameters.
       scales: c of each step.
     """
+    start = jnp.clip(start, prior.lower, prior.upper)
 
     def step(carry, scale):
         x, damping = carry

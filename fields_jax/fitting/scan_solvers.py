@@ -168,14 +168,13 @@ def solve_identity(
         full = jnp.concatenate([moving, jnp.tile(identity, (count, 1))], axis=1)
         points, jacobian = jax.vmap(partial(posed_with_jacobian, surface.rig))(full)
         slopes = jax.vmap(partial(_slopes, noise=noise))(jacobian, matches)[:, :, 0]
-        blocks = jnp.einsum("tnp,tu->tnup", slopes[..., :size], jnp.eye(count, dtype=x.dtype))
+        blocks = slopes[:, :, None, :size] * jnp.eye(count, dtype=x.dtype)[:, None, :, None]
         blocks = blocks.reshape(*slopes.shape[:2], -1)
         whole = jnp.concatenate([slopes[..., size:], blocks], axis=-1)
         return rows(points), whole.reshape(-1, 1, x.size)
 
     joint = jax.tree.map(lambda one, each: jnp.concatenate([one, jnp.tile(each, count)]), *prior)
     weights = jnp.concatenate([matches.weight, weight], axis=1).ravel()
-    x = jnp.clip(x, joint.lower, joint.upper)
     solution = minimise(
         lambda x: rows(posed_frames(x)), x, joint, weights, steps.scales, linearise
     ).parameters

@@ -69,7 +69,8 @@ def start(
     """
     landmarks = _landmarks(frame)
     present = np.isfinite(landmarks).all(axis=1)
-    x, empty = np.zeros(prior.mean.size, np.float32), _draw(frame, np.zeros(0, int), settings)
+    x = np.clip(np.zeros(prior.mean.size, np.float32), prior.lower, prior.upper)
+    empty = _draw(frame, np.zeros(0, int), settings)
     if present.sum() < _FEWEST_LANDMARKS:
         fault = f"fewer than {_FEWEST_LANDMARKS} landmarks"
         return Started(landmarks, x, np.nan, np.nan, empty, fault)

@@ -35,6 +35,11 @@ def blend_shapes(
     return moved.reshape(-1, *basis.shape[:2])
 
 
+def eyelids(closed: Float[Array, "B 2"], basis: Float[Array, "2 V 3"]) -> Float[Array, "B V 3"]:
+    """Displacements by lids (left, right), which are closed by so much."""
+    return jnp.einsum("bl,lvk->bvk", closed, basis, precision=_HIGHEST)
+
+
 def regress_joints(
     vertices: Float[Array, "B V 3"], joint_regressor: Float[Array, "J V"]
 ) -> Float[Array, "B J 3"]:

@@ -39,7 +39,7 @@ def flame(head: FlameModel, coefficients: FlameCoefficients) -> FlameOutput:
     world, translation, posed_joints = lbs.rigid_chain(rotations, joints, head.parents)
     vertices = lbs.skin(posed, world, translation, head.skin_weights)
     # SMIRK and TEASER add the eyelids after skinning, unrotated; their weights were trained so.
-    vertices = vertices + jnp.einsum("bl,lvk->bvk", coefficients.eyelid, head.eyelid_basis)
+    vertices = vertices + lbs.eyelids(coefficients.eyelid, head.eyelid_basis)
 
     skull = world[:, head.joint("neck") or 0]  # a head without a neck turns at its root
     contour = embed_contour(vertices, head.faces, head.contour, contour_row(skull))
@@ -56,10 +56,10 @@ def flame(head: FlameModel, coefficients: FlameCoefficients) -> FlameOutput:
 
 def _joint_rotations(head: FlameModel, coefficients: FlameCoefficients) -> Float[Array, "B J 3 3"]:
     batch = coefficients.pose.shape[0]
-    for name in ("shape", "expression", "jaw", "eyelid", "pose"):
-        size = getattr(coefficients, name).shape[0]
-        if size != batch:
-            raise ValueError(f"coefficients.{name} has batch size {size}, pose has {batch}")
+    for name in ("shape", "expression", "jaw", "eyelid", "neck", "eyes"):
+        own = getattr(coefficients, name)
+        if own is not None and own.shape[0] != batch:
+            raise ValueError(f"coefficients.{name} has batch size {own.shape[0]}, pose has {batch}")
     rest = jnp.zeros((batch, 3), coefficients.pose.dtype)
     neck = rest if coefficients.neck is None else coefficients.neck
     eyes = jnp.tile(rest, (1, 2)) if coefficients.eyes is None else coefficients.eyes

@@ -54,7 +54,7 @@ def perturb(
 
     Groups by (index + s) mod 4, s drawn from the key:
       0 random: clip(psi + m (1 + 2u) N, mean +- limit), m a coin per coefficient
-      1 permuted: (0.25 + 1.25u) times another expression of the group
+      1 permuted: (0.25 + 1.25u) times another expression of the group, its own where it is alone
       2 template: (0.25 + 1.25u) times a template
       3 zero: neutral, jaw shut, eyelids at random
     all with u' noise N added, u and u' uniform per sample; then jaw and eyelids are jittered in
@@ -73,7 +73,7 @@ def perturb(
     group = (index + shift) % GROUPS
     members = pool.expressions.shape[0] // GROUPS
     roll = jax.random.randint(roll_key, (), 1, max(members, 2))
-    # Members of a group stand GROUPS apart; a cyclic roll pairs each with another one.
+    # Members of a group stand GROUPS apart; a cyclic roll pairs each with another one, if any.
     partner = pool.expressions[(index + GROUPS * roll) % pool.expressions.shape[0]]
     keys = jax.vmap(lambda i: jax.random.fold_in(noise_key, i))(index)
     expression, jaw, eyelid = jax.vmap(

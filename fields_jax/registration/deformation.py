@@ -84,7 +84,7 @@ def with_arkit(
     moved[skin] = _transferred(placed, np.asarray(head.faces), skin)
     loose = np.setdiff1d(np.arange(len(moved)), skin)
     _move_loose(head, source, placed, moved, loose)
-    _turn_eyes(head, source, moved)
+    _turn_eyes(head, source, placed, moved)
     if own:
         _keep_own(head, moved)
     clear_eyes(head, moved)
@@ -276,11 +276,13 @@ def _move_loose(
         moved[rows, :, column] = weights[rows, None] * turned
 
 
-def _turn_eyes(head: FlameModel, source: FlameModel, moved: Float[np.ndarray, "V 3 52"]) -> None:
-    """Eyeballs turn as the source's do, each about its own joint."""
+def _turn_eyes(
+    head: FlameModel, source: FlameModel, placed: _Placed, moved: Float[np.ndarray, "V 3 52"]
+) -> None:
+    """Eyeballs turn as the source's do, in the head's frame and each about its own joint."""
     joints = np.asarray(head.joint_regressor, np.float64) @ np.asarray(head.template, np.float64)
     weights, own = np.asarray(head.skin_weights), np.asarray(head.template)
-    turns = eye_turns(source)
+    turns = eye_turns(source) @ placed.rotation.T
     for side, rows in enumerate(eyeballs(head)):
         moved[rows] = 0
         for column in np.flatnonzero(turns[:, side].any(1)) if len(rows) else ():

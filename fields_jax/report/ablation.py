@@ -66,7 +66,7 @@ def render(scores: Mapping[str, Any], runs: Sequence[Run], head: FlameModel) -> 
             )
             for measure in measures
         ],
-        plots=[calibration_plot(scores["curves"], full)] if full in scores["curves"] else [],
+        plots=[calibration_plot(scores["curves"], full)] if scores["curves"].get(full) else [],
         columns=columns,
         faces=faces,
         version=__version__,

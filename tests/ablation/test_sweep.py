@@ -176,8 +176,33 @@ def test_only_what_is_learnt_makes_another_run():
     config.base.phases.A.losses.emotion = 9.0
     assert learnt(read_sweep(config, "OUT"))["config"] != before["config"]
     config.init_from = "given"
-    assert (before["start"], learnt(read_sweep(config, "OUT"))["start"]) == (START, "given")
+    assert learnt(read_sweep(config, "OUT"))["start"] == "given"
     assert json.loads(json.dumps(before)) == before
+
+
+def test_another_stage_1_or_emotion_network_makes_another_run():
+    """Arms that started from what is no longer there must not be scored beside the new one."""
+
+    def given(change=None):
+        config = with_external()
+        if change:
+            change(config)
+        jobs = plan.plan_jobs(read_sweep(config, "OUT", arms="no_gt,external"), "OUT")
+        return {job.name: job.commands[0].given for job in jobs}
+
+    def longer(config):
+        config.start.steps_scale = 2.0
+
+    def slower(config):
+        config[NETWORK].steps += 1
+
+    before, other_start, other_network = given(), given(longer), given(slower)
+    assert {name for name in before if other_start[name] != before[name]} == {
+        name for name in before if not name.startswith(NETWORK)
+    }
+    assert {name for name in before if other_network[name] != before[name]} == {
+        name for name in before if name.startswith((NETWORK, "external"))
+    }
 
 
 def test_mistakes_in_a_sweep_are_named():

@@ -85,6 +85,7 @@ def test_a_clip_gets_one_shape(place, command):
         ("{clip}", "--out is missing"),
         ("--from={none} --out={out} {clip}", "does not exist"),
         ("--from={b} --out={out} {faces}", "params.npz is of head 'procedural'"),
+        ("--from={b} --out={out} {renamed}", "renamed.npz is of head 'procedural'"),
         ("--from={a} --out={out} {none}", "no such file"),
         ("--from={a} --out={out} {empty}", "there is no params.npz in"),
         ("--from={a} --out={out} {long}", "long.npz: the expression has 17 numbers"),
@@ -101,7 +102,8 @@ def test_mistakes_end_in_one_line(place, command, capsys, arguments, complaint):
     code = dict(shape=np.zeros(12), exp=np.zeros(16), crop_size=224)
     np.savez(place / "flat.npz", **code, crop_matrix=np.zeros((3, 3)))
     np.savez(place / "sizes.npz", **code | {"crop_size": np.full(2, 224)})
-    names = dict(flat="flat.npz", sizes="sizes.npz")
+    (place / "renamed.npz").write_bytes((place / "faces" / "one" / "params.npz").read_bytes())
+    names = dict(flat="flat.npz", sizes="sizes.npz", renamed="renamed.npz")
     names |= dict(a="a.npz", b="b.npz", clip="clip.npy", faces="faces", none="none.npz")
     names |= dict(empty="empty", long="long.npz", nan="nan.npz", out="refused")
     named = {name: str(place / file) for name, file in names.items()}

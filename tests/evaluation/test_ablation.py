@@ -166,6 +166,8 @@ def test_a_curve_of_half_the_truth_has_half_its_height():
     true = [point["true_mm"] for point in curve]
     assert true == sorted(true) and true[0] < true[-1]
     assert [point["predicted_mm"] for point in curve] == pytest.approx(np.array(true) / 2)
+    half["has_expression"] = np.zeros(N, bool)
+    assert ablation.calibration_curve([half, half]) == []
 
 
 @pytest.fixture(scope="module")

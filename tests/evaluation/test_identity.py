@@ -35,10 +35,13 @@ def test_random_codes_name_persons_at_chance():
     hit = identity.named_by(rng.normal(size=(2000, 3)), subject).mean()
     deviation = np.sqrt(0.25 * 0.75 / 2000)
     assert abs(hit - 0.25) < 4 * deviation
-    # With an example's own code in its person's mean, few examples would look like a leak.
-    few = np.repeat(np.arange(40), 2)
-    hits = [identity.named_by(rng.normal(size=(80, 3)), few).mean() for _ in range(40)]
-    assert np.mean(hits) < 2 / 40
+    # An example's own code in its person's mean would look like a leak, and one example less in
+    # that mean than in the others' would hide one.
+    for counts in ([2] * 10, [5] * 10, [2, 3, 4, 30, 30]):
+        few = np.repeat(np.arange(len(counts)), counts)
+        hits = [identity.named_by(rng.normal(size=(len(few), 8)), few) for _ in range(300)]
+        told, chance = np.mean(hits), 1 / len(counts)
+        assert abs(told - chance) < 5 * np.sqrt(chance * (1 - chance) / np.size(hits)), counts
 
 
 def test_codes_without_differences_are_a_guess():

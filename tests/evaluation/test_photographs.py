@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import jax
@@ -12,10 +13,10 @@ from PIL import Image
 
 from fields_jax.errors import UserError
 from fields_jax.evaluation import photograph_scoring, photographs
-from fields_jax.evaluation.expression_measures import MEASURES, measure
+from fields_jax.evaluation.expression_measures import MEASURES, interocular, measure
 from fields_jax.flame.model import flame
 from fields_jax.flame.procedural import procedural_head
-from fields_jax.landmark_schemes import MEDIAPIPE_105
+from fields_jax.landmark_schemes import EYE_CORNERS_478, MEDIAPIPE_105
 from fields_jax.photos.faces import Face
 from fields_jax.photos.points import face_box
 from fields_jax.render import project
@@ -82,7 +83,8 @@ def people() -> tuple[FlameCoefficients, list[Face]]:
         dense = dense.astype(np.float32)
         image = np.full((200, 200, 3), 128, np.uint8)
         box = face_box(dense)
-        faces.append(Face("", f"face{index}", image, dense, box, photographs.CROP_SCALE, ""))
+        path = f"face{index}.png"
+        faces.append(Face(path, path[:-4], image, dense, box, photographs.CROP_SCALE, ""))
     return coefficients, faces
 
 
@@ -111,7 +113,7 @@ def test_a_fit_agrees_with_the_picture_and_a_still_face_does_not(people):
 def test_a_shift_of_all_landmarks_is_the_error(people):
     coefficients, faces = people
     truth = photographs.marked(faces)
-    unit = photographs.interocular(truth.points_105)
+    unit = interocular(truth.points_105)
     moved = truth.points_105 + np.stack([0.2 * unit, 0 * unit], -1)[:, None].astype(np.float32)
     reading = photographs.Reading(
         coefficients, np.zeros((12, 68, 2)), moved, np.zeros((12, 4, 3)), 1.4, 224
@@ -120,6 +122,39 @@ def test_a_shift_of_all_landmarks_is_the_error(people):
     np.testing.assert_allclose(errors["landmarks_105"], 0.2, rtol=1e-5)
     assert np.isnan(errors["landmarks_68"]).all()
     assert photographs.score(truth, reading)["landmarks_105"]["failed"] == 1
+
+
+def test_an_error_needs_both_eye_corners(people):
+    """The error is in units of their distance, and points that are not seen are at (0, 0)."""
+    coefficients, faces = people
+    points = faces[0].points.copy()
+    points[EYE_CORNERS_478[0]] = 0
+    faces = [dataclasses.replace(faces[0], points=points), *faces[1:]]
+    truth = photographs.marked(faces)
+    reading = photographs.Reading(
+        coefficients, np.zeros((12, 68, 2)), truth.points_105 + 1, np.zeros((12, 4, 3)), 1.4, 224
+    )
+    errors = photographs.landmark_errors(truth, reading)["landmarks_105"]
+    assert np.isnan(errors[0]) and np.isfinite(errors[1:]).all()
+    assert photographs.score(truth, reading)["landmarks_105"]["n"] == 11
+    first, *_ = photographs.rows(faces, truth, {"network": reading})
+    assert np.isnan(first["landmarks_105"]) and np.isnan(first["mouth_width_picture"])
+
+
+def test_faces_of_one_photograph_are_drawn_together(people):
+    coefficients, faces = people
+    truth = photographs.marked(faces)
+    moved = truth.points_105 + np.linspace(0, 9, 12, dtype=np.float32)[:, None, None]
+    reading = photographs.Reading(
+        coefficients, np.zeros((12, 68, 2)), moved, np.zeros((12, 4, 3)), 1.4, 224
+    )
+    group = [dataclasses.replace(face, path="group.png") for face in faces]
+    apart, together = (
+        photographs.score(photographs.marked(each), reading)["landmarks_105"]
+        for each in (faces, [*group[:11], faces[11]])
+    )
+    assert together["mean"] == apart["mean"]
+    assert np.ptp(together["interval"]) > 1.5 * np.ptp(apart["interval"])
 
 
 def test_a_folder_is_scored_with_networks_beside_the_fit(people, tmp_path):

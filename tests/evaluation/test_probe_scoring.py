@@ -1,5 +1,6 @@
 """Probes beside their references: closed forms, and that all files tell the same."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -106,6 +107,18 @@ def test_written_predictions_score_as_the_probe_did(probed, tmp_path):
     assert rf"${value:.3f} \pm {deviation:.3f}$" in (tmp_path / "recognition.tex").read_text()
     assert f"± {deviation:.3f}" in html and "over 2 seeds" in html and "://" not in html
     assert "own emotion head" in recognition_files.table(scores)
+
+
+def test_rows_without_subjects_are_not_written_as_subjects(probed, tmp_path):
+    plan, _, answers = probed
+    nameless = dataclasses.replace(plan.codes["net"], groups=np.arange(640), by="row")
+    plan = dataclasses.replace(plan, codes={"net": nameless})
+    probe_scoring.write_details(str(tmp_path), plan, answers)
+    assert codes.read_codes(str(tmp_path / "codes" / "net.npz")).by == "row"
+    found, _ = prediction_scoring.score_files(
+        str(tmp_path / "predictions" / "constant.csv"), samples=5
+    )
+    assert any("No column subject" in note for note in found["notes"])
 
 
 def test_only_what_was_predicted_is_drawn(probed):

@@ -97,6 +97,15 @@ def test_minimise_solves_a_bounded_problem_by_hand():
     assert solution.cost == pytest.approx(4 + 1 + 1, rel=1e-4)
 
 
+def test_a_start_outside_the_bounds_is_brought_within_them():
+    """Where every step toward the bounds costs, none would ever be taken."""
+    prior = least_squares.Prior(*(jnp.array([value]) for value in (0.0, 0.0, 1.0, 1.0)))
+    found = least_squares.minimise(
+        lambda x: 3 * (x + 1)[:, None], jnp.zeros(1), prior, jnp.ones(1), jnp.full(5, 1e3)
+    )
+    np.testing.assert_array_equal(found.parameters, [1])
+
+
 def test_an_outlier_hardly_moves_a_robust_mean():
     seen = jnp.array([[1.0], [1.1], [0.9], [50.0]])
     prior = least_squares.Prior(*(jnp.array([v]) for v in (0.0, 0.0, -99.0, 99.0)))

@@ -150,9 +150,11 @@ def test_faces_with_irises_look_and_the_others_do_not():
     assert seen == [False, True]
     assert not found.eyes[0].any()
     assert degrees_apart(turn, found.eyes[1, :3]) < 1.0
-    hidden = pixels.copy()
-    hidden[470] = 0  # unseen
-    for others in ([faces[0]], [in_photograph(hidden)], [in_photograph(None)]):
+    hidden = {point: pixels.copy() for point in (470, 263, 386)}  # of an iris, a corner, a lid
+    for point, own in hidden.items():
+        own[point] = 0  # unseen
+    for points in (pixels[:68], None, *hidden.values()):
+        others = [in_photograph(points)]
         same, none = reader().looking(others, coefficients, 256)
         assert same is coefficients and none == [False]
 

@@ -194,6 +194,9 @@ def test_too_many_coefficients_and_unequal_batches_are_refused(tiny_head):
         flame(tiny_head, one.replace(expression=np.zeros((3, 10), np.float32)))
     with pytest.raises(ValueError, match=r"coefficients\.jaw has batch size 2"):
         flame(tiny_head, one.replace(jaw=one.jaw[:2]))
+    for name, size in (("neck", 3), ("eyes", 6)):
+        with pytest.raises(ValueError, match=rf"coefficients\.{name} has batch size 1"):
+            flame(tiny_head, one.replace(**{name: np.zeros((1, size), np.float32)}))
 
 
 def test_head_file_round_trip_and_refusals(tiny_head, tmp_path):

@@ -34,6 +34,17 @@ def value_of(name, e):
     return registry.reduce(registry.TERMS[name], e, total)
 
 
+def gradient_of(name, e):
+    """A term and its gradient with respect to everything that networks make."""
+    made = ("output", "landmarks", "reconstruction", "tokens_again", "features")
+    made += ("emotion_features", "cycle", "cycle_tokens")
+
+    def value(made):
+        return value_of(name, dataclasses.replace(e, **made))
+
+    return jax.value_and_grad(value)({key: getattr(e, key) for key in made})
+
+
 def rng_array(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
@@ -105,6 +116,11 @@ def test_every_term_is_a_finite_differentiable_scalar(tiny_head):
         value = registry.reduce(term, e, total)
         assert value.shape == () and np.isfinite(value), name
         assert (value == 0) == (name in zero), name
+        _, gradient = gradient_of(name, e)
+        leaves = jax.tree.leaves(gradient)
+        assert all(np.isfinite(leaf).all() for leaf in leaves), name
+        # A squared error has no gradient where it is 0.
+        assert name in zero or any(np.any(leaf != 0) for leaf in leaves), name
 
 
 def test_values_by_hand(tiny_head):
@@ -189,15 +205,10 @@ def test_an_unlabelled_example_changes_nothing_even_when_nan(tiny_head, name):
     ]
     spoilt = dict(batch, **{key: batch[key].at[2].set(jnp.nan) for key in labels})
 
-    def value(psi, logits, batch):
-        coefficients = e.output.coefficients.replace(expression=psi)
-        output = e.output.replace(coefficients=coefficients, logits=logits)
-        cleared = evidence.clear_absent(batch)
-        return value_of(name, dataclasses.replace(e, output=output, batch=cleared))
-
-    inputs = (e.output.coefficients.expression, e.output.logits)
-    clean = jax.value_and_grad(value, argnums=(0, 1))(*inputs, batch)
-    dirty = jax.value_and_grad(value, argnums=(0, 1))(*inputs, spoilt)
+    clean, dirty = (
+        gradient_of(name, dataclasses.replace(e, batch=evidence.clear_absent(each)))
+        for each in (batch, spoilt)
+    )
     jax.tree.map(np.testing.assert_array_equal, clean, dirty)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(dirty))
 
@@ -262,7 +273,7 @@ def test_pose_dependent_subset_follows_the_yaw():
     front, left, right = (jnp.asarray(m, bool) for m in ([1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]))
     yaw = jnp.asarray([0.0, -0.1, 0.1])
     value = terms.pose_dependent_error(prediction, target, yaw, (front, left, right))
-    np.testing.assert_allclose(value, [2 * 1, 2 * (4 + 9) / 2, 2 * 16], rtol=1e-6)
+    np.testing.assert_allclose(value, [1, (4 + 9) / 2, 16], rtol=1e-6)
 
 
 def test_region_weight_counts_the_boxes():

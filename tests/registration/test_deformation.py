@@ -67,6 +67,10 @@ def test_shapes_turn_and_grow_with_the_head():
     expected = 1.3 * np.einsum("ij,vjc->vic", turn, np.asarray(source().arkit_basis))
     skin = np.setdiff1d(skin_of(head), lids_of(small_head()))
     assert off_mm(found, expected)[skin].max() < 0.1
+    balls = np.concatenate(eyeballs(head))
+    looks = [NAMES.index(name) for name in NAMES if name.startswith("eyeLook")]
+    turned = 1e3 * (np.asarray(found.arkit_basis) - expected)[balls][..., looks]
+    assert np.abs(turned).max() < 1e-3
 
 
 def test_a_wider_mouth_is_closed_as_it_was():

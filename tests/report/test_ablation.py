@@ -69,6 +69,13 @@ def test_each_arm_has_a_picture_of_each_face(page, head):
     assert notes[1] == f"full {runs[0].arrays['error'][row]:.2f}"
 
 
+def test_without_a_true_expression_no_calibration_is_drawn(page, head):
+    scores, runs, html = page
+    none = {**scores, "curves": {name: [] for name in scores["curves"]}}
+    assert "Calibration of intensity" in html
+    assert "Calibration of intensity" not in ablation.render(none, runs, head)
+
+
 def test_a_panel_of_calibration_for_every_other_arm(page, monkeypatch):
     scores, _, _ = page
     seen = []
