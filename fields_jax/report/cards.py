@@ -16,10 +16,9 @@ from fields_jax.files import read_bytes, write_whole
 from fields_jax.outputs.bundle import Bundle
 from fields_jax.photos.faces import Face
 
-# The head that the page shows: the first of these that was written.
-HEADS = ("clip.glb", "head.glb")
+HEAD = "head.glb"  # what the page shows
 SCRIPT, PHOTOGRAPH = "head.js", "photograph.jpg"  # photos/names.py reserves them
-_SHOWN = ("overlay.png", "geometry.png", "emotion.json")  # the other files are linked
+_SHOWN = ("overlay.png", "geometry.png")  # the other files are linked
 _AROUND = 1.1  # side of what the page shows about a face, in sides of its crop
 _LONGEST = 4096  # pixels of the photograph's longer side: no page shows more, and JPEG has a limit
 _QUALITY = 90  # of a JPEG: no difference to the overlay's pixels shows at the border between them
@@ -44,10 +43,9 @@ def write_page_files(folder: epath.PathLike, bundle: Bundle, written: Sequence[s
     """
     folder = epath.Path(folder)
     write_whole(folder / PHOTOGRAPH, _jpeg(bundle.face))
-    head = next((name for name in HEADS if name in written), None)
-    if head is not None:
-        write_whole(folder / SCRIPT, head_script(read_bytes(folder / head)))
-    return head is not None
+    if HEAD in written:
+        write_whole(folder / SCRIPT, head_script(read_bytes(folder / HEAD)))
+    return HEAD in written
 
 
 def head_script(glb: bytes) -> str:

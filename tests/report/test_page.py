@@ -47,17 +47,13 @@ def test_the_script_of_a_head_holds_its_file():
     assert script == cards.head_script(content)  # nothing of the time it was made
 
 
-def test_a_clip_is_shown_rather_than_a_still_and_nothing_where_there_is_neither(
-    tiny_head, tmp_path
-):
+def test_the_head_that_was_written_is_shown(tiny_head, tmp_path):
     bundle = Bundle(photograph(), tiny_head, result(), SIZE, META)
     assert not cards.write_page_files(tmp_path, bundle, ["params.npz"])
     assert [path.name for path in tmp_path.iterdir()] == ["photograph.jpg"]
-    for clip in (False, True):
-        name = "clip.glb" if clip else "head.glb"
-        (tmp_path / name).write_bytes(glb_files.ball(clip=clip))
-        assert cards.write_page_files(tmp_path, bundle, sorted({"head.glb", name}))
-        assert (tmp_path / "head.js").read_text() == cards.head_script(glb_files.ball(clip=clip))
+    (tmp_path / "head.glb").write_bytes(glb_files.ball())
+    assert cards.write_page_files(tmp_path, bundle, ["params.npz", "head.glb"])
+    assert (tmp_path / "head.js").read_text() == cards.head_script(glb_files.ball())
 
 
 def test_the_widest_photographs_fit_a_page(tiny_head, tmp_path):
@@ -198,7 +194,7 @@ def test_without_webgl_or_scripts_the_page_shows_the_pictures(folder, tmp_path):
     with browser(PROGRAM, tmp_path, "--disable-3d-apis") as plain:
         plain.open(folder / "index.html")
         plain.wait(f"{LIVELY} && {STILL}")
-        assert "no WebGL2" in text(plain, "message")
+        assert "lacks WebGL2" in text(plain, "message")
         assert plain.errors == []
         plain.call("Emulation.setScriptExecutionDisabled", value=True)
         plain.call("Page.reload")
@@ -207,6 +203,39 @@ def test_without_webgl_or_scripts_the_page_shows_the_pictures(folder, tmp_path):
         overlays = f"{pictures}.filter((i) => i.src.endsWith('overlay.png')).length"
         assert plain.evaluate(overlays) == len(NAMES)
         assert not plain.evaluate(f"{LIVELY} || document.querySelector('.stage').checkVisibility()")
+
+
+@needs_browser
+def test_faces_that_are_passed_on_the_way_are_not_loaded(page):
+    before = len(page.requests)
+    steps = 2 * len(NAMES) + 1
+    page.evaluate(f"for (let k = 0; k < {steps}; k++) {part('next')}.click()")
+    page.wait(f"{part('name')}.textContent === 'still' && {SHOWN}")
+    heads = [each for each in page.requests[before:] if each.endswith("head.js")]
+    assert [each.split("/")[-2] for each in heads] == ["still"]
+
+
+@needs_browser
+def test_a_short_window_scrolls_to_its_sliders(tab, folder):
+    for height, kept in ((664, "sticky"), (320, "static")):
+        tab.open(folder / "index.html", width=390, height=height)
+        tab.wait(SHOWN)
+        position = "getComputedStyle(document.querySelector('.shown')).position"
+        assert tab.evaluate(position) == kept
+
+
+@needs_browser
+def test_print_shows_the_head_without_its_controls(page):
+    page.call("Emulation.setEmulatedMedia", media="print")
+    box = page.evaluate(
+        "(({ left, width, height }) => [left, width, height])"
+        "(document.querySelector('.view').getBoundingClientRect())"
+    )
+    hidden = page.evaluate(
+        f"!{part('reset')}.checkVisibility() && !{part('bar')}.checkVisibility()"
+    )
+    page.call("Emulation.setEmulatedMedia", media="")
+    assert box[0] >= 0 and min(box[1:]) > 100 and hidden
 
 
 @needs_browser

@@ -17,7 +17,17 @@ from tests.report.conftest import NAMES
 from tests.support import glb_files
 from tests.support.bundles import bundle_of, random_coefficients
 from tests.support.gltf_reader import Glb
-from tests.support.pages import SHOWN, canvas, click, needs_browser, part, pick, set_slider, text
+from tests.support.pages import (
+    SHOWN,
+    STILL,
+    canvas,
+    click,
+    needs_browser,
+    part,
+    pick,
+    set_slider,
+    text,
+)
 
 
 @needs_browser
@@ -97,6 +107,16 @@ def test_a_drag_turns_the_head_with_the_pointer(page):
     page.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + 60, y=y, **common)
     azimuth = page.evaluate("Fields.stage.view.camera.azimuth")
     assert -1.5 < azimuth < -0.1  # the eye goes left, so that the head turns right
+
+
+@needs_browser
+def test_a_pinch_on_a_trackpad_zooms_by_its_scale(page):
+    canvas_box = f"{part('canvas')}.getBoundingClientRect()"
+    x, y = page.evaluate(
+        f"(({{ x, y, width, height }}) => [x + width / 2, y + height / 2])({canvas_box})"
+    )
+    page.call("Input.synthesizePinchGesture", x=x, y=y, scaleFactor=2, gestureSourceType="mouse")
+    assert page.evaluate("Fields.stage.view.camera.nearness") == pytest.approx(0.5, abs=0.05)
 
 
 @needs_browser
@@ -318,7 +338,8 @@ def test_splines_and_steps_are_sampled_as_the_format_says(page):
 
 
 @needs_browser
-def test_a_lost_context_comes_back_with_the_head(page):
+def test_a_lost_context_comes_back_with_the_head_as_it_was(page):
+    set_slider(page, "[data-movement=jawOpen]", 1)
     before = canvas(page)
     page.evaluate("Fields.lost = Fields.stage.view.renderer.gl.getExtension('WEBGL_lose_context')")
     page.evaluate("Fields.lost.loseContext()")
@@ -330,3 +351,19 @@ def test_a_lost_context_comes_back_with_the_head(page):
             break
         sleep(0.1)
     assert same
+
+
+@needs_browser
+def test_faces_without_a_head_say_so_whatever_becomes_of_the_context(page):
+    pick(page, NAMES.index("flat"))
+    page.wait(STILL)
+    page.evaluate("Fields.lost = Fields.stage.view.renderer.gl.getExtension('WEBGL_lose_context')")
+    page.evaluate("Fields.lost.loseContext()")
+    page.wait("Fields.stage.view.renderer.gl.isContextLost()")
+    pick(page, NAMES.index("still"))
+    page.wait(f"{part('message')}.textContent.includes('busy')")
+    pick(page, NAMES.index("flat"))
+    page.wait(STILL)
+    page.evaluate("Fields.lost.restoreContext()")
+    page.wait("!Fields.stage.view.renderer.gl.isContextLost()")
+    assert "No 3D head was written" in text(page, "message")

@@ -83,7 +83,9 @@ Fields.Camera = (() => {
     /* The wheel scrolls the page until the head has been touched. */
     onWheel(event) {
       if (document.activeElement !== this.canvas && !event.ctrlKey) return;
-      this.zoom(Math.exp(Math.max(-0.2, Math.min(0.2, event.deltaY / 600))));
+      // Browsers tell a pinch on a trackpad as a wheel with Ctrl, -100 times the logarithm of its scale.
+      const [way, most] = event.ctrlKey ? [event.deltaY / 100, 0.5] : [event.deltaY / 600, 0.2];
+      this.zoom(Math.exp(Math.max(-most, Math.min(most, way))));
       event.preventDefault();
     }
 

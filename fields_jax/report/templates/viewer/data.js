@@ -37,16 +37,18 @@ Fields.data = (() => {
     });
   }
 
-  /* The bytes of the head whose script is at an address; one after another. */
-  function load(address) {
-    const text = queue.then(() => run(address)).then(() => {
+  /* The bytes of the head whose script is at an address, one after another; null for one that is no
+     longer wanted when its turn comes. */
+  function load(address, wanted) {
+    const text = queue.then(() => wanted() && run(address)).then((ran) => {
+      if (ran === false) return null;
       if (received === null) throw new Error("its file head.js holds no head");
       const taken = received;
       received = null;
       return taken;
     });
     queue = text.catch(() => {});
-    return text.then(unpack);
+    return text.then((taken) => (taken !== null && wanted() ? unpack(taken) : null));
   }
 
   return { load, receive, unpack };

@@ -35,6 +35,7 @@ Fields.Panel = (() => {
       slider.setAttribute("aria-label", `${group}: ${text}`);
       slider.dataset.movement = name;
       const output = element("output");
+      output.setAttribute("aria-live", "off"); // the slider says its value itself
       const label = element("label", { className: "movement" },
         element("span", { textContent: text }), slider, output);
       const index = this.names.indexOf(name);

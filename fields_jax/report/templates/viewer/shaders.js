@@ -1,6 +1,7 @@
 /* Programs of the renderer: lit surfaces, and the edges of triangles over them. */
 Fields.shaders = (() => {
-  const BONES = 64;
+  // WebGL2 promises 256 vectors of uniforms; a bone takes four, and drivers keep some.
+  const BONES = 32;
 
   const SKINNED = `#version 300 es
     precision highp float;

@@ -4,7 +4,7 @@ Fields.Stage = class Stage {
     this.parts = Object.fromEntries(
       [...root.querySelectorAll("[data-part]")].map((each) => [each.dataset.part, each]),
     );
-    Object.assign(this, { root, faces, picked: -1 });
+    Object.assign(this, { root, faces, picked: -1, picks: 0 });
     this.tiles = [...root.querySelectorAll("[data-face]")];
     this.view = new Fields.View(root);
     this.compare = new Fields.Compare(this.parts);
@@ -45,6 +45,8 @@ Fields.Stage = class Stage {
     this.tiles[this.picked]?.removeAttribute("aria-current");
     this.tiles[index].setAttribute("aria-current", "true");
     this.picked = index;
+    const turn = ++this.picks;
+    const wanted = () => this.picks === turn; // no other face has been picked since
     const face = this.faces[index];
     history.replaceState(null, "", `#${face.link}`);
     this.describe(face);
@@ -54,10 +56,10 @@ Fields.Stage = class Stage {
     }
     this.view.empty("Loading the head ...");
     try {
-      const bytes = await Fields.data.load(`${face.link}/head.js`);
-      if (this.picked === index) await this.view.open(bytes);
+      const bytes = await Fields.data.load(`${face.link}/head.js`, wanted);
+      if (bytes && wanted()) await this.view.open(bytes);
     } catch (error) {
-      if (this.picked === index) this.view.fail(`The head cannot be shown: ${error.message}.`);
+      if (wanted()) this.view.fail(`The head cannot be shown: ${error.message}.`);
     }
   }
 

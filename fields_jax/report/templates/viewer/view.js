@@ -1,6 +1,6 @@
 /* A head on the page: the canvas, its switches, the sliders and the player. */
 Fields.View = (() => {
-  const UNKNOWN = "This browser has no WebGL2, which the 3D view needs. The pictures show the same face.";
+  const UNKNOWN = "This browser or graphics processor lacks WebGL2, which the 3D view needs. The pictures show the same face.";
   const LOST = "The graphics processor is busy elsewhere; the head comes back when it is free.";
 
   /* The corners of the box around a posed model. */
@@ -36,8 +36,7 @@ Fields.View = (() => {
       this.parts = partsOf(root);
       const { canvas, linked, movements } = this.parts;
       [this.model, this.pose, this.waiting, this.turn] = [null, null, false, 0];
-      const gl = Fields.Renderer.contextOf(canvas);
-      this.renderer = gl && new Fields.Renderer(gl);
+      this.renderer = this.rendererOf(canvas);
       this.backdrop = new Fields.Backdrop(this.parts.backdrop);
       this.camera = new Fields.Camera(canvas, () => {
         this.parts.inside.checked = false; // it shows the head from one side only
@@ -51,7 +50,18 @@ Fields.View = (() => {
       this.listen();
     }
 
-    /* Whether the browser can draw heads at all. */
+    /* What draws, or null where the browser or the graphics processor cannot. */
+    rendererOf(canvas) {
+      const gl = Fields.Renderer.contextOf(canvas);
+      try {
+        return gl && new Fields.Renderer(gl);
+      } catch (error) {
+        console.warn(error.message);
+        return null;
+      }
+    }
+
+    /* Whether heads can be drawn at all. */
     get works() {
       return this.renderer !== null;
     }
@@ -66,14 +76,25 @@ Fields.View = (() => {
       reset.addEventListener("click", () => this.camera.reset());
       canvas.addEventListener("webglcontextlost", (event) => {
         event.preventDefault();
-        this.say(LOST);
+        if (this.model) this.say(LOST);
       });
       canvas.addEventListener("webglcontextrestored", () => {
         this.renderer.prepare();
-        if (this.model) this.show(this.model, this.pictures);
+        if (!this.model) return;
+        this.renderer.load(this.model, this.pictures);
+        this.say("");
+        this.moved();
       });
       new ResizeObserver(() => this.redraw()).observe(canvas);
       matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
+      this.onRatio();
+    }
+
+    /* Draws anew when the window comes to a screen of other pixels. */
+    onRatio() {
+      this.redraw();
+      const same = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+      same.addEventListener("change", () => this.onRatio(), { once: true });
     }
 
     /* Reads the bytes of a GLB and shows it, unless something else is shown in the meantime; throws
@@ -100,7 +121,7 @@ Fields.View = (() => {
       this.enable("upright", this.pose.hasHeadPose);
       this.enable("inside", model.camera !== null && this.backdrop.known);
       [controls.disabled, moves.disabled] = [false, false];
-      this.say("");
+      this.say(this.renderer.gl.isContextLost() ? LOST : "");
       this.frame();
       this.moved();
     }
