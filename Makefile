@@ -2,7 +2,7 @@
 # make test  runs the tests
 # make landmarks  installs the face detector that reconstruct, fit and data_pipelines.landmarks use
 # make lint  checks style
-# Each makes its own .venv and needs nothing but Python 3.11 or later.
+# Each makes its own .venv and needs nothing but Python 3.11 to 3.13.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv

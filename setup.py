@@ -16,7 +16,7 @@ CORE = [
     "absl-py>=2.1",
     "etils[epath]>=1.12",  # gs:// paths
     "jaxtyping>=0.3",
-    "pillow>=11",
+    "pillow>=11.3",  # reads AVIF from then on
     "matplotlib>=3.9",
     "jinja2>=3.1",  # the HTML report
     "tensorboardX>=2.6",  # TensorBoard events without tensorflow
@@ -25,7 +25,13 @@ CORE = [
 ]
 EXTRAS = {
     # tensorflow-datasets needs the last two to write and test shards and does not declare them.
-    "data": ["tensorflow-cpu>=2.20", "importlib_resources>=6", "dill>=0.3.8"],
+    "data": [
+        # There are wheels of tensorflow-cpu for Intel's and AMD's processors only.
+        "tensorflow-cpu>=2.20; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
+        "tensorflow>=2.20; platform_machine != 'x86_64' and platform_machine != 'AMD64'",
+        "importlib_resources>=6",
+        "dill>=0.3.8",
+    ],
     "beam": ["apache-beam>=2.77"],  # data_pipelines.prepare on a cluster
     "heic": ["pillow-heif>=1.0"],  # photographs of Apple's telephones
     "video": ["av>=18"],  # clips: FFmpeg's libraries, which decode and encode

@@ -21,6 +21,7 @@ BUG, MISTAKE = 1, 2  # exit statuses
 INTERRUPTED = 130  # as shells have it
 PREEMPTED = 42  # exit status: run the same command again
 
+_BACKENDS = "jax._src.xla_bridge"  # the module of JAX that opens devices
 # The module that executes config files, the name it gives them, and the package ours import.
 _CONFIG_FLAGS, _CONFIG_FILE, _CONFIGS = "ml_collections.config_flags", "_config", "configs."
 
@@ -67,7 +68,7 @@ def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], in
             line = disk.told(error)
             if line is None and isinstance(error, UserError):
                 line = str(error)
-            return _ended(error, line)
+            return _ended(error, line or told_lack(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED
@@ -76,6 +77,21 @@ def guarded(main: Callable[[list[str]], int | None]) -> Callable[[list[str]], in
             return PREEMPTED
 
     return command
+
+
+def told_lack(error: Exception) -> str | None:
+    """The line about a device or a package that this machine lacks; None for any other error."""
+    for link in causes(error):
+        if isinstance(link, ImportError) and "gcsfs" in str(link):  # said by etils.epath
+            return "paths in buckets need TensorFlow or gcsfs: pip install -e '.[data]'"
+        modules = {name for name, _, _ in _frames(link)}
+        if isinstance(link, RuntimeError | AssertionError) and _BACKENDS in modules:
+            why = first_line(link) if str(link) else f"no {os.environ.get('JAX_PLATFORMS')}"
+            return (
+                f"JAX has no device ({why}): see that no other process holds it and "
+                "that its packages are there (extras cuda and tpu), or unset JAX_PLATFORMS"
+            )
+    return None
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -25,7 +25,7 @@ from absl import flags
 from etils import epath
 
 from fields_jax import __version__
-from fields_jax.cli import run
+from fields_jax.cli import run, told_lack
 from fields_jax.data_sets import SETS, remedy
 from fields_jax.errors import UserError, first_line, printable
 from fields_jax.files import parse_json, read_bytes
@@ -77,15 +77,14 @@ def main(argv: list[str]) -> None:
         raise UserError(f"unexpected argument {argv[1]!r}; see --help")
     chosen = flags.FLAGS
     here = epath.Path()
-    checks = [
-        *versions(),
-        *devices(),
-        *heads(chosen.head or _matching(here, "*.npz", "assets/*.npz")),
-        *workdirs(chosen.workdir or _workdirs(here)),
-        *data_sets(chosen.data_root or _matching(here, "data", "data/embedded", "runs/*/data")),
-        landmark_environment(),
-        packaged_finder(),
-    ]
+    checks = [*versions(), *devices(), landmark_environment()]
+    if not any(check.group == "devices" and not check.ok for check in checks):  # the rest needs one
+        checks += [
+            *heads(chosen.head or _matching(here, "*.npz", "assets/*.npz")),
+            *workdirs(chosen.workdir or _workdirs(here)),
+            *data_sets(chosen.data_root or _matching(here, "data", "data/embedded", "runs/*/data")),
+            packaged_finder(),
+        ]
     if chosen.json:
         print(json.dumps([check._asdict() for check in checks], indent=1))
     else:
@@ -113,7 +112,14 @@ def devices() -> Iterator[Check]:
     """What JAX computes on."""
     import jax
 
-    found = jax.devices()
+    try:
+        found = jax.devices()
+    except Exception as error:
+        lack = told_lack(error)
+        if lack is None:
+            raise
+        yield Check("devices", "jax", False, "none", lack)
+        return
     kinds = sorted({device.device_kind for device in found})
     text = f"{len(found)} x {', '.join(kinds)} ({found[0].platform}), {os.cpu_count()} CPU cores"
     use = ""

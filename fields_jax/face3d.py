@@ -18,6 +18,7 @@ from PIL import Image
 
 from fields_jax.errors import UserError
 from fields_jax.files import write_whole
+from fields_jax.landmark_schemes import N_DETECTED
 from fields_jax.outputs.bundle import Bundle, Result
 from fields_jax.outputs.glb import Frames, glb
 from fields_jax.outputs.worn import Expression, expression_of, neutral, put_on
@@ -33,9 +34,9 @@ _BATCH = 8  # faces that are worked on at once
 Picture = str | os.PathLike | Image.Image | UInt8[np.ndarray, "H W 3"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Face3D:
-    """One face of a picture.
+    """One face of a picture; compared and hashed as the object that it is.
 
     Attributes:
       picture: row of the picture in the list that was given.
@@ -175,7 +176,7 @@ def find_given(
       UserError: a picture, box or set of landmarks cannot be used; the message names it.
     """
     single = isinstance(images, str | os.PathLike | Image.Image | np.ndarray)
-    pictures = [images] if single else list(images)
+    pictures = [images] if single else given.as_list(images, "images")
     placed = [
         given.per_picture(values, single, len(pictures), name)
         for values, name in ((boxes, "boxes"), (landmarks, "landmarks"))
@@ -211,7 +212,7 @@ def _found(one: _Given, scale: float, look: faces.Finder | None) -> Iterator[fac
             search = faces.marked_faces(
                 photograph,
                 image,
-                points.as_faces(one.marks, f"the landmarks of {path}"),
+                _marks(one.marks, f"the landmarks of {path}"),
                 scale=scale,
                 origin="landmarks given",
             )
@@ -221,6 +222,10 @@ def _found(one: _Given, scale: float, look: faces.Finder | None) -> Iterator[fac
         if isinstance(face, Unusable):
             raise UserError(f"{face.path}: {face.reason}")
         yield face
+
+
+def _marks(marks: Any, name: str) -> Float[np.ndarray, "F N 2"]:
+    return points.as_faces(given.as_array(marks, name), name, fewest=N_DETECTED)
 
 
 @contextlib.contextmanager

@@ -84,6 +84,7 @@ def kept_program(function: Any, *arguments: Any, static: tuple = ()) -> Any:
     def flat(*leaves: Any) -> Any:
         return function(*jax.tree.unflatten(tree, leaves), *static)
 
+    flat.__name__ = function.__name__
     folder = folder_in_use()
     settings = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision)
     told += [jax.__version__, jax.default_backend(), *map(str, settings)]

@@ -113,8 +113,9 @@ class Model:
           images: a path, a pillow image or an [H, W, 3] uint8 array of RGB; or a list of them.
           boxes: (x0, y0, x1, y1) from chin to hairline in pixels; of a list of images a list with
             a box or None for each.
-          landmarks: [N, 2] or [N, 3] in pixels, mediapipe's 478 or the 68 points, or [F, N, 2] of
-            several faces; of a list of images a list with one or None for each.
+          landmarks: [N, 2] or [N, 3] in pixels, mediapipe's 478, the 68 points, WFLW's 98 or a
+            detector's 5, or [F, N, 2] of several faces; of a list of images a list with one or
+            None for each.
           refine: fit the landmarks of faces that have any, starting at the networks' reading; the
             emotion stays what the networks read.
 

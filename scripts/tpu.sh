@@ -11,7 +11,10 @@
 #   scripts/tpu.sh delete
 #
 # A preempted slice ("status 42" in the log, or a slice that is gone) needs: delete, create, copy,
-# train. HEAD names the head, e.g. $BUCKET/FLAME.npz; ARGUMENTS are handed to fields_jax.train.
+# train. HEAD names the head, e.g. $BUCKET/FLAME.npz; CONFIG the config, stage 2 of the licensed data
+# by default; ARGUMENTS are handed to fields_jax.train and win over what this script says, e.g.
+# CONFIG=configs/stage1.py:full ARGUMENTS=--workdir=$BUCKET/stage1. RUNTIME is the software of the
+# slice; other kinds than v5e have others (gcloud compute tpus versions list).
 set -euo pipefail
 
 : "${PROJECT:?}" "${ZONE:?}" "${NAME:?}" "${TYPE:?}" "${BUCKET:?}"
@@ -63,7 +66,7 @@ case "${1:-}" in
     gcloud compute tpus queued-resources delete "$NAME" "${PLACE[@]}" --quiet --force || true
     ;;
   *)
-    sed -n '2,14p' "$0" | cut -c3-
+    sed -n '2,17p' "$0" | cut -c3-
     exit 2
     ;;
 esac

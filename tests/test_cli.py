@@ -44,6 +44,32 @@ def test_a_mistake_of_the_user_is_one_line(capsys):
         assert capsys.readouterr().err == "error: name another\n"
 
 
+def test_buckets_without_their_package_are_one_line(capsys):
+    assert cli.guarded(failing(ImportError("Please install gcsfs")))([]) == 2
+    assert "pip install -e '.[data]'" in capsys.readouterr().err
+    assert cli.guarded(failing(ImportError("no module")))([]) == 1
+
+
+def test_a_device_that_is_not_there_is_one_line_and_doctor_says_so():
+    code = (
+        "import sys; from fields_jax import cli\n"
+        "def main(argv):\n    import jax\n    jax.devices()\n"
+        "cli.run(main)"
+    )
+    absent = os.environ | {"JAX_PLATFORMS": "cuda"}
+    for command, status in ((["-c", code], 2), (["-m", "fields_jax.doctor"], 0)):
+        run = subprocess.run(
+            [sys.executable, *command],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+            env=absent,
+        )
+        assert run.returncode == status and "Traceback" not in run.stderr
+        assert "JAX has no device (no cuda): see that" in run.stdout + run.stderr
+
+
 def test_a_bug_ends_a_real_command_with_status_1():
     code = (
         "import sys; from fields_jax import cli, doctor\n"

@@ -72,7 +72,7 @@ def test_mistakes_are_one_line_that_names_the_picture(place, head):
         (folder / "bare.png", {}, "bare.png: no landmark file beside it and no face detector"),
         (pixels, {}, "picture_0: no landmark file beside it and no face detector"),
         ([pixels], dict(landmarks=[]), "landmarks has 0 entries for 1 images"),
-        (pixels, dict(landmarks=points[:5]), "landmarks of picture_0: expected numbers of shape"),
+        (pixels, dict(landmarks=points[:4]), "landmarks of picture_0: expected numbers of shape"),
     ):
         with pytest.raises(UserError, match=line) as caught:
             fields_jax.fit(images, head=head, **options)

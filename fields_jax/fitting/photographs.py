@@ -54,7 +54,10 @@ def unfit(face: Face) -> str:
     """Why a face cannot be fitted, or ""."""
     if face.points is None:
         passed_over = face.origin.removeprefix(WHOLE_IMAGE)
-        return f"no landmark file beside it{passed_over} and no face detector; {REMEDY}"
+        return (
+            f"no landmark file beside it{passed_over} and no face detector; {REMEDY}, or give "
+            "landmarks"
+        )
     _, visible = known_landmarks(face)
     if len(visible) == N_DETECTED:
         return (

@@ -47,10 +47,10 @@ def choose_morphs(head: FlameModel, wanted: str = "") -> str:
       UserError: the head has no ARKit shapes, or there is no such kind.
     """
     if wanted not in ("", *MORPHS):
-        raise UserError(f"--morphs={wanted}: choose among {', '.join(MORPHS)}")
+        raise UserError(f"morphs={wanted}: choose among {', '.join(MORPHS)}")
     if wanted == "arkit" and head.arkit_basis is None:
         raise UserError(
-            f"--morphs=arkit: head {head.name} has no ARKit shapes; take --morphs=expression or "
+            f"morphs=arkit: head {head.name} has no ARKit shapes; take expression, or "
             "add them with `python -m fields_jax.convert arkit ICT-FaceKit HEAD.npz`"
         )
     return wanted or ("expression" if head.arkit_basis is None else "arkit")

@@ -247,6 +247,12 @@ def _boxed(
     return Face(str(path), photograph.name, image, None, place, scale, origin)
 
 
+_WITHOUT_FACE = (
+    "no face found; give its landmarks, or reconstruct it with its box (--box=x0,y0,x1,y1, or "
+    "boxes= from Python)"
+)
+
+
 def _whole(photograph: Photograph, image: np.ndarray, remark: str) -> Face | Unusable:
     """The whole image as a face, if nothing says where the face is."""
     path, (height, width) = photograph.path, image.shape[:2]
@@ -270,7 +276,7 @@ def _marked(
     """Faces from points [N, 2] or a box [4] of each, its origin and score; `remark` is of all."""
     path = photograph.path
     if not found:
-        yield Unusable(path, f"no face found; name one with --box=x0,y0,x1,y1{remark}")
+        yield Unusable(path, _WITHOUT_FACE + remark)
     faults = [
         (crops.box_fault if face.ndim == 1 else points.fault)(face, *image.shape[:2])
         for face, _, _ in found

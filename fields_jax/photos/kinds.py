@@ -38,7 +38,7 @@ VIDEO_SUFFIXES = (
 NO_HEIC = "HEIC needs pillow-heif; pip install -e '.[heic]', or save it as JPEG"
 # Files that look like pictures and are not read: (suffixes, what they are; the remedy).
 _NOT_READ = (
-    (VIDEO_SUFFIXES, "a video among pictures; name it itself to reconstruct or fit"),
+    (VIDEO_SUFFIXES, "a video among pictures; the commands reconstruct and fit take it by name"),
     (
         (
             *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr"),

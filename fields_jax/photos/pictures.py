@@ -18,6 +18,7 @@ from fields_jax.photos import kinds
 # Telephones make 200 megapixels, 16,384 x 12,288. Decoded, a picture of this bound takes 1 GiB, and
 # while it is converted three.
 LARGEST_PIXELS = 2**28
+_PILLOWS_LARGEST = 2**30 // 12  # pixels, as long as nobody changes it
 _TOO_LARGE = f"more than {LARGEST_PIXELS // 10**6} million pixels; reduce it"
 # Beyond this many pixels a file must have enough bytes for them: flat colour gives a JPEG 64 pixels
 # per byte and a PNG 1,030; a photograph gives 10 at most.
@@ -38,9 +39,11 @@ _TURNS = {
 }
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
-# Pillow's bound, a third of ours, holds for the whole process, and its decoders read it too. Its
+# Pillow's bound, a third of ours, holds for the whole process, and its decoders read it too: it is
+# ours from now on, unless the program that imports this has chosen its own. Pillow's
 # warnings about damaged metadata are silenced: the picture is read, or refused by our own message.
-Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
+if Image.MAX_IMAGE_PIXELS == _PILLOWS_LARGEST:
+    Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 with contextlib.suppress(OSError, AttributeError):  # libtiff writes to the terminal itself

@@ -101,7 +101,7 @@ def test_photographs_become_bundles(place):
     assert result.returncode == 0, result.stderr[-3000:]
     said = result.stdout
     assert "3 faces, 4 not used" in said
-    assert "bare.png: no face found; name one with --box" in said
+    assert "bare.png: no face found; give its landmarks" in said
     assert "broken.png: some of its landmarks are not finite (landmark file broken.npy)" in said
     assert "half.jpg: not a readable picture" in said and "film.mp4: a video among pictures" in said
     assert "5/5 photographs" in result.stderr and "left" in result.stderr

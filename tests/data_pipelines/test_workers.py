@@ -97,11 +97,12 @@ if __name__ == "__main__":
     print(process.pid, flush=True)
     time.sleep(600)
 """
-    command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    child = int(command.stdout.readline())
-    assert Path(f"/proc/{child}").exists()
-    command.send_signal(signal.SIGKILL)
-    command.wait()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as command:
+        child = int(command.stdout.readline())
+        assert Path(f"/proc/{child}").exists()
+        command.send_signal(signal.SIGKILL)
     ends = time.monotonic() + _WAIT_SECONDS
     while running(child) and time.monotonic() < ends:
         time.sleep(0.1)

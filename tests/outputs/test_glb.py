@@ -280,11 +280,9 @@ def test_kinds_of_morph_targets(tiny_head):
     assert choose_morphs(tiny_head) == "expression"
     assert choose_morphs(procedural_head()) == "arkit"
     assert choose_morphs(procedural_head(), "expression") == "expression"
-    with pytest.raises(
-        UserError, match="head random has no ARKit shapes; take --morphs=expression"
-    ):
+    with pytest.raises(UserError, match="head random has no ARKit shapes; take expression"):
         choose_morphs(tiny_head, "arkit")
-    with pytest.raises(UserError, match="--morphs=phonemes: choose among arkit, expression"):
+    with pytest.raises(UserError, match="morphs=phonemes: choose among arkit, expression"):
         choose_morphs(tiny_head, "phonemes")
 
 

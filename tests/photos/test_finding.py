@@ -40,7 +40,7 @@ def search(tmp_path):
 
 def test_files_folders_and_patterns(tmp_path, search):
     write(tmp_path, "a/1.png", "a/b/2.jpg", "a/b/2.png", "c.bmp", "a/notes.txt", "a/film.MP4")
-    film = "film.MP4: a video among pictures; name it itself to reconstruct or fit"
+    film = "film.MP4: a video among pictures; the commands reconstruct and fit take it by name"
     assert search("a") == (["1", "b/2", "b/2-2"], [film])
     assert search("a", "a/1.png", "a/film.MP4") == (["1", "b/2", "b/2-2"], [film])  # once
     assert search("a/1.png", "a") == (["1", "b/2", "b/2-2"], [film])

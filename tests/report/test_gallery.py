@@ -76,7 +76,7 @@ def test_the_page_links_every_file_that_it_does_not_show(head, results, tmp_path
 
 
 def test_the_kind_of_morph_targets_reaches_the_files(head, results, tiny_head, tmp_path):
-    with pytest.raises(UserError, match="--morphs=arkit: head random has no ARKit shapes"):
+    with pytest.raises(UserError, match="morphs=arkit: head random has no ARKit shapes"):
         Gallery(tmp_path / "none", tiny_head, SIZE, META, "arkit")
     assert not (tmp_path / "none").exists()
     for kind in ("", "expression"):
