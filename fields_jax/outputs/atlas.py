@@ -77,7 +77,7 @@ def _make(layout: _Layout) -> Atlas:
     flat = np.concatenate([layout.uv * (2, -2) + (-1, 1), 0 * layout.uv[:, :1]], axis=1)
     points = flat[None].astype(np.float32)
     drawn = kept_program(_drawn, points, layout.uv_faces, static=(layout.size,))
-    face, weights = (np.array(array[0]) for array in drawn)
+    face, weights = (np.asarray(array)[0] for array in drawn)  # first: rows of JAX's are programs
     owner = np.zeros_like(face, np.uint8)
     if (face >= 0).any():
         nearest = distance_transform_edt(face < 0, return_distances=False, return_indices=True)
