@@ -55,7 +55,8 @@ def _before(run: Run, sweep: Sweep, out: str) -> Iterator[str]:
     """Names of the runs that one needs."""
     if run.arm == START:
         return
-    yield from (each.name for each in sweep.runs if (each.arm, each.seed) == (START, run.seed))
+    if begun := _stage_1(run, sweep):
+        yield begun.name
     if _own_network(run, sweep, out):
         yield f"{NETWORK}-{run.seed}"
 
@@ -129,10 +130,14 @@ def _learnt(run: Run) -> dict[str, Any]:
 
 def _start(run: Run, sweep: Sweep) -> dict[str, Any] | str:
     """What a run starts from: what stage 1 of its seed learnt, or the checkpoint it is given."""
-    for each in sweep.runs:
-        if run.arm != START and (each.arm, each.seed) == (START, run.seed):
-            return _learnt(each)
-    return str(run.config.init_from)
+    begun = _stage_1(run, sweep)
+    return _learnt(begun) if begun else str(run.config.init_from)
+
+
+def _stage_1(run: Run, sweep: Sweep) -> Run | None:
+    """The run of stage 1 that an arm starts from, where the sweep holds one."""
+    begun = (each for each in sweep.runs if (each.arm, each.seed) == (START, run.seed))
+    return next(begun, None) if run.arm != START else None
 
 
 def _told(trained: Path, steps: int) -> str:

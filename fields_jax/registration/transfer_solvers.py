@@ -172,7 +172,6 @@ def solve_identities(
             return _cost(weight, offset(x[:6], x[6:]))
 
         x = own.mean.at[:6].set(start)
-        x = jnp.clip(x, own.lower, own.upper)
         x = search(cost, equations, x, own, jnp.zeros(_STEPS[0])).parameters
         return Identity(turn=x[:3], shift=x[3:6], shape=x[6:])
 
@@ -246,8 +245,7 @@ def solve_movements(
             mean=own.mean.at[3:5].set(face.eyelid),
             precision=own.precision.at[3:5].set(_LID_DEVIATION**-2),
         )
-        start = jnp.clip(expected.mean, own.lower, own.upper)
-        x = search(cost, equations, start, expected, jnp.zeros(_STEPS[1])).parameters
+        x = search(cost, equations, expected.mean, expected, jnp.zeros(_STEPS[1])).parameters
         there = jnp.dot(posed(x[:3], x[3:]), rotation.T, precision=_HIGHEST)
         there = there + identity.shift[None]
         distance = jnp.linalg.norm((there - now)[: -len(SLITS)], axis=-1)
