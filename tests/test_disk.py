@@ -8,7 +8,6 @@ import os
 import re
 import struct
 import subprocess
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
 from data_pipelines.building import shards
-from fields_jax import cli, disk, evaluate
+from fields_jax import cli, disk
 from fields_jax.errors import UserError
 from fields_jax.evaluation import scoring
 from fields_jax.training import events
@@ -24,6 +23,7 @@ from fields_jax.training.writers import Writers
 from fields_jax.workdir import store
 from fields_jax.workdir.lock import only_run
 from tests.support.small_states import a_state, same
+from tests.support.typed import typed
 
 
 def full(*_, **__):
@@ -192,10 +192,6 @@ def test_a_lock_is_held_also_where_its_holder_cannot_be_written_down(tmp_path, m
 
 
 def test_scores_are_shown_before_a_folder_refuses_them(tmp_path, monkeypatch, capsys):
-    chosen = dict(workdir=str(tmp_path), split="test", out="", head="", sources="", data_root="")
-    nothing = dict.fromkeys(("photographs", "predictions", "against"), "")
-    values = SimpleNamespace(**chosen, ema=False, config=None, **nothing)
-    monkeypatch.setattr(evaluate.flags, "FLAGS", values)
     monkeypatch.setattr(scoring, "score_workdir", lambda *_, **__: ({"n": 1}, {"a": np.ones(2)}))
     monkeypatch.setattr(scoring, "table", lambda scores: f"the scores of {scores['n']}")
 
@@ -203,11 +199,10 @@ def test_scores_are_shown_before_a_folder_refuses_them(tmp_path, monkeypatch, ca
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(scoring, "write_npz", read_only)
-    with pytest.raises(disk.DiskError, match=r"evaluation.json .* or name another by --out=FILE.j"):
-        evaluate.main(["evaluate"])
-    assert capsys.readouterr().out == "the scores of 1\n"
-    monkeypatch.undo()
-    monkeypatch.setattr(evaluate.flags, "FLAGS", values)
+    assert typed("fields_jax.evaluate", [f"--workdir={tmp_path}"]) == 2
+    out, error = capsys.readouterr()
+    assert out == "the scores of 1\n"
+    assert re.search(r"evaluation.json .* or name another by --out=FILE.j", error)
     assert not list(tmp_path.iterdir())
 
 
