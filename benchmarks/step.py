@@ -30,7 +30,8 @@ from benchmarks.results import save
 from fields_jax.cli import run
 from fields_jax.flame.io import resolve_head
 from fields_jax.models.fields import init_variables
-from fields_jax.tools.aot_compile import compile_programs, find_devices
+from fields_jax.tools.aot_compile import compile_programs
+from fields_jax.tools.targets import find_devices
 from fields_jax.training import parallel, setup
 from fields_jax.training.programs import iteration, lower_programs, map_programs
 from fields_jax.training.recipe import Assets

@@ -1,14 +1,17 @@
-r"""Compiles the training step for TPUs that need not exist here and reports what it would need.
+r"""Compiles the training step for TPUs or GPUs that need not be here and says what it would need.
 
-    pip install fields_jax[tpu]
+    pip install 'fields_jax[tpu]'     # or cuda, the compiler of GPUs; no driver is needed
     python -m fields_jax.tools.aot_compile --config=configs/stage2.py:full --topology=v5e:4x4
+    python -m fields_jax.tools.aot_compile --config=configs/stage2.py:full --topology=h100:8
 
 Prints one JSON object: for each program of each phase the memory of a device, FLOPs and bytes of a
 step on it (the compiler's own count), what it reads from and writes to main memory (ours, see
-hlo.py), and the bytes that its collectives carry. A program may take an hour; what is known of one
-is written to stderr at once. The step is mapped by shard_map over all chips of the topology;
---config.batch_size is over all of them.
+hlo.py), and the bytes that its collectives carry. A program may take an hour for a TPU and some
+minutes for a GPU; what is known of one is written to stderr at once. The step is mapped by
+shard_map over all chips of the topology; --config.batch_size is over all of them.
 `--topology=cpu` compiles for the devices of this host instead.
+
+cuDNN chooses its algorithms when a program starts on a GPU: the memory they work in is not counted.
 """
 
 from __future__ import annotations
@@ -26,10 +29,11 @@ from ml_collections import ConfigDict, config_flags
 from fields_jax.batch import batch_spec, training_arrays
 from fields_jax.cli import run
 from fields_jax.disk import writing
-from fields_jax.errors import UserError, first_line
+from fields_jax.errors import UserError
 from fields_jax.files import write_whole
 from fields_jax.progress import progress
 from fields_jax.tools import hlo
+from fields_jax.tools.targets import compiler_options, find_devices
 
 if TYPE_CHECKING:
     import jax
@@ -43,7 +47,7 @@ _PLACES = 12  # that are listed, of those that move most
 def define_flags() -> None:
     """The flags of the command; see the module's docstring."""
     config_flags.DEFINE_config_file("config", None, "config file, e.g. configs/stage2.py:full")
-    flags.DEFINE_string("topology", "v5e:4x4", "TPU generation and shape, or cpu")
+    flags.DEFINE_string("topology", "v5e:4x4", "TPU and its shape, v5e:4x4; GPUs, h100:8; or cpu")
     flags.DEFINE_list("phases", [], "phases to compile (default: all)")
     flags.DEFINE_string("out", "", "JSON file to write besides printing")
 
@@ -57,35 +61,14 @@ def main(argv: list[str]) -> None:
         raise UserError("name a config, e.g. --config=configs/stage2.py:full")
     from fields_jax.flame.io import resolve_head
 
+    devices = find_devices(chosen.topology)  # first: compilers are looked for once in a process
     head = resolve_head(chosen.config.head)
-    report = compile_programs(
-        chosen.config, head, find_devices(chosen.topology), names=chosen.phases
-    )
+    report = compile_programs(chosen.config, head, devices, names=chosen.phases)
     text = json.dumps({"topology": chosen.topology} | report, indent=1)
     print(text)
     if chosen.out:
         with writing(chosen.out, instead="another --out"):
             write_whole(chosen.out, text)
-
-
-def find_devices(topology: str) -> Sequence[Any]:
-    """The devices of a topology, which need not exist here.
-
-    Raises:
-      UserError: no libtpu, or a topology it does not know.
-    """
-    import jax
-    from jax.experimental import topologies
-
-    if topology == "cpu":
-        return jax.devices("cpu")
-    try:
-        return topologies.get_topology_desc(topology, platform="tpu").devices
-    except Exception as error:  # libtpu's are of many types
-        raise UserError(
-            f"cannot compile for topology {topology!r} ({first_line(error)}); name one like "
-            "v5e:4x4, and install the compiler: pip install 'fields_jax[tpu]'"
-        ) from error
 
 
 def compile_programs(
@@ -114,7 +97,7 @@ def compile_programs(
     unknown = sorted(set(names) - {phase.name for phase in plan.phases})
     if unknown:
         raise UserError(f"unknown phase {unknown[0]!r} in --phases")
-    found = {}
+    found, options = {}, compiler_options(devices)
     for phase in plan.phases:
         if not names or phase.name in names:
             where = dict(how="shard_map", devices=devices)
@@ -123,7 +106,7 @@ def compile_programs(
             began = time.monotonic()
             for name, program in progress(lowered, len(mapped), "programs"):
                 key = f"{phase.name}/{name}"
-                found[key] = _measure(program.compile(), began)
+                found[key] = _measure(program.compile(options), began)
                 print(f"{key}: {json.dumps(found[key])}", file=sys.stderr)
                 began = time.monotonic()
     return dict(
@@ -140,7 +123,7 @@ def compile_programs(
 
 def _measure(compiled: jax.stages.Compiled, began: float) -> dict[str, Any]:
     """What a program needs; it was traced from `began` on."""
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
     sizes = dict(
         arguments_bytes=memory.argument_size_in_bytes,
         outputs_bytes=memory.output_size_in_bytes,
@@ -150,11 +133,12 @@ def _measure(compiled: jax.stages.Compiled, began: float) -> dict[str, Any]:
     )
     total = sum(sizes.values()) - 2 * sizes["shared_bytes"]
     text = compiled.as_text()
+    flops = cost.get("flops") or hlo.matrix_flops(text)  # the compiler of absent GPUs counts none
     count, carried = hlo.collectives(text)
     moved = hlo.memory_traffic(text)
     return sizes | dict(
         memory_gib=round(total / 2**30, 3),
-        gflops=round(cost.get("flops", 0.0) / 1e9, 2),
+        gflops=round(flops / 1e9, 2),
         gbytes_accessed=round(cost.get("bytes accessed", 0.0) / 1e9, 3),
         memory_traffic_gbytes=round(moved.total() / 1e9, 3),
         traffic_by_module={

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # Bytes of an element, by XLA's names of types.
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
@@ -20,6 +20,9 @@ _MODULE = re.compile(r"(?!branch_\d)[a-z]\w*")
 _CONTROL = frozenset(
     ["cond", "while", "body", "closed_call", "scan", "checkpoint", "remat", "shard_map"]
 )
+_DIM_LABELS = re.compile(r"dim_labels=\w+_(\w+)->")
+_CONTRACTED = re.compile(r"lhs_contracting_dim(?:s=\{|ensions\":\[)([\d,\"]*)")
+_MULTIPLIES = re.compile(r'custom_call_target="__(cudnn\$conv|cublas\$)')  # in a library's function
 _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
 # Instructions that move no bytes: they name or rename memory, or wait for another instruction.
 # fmt: off
@@ -60,21 +63,78 @@ def memory_traffic(text: str) -> Counter[str]:
         total: Counter[str] = Counter()
         for _, shape, kind, operands, attributes in computations[name]:
             if called := _called(kind, attributes):
-                trips = _TRIPS.search(attributes) if kind == "while" else None
+                trips = _trips(kind, attributes)
                 dearest = max(map(cost, called), key=Counter.total)
                 for place, moved in dearest.items():
-                    total[place] += moved * (int(trips[1]) if trips else 1)
+                    total[place] += moved * trips
             elif kind in ("copy-start", "slice-start"):
                 source, target = list(_arrays(shape))[:2]
                 total[_place(attributes)] += target[0] * (source[1] + target[1])
             elif kind not in _FREE:
-                read = [places.get(o.strip().split(" ")[-1].lstrip("%"), "") for o in operands]
+                read = [places.get(_name(operand), "") for operand in operands]
+                if _MULTIPLIES.search(attributes):
+                    shape, _, _ = shape.partition(", ")  # without the memory it works in
                 total[_place(attributes)] += sum(
                     size * off for part in (shape, *read) for size, off in _arrays(part)
                 )
         return total
 
     return cost(entry)
+
+
+def matrix_flops(text: str) -> int:
+    """FLOPs of a program's matrix products and convolutions, those of cuBLAS and cuDNN too.
+
+    Loops and conditionals count as in `memory_traffic`, and the padding of a convolution as image.
+    """
+    computations, entry = _computations(_without_comments(text))
+
+    def cost(name: str) -> int:
+        places = {label: shape for label, shape, *_ in computations[name]}
+        total = 0
+        for _, shape, kind, operands, attributes in computations[name]:
+            called = _called(kind, attributes) or re.findall(r" calls=%?([\w.\-]+)", attributes)
+            if called:
+                total += _trips(kind, attributes) * max(map(cost, called))
+            elif kind in ("dot", "convolution") or _MULTIPLIES.search(attributes):
+                read = [places.get(_name(operand), "") for operand in operands]
+                total += _products(shape, read, attributes)
+        return total
+
+    return cost(entry)
+
+
+def _products(shape: str, read: Sequence[str], attributes: str) -> int:
+    """FLOPs of one matrix product or convolution."""
+    result, left, right = (_sizes(each) for each in (shape, *read[:2]))
+    labels = _DIM_LABELS.search(attributes)
+    if labels is None:
+        contracted = _CONTRACTED.search(attributes)
+        axes = re.findall(r"\d+", contracted[1]) if contracted else []
+        return 2 * math.prod(result) * math.prod(left[int(axis)] for axis in axes)
+    # A convolution's gradients multiply as often as it does itself.
+    image, kernel = result, right
+    if "convBackwardInput" in attributes:
+        image = left
+    elif "convBackwardFilter" in attributes:
+        image, kernel = right, result
+    return 2 * math.prod(image) * math.prod(kernel) // kernel[labels[1].index("o")]
+
+
+def _sizes(shape: str) -> list[int]:
+    """The axes of a type, or of its first member."""
+    _, sizes, _ = _ARRAY.search(shape).groups()
+    return [int(n) for n in sizes.split(",") if n]
+
+
+def _name(operand: str) -> str:
+    return operand.strip().split(" ")[-1].lstrip("%")
+
+
+def _trips(kind: str, attributes: str) -> int:
+    """How often an instruction runs what it calls."""
+    known = _TRIPS.search(attributes) if kind == "while" else None
+    return int(known[1]) if known else 1
 
 
 def _place(attributes: str) -> str:

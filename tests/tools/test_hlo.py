@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
+from jax import lax
 
 from fields_jax.tools import hlo
 
@@ -69,6 +70,68 @@ def test_traffic_of_a_compiled_sum(count):
     array = jax.ShapeDtypeStruct((count,), jnp.float32)
     compiled = jax.jit(lambda x, y: jnp.sin(x) + 2 * y).lower(array, array).compile()
     assert hlo.memory_traffic(compiled.as_text()).total() == 3 * 4 * count
+
+
+def test_flops_of_products_and_convolutions_are_the_compilers():
+    """Its count has sums of elements too: here there are none."""
+
+    def work(image, kernel, left, right):
+        convolved = lax.conv_general_dilated(
+            image, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return convolved, jnp.einsum("bij,bjk->bik", left, right)
+
+    shapes = ((2, 9, 11, 6), (3, 3, 6, 8), (4, 5, 6), (4, 6, 7))
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    lowered = jax.jit(work).lower(*arrays)
+    expected = lowered.cost_analysis()["flops"]
+    assert expected > 2 * 2 * 4 * 5 * 8 * 9 * 6
+    assert hlo.matrix_flops(lowered.as_text("hlo")) == expected
+
+
+CONVOLUTIONS = {  # 2 images of 4 x 4 pixels and 6 channels, in 2 groups, to 2 x 2 and 8
+    "Forward": ("(f32[2,2,2,8], u8[0])", "image", "kernel"),
+    "BackwardInput": ("(f32[2,4,4,6], u8[0])", "result", "kernel"),
+    "BackwardFilter": ("(f32[8,3,3,3], u8[0])", "image", "result"),
+}
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_flops_of_a_convolution_are_those_of_its_gradients(kind):
+    """Called from a fusion that a loop runs ten times."""
+    shape, *operands = CONVOLUTIONS[kind]
+    text = f"""%called (image: f32[2,4,4,6]) -> f32[] {{
+  %image = f32[2,4,4,6]{{3,2,1,0}} parameter(0)
+  %kernel = f32[8,3,3,3]{{3,2,1,0}} parameter(1)
+  %result = f32[2,2,2,8]{{3,2,1,0}} parameter(2)
+  %conv = {shape} custom-call(%{operands[0]}, %{operands[1]}), window={{size=3x3 stride=2x2}}, \
+dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$conv{kind}", feature_group_count=2
+}}
+
+%body (p: f32[]) -> f32[] {{
+  ROOT %fused = f32[] fusion(%p), kind=kCustom, calls=%called
+}}
+
+ENTRY %main (p: f32[]) -> f32[] {{
+  ROOT %loop = f32[] while(%p), condition=%c, body=%body, \
+backend_config={{"known_trip_count":{{"n":"10"}}}}
+}}
+"""
+    assert hlo.matrix_flops(text) == 10 * 2 * (2 * 2 * 2 * 8) * (3 * 3 * 3)
+
+
+def test_a_product_of_a_library_counts_without_the_memory_it_works_in():
+    text = """ENTRY %main (a: f32[4,6], b: f32[6,7]) -> f32[4,7] {
+  %a = f32[4,6]{1,0} parameter(0)
+  %b = f32[6,7]{1,0} parameter(1)
+  %both = (f32[4,7]{1,0}, s8[4194304]{0}) custom-call(%a, %b), \
+custom_call_target="__cublas$lt$matmul", backend_config={"gemm_backend_config":\
+{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
+  ROOT %product = f32[4,7]{1,0} get-tuple-element(%both), index=0
+}
+"""
+    assert hlo.matrix_flops(text) == 2 * 4 * 6 * 7
+    assert hlo.memory_traffic(text).total() == 4 * (4 * 6 + 6 * 7 + 4 * 7)
 
 
 def test_traffic_is_told_by_module():
