@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
@@ -101,14 +102,14 @@ def up_conv_by_matmul(x: Array, kernel: Array) -> Array:
 def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
     """Maximum of each 2x2 window; an odd last row or column is dropped.
 
-    Where entries of a window tie, the CPU form shares the gradient among them and the other gives
-    it to the first. After a ReLU the ties are zeros, whose gradient the ReLU drops anyway.
+    Where entries of a window tie, TPUs give the gradient to the first and others share it among
+    them. After a ReLU the ties are zeros, whose gradient the ReLU drops anyway.
     """
-    return per_platform(x, cpu=max_pool_by_pairs, default=max_pool_by_window)
+    return per_platform(x, tpu=max_pool_by_window, default=max_pool_by_pairs)
 
 
 def max_pool_by_window(x: Array) -> Array:
-    """`max_pool` as a windowed reduction."""
+    """`max_pool` as a windowed reduction, whose gradient GPUs scatter at twice the bytes."""
     return nn.max_pool(x, (2, 2), (2, 2), "VALID")
 
 
@@ -133,7 +134,9 @@ def average_pool(x: Float[Array, "B H W C"], grid: int) -> Float[Array, "B g g C
 
 def upsample(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
     """Doubles an image bilinearly between pixel centres, edges repeated."""
-    return per_platform(x, tpu=upsample_by_conv, default=upsample_by_pairs)
+    return per_platform(
+        x, cpu=upsample_by_pairs, tpu=upsample_by_conv, default=upsample_by_gathering
+    )
 
 
 def upsample_by_conv(x: Array) -> Array:
@@ -187,6 +190,42 @@ def _double_backward(axis: int, _: None, dy: Array) -> tuple[Array]:
 
 
 _double.defvjp(_double_forward, _double_backward)
+
+
+def upsample_by_gathering(x: Array) -> Array:
+    """`upsample` as weighted sums of neighbours, each looked up for every pixel.
+
+    GPUs do that in one pass; they copy an image to pad or interleave it.
+    """
+    return _double_by_gathering(_double_by_gathering(x, 1), 2)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _double_by_gathering(x: Array, axis: int) -> Array:
+    output = np.arange(2 * x.shape[axis])
+    near, odd = np.divmod(output, 2)
+    return 0.75 * _look_up(x, near, axis) + 0.25 * _look_up(x, near + 2 * odd - 1, axis)
+
+
+def _double_by_gathering_forward(x: Array, axis: int) -> tuple[Array, None]:
+    return _double_by_gathering(x, axis), None
+
+
+def _double_by_gathering_backward(axis: int, _: None, dy: Array) -> tuple[Array]:
+    # The gradient of looking up is a scattered sum; each pixel is in four pixels of the output.
+    first = np.arange(0, dy.shape[axis], 2)
+    far, near, near_too, far_too = (_look_up(dy, first + i, axis) for i in (-1, 0, 1, 2))
+    return (0.75 * (near + near_too) + 0.25 * (far + far_too),)
+
+
+_double_by_gathering.defvjp(_double_by_gathering_forward, _double_by_gathering_backward)
+
+
+def _look_up(x: Array, index: np.ndarray, axis: int) -> Array:
+    """Slices of x, the first and the last for those before and behind."""
+    index = np.clip(index, 0, x.shape[axis] - 1)
+    places = x.at[(slice(None),) * axis + (index,)]
+    return places.get(mode="promise_in_bounds", indices_are_sorted=True)
 
 
 def _repeat_edges(x: Array, axis: int) -> Array:

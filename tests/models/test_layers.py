@@ -94,7 +94,7 @@ def test_max_pool_forms_agree_without_ties(image):
     assert found[1, 1, 2, 0] == x[1, 2:4, 4:6, 0].max()
 
 
-def test_max_pool_shares_the_gradient_of_ties_on_cpu():
+def test_pairs_share_the_gradient_of_ties_and_windows_give_it_to_the_first():
     x = jnp.array([[1.0, 3.0], [3.0, 2.0]]).reshape(1, 2, 2, 1)
     share = jax.grad(lambda x: layers.max_pool_by_pairs(x).sum())(x)
     first = jax.grad(lambda x: layers.max_pool_by_window(x).sum())(x)
@@ -113,17 +113,25 @@ def test_each_platform_gets_its_form_in_both_directions(platform, grouped):
         assert "conditional" not in traced.lower().compile().as_text()
 
 
+UPSAMPLE_FORMS = (
+    layers.upsample_by_conv,
+    layers.upsample_by_gathering,
+    layers.upsample_by_pairs,
+)
+
+
 def test_upsample_forms_agree_and_are_bilinear_between_pixel_centres():
     x = normal(0, 2, 3, 5, 2)
     resize = lambda x: jax.image.resize(x, (2, 6, 10, 2), "bilinear")  # noqa: E731
-    for form in (layers.upsample, layers.upsample_by_conv, layers.upsample_by_pairs):
+    for form in (layers.upsample, *UPSAMPLE_FORMS):
         assert_same_value_and_gradients(form, resize, x)
 
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_upsample_of_few_pixels(size):
     x = normal(0, 1, size, size, 2)
-    np.testing.assert_allclose(layers.upsample_by_conv(x), layers.upsample_by_pairs(x), atol=1e-6)
+    for form in UPSAMPLE_FORMS:
+        assert_same_value_and_gradients(form, layers.upsample_by_pairs, x)
 
 
 def test_upsample_forms_in_half_precision():
