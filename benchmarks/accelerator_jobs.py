@@ -20,6 +20,7 @@ from benchmarks.timing import Spent, steady
 from fields_jax.errors import UserError
 from fields_jax.flame import flame
 from fields_jax.flame.landmark_head import with_components
+from fields_jax.models import convolution, layers
 from fields_jax.models.encoders import CAMERA_SCALE
 from fields_jax.models.fields import FieldsModel, build_model, init_variables
 from fields_jax.render import geometry_map
@@ -28,6 +29,28 @@ from fields_jax.types import FlameCoefficients, FlameModel
 
 Row = dict[str, Any]
 _DRAWN = {"ids": "ids", "forward": "interpolated", "forward+backward": "with gradients"}
+
+
+# Shape of the kernel, if there is one, and functions of image and kernel.
+_FORMS: dict[str, tuple[tuple[int, ...], tuple[Callable, ...]]] = {
+    "depthwise": (
+        (3, 3, 1, 64),
+        tuple(
+            partial(form, stride=1)
+            for form in (convolution.depthwise_conv_by_groups, convolution.depthwise_conv_by_shifts)
+        ),
+    ),
+    "pointwise": (
+        (1, 1, 64, 64),
+        (convolution.pointwise_conv_by_conv, convolution.pointwise_conv_by_matmul),
+    ),
+    "up-convolution": ((2, 2, 64, 32), (layers.up_conv_by_conv, layers.up_conv_by_matmul)),
+    "max pool": ((), (layers.max_pool_by_window, layers.max_pool_by_pairs)),
+    "upsample": (
+        (),
+        (layers.upsample_by_conv, layers.upsample_by_gathering, layers.upsample_by_pairs),
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +158,7 @@ def jobs(bench: Bench) -> list[Job]:
         Job("nvdiffrast", partial(beside_nvdiffrast, bench)),
         Job("torch", partial(beside_torch, bench)),
     ]
-    read = [Job("inference", partial(inference, bench))]
+    read = [Job("inference", partial(inference, bench)), Job("forms", partial(forms, bench))]
     return [
         *(draw[0], steps[0], *read, parts[0], *steps[1:2], *others),
         *(*draw[1:], *steps[2:], *parts[1:]),
@@ -155,8 +178,11 @@ def drawing(bench: Bench, side: int) -> Iterator[Row]:
 
 
 def stepping(bench: Bench, dtype: str, images: int, phase: str) -> Iterator[Row]:
-    """Every program of a phase, and its iteration."""
-    ready = step.prepare(bench.sized(dtype, images), bench.head, phase, threads=3)
+    """Every program of a phase, and its iteration, with so many images on each device."""
+    images *= jax.device_count()
+    # GPUs time kernels while they compile: side by side they would disturb one another.
+    threads = 1 if jax.default_backend() == "gpu" else 3
+    ready = step.prepare(bench.sized(dtype, images), bench.head, phase, threads=threads)
     found = step.measure(ready, bench.sizes.repeats)
     rows = [
         bench.row(name, ready.programs[name], seconds, dtype, items=images)
@@ -240,6 +266,25 @@ def step_parts(bench: Bench, dtype: str, images: int) -> Iterator[Row]:
         return update(optimizer, gradients, params, moments, jnp.float32(1))
 
     yield row("optimiser, all networks", move, params, params, moments)
+
+
+def forms(bench: Bench) -> Iterator[Row]:
+    """Every form of the layers that have several, of which `platforms.per_platform` takes one."""
+    side, images = bench.config.image_size // 4, max(bench.sizes.drawn)
+    for dtype in ("bfloat16", "float32"):
+        x = jnp.ones((images, side, side, 64), dtype)
+        for kernel, choices in _FORMS.values():
+            arrays = (x, jnp.ones(kernel, dtype)) if kernel else (x,)
+            for choice in choices:
+
+                def gradients(*arrays, choice=choice):
+                    result, pull = jax.vjp(choice, *arrays)
+                    return pull(result)
+
+                program = compiled(gradients, *arrays)
+                seconds = steady(partial(program.run, *arrays))
+                label = f"{getattr(choice, 'func', choice).__name__}, {dtype}"
+                yield bench.row(label, program, seconds, dtype, items=images)
 
 
 def resting(model: FieldsModel, images: int) -> FlameCoefficients:

@@ -9,7 +9,7 @@ writes OUT/ablation.html, .json, .csv and .tex: the differences of the arms from
 with 95 % intervals that resample subjects and seeds. Run again, it goes on where it stopped; runs
 that are finished are not made again. OUT/runs/ARM-SEED/log.txt holds what a run said. With
 --photographs all arms read photographs with landmarks beside them. --sweep.KEY=VALUE changes a key,
-such as --sweep.base.phases.A.steps=500. On an accelerator say --jobs=1. See docs/evidence.md.
+such as --sweep.base.phases.A.steps=500. See docs/evidence.md.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def define_flags() -> None:
     flags.DEFINE_string("data_root", "", "folder of the sets (default: that of the configs)")
     flags.DEFINE_string("head", "", "head .npz (default: that of the configs)")
     flags.DEFINE_string("photographs", "", "folder of photographs with landmarks beside them")
-    flags.DEFINE_integer("jobs", 0, "runs side by side; 0: one for two cores", lower_bound=0)
+    flags.DEFINE_integer(
+        "jobs", 0, "runs side by side; 0: one, or on CPUs one for two cores", lower_bound=0
+    )
     flags.DEFINE_bool("quick", False, "few arms, seeds and steps: shows that it runs, no more")
     flags.DEFINE_bool("dry_run", False, "print what would be run, and stop")
 
@@ -47,8 +49,12 @@ def main(argv: list[str]) -> None:
         raise UserError("--sweep is missing: name a file, such as --sweep=configs/ablation.py")
     if not chosen.out:
         raise UserError("--out is missing: name the folder to write to")
+    import jax
+
     from fields_jax.ablation import jobs, plan, sweep
 
+    backend = jobs.backend()
+    jax.config.update("jax_platforms", "cpu")  # of this process: devices are for the runs
     logging.set_verbosity(logging.WARNING)  # tensorflow_datasets reports every file it opens
     asked = sweep.read_sweep(
         chosen.sweep,
@@ -59,7 +65,7 @@ def main(argv: list[str]) -> None:
         quick=chosen.quick,
     )
     work = plan.plan_jobs(asked, chosen.out, chosen.photographs)
-    count = chosen.jobs or jobs.default_count()
+    count = chosen.jobs or jobs.default_count(backend)
     if chosen.dry_run:
         print(_told(asked, count))
         return
@@ -69,7 +75,7 @@ def main(argv: list[str]) -> None:
     plan.write_configs(asked, chosen.out)
     _prepare(asked)
     failed = jobs.run_jobs(work, count)
-    _report(asked, chosen.out, chosen.photographs, failed, count)
+    _report(asked, chosen.out, chosen.photographs, failed, f"{backend}, {count} runs side by side")
     if failed:
         name, reason = next(iter(failed.items()))
         raise UserError(
@@ -113,7 +119,7 @@ def _prepare(asked: Any) -> None:
     train.prepare_data(config)
 
 
-def _report(asked: Any, out: str, photographs: str, failed: dict[str, str], count: int) -> None:
+def _report(asked: Any, out: str, photographs: str, failed: dict[str, str], where: str) -> None:
     """Scores what is finished and writes the page."""
     from fields_jax.ablation import plan, sweep
     from fields_jax.evaluation import ablation, ablation_files
@@ -148,7 +154,7 @@ def _report(asked: Any, out: str, photographs: str, failed: dict[str, str], coun
             if sweep.START in named
             else {}
         ),
-        "facts": _facts(asked, shown[0], count) | _networks(asked, out, failed),
+        "facts": _facts(asked, shown[0], where) | _networks(asked, out, failed),
         "notes": list(_notes(asked)),
         "failed": failed,
         "edges_mm": shown[0].scores["expression"]["edges_mm"],
@@ -161,7 +167,7 @@ def _report(asked: Any, out: str, photographs: str, failed: dict[str, str], coun
     print(f"written: {out}/{ablation_files.PAGE}, .json, .csv and .tex", flush=True)
 
 
-def _facts(asked: Any, first: Any, count: int) -> dict[str, str]:
+def _facts(asked: Any, first: Any, where: str) -> dict[str, str]:
     import jax
 
     from fields_jax import __version__
@@ -182,7 +188,7 @@ def _facts(asked: Any, first: Any, count: int) -> dict[str, str]:
         "Head": f"{head['name']} {head['version']}, {head['sha256'][:12]}",
         "Probe": ", ".join(f"{name} {value}" for name, value in asked.probe.items()),
         "Resampled": f"{ablation.SAMPLES} draws of subjects and seeds",
-        "Machine": f"{platform.machine()}, {jax.default_backend()}, {count} runs side by side",
+        "Machine": f"{platform.machine()}, {where}",
         "Versions": f"fields_jax {__version__}, jax {jax.__version__}",
     }
     if edges:

@@ -84,6 +84,13 @@ def told_lack(error: Exception) -> str | None:
     for link in causes(error):
         if isinstance(link, ImportError) and "gcsfs" in str(link):  # said by etils.epath
             return "paths in buckets need TensorFlow or gcsfs: pip install -e '.[data]'"
+        if isinstance(link, RuntimeError) and "RESOURCE_EXHAUSTED: Out of memory" in str(link):
+            return (
+                f"the device's memory is short ({first_line(link)}): see that no other process "
+                "holds it, or give it fewer images at once; a training needs less by "
+                "--config.batch_size, --config.accumulate, --config.remat=True or "
+                "--config.model.dtype=bfloat16"
+            )
         modules = {name for name, _, _ in _frames(link)}
         if isinstance(link, RuntimeError | AssertionError) and _BACKENDS in modules:
             why = first_line(link) if str(link) else f"no {os.environ.get('JAX_PLATFORMS')}"

@@ -34,6 +34,18 @@ def keep_programs() -> None:
         os.environ.setdefault(_LEAST, str(_LEAST_SECONDS))
 
 
+def keep_none_by_default() -> None:
+    """Leaves the folder of `keep_programs`, and none that a user has named.
+
+    For runs of several processes on GPUs. JAX lets the first process alone write: where homes are
+    not shared it would find its programs the next time, and the others wait for its share of the
+    kernels' timings, which it then does not take.
+    """
+    if Path(os.environ.get(_FOLDER, "")).parent == _user_cache() / "fields_jax":
+        del os.environ[_FOLDER]
+        keep_programs_in(None)
+
+
 def folder_in_use() -> Path | None:
     """The folder on this machine that compiled programs are kept in, or None."""
     named = os.environ.get(_FOLDER, "")
@@ -42,8 +54,8 @@ def folder_in_use() -> Path | None:
     return folder if named and allowed and "://" not in named and folder.is_dir() else None
 
 
-def keep_programs_in(folder: str) -> None:
-    """Names JAX another folder, whatever has been compiled by now."""
+def keep_programs_in(folder: str | None) -> None:
+    """Names JAX another folder, or none, whatever has been compiled by now."""
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 

@@ -31,6 +31,13 @@ def tune() -> None:
     keep_freed_memory()
 
 
+def cores() -> int:
+    """Cores that this process may use: a scheduler such as Slurm's may give it few of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def soon_compiled(platform: str) -> dict[str, Any]:
     """Compiler options of `jax.jit` for programs that run for milliseconds; none but on CPUs.
 

@@ -74,8 +74,9 @@ def kept_program(function: Any, *arguments: Any, static: tuple = ()) -> Any:
     """
     import jax
 
-    from fields_jax.platforms import traced_for
+    from fields_jax.platforms import default_platform, traced_for
 
+    platform = default_platform()
     leaves, tree = jax.tree.flatten(arguments)
     leaves = [leaf if isinstance(leaf, jax.Array) else np.asarray(leaf) for leaf in leaves]
     shapes = [f"{leaf.dtype}{leaf.shape}" for leaf in leaves]
@@ -87,17 +88,17 @@ def kept_program(function: Any, *arguments: Any, static: tuple = ()) -> Any:
     flat.__name__ = function.__name__
     folder = folder_in_use()
     settings = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision)
-    told += [jax.__version__, jax.default_backend(), *map(str, settings)]
+    told += [jax.__version__, platform, *map(str, settings)]
     key = digest([_ROOT], told)
     # Within the context for calls, too: elsewhere JAX would trace and compile once more.
-    with traced_for(jax.default_backend()):
+    with traced_for(platform):
         if key not in _programs:
             with _making[key]:
                 if key not in _programs:
                     stored = folder and _traced(flat, leaves, folder / f"traced-{key}")
                     program = jax.jit(
                         _named(stored or flat, function.__name__),
-                        compiler_options=soon_compiled(jax.default_backend()),
+                        compiler_options=soon_compiled(platform),
                     )
                     given = program(*leaves)  # compiled by this call
                     _programs[key] = program

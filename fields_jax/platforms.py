@@ -21,8 +21,13 @@ def per_platform(*arguments: Any, default: Callable, **forms: Callable) -> Any:
     Args:
       *arguments: of the forms: arrays, and trees of them.
       default: the form for platforms that are not named.
-      **forms: by platform, "cpu" or "tpu".
+      **forms: by platform, "cpu" or "tpu"; GPUs, which have names of their own, take the default.
+
+    Raises:
+      ValueError: another platform.
     """
+    if unknown := forms.keys() - {"cpu", "tpu"}:
+        raise ValueError(f"no forms for {', '.join(sorted(unknown))}, only for cpu and tpu")
     if _only.value is None:
         return jax.lax.platform_dependent(*arguments, default=default, **forms)
     return forms.get(_only.value, default)(*arguments)
@@ -37,3 +42,9 @@ def traced_for(platform: str) -> AbstractContextManager[None]:
       platform: as `jax.default_backend` names it.
     """
     return _only(platform)
+
+
+def default_platform() -> str:
+    """The platform that computes what names no device, as `jax.default_backend` names it."""
+    chosen = jax.config.jax_default_device
+    return getattr(chosen, "platform", chosen) or jax.default_backend()

@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from fields_jax.cli import run
-from fields_jax.compile_cache import keep_programs_in
+from fields_jax.compile_cache import keep_none_by_default, keep_programs_in
 from fields_jax.errors import UserError
 
 _MAKING = 7200  # seconds that a process may take to make the embedded sets while others wait
@@ -46,6 +46,8 @@ def main(argv: list[str]) -> int:
     from fields_jax.training.processes import joined
 
     with joined(chosen.distributed), traced_for(jax.default_backend()):
+        if jax.process_count() > 1 and jax.default_backend() == "gpu":
+            keep_none_by_default()
         return _train(chosen)
 
 

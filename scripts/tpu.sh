@@ -54,7 +54,8 @@ case "${1:-}" in
     # Left to itself: a broken connection does not end it, and nothing of it holds the connection.
     everywhere "cd fields_jax || exit 1
       (trap '' HUP; .venv/bin/python -m fields_jax.train --config=$CONFIG --distributed=auto \
-        --config.data.root=$BUCKET/tfds --workdir=$BUCKET/$NAME $ARGUMENTS
+        --config.data.root=$BUCKET/tfds --workdir=$BUCKET/$NAME \
+        --config.compilation_cache=$BUCKET/cache $ARGUMENTS
         echo \"status \$?\") >> train.log 2>&1 < /dev/null &"
     ;;
   log)

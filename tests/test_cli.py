@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from absl import flags
 from ml_collections import config_flags
@@ -68,6 +69,14 @@ def test_a_device_that_is_not_there_is_one_line_and_doctor_says_so():
         )
         assert run.returncode == status and "Traceback" not in run.stderr
         assert "JAX has no device (no cuda): see that" in run.stdout + run.stderr
+
+
+def test_a_device_without_room_is_no_bug(capsys):
+    text = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nmore"
+    assert cli.guarded(failing(jax.errors.JaxRuntimeError(text)))([]) == 2
+    error = capsys.readouterr().err
+    assert "memory is short (RESOURCE_EXHAUSTED: Out of memory" in error and "more" not in error
+    assert "--config.accumulate" in error
 
 
 def test_a_bug_ends_a_real_command_with_status_1():

@@ -72,3 +72,14 @@ def test_another_folder_is_taken_after_programs_have_been_compiled(tmp_path):
     folders = [str(tmp_path / name) for name in ("one", "another")]
     least = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     subprocess.run([sys.executable, "-c", code, *folders], env=os.environ | least, check=True)
+
+
+def test_runs_on_many_gpus_leave_the_default_folder_and_no_other(kept, monkeypatch, tmp_path):
+    dropped = []
+    monkeypatch.setattr(compile_cache, "keep_programs_in", dropped.append)
+    kept(JAX_COMPILATION_CACHE_DIR="/named")
+    compile_cache.keep_none_by_default()
+    assert os.environ[FOLDER] == "/named" and not dropped
+    kept()
+    compile_cache.keep_none_by_default()
+    assert FOLDER not in os.environ and dropped == [None]

@@ -70,3 +70,12 @@ def test_the_installed_jaxlib_takes_the_options_and_gives_the_same(monkeypatch):
     function = lambda x: jnp.tanh(x) * jnp.sort(x)[::-1] + x.sum()  # noqa: E731
     program = jax.jit(function, compiler_options=cpu_tuning.soon_compiled("cpu"))
     np.testing.assert_allclose(program(x), function(x), rtol=1e-5, atol=1e-6)
+
+
+def test_cores_are_those_that_the_process_may_use():
+    code = (
+        "import os; from fields_jax import cpu_tuning; os.sched_setaffinity(0, "
+        "{min(os.sched_getaffinity(0))}); print(cpu_tuning.cores())"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "1\n"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from fields_jax.platforms import per_platform, traced_for
+from fields_jax.platforms import default_platform, per_platform, traced_for
 
 
 def sine(x):
@@ -42,3 +43,18 @@ def test_what_was_traced_for_one_platform_is_not_taken_for_others():
 def test_a_form_takes_gradients_as_it_does_by_itself():
     with traced_for("cpu"):
         np.testing.assert_allclose(jax.grad(sine)(1.0), np.cos(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cuda", "gpu"])
+def test_gpus_have_no_form_of_their_own(name):
+    """JAX's two names for them would pick different forms in and outside `traced_for`."""
+    with pytest.raises(ValueError, match=f"no forms for {name}, only for cpu and tpu"):
+        per_platform(1.0, default=jnp.sin, **{name: jnp.cos})
+
+
+def test_the_platform_is_that_of_the_device_chosen():
+    assert default_platform() == "cpu"
+    with jax.default_device("tpu"):  # a name, of a device that need not be there
+        assert default_platform() == "tpu"
+    with jax.default_device(jax.devices("cpu")[0]):
+        assert default_platform() == "cpu"

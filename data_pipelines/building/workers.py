@@ -6,12 +6,13 @@ worker ends with the process that started it, also if that is killed.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from typing import Any
 
@@ -23,6 +24,7 @@ from fields_jax import cpu_tuning
 from fields_jax.disk import told
 from fields_jax.errors import UserError
 
+_PLATFORMS = "JAX_PLATFORMS"  # the variable that JAX reads when a process first computes
 _LOOK_SECONDS = 0.5  # between looks at how much is done
 
 
@@ -51,12 +53,13 @@ def make_shards(construct: Callable[[], ShardedBuilder], source: str, workers: i
     taken, done = context.Value("q", 0), context.Value("q", 0)
     started, counted = [], 0
     try:
-        for _ in range(min(workers, len(todo))):
-            heard, says = context.Pipe(duplex=False)
-            arguments = (construct, source, todo, taken, done, says)
-            process = context.Process(target=_work, args=arguments, daemon=True)
-            process.start()
-            started.append((process, heard))
+        with _on_cpu():
+            for _ in range(min(workers, len(todo))):
+                heard, says = context.Pipe(duplex=False)
+                arguments = (construct, source, todo, taken, done, says)
+                process = context.Process(target=_work, args=arguments, daemon=True)
+                process.start()
+                started.append((process, heard))
         running = list(started)
         while running:
             connection.wait([process.sentinel for process, _ in running], _LOOK_SECONDS)
@@ -72,6 +75,19 @@ def make_shards(construct: Callable[[], ShardedBuilder], source: str, workers: i
             process.kill()  # finished shards are whole, and the one at work is made anew
             process.join()
     return len(todo)
+
+
+@contextlib.contextmanager
+def _on_cpu() -> Iterator[None]:
+    """Processes started inside use no accelerator: a TPU serves one, a GPU feeds the first."""
+    before = os.environ.get(_PLATFORMS)
+    os.environ[_PLATFORMS] = "cpu"
+    try:
+        yield
+    finally:
+        del os.environ[_PLATFORMS]
+        if before is not None:
+            os.environ[_PLATFORMS] = before
 
 
 class _Counter:

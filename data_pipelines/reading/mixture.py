@@ -30,6 +30,7 @@ from data_pipelines.reading.sources import (
     open_source,
     splits,
 )
+from fields_jax import cpu_tuning
 from fields_jax.types import FlameModel
 
 Batch = dict[str, np.ndarray]
@@ -363,4 +364,4 @@ def _balanced(config_data: ConfigDict, names: list[str]) -> set[str]:
 
 def _threads(config_data: ConfigDict) -> int:
     """Half the cores unless the config says otherwise: training wants the rest."""
-    return config_data.threads or max(1, (os.cpu_count() or 2) // 2)
+    return config_data.threads or max(1, cpu_tuning.cores() // 2)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import fields_jax
+from fields_jax import cpu_tuning
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
 from fields_jax.files import read_json, write_whole
@@ -270,10 +271,23 @@ def _shares(count: int) -> list[set[int] | None]:
     return [set(cores[low:high]) for low, high in itertools.pairwise(ends)]
 
 
-def default_count() -> int:
-    """One job for every two cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // 2)
+def backend() -> str:
+    """What the children compute on, as JAX names it.
+
+    A child is asked: TPUs serve one process, and the first on a GPU takes most of its memory.
+    """
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return "cpu"
+    asked = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
+    told = subprocess.run(asked, env=_env(), capture_output=True, text=True, check=False)
+    return (told.stdout.split() or ["cpu"])[-1]  # the runs tell of a device that cannot be opened
+
+
+def default_count(backend: str) -> int:
+    """One job for every two cores that this process may use; one alone on an accelerator."""
+    if backend != "cpu":
+        return 1
+    return max(1, cpu_tuning.cores() // 2)
 
 
 def _env() -> dict[str, str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fields_jax.batch import ABSENT, FITTED_FLAGS, FLAGS, is_exact
@@ -149,7 +148,6 @@ def count_examples(
     }
 
 
-@partial(jax.jit, static_argnums=(1, 2))
 def basis_gram(head: FlameModel, group: str, components: int) -> Float[Array, "K K"]:
     """S^T S / V over the face mask, S in mm: mean squared vertex motion of a unit difference.
 
@@ -157,7 +155,10 @@ def basis_gram(head: FlameModel, group: str, components: int) -> Float[Array, "K
       head: the FLAME model.
       group: "expression" or "shape".
       components: the leading ones, K of them.
+
+    Computed on the host, so that all processes of a run have the same bits: GPUs choose how to sum
+    a matrix product by timing it.
     """
-    basis = 1000.0 * getattr(head, f"{group}_basis")[head.face_vertices][..., :components]
-    count = basis.shape[0]
-    return jnp.einsum("vke,vkf->ef", basis, basis, precision=jax.lax.Precision.HIGHEST) / count
+    basis = np.asarray(getattr(head, f"{group}_basis"), np.float64)[np.asarray(head.face_vertices)]
+    rows = 1000.0 * basis[..., :components].reshape(-1, components)
+    return np.asarray(rows.T @ rows / len(basis), np.float32)

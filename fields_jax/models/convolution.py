@@ -262,7 +262,7 @@ def pointwise_conv(
     x: Float[Array, "B H W I"], kernel: Float[Array, "1 1 I O"]
 ) -> Float[Array, "B H W O"]:
     """1x1 convolution."""
-    return per_platform(x, kernel, cpu=pointwise_conv_by_matmul, default=pointwise_conv_by_conv)
+    return per_platform(x, kernel, tpu=pointwise_conv_by_conv, default=pointwise_conv_by_matmul)
 
 
 def pointwise_conv_by_conv(x: Array, kernel: Array) -> Array:
@@ -271,7 +271,7 @@ def pointwise_conv_by_conv(x: Array, kernel: Array) -> Array:
 
 
 def pointwise_conv_by_matmul(x: Array, kernel: Array) -> Array:
-    """`pointwise_conv` as one matrix product: its gradients need no transposed copies then."""
+    """`pointwise_conv` as one matrix product, which transposes no image, and no kernel on GPUs."""
     return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 

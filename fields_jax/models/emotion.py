@@ -8,6 +8,7 @@ a batch mixes labelled and unlabelled sources.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,11 @@ from jaxtyping import Array, Float
 from fields_jax.emotions import N_EMOTIONS
 
 _SLOPE = 0.2  # of the leaky ReLU below zero
-_INIT = nn.initializers.lecun_uniform()  # outputs of the size of the inputs
+_Dense = partial(
+    nn.Dense,
+    kernel_init=nn.initializers.lecun_uniform(),  # outputs of the size of the inputs
+    precision=jax.lax.Precision.HIGHEST,  # float32 on every device
+)
 
 
 class EmotionHead(nn.Module):
@@ -40,8 +45,8 @@ class EmotionHead(nn.Module):
             shape = jax.lax.stop_gradient(shape)
         x = jnp.concatenate([expression, shape], axis=-1)
         for k, features in enumerate(self.hidden):
-            layer = nn.Dense(features, kernel_init=_INIT, name=f"hidden_{k}")
+            layer = _Dense(features, name=f"hidden_{k}")
             x = nn.leaky_relu(layer(x), _SLOPE)
-        logits = nn.Dense(N_EMOTIONS, kernel_init=_INIT, name="logits")(x)
-        affect = nn.Dense(2, kernel_init=_INIT, name="affect")(x)
+        logits = _Dense(N_EMOTIONS, name="logits")(x)
+        affect = _Dense(2, name="affect")(x)
         return logits, affect[:, 0], affect[:, 1]

@@ -22,6 +22,9 @@ from jaxtyping import Array, Float
 from fields_jax.platforms import per_platform
 
 NHWC = ("NHWC", "HWIO", "NHWC")  # of convolutions: images, kernels, results
+# Of frozen float32 networks in losses, which see small differences of pictures: TPUs, which would
+# round to bfloat16, multiply three times; GPUs take TF32.
+LOSS_PRECISION = lax.Precision.HIGH
 
 
 def uniform(bound: float) -> nn.initializers.Initializer:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from fields_jax.models.layers import at_least_float32, max_pool
+from fields_jax.models.layers import LOSS_PRECISION, at_least_float32, max_pool
 
 # Channels of the convolutions of each stage, and the index of its first in torchvision's list,
 # which counts convolutions, ReLUs and pools; the names of the parameters follow it.
@@ -42,7 +42,9 @@ class VGG16Features(nn.Module):
             if stage:
                 x = max_pool(x)
             for k, width in enumerate(widths):
-                layer = nn.Conv(width, (3, 3), dtype=self.dtype, name=f"features_{first + 2 * k}")
+                name = f"features_{first + 2 * k}"
+                given = dict(dtype=self.dtype, precision=LOSS_PRECISION, name=name)
+                layer = nn.Conv(width, (3, 3), **given)
                 x = nn.relu(layer(x))
             taps.append(at_least_float32(x))
         return tuple(taps)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from fields_jax.models.layers import at_least_float32
+from fields_jax.models.layers import LOSS_PRECISION, at_least_float32
 
 STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))  # blocks and inner width of each
 EXPANSION = 4  # of a block's inner width
@@ -65,9 +65,8 @@ class Bottleneck(nn.Module):
 def _conv(dtype: Any, features: int, size: int, stride: int, *, name: str) -> nn.Conv:
     # Padded on both sides like torch; SAME would pad images of even size at the end only.
     pads = [(size // 2, size // 2)] * 2
-    return nn.Conv(
-        features, (size, size), (stride, stride), pads, use_bias=False, dtype=dtype, name=name
-    )
+    given = dict(use_bias=False, dtype=dtype, precision=LOSS_PRECISION, name=name)
+    return nn.Conv(features, (size, size), (stride, stride), pads, **given)
 
 
 def _norm(dtype: Any, *, name: str) -> nn.BatchNorm:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
 
+from fields_jax import cpu_tuning
 from fields_jax.progress import clock, kept_up
 
 _LOOK_SECONDS = 0.5
@@ -63,7 +63,7 @@ def _threads(programs: int) -> int:
     GPUs measure kernels while they compile: side by side they disturb each other, and several
     processes share out what is measured.
     """
-    cores = 0 if jax.devices()[0].platform == "gpu" else os.cpu_count() or 0
+    cores = 0 if jax.devices()[0].platform == "gpu" else cpu_tuning.cores()
     return min(programs, max(1, cores // 2))
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fields_jax.errors import UserError
 from fields_jax.workdir.schema import MAPPINGS
 
 AXIS = "batch"
@@ -97,9 +100,34 @@ def no_implicit_transfers(how: str) -> contextlib.AbstractContextManager[None]:
 
 
 def replicate(tree, devices: Sequence[jax.Device] | None = None):
-    """Puts a tree on every device once, so that mapped calls need not send it again."""
+    """Puts a tree on every device once, so that mapped calls need not send it again.
+
+    Raises:
+      UserError: the processes of the run do not have the same values.
+    """
     mesh = Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    sharding = NamedSharding(mesh, PartitionSpec())
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    # JAX would send every leaf of each process to all others to compare them.
+    tree = jax.tree.map(np.asarray, tree)
+    _check_same(tree)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_callback(x.shape, sharding, lambda part: x[part]), tree
+    )
+
+
+def _check_same(tree) -> None:
+    seen = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        seen.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+    digests = multihost_utils.process_allgather(np.frombuffer(seen.digest(), np.uint8))
+    others = np.flatnonzero(np.any(digests != digests[0], axis=-1))
+    if len(others):
+        raise UserError(
+            f"process {others[0]} begins with other values than process 0: give all of them the "
+            "same code, head, checkpoint of --config.init_from and kind of device"
+        )
 
 
 def replicated_key(seed: int) -> jax.Array:

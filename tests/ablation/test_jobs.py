@@ -123,3 +123,15 @@ def test_an_interruption_ends_the_children(tmp_path, monkeypatch):
     with pytest.raises(ProcessLookupError):
         os.kill(int(alive.read_text()), 0)
     assert not (job.folder / jobs.RECORD).exists()
+
+
+def test_runs_on_an_accelerator_have_it_for_themselves(monkeypatch):
+    monkeypatch.setattr(jobs.cpu_tuning, "cores", lambda: 8)
+    assert jobs.default_count("cpu") == 4
+    assert jobs.default_count("gpu") == jobs.default_count("tpu") == 1
+
+
+@pytest.mark.parametrize(("platforms", "expected"), [("cpu", "cpu"), ("", "cpu"), ("none", "cpu")])
+def test_a_child_says_what_runs_compute_on(monkeypatch, platforms, expected):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    assert jobs.backend() == expected

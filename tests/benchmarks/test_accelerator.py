@@ -36,6 +36,9 @@ def test_every_job_runs_on_a_cpu_or_says_why_not(tmp_path):
     assert parts[0] == "encoders, forward" and parts[-1] == "optimiser, all networks"
     assert {"FLAME", "render", "synthesizer, forward+backward"} < set(parts)
     assert results["inference"][0]["items"] == 2
+    told = [row["name"] for row in results["forms"]]
+    assert told[:2] == ["depthwise_conv_by_groups, bfloat16", "depthwise_conv_by_shifts, bfloat16"]
+    assert "upsample_by_gathering, float32" in told and len(set(told)) == len(told) == 22
     assert report["limits"]["float32_matmul_tflops"] > 0
 
 

@@ -121,3 +121,13 @@ def running(process):
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+@pytest.mark.parametrize("named", [None, "tpu"])
+def test_workers_leave_the_accelerator_to_their_command(monkeypatch, named):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    if named:
+        monkeypatch.setenv("JAX_PLATFORMS", named)
+    with workers._on_cpu():
+        assert os.environ["JAX_PLATFORMS"] == "cpu"
+    assert os.environ.get("JAX_PLATFORMS") == named

@@ -31,6 +31,7 @@ from absl import logging
 
 from fields_jax import cli
 from fields_jax import train as command
+from fields_jax.errors import UserError
 from fields_jax.training import loop, parallel, setup
 from fields_jax.training.processes import joined
 from fields_jax.workdir import store
@@ -100,6 +101,16 @@ def turn() -> list[float]:
     return times
 
 
+def refused_values() -> str:
+    """What is said of processes that begin with other values, here in the second of two leaves."""
+    parallel.replicate({"a": np.ones(3), "b": np.float32(2)})
+    try:
+        parallel.replicate({"a": np.ones(3), "b": np.float32(jax.process_index())})
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def gradient_errors() -> dict[str, dict]:
     """Relative errors of the gradients of four devices of two processes against one device."""
     config, plan, state = tiny_parts(8, dtype="float64")
@@ -129,6 +140,7 @@ def main(argv: list[str]) -> int:
             report[f"again {how}"] = again
         if "init" in more:
             report["turn"] = turn()
+            report["refused"] = refused_values()
             report["started"] = int(train(f"{workdir}-next", init_from=workdir).step)
         if "gradients" in more:
             report |= gradient_errors()

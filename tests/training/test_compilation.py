@@ -92,7 +92,7 @@ def test_as_many_at_a_time_as_there_are_cores_and_on_gpus_one(
     monkeypatch, platform, cores, expected
 ):
     monkeypatch.setattr(compilation.jax, "devices", lambda: [SimpleNamespace(platform=platform)])
-    monkeypatch.setattr(compilation.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(compilation.cpu_tuning, "cores", lambda: cores)
     assert THREADS(3) == expected
 
 

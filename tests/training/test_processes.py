@@ -93,6 +93,7 @@ def test_two_processes_train_save_and_restore_and_the_first_writes(tmp_path):
     for report in reports:
         check(report, cases=0)
         assert report["started"] == 4
+        assert report["refused"].startswith("process 1 begins with other values than process 0")
     assert reports[0]["turn"][1] <= reports[1]["turn"][0]  # of making the embedded sets
     assert f"starts from {tmp_path}/run (step 4): expression_encoder" in first
     assert "A 4/4" in first and "A 4/4" not in second  # the first process alone reports
