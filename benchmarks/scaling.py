@@ -6,6 +6,8 @@ docs/scaling.md. It is a model, whose assumptions are the constants below.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,39 @@ from fields_jax.disk import writing
 from fields_jax.files import read_json, write_whole
 
 FOLDER = Path(__file__).parents[1] / "docs"
-CHIPS = (1, 8, 64, 256)
 _PROGRAMS = 3  # of a phase with a cycle; a report of fewer has no estimate
-# Of one TPU v5e chip, from Cloud TPU's page of system architecture.
-PEAK = 197e12  # bfloat16 FLOP/s
-MEMORY = 819e9  # bytes/s of its HBM
-LINKS = 100e9  # bytes/s out of a chip, half of the 1600 Gbit/s of its interconnect
-MEMORY_GIB = 16
-# Ours; nothing here was measured on a TPU.
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A device, from its maker's pages.
+
+    Attributes:
+      name: for the tables.
+      peaks: FLOP/s by the type of the networks; float32 is multiplied in fewer bits by default.
+      memory, memory_gib: bytes/s of its memory, and its size.
+      links: bytes/s out of it to the others.
+      counts: of devices that are estimated.
+    """
+
+    name: str
+    peaks: Mapping[str, float]
+    memory: float
+    memory_gib: int
+    links: float
+    counts: tuple[int, ...]
+
+
+# By a part of what a report calls the kind of its devices.
+CHIPS = {
+    # Half of the 1600 Gbit/s of its interconnect leave a chip.
+    "TPU v5 lite": Chip(
+        "TPU v5e", dict(bfloat16=197e12, float32=197e12), 819e9, 16, 100e9, (1, 8, 64, 256)
+    ),
+    # Half of NVLink's 900 GB/s; between hosts each cluster has links of its own.
+    "H100": Chip("H100", dict(bfloat16=989e12, float32=495e12), 3352e9, 80, 450e9, (1, 8)),
+}
+# Ours; nothing here was measured on a TPU or a GPU.
 ATTAINED = 0.4  # fraction of the peak and of the HBM's speed that a step attains
 LATENCY = 5e-6  # seconds per collective besides its bytes, and a tenth of it for each hop
 HOSTED = 8  # chips per host, which has 112 cores
@@ -45,23 +72,29 @@ def main(_: list[str]) -> None:
         write_whole(chosen.out, page(reports))
 
 
+def chip_of(report: dict[str, Any]) -> Chip | None:
+    """The chip that a report was compiled for; None for others, such as a CPU."""
+    return next((chip for kind, chip in CHIPS.items() if kind in report["kind"]), None)
+
+
 def estimate(report: dict[str, Any], chips: int) -> dict[str, float]:
     """Seconds and images a second of an iteration on so many chips, each with the report's batch.
 
-    compute = max(FLOPs / (ATTAINED PEAK), traffic / (ATTAINED MEMORY))
-    reduce  = 2 (n - 1) / n S / LINKS + C LATENCY (1 + hops / 10), hops = 2 (sqrt(n) - 1)
+    compute = max(FLOPs / (ATTAINED peak), traffic / (ATTAINED memory))
+    reduce  = 2 (n - 1) / n S / links + C LATENCY (1 + hops / 10), hops = 2 (sqrt(n) - 1)
     with S the bytes and C the number of the collectives; none of it is hidden behind compute.
     """
+    chip = chip_of(report)
     total = {
         key: iteration_total(report["programs"], key)
         for key in ("gflops", "memory_traffic_gbytes", "collective_mbytes", "collectives")
     }
     compute = max(
-        1e9 * total["gflops"] / (ATTAINED * PEAK),
-        1e9 * total["memory_traffic_gbytes"] / (ATTAINED * MEMORY),
+        1e9 * total["gflops"] / (ATTAINED * chip.peaks[report["dtype"]]),
+        1e9 * total["memory_traffic_gbytes"] / (ATTAINED * chip.memory),
     )
     hops = 2 * (chips**0.5 - 1)
-    reduce = 2 * (chips - 1) / chips * 1e6 * total["collective_mbytes"] / LINKS
+    reduce = 2 * (chips - 1) / chips * 1e6 * total["collective_mbytes"] / chip.links
     reduce += total["collectives"] * LATENCY * (1 + hops / 10) if chips > 1 else 0.0
     seconds = compute + reduce
     images = chips * report["batch_per_device"] / seconds
@@ -91,11 +124,16 @@ def _figures(reports: list[dict[str, Any]]) -> list[str]:
             lines.append(
                 f"| {report['kind']} | {report['devices']} | {_code(report)} | {report['dtype']} "
                 f"| {_images(report)} | {name} "
-                f"| {p['gflops']:,.0f} | {p['gbytes_accessed']:,.1f} "
+                f"| {p['gflops']:,.0f} | {_or_dash(p['gbytes_accessed'])} "
                 f"| {p['memory_traffic_gbytes']:,.1f} | {p['memory_gib']:.2f} | {p['collectives']} "
                 f"| {p['collective_mbytes']:.1f} |"
             )
     return lines
+
+
+def _or_dash(gbytes: float) -> str:
+    """The compiler of GPUs that are not there counts nothing."""
+    return f"{gbytes:,.1f}" if gbytes else "-"
 
 
 def _code(report: dict[str, Any]) -> str:
@@ -111,20 +149,27 @@ def _images(report: dict[str, Any]) -> str:
 
 def _estimates(reports: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| code | networks in | images per chip | chips | compute, ms | collectives, ms | "
+        "| chip | code | networks in | images per chip | chips | compute, ms | collectives, ms | "
         "efficiency | images/s | pipeline, images/s | limited by |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for report in [r for r in reports if "TPU" in r["kind"] and len(r["programs"]) == _PROGRAMS]:
-        for chips in CHIPS:
+    for report in [r for r in reports if len(r["programs"]) == _PROGRAMS]:
+        chip = chip_of(report)
+        for chips in chip.counts if chip else ():
             e = estimate(report, chips)
             limit = "input pipeline" if e["read"] < e["images"] else "chips"
             lines.append(
-                f"| {_code(report)} | {report['dtype']} | {_images(report)} | {chips} | "
-                f"{1e3 * e['compute']:.0f} | {1e3 * e['reduce']:.1f} | "
+                f"| {chip.name} | {_code(report)} | {report['dtype']} | {_images(report)} "
+                f"| {chips} | {1e3 * e['compute']:.0f} | {1e3 * e['reduce']:.1f} | "
                 f"{100 * e['efficiency']:.0f} % | {e['images']:,.0f} | {e['read']:,.0f} | {limit} |"
             )
     return lines
+
+
+def _chip_row(chip: Chip) -> str:
+    peaks = ", ".join(f"{chip.peaks[name] / 1e12:.0f}" for name in ("bfloat16", "float32"))
+    memory = f"{chip.memory / 1e9:,.0f}, {chip.memory_gib}"
+    return f"| {chip.name} | {peaks} | {memory} | {chip.links / 1e9:.0f} |"
 
 
 _HEAD = """# What 8, 64 and 256 chips would give
@@ -163,22 +208,26 @@ rasteriser, sums of gradients and update, 8.0.
 Without weights the perceptual and the emotion-feature loss are off, and so they are in all these
 programs. VGG16 and its gradient add 1,308 GFLOP and 5.9 GB to the reconstruction of 16 images
 (compiled alone), ResNet-50 382 GFLOP and 1.8 GB, and the second painting that its loss looks at a
-forward pass of the synthesiser. They stay in float32: with pictures as near each other as those of
-training (0.03 to 0.1 apart), bfloat16 changes the gradient of a random VGG16 by 0.19 to 0.29 of its
-size.
+forward pass of the synthesiser. They stay in float32, on TPUs as three products of bfloat16 where
+one would do, on GPUs in TF32: with pictures as near each other as those of training (0.03 to 0.1
+apart), bfloat16 changes the gradient of a random VGG16 by 0.19 to 0.29 of its size.
 """
 
 _MODEL = f"""
-- compute = max(FLOPs / ({ATTAINED} x {PEAK / 1e12:.0f} TFLOP/s), GB to and from memory / \
-({ATTAINED} x {MEMORY / 1e9:.0f} GB/s)), mean of the two turns
-- collectives = 2 (n-1)/n x their bytes / {LINKS / 1e9:.0f} GB/s + their number x \
+- compute = max(FLOPs / ({ATTAINED} peak), GB to and from memory / ({ATTAINED} speed of memory)), \
+mean of the two turns
+- collectives = 2 (n-1)/n x their bytes / speed of the links + their number x \
 {1e6 * LATENCY:.0f} us x (1 + hops/10), hops = 2 (sqrt(n) - 1), nothing hidden behind compute
 - efficiency = compute / (compute + collectives); images/s = n x images per chip / their sum
 - input pipeline = {READS:,} images/s for each host of {HOSTED} chips: 335 for each of half its \
 112 cores, measured on two of another machine; `python -m benchmarks.pipeline` says it of a host
 
-Peak, memory speed ({MEMORY_GIB} GiB of it) and links are the data sheet's of a v5e; the share \
-of {ATTAINED} and the latency are guesses.
+Peaks, memories and links are of the makers' pages; the share of {ATTAINED} and the latency are \
+guesses.
+
+| chip | TFLOP/s for bfloat16, float32 | GB/s and GiB of memory | GB/s of links |
+|---|---|---|---|
+{chr(10).join(map(_chip_row, CHIPS.values()))}
 """
 
 _FOOT = """

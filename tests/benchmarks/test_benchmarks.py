@@ -71,14 +71,14 @@ def test_the_scaling_page_holds_every_figure_and_estimate():
     names = ("reconstruction", "synthesizer", "encoders")
     programs = {f"B/{name}": program | {"memory_gib": 2.5} for name in names}
     report = dict(
-        kind="TPU v5e", devices=4, dtype="bfloat16", batch_per_device=16, programs=programs
+        kind="TPU v5 lite", devices=4, dtype="bfloat16", batch_per_device=16, programs=programs
     )
     page = scaling.page([report])
     for name in names:
-        row = f"| TPU v5e | 4 | today's | bfloat16 | 16 | B/{name} "
+        row = f"| TPU v5 lite | 4 | today's | bfloat16 | 16 | B/{name} "
         assert row + "| 1,234 | 5.6 | 3.4 | 2.50 | 9 | 7.8 |" in page
-    for chips in scaling.CHIPS:
-        assert f"| today's | bfloat16 | 16 | {chips} | " in page
+    for chips in (1, 8, 64, 256):
+        assert f"| TPU v5e | today's | bfloat16 | 16 | {chips} | " in page
     part = report | {"programs": {"B/reconstruction": programs["B/reconstruction"]}}
     other = scaling.page([part | {"code": "former", "batch_per_device": 64, "accumulate": 4}])
     assert "| former | bfloat16 | 64 = 4 x 16 | B/reconstruction | " in other
@@ -90,13 +90,16 @@ def test_the_scaling_model_by_hand():
     program = dict(gflops=788.0, memory_traffic_gbytes=0.0)
     program |= dict(collective_mbytes=100.0, collectives=10)
     programs = {f"B/{name}": program for name in ("reconstruction", "synthesizer", "encoders")}
-    report = {"batch_per_device": 16, "programs": programs}
+    report = {"kind": "TPU v5 lite", "dtype": "float32", "batch_per_device": 16}
+    report["programs"] = programs
     one, many = scaling.estimate(report, 1), scaling.estimate(report, 64)
     # Two programs of 788 GFLOP at 0.4 x 197 TFLOP/s.
     assert one["compute"] == pytest.approx(0.02) and one["reduce"] == 0
     assert one["images"] == pytest.approx(800)
     # 2 x 63/64 x 200 MB / 100 GB/s, and 20 collectives of 5 us x (1 + 14/10).
     assert many["reduce"] == pytest.approx(0.0039375 + 20 * 12e-6)
+    gpu = scaling.estimate(report | {"kind": "NVIDIA H100 80GB HBM3"}, 1)
+    assert gpu["compute"] == pytest.approx(2 * 0.788 / (0.4 * 495))  # TF32
     assert many["read"] == 8 * 56 * 335 and many["efficiency"] == pytest.approx(0.02 / 0.0241775)
 
 
