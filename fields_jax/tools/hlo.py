@@ -24,6 +24,7 @@ _DIM_LABELS = re.compile(r"dim_labels=\w+_(\w+)->")
 _CONTRACTED = re.compile(r"lhs_contracting_dim(?:s=\{|ensions\":\[)([\d,\"]*)")
 _MULTIPLIES = re.compile(r'custom_call_target="__(cudnn\$conv|cublas\$)')  # in a library's function
 _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
+_SLICING = frozenset(["slice", "dynamic-slice", "gather"])
 # Instructions that move no bytes: they name or rename memory, or wait for another instruction.
 # fmt: off
 _FREE = frozenset([
@@ -43,9 +44,10 @@ def collectives(text: str) -> tuple[int, int]:
 def memory_traffic(text: str) -> Counter[str]:
     """Bytes that a program's instructions read from and write to a device's main memory.
 
-    An instruction reads its operands and writes its results, once each; data on the chip (memory
-    space 1 of a TPU's layouts) and inside a fusion costs nothing. Loops count as often as the
-    compiler knows they run, else once; conditionals count their costliest branch.
+    An instruction reads its operands, or the slices that it takes of them, and writes its results,
+    once each; data on the chip (memory space 1 of a TPU's layouts) and inside a fusion costs
+    nothing. Loops count as often as the compiler knows they run, else once; conditionals count
+    their costliest branch.
 
     Arrays count by their shapes. A TPU fills whole tiles: an array whose innermost axis is a batch
     of 64 images takes, and moves, twice as much as is counted here.
@@ -71,15 +73,32 @@ def memory_traffic(text: str) -> Counter[str]:
                 source, target = list(_arrays(shape))[:2]
                 total[_place(attributes)] += target[0] * (source[1] + target[1])
             elif kind not in _FREE:
-                read = [places.get(_name(operand), "") for operand in operands]
+                body = computations.get(_called_by_fusion(attributes), [])
                 if _MULTIPLIES.search(attributes):
                     shape, _, _ = shape.partition(", ")  # without the memory it works in
-                total[_place(attributes)] += sum(
-                    size * off for part in (shape, *read) for size, off in _arrays(part)
-                )
+                moved = _off_chip(shape)
+                for index, operand in enumerate(map(_name, operands)):
+                    whole = _off_chip(places.get(operand, ""))
+                    taken = _slices(body, index) if body else [shape] * (kind in _SLICING)
+                    parts = sum(size for part in taken for size, _ in _arrays(part))
+                    moved += min(whole, parts or whole)
+                total[_place(attributes)] += moved
         return total
 
     return cost(entry)
+
+
+def _slices(body: list[tuple], index: int) -> list[str]:
+    """The types of what a fusion slices off its parameter of that index; none if it reads more."""
+    wanted = ("parameter", [str(index)])
+    name = next((label for label, _, kind, given, _ in body if (kind, given) == wanted), "")
+    users = [(shape, kind) for _, shape, kind, operands, _ in body if name in map(_name, operands)]
+    return [shape for shape, _ in users] if all(kind in _SLICING for _, kind in users) else []
+
+
+def _off_chip(shape: str) -> int:
+    """Bytes of a type's arrays that lie in main memory."""
+    return sum(size * off for size, off in _arrays(shape))
 
 
 def matrix_flops(text: str) -> int:
@@ -93,7 +112,9 @@ def matrix_flops(text: str) -> int:
         places = {label: shape for label, shape, *_ in computations[name]}
         total = 0
         for _, shape, kind, operands, attributes in computations[name]:
-            called = _called(kind, attributes) or re.findall(r" calls=%?([\w.\-]+)", attributes)
+            called = _called(kind, attributes)
+            if fused := _called_by_fusion(attributes):
+                called = [fused]
             if called:
                 total += _trips(kind, attributes) * max(map(cost, called))
             elif kind in ("dot", "convolution") or _MULTIPLIES.search(attributes):
@@ -172,6 +193,12 @@ def _called(kind: str, attributes: str) -> list[str]:
             return re.findall(r"[\w.\-]+", several[1])
         return re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", attributes)
     return []
+
+
+def _called_by_fusion(attributes: str) -> str:
+    """The computation that a fusion runs; "" for other instructions."""
+    match = re.search(r" calls=%?([\w.\-]+)", attributes)
+    return match[1] if match else ""
 
 
 def _arrays(shape: str) -> Iterator[tuple[int, bool]]:

@@ -134,6 +134,28 @@ custom_call_target="__cublas$lt$matmul", backend_config={"gemm_backend_config":\
     assert hlo.memory_traffic(text).total() == 4 * (4 * 6 + 6 * 7 + 4 * 7)
 
 
+def test_of_an_operand_that_is_sliced_the_slices_are_read():
+    text = """%cut (x: f32[1000], y: f32[1000]) -> f32[4] {
+  %x = f32[1000]{0} parameter(0)
+  %y = f32[1000]{0} parameter(1)
+  %begin = f32[4]{0} slice(%x), slice={[0:4]}
+  %end = f32[4]{0} slice(%x), slice={[996:1000]}
+  %whole = f32[1000]{0} sine(%y)
+  %some = f32[4]{0} slice(%whole), slice={[0:4]}
+  %sum = f32[4]{0} add(%begin, %end)
+  ROOT %all = f32[4]{0} add(%sum, %some)
+}
+
+ENTRY %main (a: f32[1000], b: f32[1000]) -> f32[2] {
+  %a = f32[1000]{0} parameter(0)
+  %b = f32[1000]{0} parameter(1)
+  %few = f32[4]{0} fusion(%a, %b), kind=kLoop, calls=%cut
+  ROOT %two = f32[2]{0} slice(%few), slice={[0:2]}
+}
+"""
+    assert hlo.memory_traffic(text).total() == 4 * ((4 + 4 + 1000 + 4) + (2 + 2))
+
+
 def test_traffic_is_told_by_module():
     sums = {
         "jit(step)/shard_map/jvp(Model.paint)/synthesizer/decoder1/conv/cond/branch_1_fun/add": 1,
