@@ -33,19 +33,24 @@ class Annotated:
     folder: str
     file: str
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The image, then N_exp, N_val, N_aro and N_lnd."""
+        notes = f"{self.folder}/annotations/{self.file.rsplit('.', 1)[0]}"
+        image = f"{self.folder}/images/{self.file}"
+        return (image, *(f"{notes}_{kind}.npy" for kind in _KINDS))
+
     def sample(self) -> Sample:
         """Reads N_exp, N_val, N_aro and N_lnd.
 
         Raises:
           Rejected: one is missing, unreadable or says that there is no expression.
         """
-        base = epath.Path(self.folder)
-        number = self.file.rsplit(".", 1)[0]
-        files = [base / "annotations" / f"{number}_{kind}.npy" for kind in _KINDS]
+        image, *files = map(epath.Path, self.files)
         *numbers, points = (_cell(file) for file in files)
         known = labels(*map(_number, numbers, files[:3]), self.key)
         found = marks(points, str(files[3]))
-        return Sample(self.key, str(base / "images" / self.file), found, labels=known)
+        return Sample(self.key, str(image), found, labels=known)
 
 
 _KINDS = ("exp", "val", "aro", "lnd")

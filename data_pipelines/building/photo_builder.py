@@ -134,7 +134,11 @@ class PhotographBuilder(ShardedBuilder):
             split: total([Summary(rejects=rejects.get(split, [])), made])
             for split, made in summaries.items()
         }
-        _check(checked, folder)
+        try:
+            _check(checked, folder)
+        except UserError:
+            self.unfinished.rmtree()  # its shards hold nothing
+            raise
         return checked
 
     def _found(self, folder: epath.Path) -> Catalogue:

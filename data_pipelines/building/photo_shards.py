@@ -30,6 +30,10 @@ class Item(Protocol):
 
     key: str
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The path of the photograph, then those of the files that are named for it alone."""
+
     def sample(self) -> photographs.Sample:
         """Reads its annotation; raises `photographs.Rejected`."""
 
@@ -91,9 +95,15 @@ class PhotographShard(Shard):
         return item.key, records.with_encoded_pictures(made), ("", "")
 
     def digest(self) -> str:
-        """A hash of the items, how they are cropped and labelled, and what records hold."""
+        """A hash of the items, their files, how they are cropped and labelled, what records hold.
+
+        Of files it takes the names, and on a disk the sizes and times, so that points which were
+        found after an interruption count. Making again only the shards with rejects would miss
+        those of photographs that are annotated besides, and repeat most of a set in which here and
+        there a photograph is bad.
+        """
         taught = self.teacher.words if self.teacher else ""
-        items = [_described(item) for item in self.items]
+        items = [(_described(item), photographs.state(item.files)) for item in self.items]
         described = repr((self.size, self.scale, items, taught, sorted(records.LABELS)))
         return hashlib.sha256(described.encode()).hexdigest()
 

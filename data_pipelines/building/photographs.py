@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from etils import epath
 
 from data_pipelines import records
 from fields_jax.errors import UserError, printable
-from fields_jax.files import read_npy
+from fields_jax.files import is_remote, read_npy
 from fields_jax.landmark_schemes import N_203, N_MEDIAPIPE
 from fields_jax.photos import beside, crops, listing, points
 from fields_jax.photos.files import read_photograph
@@ -64,6 +66,11 @@ class Sample:
     points_203: str = ""
     pixel_aspect: float = 1.0
     labels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those named in it, the photograph first."""
+        return (self.image, *filter(None, (self.points, self.points_203)))
 
     def sample(self) -> Sample:
         """Itself: its annotation was read with the catalogue."""
@@ -121,6 +128,30 @@ def make_record(sample: Sample, *, size: int, scale: float) -> dict[str, Any]:
         )
     except UserError as error:
         raise Rejected(BAD_LABELS, str(error)) from error
+
+
+def state(files: Sequence[str]) -> list[tuple[Any, ...]]:
+    """What tells whether the files of a photograph have changed, those beside it among them.
+
+    Their names, and on a disk their sizes and times; in a bucket each would cost a request.
+
+    Args:
+      files: the path of the photograph, whose suffix may differ, and paths of other files.
+    """
+    path, *named = map(epath.Path, files)
+    with contextlib.suppress(UserError):  # said when the photograph is read
+        path = beside.find_picture(path) or path
+        named += beside.companions(path)
+    return [(str(file), *_size_and_time(file)) for file in (path, *named)]
+
+
+def _size_and_time(file: epath.Path) -> tuple[int, ...]:
+    """Of a file on a disk; nothing of one that is absent or in a bucket."""
+    if not is_remote(file):
+        with contextlib.suppress(OSError, ValueError):  # also a name with a zero byte
+            status = os.stat(file)
+            return status.st_size, status.st_mtime_ns
+    return ()
 
 
 def find_image(path: epath.Path) -> epath.Path:

@@ -53,9 +53,10 @@ class Shard(abc.ABC):
                 self.progress.skip(len(self))
             yield from (("", None) for _ in range(note["summary"]["examples"]))
             return
+        items = self.digest()  # before anything is read: what changes meanwhile is made again
         summary = Summary()
         yield from self.records(summary)
-        note = {"items": self.digest(), "summary": summary.to_json()}
+        note = {"items": items, "summary": summary.to_json()}
         write_whole(_draft(self.path), json.dumps(note))
 
     def whole(self) -> bool:

@@ -48,7 +48,8 @@ def make_shards(construct: Callable[[], ShardedBuilder], source: str, workers: i
     if not todo:
         return 0
     line = builder.progress(splits)
-    line.skip(sum(len(shard) for shards in splits.values() for shard in shards if shard.whole()))
+    count = sum(len(shard) for shards in splits.values() for shard in shards)
+    line.skip(count - sum(len(splits[split][index]) for split, index in todo))
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     taken, done = context.Value("q", 0), context.Value("q", 0)
     started, counted = [], 0

@@ -14,7 +14,7 @@ from etils import epath
 
 from fields_jax.errors import UserError
 from fields_jax.photos import mark_text
-from fields_jax.photos.listing import LANDMARKS, NOT_READ, folder_of, is_picture, stem_of
+from fields_jax.photos.listing import DENSE, LANDMARKS, NOT_READ, folder_of, is_picture, stem_of
 
 _NAMED = 4  # twins that a message names at most
 
@@ -74,6 +74,15 @@ def own_file(photograph: epath.PathLike, suffix: str) -> epath.Path | None:
             raise _shared(file, path, others)
         return file
     return None
+
+
+def companions(photograph: epath.PathLike) -> list[epath.Path]:
+    """The files beside a photograph that may hold its points, whether or not they are its own.
+
+    Raises:
+      UserError: the folder cannot be listed.
+    """
+    return [file for file, _ in _candidates(epath.Path(photograph), (*LANDMARKS, DENSE))]
 
 
 def points_file(photograph: epath.PathLike) -> tuple[epath.Path, bool]:

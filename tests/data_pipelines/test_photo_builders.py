@@ -11,7 +11,7 @@ from etils import epath
 
 from data_pipelines import heads, prepare
 from data_pipelines.affectnet import affectnet_dataset_builder as affectnet
-from data_pipelines.affectnet import full
+from data_pipelines.affectnet import eight_class, full
 from data_pipelines.bp4d import annotations, layout
 from data_pipelines.bp4d import bp4d_dataset_builder as bp4d
 from data_pipelines.building import photographs
@@ -85,6 +85,10 @@ def test_affectnet_of_eight_classes(tmp_path):
         "train_set/3": 5,
     }
     assert not train["train_set/3"]["has_va"]
+    item = eight_class.catalogue(epath.Path(source)).splits["train"][0]
+    before = photographs.state(item.files)
+    np.save(source / "train_set/annotations/1_val.npy", np.array("0.25"))
+    assert photographs.state(item.files) != before
     assert list(read(folder, "test")) == ["val_set/10"]
     assert sorted(rejects(folder).values()) == [
         "annotation missing",

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from absl import logging
@@ -16,6 +17,7 @@ from data_pipelines.building import photographs
 from data_pipelines.building.photo_shards import PhotographShard
 from data_pipelines.reading import mixture
 from fields_jax import data_sets as sets
+from fields_jax.errors import UserError
 from fields_jax.photos import kinds
 from tests.support.photograph_sets import split_sizes, write_photograph, write_photographs
 from tests.support.raw_sets import face_68
@@ -157,6 +159,38 @@ def test_changed_items_are_made_again(tmp_path):
     changed.resume()
     assert not path.exists()
     assert not shard.whole()
+
+
+def test_points_found_after_an_interruption_count(tmp_path):
+    """Whether the shard held the photograph, thanks to its annotation, or had rejected it."""
+    path = write_photograph(tmp_path, "a.png")
+    path.with_suffix(".npy").rename(tmp_path / "later.npy")
+    for marks in (None, face_68(120, 90)):
+        items = [photographs.Sample("a", str(tmp_path / "a.jpg"), marks)]
+        shard = PhotographShard(items, 64, 2.0, 1, epath.Path(tmp_path / "train-0-of-1"))
+        before = shard.digest()
+        assert shard.digest() == before
+        np.save(path.with_suffix(".npy"), np.load(tmp_path / "later.npy"))
+        found = shard.digest()
+        np.save(path.with_suffix(".npy"), np.load(tmp_path / "later.npy")[:, :2])
+        assert len({before, found, shard.digest()}) == 3
+        path.with_suffix(".npy").unlink()
+        assert shard.digest() == before
+
+
+def test_a_set_refused_for_want_of_points_is_made_once_they_are_there(tmp_path):
+    source = tmp_path / "photographs"
+    write_photographs(source)
+    points = {file: file.read_bytes() for file in source.rglob("*.npy")}
+    for file in points:
+        file.unlink()
+    with pytest.raises(UserError, match=r"none of its 4 .*no landmarks: 4"):
+        prepare.prepare("faces", tmp_path / "data", source=str(source))
+    assert not list(tmp_path.glob("data/faces/*"))
+    for file, content in points.items():
+        file.write_bytes(content)
+    (folder,) = prepare.prepare("faces", tmp_path / "data", source=str(source))
+    assert split_sizes(folder) == {"train": 4}
 
 
 def test_dry_run_counts_and_writes_nothing(tmp_path, capsys):
