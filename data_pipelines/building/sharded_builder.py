@@ -12,11 +12,21 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from data_pipelines.building.shards import KeepingWriter, Shard, move_shard, read_note
+from data_pipelines.building.shards import (
+    GO_ON,
+    PARTIAL,
+    KeepingWriter,
+    Shard,
+    move_shard,
+    read_note,
+)
 from data_pipelines.building.summary import Summary, total
+from fields_jax.disk import writing
 from fields_jax.progress import Progress
 
 Job = tuple[str, int]  # split and number of a shard
+
+_ATTEMPT = "attempt-"  # folders of shards that workers are making
 
 
 class ShardedBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
@@ -74,17 +84,21 @@ class ShardedBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
 
     def write_shard(self, shard: Shard) -> None:
         """Makes one shard by itself; two processes may make the same one at once."""
-        own = self.unfinished / f"attempt-{uuid.uuid4().hex}"
-        own.mkdir(parents=True)
+        own = self.unfinished / f"{_ATTEMPT}{uuid.uuid4().hex}"
         made = dataclasses.replace(shard, path=own / shard.path.name)
         writer = tfds.core.writer.ShardWriter(
             self.info.features,
             ExampleSerializer(self.info.features.get_serialized_info()),
             KeepingWriter(own, self.info.file_format, place=False),
         )
-        writer.write(path=made.path, examples=made())
-        move_shard(made.path, shard.path)
-        own.rmtree()
+        try:
+            with writing(self.unfinished, instead="another --out", then=GO_ON):
+                own.mkdir(parents=True)
+                writer.write(path=made.path, examples=made())
+                if not shard.whole():  # else another process was first
+                    move_shard(made.path, shard.path)
+        finally:
+            own.rmtree(missing_ok=True)
 
     def remove_leftovers(self) -> None:
         """Removes files of interrupted runs, once the set is complete."""
@@ -101,6 +115,11 @@ class ShardedBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         return Progress(count, self.noun, of=self.info.full_name)
 
     def _resume(self, splits: Mapping[str, list[Shard]]) -> None:
+        """Removes what runs that were ended from outside have left; before this one has workers."""
+        for attempt in self.unfinished.glob(f"{_ATTEMPT}*"):
+            attempt.rmtree()
+        for partial in self.unfinished.glob(f"*{PARTIAL}"):
+            partial.unlink()
         for shard in (shard for shards in splits.values() for shard in shards):
             shard.resume()
 

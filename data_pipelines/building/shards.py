@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,6 +20,9 @@ from data_pipelines.building.summary import Summary, total
 from fields_jax.disk import writing
 from fields_jax.files import read_json, write_whole
 from fields_jax.progress import Progress
+
+GO_ON = "the same command then goes on where it was"
+PARTIAL = ".partial"  # suffix of a shard that is being written
 
 
 class Shard(abc.ABC):
@@ -88,8 +92,7 @@ class KeepingWriter(tfds.core.ExampleWriter):
         """Writes a shard and its note, unless the shard is finished."""
         path = epath.Path(path)
         kept = self._unfinished / path.name
-        then = "the same command then goes on where it was"
-        with writing(self._unfinished, instead="another --out", then=then):
+        with writing(self._unfinished, instead="another --out", then=GO_ON):
             if not _note(kept).exists():
                 self._make(kept, examples)
             if self._place:
@@ -97,18 +100,18 @@ class KeepingWriter(tfds.core.ExampleWriter):
 
     def _make(self, kept: epath.Path, examples: Iterable[tuple[str, bytes]]) -> None:
         """Writes a shard, then its note."""
-        partial = kept.with_name(f"{kept.name}.partial")
+        partial = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}{PARTIAL}")
         super().write(partial, examples)
-        partial.rename(kept)
+        partial.replace(kept)
         note = read_json(_draft(kept)) | {"bytes": kept.stat().length}
         write_whole(_note(kept), json.dumps(note))
         _draft(kept).unlink(missing_ok=True)
 
 
 def move_shard(source: epath.Path, target: epath.Path) -> None:
-    """Moves a finished shard and its note, the note last."""
-    source.rename(target)
-    _note(source).rename(_note(target))
+    """Moves a finished shard and its note, the note last; one that is there gives way."""
+    source.replace(target)
+    _note(source).replace(_note(target))
 
 
 def read_note(shard: epath.Path) -> dict[str, Any] | None:

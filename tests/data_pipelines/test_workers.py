@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -11,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from etils import epath
 
 from data_pipelines import prepare
-from data_pipelines.building import workers
+from data_pipelines.building import photographs, workers
+from data_pipelines.faces import faces_dataset_builder as faces
 from fields_jax.errors import UserError
 from tests.support.photograph_sets import split_sizes, write_photographs
 
@@ -68,6 +71,57 @@ class Counter:
 def test_every_shard_is_taken_once():
     todo, taken = [("train", 0), ("train", 1), ("test", 0)], Counter()
     assert [workers._next(todo, taken) for _ in range(5)] == [*todo, None, None]
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """A builder of photographs and its only shard, not made yet."""
+    write_photographs(epath.Path(tmp_path / "photographs"))
+    builder = faces.Builder(data_dir=tmp_path / "data", threads=1)
+    (shard,) = builder.plan(epath.Path(tmp_path / "photographs"))["train"]
+    return builder, shard
+
+
+def test_two_workers_may_make_the_same_shard(planned, monkeypatch):
+    """The first ends while the second is at work, or has left a shard without its note."""
+    builder, shard = planned
+    read = photographs.make_record
+
+    def slower(sample, **options):
+        monkeypatch.setattr(photographs, "make_record", read)
+        builder.write_shard(shard)
+        return read(sample, **options)
+
+    monkeypatch.setattr(photographs, "make_record", slower)
+    builder.write_shard(shard)
+    assert shard.whole()
+    shard.path.with_name(f"{shard.path.name}.json").unlink()
+    builder.write_shard(shard)
+    assert shard.whole() and len(list(builder.unfinished.iterdir())) == 2
+
+
+def test_attempts_that_failed_leave_nothing(planned, tmp_path, monkeypatch):
+    builder, shard = planned
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(photographs, "make_record", full)
+        with pytest.raises(UserError, match="No space left on device; make room there"):
+            builder.write_shard(shard)
+        patch.setattr(epath.Path, "mkdir", full)
+        with pytest.raises(UserError, match="No space left on device; make room there"):
+            builder.write_shard(shard)
+    assert not list(builder.unfinished.iterdir())
+    # A worker that was killed cannot clean up.
+    (builder.unfinished / "attempt-1").mkdir()
+    (builder.unfinished / "attempt-1/shard").write_bytes(b"1")
+    (builder.unfinished / "shard.1.partial").write_bytes(b"1")
+    builder.plan(epath.Path(tmp_path / "photographs"))  # as workers do, while others are at work
+    assert len(list(builder.unfinished.iterdir())) == 2
+    builder.plan(epath.Path(tmp_path / "photographs"), resume=True)
+    assert not list(builder.unfinished.iterdir())
 
 
 @pytest.mark.slow
