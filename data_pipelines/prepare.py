@@ -113,6 +113,7 @@ def prepare(
         if dry_run:
             report.say(builder.examine(epath.Path(source)), _NAMED)
         elif builder.is_prepared():
+            _report(builder)
             report.check_options(builder)
             _say(f"{builder.data_path} is there already; remove it to make it anew")
         else:
@@ -195,10 +196,19 @@ def _make(builder: tfds.core.DatasetBuilder, source: str) -> None:
         builder.download_and_prepare(download_config=download)
     sizes = ", ".join(f"{n} {info.num_examples}" for n, info in builder.info.splits.items())
     report.say(builder.summaries, _NAMED)
-    with writing(builder.data_path, instead="another --out"):
-        report.write(builder)
-    builder.remove_leftovers()
+    _report(builder)
     _say(f"{builder.data_path}: {sizes}")
+
+
+def _report(builder: tfds.core.DatasetBuilder) -> None:
+    """Writes the report of a complete set that has none yet, as after a full disk."""
+    from data_pipelines.building import report
+
+    options = builder.recall()
+    if options is not None:
+        with writing(builder.data_path, instead="another --out"):
+            report.write(builder, options)
+        builder.remove_leftovers()
 
 
 def prepare_synthetic(

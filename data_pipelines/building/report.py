@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.figure
@@ -76,12 +77,12 @@ def check_options(builder: ShardedBuilder) -> None:
             )
 
 
-def write(builder: ShardedBuilder) -> None:
-    """Writes the report of a set beside its shards."""
+def write(builder: ShardedBuilder, options: Mapping[str, Any]) -> None:
+    """Writes the report of a set, which was made with these options, beside its shards."""
     folder, splits = builder.data_path, builder.summaries
     described = {
         "set": builder.info.full_name,
-        "options": builder.options,
+        "options": options,
         "splits": {
             split: dict(
                 examples=summary.examples,
@@ -105,7 +106,7 @@ def write(builder: ShardedBuilder) -> None:
         )
     ]
     write_whole(folder / REJECTS, "split\treason\tphotograph\n" + "".join(rejects))
-    write_whole(folder / HTML, _page(builder))
+    write_whole(folder / HTML, _page(builder, options))
 
 
 def _fitted(summary: Summary) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _fitted(summary: Summary) -> dict[str, Any]:
     return {"landmark_fit": known}
 
 
-def _page(builder: ShardedBuilder) -> str:
+def _page(builder: ShardedBuilder, options: Mapping[str, Any]) -> str:
     splits = builder.summaries
     kept = [("kept", [summary.examples for summary in splits.values()])]
     kinds = [(n, [s.emotions.get(n, 0) for s in splits.values()]) for n in EMOTIONS]
@@ -143,7 +144,7 @@ def _page(builder: ShardedBuilder) -> str:
         "prepare.html",
         title=builder.info.full_name,
         source=builder.info.description.strip(),
-        options=printable(", ".join(f"{k} {v}" for k, v in builder.options.items() if v)),
+        options=printable(", ".join(f"{k} {v}" for k, v in options.items() if v)),
         splits=list(splits),
         rows=[row for row in kept + kinds + flags + out + fits if any(row[1])],
         plots=[plot for plot in plots if plot],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import json
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from data_pipelines.building.shards import (
 )
 from data_pipelines.building.summary import Summary, total
 from fields_jax.disk import writing
+from fields_jax.files import read_json, write_whole
 from fields_jax.progress import Progress
 
 Job = tuple[str, int]  # split and number of a shard
@@ -100,6 +102,22 @@ class ShardedBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         finally:
             own.rmtree(missing_ok=True)
 
+    def recall(self) -> dict[str, Any] | None:
+        """The options of a complete set without its report, whose counts go to `summaries`.
+
+        None if the report is written, or the set was made before counts were kept.
+        """
+        if not self._told.exists():
+            return None
+        told = read_json(self._told)
+        self.summaries = {split: total([Summary(**kept)]) for split, kept in told["splits"].items()}
+        return told["options"]
+
+    @property
+    def _told(self) -> epath.Path:
+        """Where that lies, from just before the set is complete until its report is written."""
+        return self.unfinished / "set.json"
+
     def remove_leftovers(self) -> None:
         """Removes files of interrupted runs, once the set is complete."""
         for folder in (
@@ -150,6 +168,9 @@ class ShardedBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             for split, shards in splits.items()
         }
         self.summaries = self._checked(made, folder)
+        told = {split: summary.to_json() for split, summary in self.summaries.items()}
+        with writing(self.unfinished, instead="another --out", then=GO_ON):
+            write_whole(self._told, json.dumps({"options": self.options, "splits": told}))
 
     def _example_writer(self) -> KeepingWriter:
         return KeepingWriter(self.unfinished, self.info.file_format)

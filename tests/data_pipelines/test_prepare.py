@@ -1,5 +1,6 @@
 """The command that makes all sets: mistakes, resuming, dry runs and reports."""
 
+import errno
 import json
 import re
 import subprocess
@@ -13,7 +14,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from data_pipelines import prepare
-from data_pipelines.building import photographs
+from data_pipelines.building import photographs, report
 from data_pipelines.building.photo_shards import PhotographShard
 from data_pipelines.reading import mixture
 from fields_jax import data_sets as sets
@@ -191,6 +192,28 @@ def test_a_set_refused_for_want_of_points_is_made_once_they_are_there(tmp_path):
         file.write_bytes(content)
     (folder,) = prepare.prepare("faces", tmp_path / "data", source=str(source))
     assert split_sizes(folder) == {"train": 4}
+
+
+def test_a_report_that_met_a_full_disk_is_written_by_the_next_command(tmp_path, monkeypatch):
+    source = tmp_path / "photographs"
+    write_photographs(source)
+    write_photograph(source, "lonely.png").with_suffix(".npy").unlink()
+    options = dict(source=str(source), test_share=0.5)
+    (alone,) = prepare.prepare("faces", tmp_path / "alone", **options)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write_whole", full)
+        with pytest.raises(UserError, match="No space left on device; make room there"):
+            prepare.prepare("faces", tmp_path / "data", **options)
+    with pytest.raises(UserError, match="was made with --limit=0, not 2"):
+        prepare.prepare("faces", tmp_path / "data", limit=2, **options)
+    (folder,) = prepare.prepare("faces", tmp_path / "data", **options)
+    for name in (report.JSON, report.REJECTS, report.HTML):
+        assert (folder / name).read_text() == (alone / name).read_text()
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def test_dry_run_counts_and_writes_nothing(tmp_path, capsys):
