@@ -11,8 +11,8 @@ mesh by its texture. Mediapipe's points beside a picture (0000.npy) are taken to
 FITS/F001_T1.npz holds expression, jaw, eyelids, shape and place of every frame, which frames passed
 the checks and what was measured; FITS/identity/F001.npz the shape of a subject, found once from
 frames of all its sequences; FITS/pictures/F001_T1.png scans over fitted faces; FITS/failures.csv
-every sequence and frame without a usable fit, with the reason. Finished sequences are skipped, so
-that the same command goes on where it was. At the end a JSON summary is printed.
+every sequence and frame without a usable fit, with the reason. Sequences with a usable fit are
+skipped, so that the same command goes on where it was. At the end a JSON summary is printed.
 """
 
 from __future__ import annotations

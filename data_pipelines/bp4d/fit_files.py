@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -19,7 +21,7 @@ from data_pipelines.bp4d.annotations import (
 )
 from fields_jax import batch
 from fields_jax.errors import UserError, printable
-from fields_jax.files import read_npz, write_npz, write_whole
+from fields_jax.files import parse_json, read_npz, write_npz, write_whole
 from fields_jax.fitting.scan_types import SequenceFit
 from fields_jax.types import FlameModel
 
@@ -27,29 +29,31 @@ FAILURES = "failures.csv"
 _MEASURED = ("median_mm", "p95_mm", "landmark_mm", "kept", "coverage")
 
 
+class OtherUnit(UserError):
+    """A fit took the meshes to be in another unit than the one that is named."""
+
+
 def write_sequence(
     file: epath.Path,
     head: FlameModel,
+    unit: float,
     shape: Float[np.ndarray, " S"],
     fits: SequenceFit | None,
-    fitted: list[int],
-    unreadable: dict[int, str],
+    frames: dict[int, str],
 ) -> None:
     """Writes a sequence as `annotations.read_fit` takes it, at once or not at all.
-
-    Its frames are the fitted and the unreadable ones, in the order of their numbers.
 
     Args:
       file: to write.
       head: that was fitted.
+      unit: of the meshes, metres.
       shape: the subject's identity.
       fits: of the frames that could be read; None if there are none.
-      fitted: numbers of those frames.
-      unreadable: for every other frame, by its number, why it could not be read.
+      frames: by its number why a frame could not be read, "" for those that could.
     """
-    numbers = sorted({*fitted, *unreadable})
-    rows = np.searchsorted(numbers, fitted)
-    reasons = np.array([unreadable.get(number, "") for number in numbers], dtype=object)
+    numbers = sorted(frames)
+    rows = np.array([row for row, number in enumerate(numbers) if not frames[number]], int)
+    reasons = np.array([frames[number] for number in numbers], dtype=object)
     arrays = {
         "expression": np.zeros((len(numbers), batch.N_EXPRESSION), np.float32),
         "jaw": np.zeros((len(numbers), 3), np.float32),
@@ -70,40 +74,56 @@ def write_sequence(
         "shape": _filled(shape),
         "frame": np.array(numbers),
         "reason": reasons.astype(str),
-        "meta": json.dumps({"head": _named(head), "n_shape": len(shape)}),
+        "meta": json.dumps(_meta(head, unit) | {"n_shape": len(shape)}),
     }
     write_npz(file, arrays, compressed=False)
 
 
-def is_finished(file: epath.Path, head: FlameModel) -> bool:
-    """Whether a sequence is there and whole.
+def is_finished(file: epath.Path, head: FlameModel, unit: float) -> bool:
+    """Whether a sequence is there and whole, with a frame that passed the checks.
+
+    One without such a frame is fitted again: what was wrong with the scans may be mended by then.
 
     Raises:
       OtherHead: it was fitted with another head.
+      OtherUnit: its meshes were taken to be in another unit, and frames passed.
     """
     try:
-        read_fit(file, head.sha256)
-        return True
+        if not read_fit(file, head.sha256):
+            return False
+        known = _unit(read_npz(file), file)
     except OtherHead:
         raise
     except UserError:
         return False
+    if known not in (None, unit):
+        raise OtherUnit(
+            f"{file}: fitted to meshes in units of {known:g} m, not of {unit:g} m; name that unit "
+            "by --unit or another --out"
+        )
+    return True
 
 
-def write_identity(file: epath.Path, head: FlameModel, shape: Float[np.ndarray, " S"]) -> None:
-    """Writes the shape of a subject."""
-    arrays = {"shape": shape, "meta": json.dumps({"head": _named(head)})}
+def write_identity(
+    file: epath.Path, head: FlameModel, unit: float, shape: Float[np.ndarray, " S"]
+) -> None:
+    """Writes the shape of a subject, found from meshes in a unit of so many metres."""
+    arrays = {"shape": shape, "meta": json.dumps(_meta(head, unit))}
     write_npz(file, arrays, compressed=False)
 
 
-def read_identity(file: epath.Path, head: FlameModel) -> Float[np.ndarray, " S"] | None:
-    """The shape of a subject; None where there is none, or an unreadable one.
+def read_identity(
+    file: epath.Path, head: FlameModel, unit: float
+) -> Float[np.ndarray, " S"] | None:
+    """The shape of a subject; None where there is none, an unreadable one, or of another unit.
 
     Raises:
       OtherHead: it was fitted with another head.
     """
     try:
         arrays = read_npz(file)
+        if _unit(arrays, file) not in (None, unit):
+            return None
         shape, fitted = numbers_of(arrays, "shape", file), fitted_head(arrays, file)
     except UserError:
         return None
@@ -154,8 +174,19 @@ def _kind(reason: str) -> str:
     return first.split(": ")[-1] if ": " in first else first
 
 
-def _named(head: FlameModel) -> dict[str, str]:
-    return {"name": head.name, "version": head.version, "sha256": head.sha256}
+def _meta(head: FlameModel, unit: float) -> dict[str, Any]:
+    named = {"name": head.name, "version": head.version, "sha256": head.sha256}
+    return {"head": named, "unit": unit}
+
+
+def _unit(arrays: Mapping[str, np.ndarray], file: epath.Path) -> float | None:
+    """Metres; None in files from before it was stored.
+
+    Raises:
+      UserError: damage.
+    """
+    unit = parse_json(str(arrays.get("meta", "")), f"{file}: meta").get("unit")
+    return unit if isinstance(unit, float) else None
 
 
 def _filled(shape: Float[np.ndarray, " S"]) -> Float[np.ndarray, "300"]:

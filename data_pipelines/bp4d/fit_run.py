@@ -80,7 +80,7 @@ class Run:
 
     def _is_finished(self, sequence: layout.Sequence) -> bool:
         file = self._file(sequence)
-        return file.exists() and fit_files.is_finished(file, self.head)
+        return file.exists() and fit_files.is_finished(file, self.head, self.unit)
 
     def _scans(self, sequences: list[layout.Sequence]) -> Iterator[int]:
         """Fits one sequence after the other; yields once for each of their scans."""
@@ -107,8 +107,8 @@ class Run:
         read, unreadable = self._read(sequence, files)
         fit = self._fitter.fit(list(read.values()), shape) if read else None
         with self._writing():
-            file = self._file(sequence)
-            fit_files.write_sequence(file, self.head, shape, fit, list(read), unreadable)
+            file, frames = self._file(sequence), dict.fromkeys(read, "") | unreadable
+            fit_files.write_sequence(file, self.head, self.unit, shape, fit, frames)
         self._frames += len(files)
         if fit is not None:
             self._accepted += int(fit.accepted.sum())
@@ -131,15 +131,19 @@ class Run:
     def _identity(self, subject: str) -> np.ndarray:
         """The shape of a subject: found before, stored, or found now from all its sequences.
 
+        A stored one is not taken before a frame has passed with it: it may be what was wrong.
+
         Raises:
           UserError: no frame can be fitted.
         """
         if subject in self._identities:
             return self._identities[subject]
         file = self.out / "identity" / f"{subject}.npz"
-        shape = fit_files.read_identity(file, self.head)
+        own = [sequence for sequence in self.all if sequence.subject == subject]
+        shape = None
+        if any(self._is_finished(sequence) for sequence in own):
+            shape = fit_files.read_identity(file, self.head, self.unit)
         if shape is None or len(shape) != self._fitter.layout.n_shape:
-            own = [sequence for sequence in self.all if sequence.subject == subject]
             share = max(1, _IDENTITY_FRAMES // len(own))
             chosen = []
             for sequence in own:
@@ -151,7 +155,7 @@ class Run:
                 raise UserError(f"{subject}: no frame with a readable mesh and landmarks")
             shape = self._fitter.identity(chosen)
             with self._writing():
-                fit_files.write_identity(file, self.head, shape)
+                fit_files.write_identity(file, self.head, self.unit, shape)
         self._identities[subject] = shape
         return shape
 

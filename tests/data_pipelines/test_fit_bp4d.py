@@ -157,16 +157,49 @@ def test_finished_sequences_are_skipped_and_damaged_ones_made_anew(tree, fits, m
     assert not list(fits.glob(".*"))
 
 
+def test_a_subject_without_a_frame_that_passed_is_fitted_anew(tree, fits, tmp_path, monkeypatch):
+    """With another identity too, since that one may be what was wrong."""
+    shutil.copytree(fits, tmp_path / "fits")
+    for task in ("T1", "T8"):
+        replace(tmp_path / f"fits/F001_{task}.npz", ok=np.zeros(3, bool))
+    replace(tmp_path / "fits/identity/F001.npz", shape=np.full(60, 3.0))
+    assert command(monkeypatch, tree, tmp_path / "fits", subjects=["F001"], sheets=0) == 0
+    shape, again = (
+        fit_files.read_identity(epath.Path(out / "identity/F001.npz"), procedural_head(), 1e-3)
+        for out in (fits, tmp_path / "fits")
+    )
+    np.testing.assert_array_equal(again, shape)
+    for task, count in (("T1", 3), ("T8", 2)):
+        with np.load(tmp_path / f"fits/F001_{task}.npz") as found:
+            assert found["ok"].sum() == count
+
+
+def replace(file, **arrays):
+    """Other arrays in a file of fits."""
+    with np.load(file) as found:
+        np.savez(file, **dict(found) | arrays)
+
+
+def test_fits_of_another_unit_are_not_mixed(tree, fits, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"in units of 0.001 m, not of 1 m; .* another --out"):
+        command(monkeypatch, tree, fits, unit="m")
+    head, file = procedural_head(), epath.Path(fits / "identity/F001.npz")
+    assert fit_files.read_identity(file, head, 1e-3) is not None
+    assert fit_files.read_identity(file, head, 1.0) is None
+
+
 def test_an_interrupted_run_leaves_no_half_file(tree, fits, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    shutil.copytree(fits / "identity", tmp_path / "identity")
-
+    out = tmp_path / "fits"
+    shutil.copytree(fits, out)
+    (out / "M011_T1.npz").unlink()
+    before = set(out.rglob("*"))
     monkeypatch.setattr(fit_files.np, "savez", stop)
     with pytest.raises(KeyboardInterrupt):
-        command(monkeypatch, tree, tmp_path, subjects=["M011"], limit=1)
-    assert {path.parent.name for path in tmp_path.rglob("*.*")} == {"identity"}
+        command(monkeypatch, tree, out, subjects=["M011"], limit=1)
+    assert set(out.rglob("*")) == before
 
 
 def test_fits_of_another_head_are_not_mixed(tree, fits, tmp_path, monkeypatch):
