@@ -40,6 +40,10 @@ class Annotated:
         image = f"{self.folder}/images/{self.file}"
         return (image, *(f"{notes}_{kind}.npy" for kind in _KINDS))
 
+    @property
+    def face(self) -> None:
+        """There is one in each image."""
+
     def sample(self) -> Sample:
         """Reads N_exp, N_val, N_aro and N_lnd.
 

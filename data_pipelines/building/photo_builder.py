@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
@@ -144,14 +144,11 @@ class PhotographBuilder(ShardedBuilder):
     def _found(self, folder: epath.Path) -> Catalogue:
         """The catalogue in the order of the shards: shuffled by the hash of each key."""
         found = self.catalogue(folder)
-        for split, items in found.splits.items():
+        for items in found.splits.values():
             items.sort(key=lambda item: hashlib.sha256(item.key.encode()).digest())
-            unique = {}
-            for item in items:
-                if unique.setdefault(item.key, item) is not item:
-                    found.reject(split, "named twice", item.key)
-            found.splits[split] = list(unique.values())[: self._limit or None]
-        found.splits = {split: items for split, items in found.splits.items() if items}
+        _keep_apart(found)
+        most = self._limit or None
+        found.splits = {split: items[:most] for split, items in found.splits.items() if items}
         if not found.splits:
             reasons = Summary(rejects=[r for split in found.rejects.values() for r in split])
             raise UserError(f"{folder}: nothing to prepare{_because(reasons)}")
@@ -173,6 +170,37 @@ class PhotographBuilder(ShardedBuilder):
                 self.unfinished / name,
                 teacher=self.teacher,
             )
+
+
+def _keep_apart(found: Catalogue) -> None:
+    """Leaves each id and each face to one item, and each photograph to one split, `test` first.
+
+    A photograph may have several faces; in two splits they would share light, place and company.
+    """
+    tested: set[Hashable] = set()  # ids and photographs of `test`, few beside those of `train`
+    for split in sorted(found.splits, key=lambda split: split != "test"):
+        kept: list[Item] = []
+        own: dict[Hashable, str] = {}  # the id of each id and face
+        for item in found.splits[split]:
+            place = _photograph(item)
+            if item.key in tested or place in tested:
+                found.reject(
+                    split, "in another split", f"{item.key}: this id or photograph is in test"
+                )
+            elif first := own.get(item.key) or own.get((place, item.face)):
+                again = "" if first == item.key else f": the face of {first}"
+                found.reject(split, "named twice", item.key + again)
+            else:
+                kept.append(item)
+                own[item.key] = own[place, item.face] = item.key
+        found.splits[split] = kept
+        if split == "test":
+            tested = {name for item in kept for name in (item.key, _photograph(item))}
+
+
+def _photograph(item: Item) -> tuple[str]:
+    """The photograph of an item, which no id equals."""
+    return (os.path.normpath(item.files[0]),)
 
 
 def _check(summaries: dict[str, Summary], folder: epath.Path) -> None:

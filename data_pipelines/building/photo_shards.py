@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -33,6 +33,10 @@ class Item(Protocol):
     @property
     def files(self) -> tuple[str, ...]:
         """The path of the photograph, then those of the files that are named for it alone."""
+
+    @property
+    def face(self) -> Hashable:
+        """What tells the face from others of the same photograph."""
 
     def sample(self) -> photographs.Sample:
         """Reads its annotation; raises `photographs.Rejected`."""

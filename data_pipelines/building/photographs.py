@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,11 @@ class Sample:
     def files(self) -> tuple[str, ...]:
         """Those named in it, the photograph first."""
         return (self.image, *filter(None, (self.points, self.points_203)))
+
+    @property
+    def face(self) -> Hashable:
+        """Its landmark file and a hash of its points, which would need too much memory."""
+        return self.points, None if self.marks is None else hash(self.marks.tobytes())
 
     def sample(self) -> Sample:
         """Itself: its annotation was read with the catalogue."""

@@ -7,7 +7,10 @@ import pytest
 from etils import epath
 
 from data_pipelines import prepare
+from data_pipelines.affectnet import affectnet_dataset_builder as affectnet
+from data_pipelines.faces import faces_dataset_builder as faces
 from data_pipelines.faces import manifest
+from tests.support import raw_sets
 from tests.support.photograph_sets import write_photographs
 from tests.support.raw_sets import face_68
 
@@ -48,6 +51,53 @@ def test_rows_of_a_manifest(tmp_path):
         *(("row unreadable", str(line)) for line in (9, 10, 11)),
         ("labels unreadable", "12"),
     ]
+
+
+def test_no_photograph_is_in_two_splits_or_twice_in_one(tmp_path):
+    """Some have several faces, which the points tell apart."""
+    marks = ";".join(f"{value:.1f}" for value in face_68().ravel())
+    other = ";".join(f"{value:.1f}" for value in face_68().ravel() + 5)
+    rows = [
+        ("a.png", "one", "train", "", ""),  # the photograph is in test
+        ("./a.png", "two", "test", "", ""),
+        ("b.png", "same", "train", "", ""),  # the id is in test
+        ("c.png", "same", "test", "", ""),
+        ("d.png", "left", "train", "", marks),
+        ("d.png", "right", "train", "", other),
+        ("d.png", "third", "train", "d3.npy", ""),
+        ("e.png", "first", "train", "", ""),
+        ("e.png", "second", "train", "", ""),  # or the one before
+        ("f.png", "child", "train", "f1.npy", ""),  # another face of a photograph in test
+        ("f.png", "mother", "test", "f2.npy", ""),
+    ]
+    table = tmp_path / "table.csv"
+    text = [("image", "id", "split", "landmarks", "landmarks_68"), *rows]
+    table.write_text("\n".join(map(",".join, text)))
+    builder = faces.Builder(data_dir=tmp_path, manifest=str(table))
+    found = builder._found(epath.Path(tmp_path))
+    kept = {split: {item.key for item in items} for split, items in found.splits.items()}
+    twice = {"first", "second"} - kept["train"]
+    assert len(twice) == 1
+    assert kept["test"] == {"two", "same", "mother"}
+    assert kept["train"] == {"left", "right", "third", "first", "second"} - twice
+    rejects = {detail.split(":")[0]: reason for reason, detail in found.rejects["train"]}
+    moved = dict.fromkeys(("one", "same", "child"), "in another split")
+    assert rejects == {**moved, **dict.fromkeys(twice, "named twice")}
+
+
+def test_a_row_of_both_tables_of_affectnet_stays_in_the_validation_set(tmp_path):
+    source = raw_sets.affectnet_full(tmp_path / "raw")
+    table = source / "Manually_Annotated/validation.csv"
+    (row,) = (
+        line
+        for line in (table.parent / "training.csv").read_text().splitlines()
+        if line.startswith("1/neutral.jpg")
+    )
+    table.write_text(table.read_text() + row + "\n")
+    found = affectnet.Builder(config="full", data_dir=tmp_path)._found(epath.Path(source))
+    assert "1/neutral.jpg" in {item.key for item in found.splits["test"]}
+    assert "1/neutral.jpg" not in {item.key for item in found.splits["train"]}
+    assert "in another split" in {reason for reason, _ in found.rejects["train"]}
 
 
 def test_manifest_as_jsonl(tmp_path):
