@@ -128,7 +128,7 @@ def samples(
 
     Args:
       part: one of `PARTS`.
-      split: "train" or "test"; test labels are clean.
+      split: "train" or "test", whose class, valence and arousal are clean.
       size: of the split.
       first: number of its first subject.
       seed: of the whole set.
