@@ -206,6 +206,9 @@ def _landmarks(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Mediapipe's points [478, 2] and the annotated [68, 2] or [49, 2]; one may be None.
 
+    Of 68 points in a file and 68 of the annotation the latter are taken, since a detector may have
+    made the file; it still has to be of the same face. In place of 49 the file's 68 are taken.
+
     Args:
       faces: of a landmark file, the largest first.
       marks: of the annotation.
@@ -221,7 +224,9 @@ def _landmarks(
         return None, marks
     face = faces[0] if marks is None else _same_face(faces, marks, path)
     _check(face, path, image)
-    return (face, marks) if len(face) == N_MEDIAPIPE else (None, face)
+    if len(face) == N_MEDIAPIPE:
+        return face, marks
+    return None, marks if marks is not None and len(marks) == 68 else face
 
 
 def _check(marks: np.ndarray, path: epath.Path, image: np.ndarray) -> None:

@@ -240,6 +240,35 @@ def test_detected_face_must_be_the_annotated_one(tmp_path):
         photographs.make_record(sample, size=64, scale=2.0)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".pts", ".txt"])
+def test_an_annotation_of_68_points_wins_over_a_file_of_68(tmp_path, suffix):
+    path = raw_sets.picture(tmp_path / "a.jpg")
+    marks = raw_sets.face_68()
+    write_68(tmp_path / f"a{suffix}", marks + 3)
+    inner = np.delete(marks, [*range(17), 60, 64], axis=0)
+    ours, theirs, file = (
+        photographs.make_record(photographs.Sample("a", str(path), given), size=256, scale=2.0)
+        for given in (marks, inner, None)
+    )
+    assert ours["has_annotated_68"] and theirs["has_annotated_68"]
+    np.testing.assert_array_equal(theirs["landmarks_68"], file["landmarks_68"])
+    (tmp_path / f"a{suffix}").unlink()
+    alone = photographs.make_record(photographs.Sample("a", str(path), marks), size=256, scale=2.0)
+    np.testing.assert_array_equal(ours["landmarks_68"], alone["landmarks_68"])
+    np.testing.assert_array_equal(ours["image"], alone["image"])
+    write_68(tmp_path / f"a{suffix}", marks / 4)
+    with pytest.raises(photographs.Rejected, match="detected faces are not the annotated one"):
+        photographs.make_record(photographs.Sample("a", str(path), marks), size=256, scale=2.0)
+
+
+def write_68(path, marks):
+    if path.suffix == ".npy":
+        return np.save(path, marks)
+    rows = "\n".join(f"{x} {y}" for x, y in marks.tolist())
+    pts = f"version: 1\nn_points: 68\n{{\n{rows}\n}}\n"
+    return path.write_text(pts if path.suffix == ".pts" else rows)
+
+
 def test_squeezed_frames_are_stretched(tmp_path):
     path = raw_sets.picture(tmp_path / "a.png", 90, 100)
     marks = raw_sets.face_68(120, 100) * np.array([0.75, 1.0], np.float32)
