@@ -26,10 +26,12 @@ class Labels(NamedTuple):
     Attributes:
       head: identity of the head that they are of.
       learnt: they are there to be learnt, not for evaluation alone.
+      fitted: they come from a landmark fit.
     """
 
     head: dict[str, str]
     learnt: bool
+    fitted: bool
 
 
 def labels_of(folder: epath.Path) -> Labels | None:
@@ -48,7 +50,7 @@ def labels_of(folder: epath.Path) -> Labels | None:
         return None
     if not isinstance(head, dict) or not all(isinstance(head.get(key), str) for key in _FIELDS):
         raise UserError(f"{file}: labels_of is {quoted(head)}, no head; remove {folder}")
-    return Labels(head, stored.get("learnt") is True)
+    return Labels(head, stored.get("learnt") is True, stored.get("fitted") is True)
 
 
 def fitted(folders: Iterable[epath.Path]) -> list[epath.Path]:
@@ -63,13 +65,16 @@ def fitted(folders: Iterable[epath.Path]) -> list[epath.Path]:
     ]
 
 
-def compare(folders: Iterable[epath.Path], head: FlameModel, *, learnt: bool) -> list[str]:
+def compare(
+    folders: Iterable[epath.Path], head: FlameModel, *, learnt: bool, fits_learnt: bool = False
+) -> list[str]:
     """Warnings about sets whose coefficients are of another head.
 
     Args:
       folders: of the sets.
       head: that is trained.
       learnt: whether a loss compares with the coefficients of the sets.
+      fits_learnt: whether it does so with those of a landmark fit too.
 
     Raises:
       UserError: a loss would learn coefficients of another head.
@@ -81,7 +86,7 @@ def compare(folders: Iterable[epath.Path], head: FlameModel, *, learnt: bool) ->
             continue
         words = f"{folder} tells coefficients of the head {in_words(told.head)}"
         here = in_words(head.identity)
-        if learnt and told.learnt:
+        if told.learnt and learnt and (fits_learnt or not told.fitted):
             raise UserError(
                 f"{words}, and the head to train is {here}: name that one with --config.head, or "
                 f"make a set of this one with `python -m data_pipelines.prepare {_made(folder)} "

@@ -78,9 +78,12 @@ def _train(chosen: flags.FlagValues) -> int:
     _prepare_together(config)
     names = dict(pipeline.parse_mixture(config.data.mixture))
     learnt = any(phase.learns_coefficients for phase in plan.phases)
-    for warning in pipeline.compare_heads(config.data, names, head, learnt=learnt):
+    fits = learnt and config.losses.fitted_weight > 0
+    for warning in pipeline.compare_heads(
+        config.data, names, head, learnt=learnt, fits_learnt=fits
+    ):
         print(f"warning: {warning}", flush=True)
-    if learnt and not config.losses.fitted_weight:
+    if learnt and not fits:
         for folder in pipeline.fitted_sets(config.data, names):
             print(
                 f"warning: {folder} tells coefficients of a landmark fit, and none of them is "

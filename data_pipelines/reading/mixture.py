@@ -176,11 +176,16 @@ def fingerprint(config_data: ConfigDict) -> dict[str, str]:
 
 
 def compare_heads(
-    config_data: ConfigDict, names: Iterable[str], head: FlameModel, *, learnt: bool = False
+    config_data: ConfigDict,
+    names: Iterable[str],
+    head: FlameModel,
+    *,
+    learnt: bool = False,
+    fits_learnt: bool = False,
 ) -> list[str]:
     """Warnings about prepared sets whose coefficients are of another head; see `heads.compare`."""
     folders = (newest_version(config_data.root, name) for name in names)
-    return heads.compare(filter(None, folders), head, learnt=learnt)
+    return heads.compare(filter(None, folders), head, learnt=learnt, fits_learnt=fits_learnt)
 
 
 def fitted_sets(config_data: ConfigDict, names: Iterable[str]) -> list[str]:

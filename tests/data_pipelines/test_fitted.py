@@ -132,10 +132,10 @@ def test_a_set_with_fits_from_photographs_to_batches(tmp_path, known_heads, monk
     page = (folder / report.HTML).read_text()
     assert "median residual of the landmark fit" in page and "0.02" in page and fitted.FAR in page
 
-    assert heads.labels_of(folder) == (HEAD.identity, True)
-    assert heads.compare([folder], HEAD, learnt=True) == []
+    assert heads.labels_of(folder) == (HEAD.identity, True, True)
+    assert heads.compare([folder], HEAD, learnt=True, fits_learnt=True) == []
     with pytest.raises(UserError, match=r"of the head one 1 .*prepare faces --fitted --head=HEAD"):
-        heads.compare([folder], OTHER, learnt=True)
+        heads.compare([folder], OTHER, learnt=True, fits_learnt=True)
     with pytest.raises(UserError, match=r"was made with --fitted=one 1 .*, not other 2"):
         prepare.prepare("faces", tmp_path, **options, head="other.npz")
 

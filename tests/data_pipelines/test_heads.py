@@ -19,10 +19,10 @@ HEAD = random_head().replace(name="one", version="1", sha256="1" * 64)
 OTHER = HEAD.replace(name="other", version="2", sha256="2" * 64)
 
 
-def write_set(folder, head, *, learnt):
+def write_set(folder, head, *, learnt, **more):
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text("{}")
-    told = {"labels_of": head.identity, "learnt": learnt}
+    told = {"labels_of": head.identity, "learnt": learnt, **more}
     (folder / heads.METADATA).write_text(json.dumps(told))
     return epath.Path(folder)
 
@@ -32,7 +32,7 @@ def test_a_set_of_the_same_head_or_of_none_is_taken(tmp_path):
     silent = epath.Path(tmp_path / "silent")
     silent.mkdir()
     assert heads.labels_of(silent) is None
-    assert heads.labels_of(same) == (HEAD.identity, True)
+    assert heads.labels_of(same) == (HEAD.identity, True, False)
     assert heads.compare([same, silent], HEAD, learnt=True) == []
 
 
@@ -47,6 +47,14 @@ def test_coefficients_of_another_head_are_refused_where_they_are_learnt(tmp_path
     assert "of the head other 2" in warning and "one 1" in warning
     evaluated = write_set(tmp_path / "evaluated", OTHER, learnt=False)
     assert len(heads.compare([evaluated], HEAD, learnt=True)) == 1
+
+
+def test_fitted_coefficients_of_another_head_are_refused_only_if_they_are_learnt(tmp_path):
+    fitted = write_set(tmp_path / "fitted", OTHER, learnt=True, fitted=True)
+    (warning,) = heads.compare([fitted], HEAD, learnt=True)
+    assert "of the head other 2" in warning
+    with pytest.raises(UserError, match="of the head other 2"):
+        heads.compare([fitted], HEAD, learnt=True, fits_learnt=True)
 
 
 @pytest.mark.parametrize("told", ["one", {"name": "one"}, {"name": 1, "version": "", "sha256": ""}])

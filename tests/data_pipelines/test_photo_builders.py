@@ -167,7 +167,7 @@ def test_fits_give_coefficients_to_the_frames_that_passed(tmp_path):
     np.testing.assert_allclose(train["F001/T1/0002"]["shape"], stored["shape"], rtol=1e-6)
     assert "sequence without fit" in rejects(folder).values()
     # Training compares these with its head.
-    assert heads.labels_of(folder) == (procedural_head().identity, True)
+    assert heads.labels_of(folder) == (procedural_head().identity, True, False)
     (without,) = prepare.prepare("bp4d", tmp_path / "without", source=str(source))
     assert heads.labels_of(without) is None
 
