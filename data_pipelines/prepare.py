@@ -17,7 +17,7 @@
 
 What a folder must hold: docs/data_sets.md. Interrupted, the same command goes on where it was, with
 any number of --workers. Beside the shards lie prepare_report.html, prepare_report.json and
-prepare_rejects.tsv, which names every photograph that was left out and why.
+prepare_rejects.tsv, which names every photograph that was left out, below --source, and why.
 """
 
 from __future__ import annotations
@@ -204,10 +204,10 @@ def _report(builder: tfds.core.DatasetBuilder) -> None:
     """Writes the report of a complete set that has none yet, as after a full disk."""
     from data_pipelines.building import report
 
-    options = builder.recall()
-    if options is not None:
+    told = builder.recall()
+    if told is not None:
         with writing(builder.data_path, instead="another --out"):
-            report.write(builder, options)
+            report.write(builder, told["options"], told["source"])
         builder.remove_leftovers()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow_datasets as tfds
 from etils import epath
 
-from data_pipelines import records
+from data_pipelines import heads, records
 from data_pipelines.building.photo_shards import Item, PhotographShard
 from data_pipelines.building.sharded_builder import ShardedBuilder
 from data_pipelines.building.summary import Summary, total
@@ -115,6 +115,10 @@ class PhotographBuilder(ShardedBuilder):
         return summaries
 
     def _make_info(self, **known: Any) -> tfds.core.DatasetInfo:
+        """What tfds keeps of a set; coefficients stand under the licence of their head."""
+        if head := self.teacher.head if self.teacher else self.exact_head:
+            words = f"{known.get('license', '')} Coefficients: that of {heads.in_words(head)}."
+            known["license"] = words.strip()
         if self.exact_head:
             known["metadata"] = tfds.core.MetadataDict(labels_of=self.exact_head, learnt=True)
         if self.teacher:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -77,8 +78,16 @@ def check_options(builder: ShardedBuilder) -> None:
             )
 
 
-def write(builder: ShardedBuilder, options: Mapping[str, Any]) -> None:
-    """Writes the report of a set, which was made with these options, beside its shards."""
+def write(builder: ShardedBuilder, options: Mapping[str, Any], source: str) -> None:
+    """Writes the report of a set beside its shards.
+
+    Args:
+      builder: of the set, with its summaries.
+      options: that it was made with.
+      source: folder of the raw data, left out of the names of rejects, as sets are passed on.
+    """
+    # Where a name begins; that of a folder may end like this one.
+    below = re.compile(rf"(?<![^\s'(]){re.escape(source.rstrip('/'))}/+")
     folder, splits = builder.data_path, builder.summaries
     described = {
         "set": builder.info.full_name,
@@ -98,7 +107,7 @@ def write(builder: ShardedBuilder, options: Mapping[str, Any]) -> None:
     }
     write_whole(folder / JSON, json.dumps(described, indent=1) + "\n")
     rejects = [
-        f"{split}\t{reason}\t{printable(detail)}\n"
+        f"{split}\t{reason}\t{printable(below.sub('', detail))}\n"
         for split, summary in splits.items()
         for reason, detail in (
             *summary.rejects,
@@ -144,6 +153,7 @@ def _page(builder: ShardedBuilder, options: Mapping[str, Any]) -> str:
         "prepare.html",
         title=builder.info.full_name,
         source=builder.info.description.strip(),
+        licence=(builder.info.redistribution_info.license or "").strip(),
         options=printable(", ".join(f"{k} {v}" for k, v in options.items() if v)),
         splits=list(splits),
         rows=[row for row in kept + kinds + flags + out + fits if any(row[1])],

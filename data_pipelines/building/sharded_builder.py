@@ -103,15 +103,16 @@ class ShardedBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
             own.rmtree(missing_ok=True)
 
     def recall(self) -> dict[str, Any] | None:
-        """The options of a complete set without its report, whose counts go to `summaries`.
+        """What a complete set without its report was made with; its counts go to `summaries`.
 
-        None if the report is written, or the set was made before counts were kept.
+        Its "options", and its "source", the folder of the raw data. None if the report is written,
+        or the set was made before this was kept.
         """
         if not self._told.exists():
             return None
         told = read_json(self._told)
         self.summaries = {split: total([Summary(**kept)]) for split, kept in told["splits"].items()}
-        return told["options"]
+        return told
 
     @property
     def _told(self) -> epath.Path:
@@ -170,7 +171,8 @@ class ShardedBuilder(tfds.core.ShardBasedBuilder, abc.ABC):
         self.summaries = self._checked(made, folder)
         told = {split: summary.to_json() for split, summary in self.summaries.items()}
         with writing(self.unfinished, instead="another --out", then=GO_ON):
-            write_whole(self._told, json.dumps({"options": self.options, "splits": told}))
+            known = {"options": self.options, "source": str(folder), "splits": told}
+            write_whole(self._told, json.dumps(known))
 
     def _example_writer(self) -> KeepingWriter:
         return KeepingWriter(self.unfinished, self.info.file_format)

@@ -132,6 +132,8 @@ def test_a_set_with_fits_from_photographs_to_batches(tmp_path, known_heads, monk
     page = (folder / report.HTML).read_text()
     assert "median residual of the landmark fit" in page and "0.02" in page and fitted.FAR in page
 
+    licence = f"That of the photographs. Coefficients: that of one 1 ({'1' * 12})."
+    assert (folder / "LICENSE").read_text().strip() == licence and licence in page
     assert heads.labels_of(folder) == (HEAD.identity, True, True)
     assert heads.compare([folder], HEAD, learnt=True, fits_learnt=True) == []
     with pytest.raises(UserError, match=r"of the head one 1 .*prepare faces --fitted --head=HEAD"):

@@ -168,8 +168,12 @@ def test_fits_give_coefficients_to_the_frames_that_passed(tmp_path):
     assert "sequence without fit" in rejects(folder).values()
     # Training compares these with its head.
     assert heads.labels_of(folder) == (procedural_head().identity, True, False)
+    licence = (folder / "LICENSE").read_text()
+    assert licence.startswith("Binghamton University's: for research only, not to be passed on. ")
+    assert f"Coefficients: that of {heads.in_words(procedural_head().identity)}." in licence
     (without,) = prepare.prepare("bp4d", tmp_path / "without", source=str(source))
     assert heads.labels_of(without) is None
+    assert "Coefficients" not in (without / "LICENSE").read_text()
 
 
 def test_fits_of_another_head_are_refused_by_name(tmp_path):

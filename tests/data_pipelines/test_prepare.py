@@ -247,7 +247,19 @@ def test_what_was_passed_over_is_reported(tmp_path, capsys, monkeypatch):
     assert rejects["camera raw is not read"] == 2 and sum(rejects.values()) == 4
     assert "left out: HEIC needs pillow-heif" in (folder / "prepare_report.html").read_text()
     table = (folder / "prepare_rejects.tsv").read_text()
-    assert f"{source}/c.mov: a video among pictures; the commands reconstruct and fit" in table
+    assert "\tc.mov: a video among pictures; the commands reconstruct and fit" in table
+
+
+def test_rejects_are_named_below_the_source(tmp_path, monkeypatch):
+    """However that is named; only where its name begins one."""
+    write_photographs(tmp_path / "pictures")
+    write_photograph(tmp_path / "pictures/my", "a.png").with_suffix(".npy").unlink()
+    write_photograph(tmp_path / "pictures/pictures", "b.png").with_suffix(".npy").unlink()
+    monkeypatch.chdir(tmp_path)
+    for number, source in enumerate(("pictures", "./pictures/", str(tmp_path / "pictures"))):
+        (folder,) = prepare.prepare("faces", tmp_path / f"data{number}", source=source)
+        lines = (folder / report.REJECTS).read_text().splitlines()[1:]
+        assert sorted(line.split("\t")[2] for line in lines) == ["my/a.png", "pictures/b.png"]
 
 
 def test_limit_and_the_report(tmp_path):
@@ -267,6 +279,7 @@ def test_limit_and_the_report(tmp_path):
     marks = {"has_landmarks_68": 5, "has_landmarks_105": 5}
     assert train["labels"] == marks | {"has_va": 5, "has_emotion": 5}
     page = (folder / "prepare_report.html").read_text()
+    assert page.index("<p>Licence: That of the photographs.</p>") < page.index("<figure>")
     assert page.count("<figure>") == 5
     assert page.count("data:image/png") == 2
     with pytest.raises(ValueError, match="was made with --limit=5, not 0; remove it"):
