@@ -21,7 +21,7 @@ from data_pipelines.bp4d.annotations import (
 )
 from fields_jax import batch
 from fields_jax.errors import UserError, printable
-from fields_jax.files import parse_json, read_npz, write_npz, write_whole
+from fields_jax.files import parse_json, read_lines, read_npz, write_npz, write_whole
 from fields_jax.fitting.scan_types import SequenceFit
 from fields_jax.types import FlameModel
 
@@ -137,8 +137,10 @@ def write_failures(folder: epath.Path, sequences: dict[str, str]) -> dict[str, i
 
     Args:
       folder: of the fits.
-      sequences: those without a fit, each with the reason.
+      sequences: those of this run without a fit, each with the reason. Those of runs before, of
+        other subjects, stay in the table until they have one.
     """
+    sequences = _failed_before(folder) | sequences
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("sequence", "frame", "reason"))
@@ -161,17 +163,31 @@ def _reasons(file: epath.Path) -> list[tuple[int | str, str]]:
         if reasons is None or reasons.dtype.kind != "U" or reasons.shape != (frames.size,):
             raise UserError(f"{file}: reason must be one text for each frame")
     except UserError as error:
-        return [("", f"not a readable fit ({error})")]
+        return [("", f"fit unreadable: {error}")]
     rows = zip(frames.ravel().tolist(), reasons.tolist(), strict=True)
     return [(f"{frame:g}", printable(reason)) for frame, reason in rows if reason]
 
 
+def _failed_before(folder: epath.Path) -> dict[str, str]:
+    """The sequences that failures.csv names as a whole, each with the reason, without a fit yet."""
+    try:
+        rows = list(csv.DictReader(read_lines(folder / FAILURES)))
+    except (UserError, csv.Error):  # none, or a damaged one
+        return {}
+    known = ((row.get("sequence"), row.get("frame"), row.get("reason")) for row in rows)
+    return {
+        name: printable(reason)
+        for name, frame, reason in known
+        if name and not frame and reason and not (folder / f"{name}.npz").exists()
+    }
+
+
 def _kind(reason: str) -> str:
-    """A reason without the parts that differ from frame to frame."""
-    first = reason.split("; ")[0]
+    """A reason without its details, which stand behind a colon, or its measured number."""
+    first = reason.split(": ")[0].split("; ")[0]
     for mark in (" > ", " < "):
         first = first.split(mark)[0].rsplit(" ", 1)[0] if mark in first else first
-    return first.split(": ")[-1] if ": " in first else first
+    return first
 
 
 def _meta(head: FlameModel, unit: float) -> dict[str, Any]:

@@ -82,14 +82,18 @@ def read_scan(
       unit: of the meshes, metres.
 
     Raises:
-      UserError: an unreadable mesh, or no landmarks that can be used; the message names the files.
+      UserError: an unreadable mesh, or no landmarks that can be used; the message begins with that,
+        by which failures are counted, and names the files.
     """
-    mesh = read_mesh(file)
+    try:
+        mesh = read_mesh(file)
+    except UserError as error:
+        raise UserError(f"mesh unreadable: {error}") from error
     mesh = dataclasses.replace(mesh, vertices=unit * mesh.vertices)
     inner, complaint = _inner(known, number, file, mesh, mean, unit)
     detected, fault = _detected(file, mesh)
     if inner is None and detected is None:
-        raise UserError(f"{file}: {fault or complaint}")
+        raise UserError(f"no landmarks: {file}: {fault or complaint}")
     marks = np.concatenate([given for given in (inner, detected) if given is not None])
     centre = np.nanmean(marks, axis=0)
     normals = mesh.normals()
@@ -114,7 +118,7 @@ def _inner(
     unit: float,
 ) -> tuple[Float[np.ndarray, "51 3"] | None, str]:
     """The 51 landmarks, or the reasons why there are none."""
-    complaint = "no landmarks"
+    complaint = ""
     found = known.points_83.get(number)
     place = _point_file(known.folder, known.sequence, file)
     try:
@@ -130,9 +134,9 @@ def _inner(
             inner = np.full((51, 3), np.nan)
             inner[INNER_49_OF_51] = mesh.lift(known.tracked[number], *size)
             return inner, ""
-    if found is None and complaint == "no landmarks":
+    if found is None and not complaint:
         complaint = (
-            f"no landmarks: neither {file.stem}.bndplus or .bnd beside it or in 3DFeatures, nor "
+            f"neither {file.stem}.bndplus or .bnd beside it or in 3DFeatures, nor "
             f"{known.sequence.name}.mat in 3DFeatures or 2DFeatures, nor {file.stem}.npy beside it"
         )
     return None, complaint

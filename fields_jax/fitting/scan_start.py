@@ -77,7 +77,7 @@ def start(
     rest = np.asarray(rig.mean[-LANDMARKS:], np.float64)
     rotation, translation, size = rigid_motion(rest[present], landmarks[present])
     if not _SIZES[0] < size < _SIZES[1]:
-        fault = f"the landmarks are {size:.3g} times the size of a head's in metres"
+        fault = f"landmarks of another size: {size:.3g} times the size of a head's in metres"
         return Started(landmarks, x, np.nan, np.nan, empty, fault)
     x[POSE], x[CAMERA] = Rotation.from_matrix(rotation).as_rotvec(), translation
     scales = settings.outliers(_STEPS)
