@@ -31,8 +31,9 @@ WEIGHTS = (1.09, 0.373, 0.545, 1.797, 1.963)
 # Expected errors from which on a reading is suspect, and has failed.
 LIMITS = (0.167, 0.208)
 # What training shows hardly ever: degrees of a turn, pixels of a face; shares of the face that must
-# be inside the picture, and that another face may cover.
-_TURN, _ROLL, _PIXELS, _INSIDE, _COVERED = 60.0, 50.0, 40.0, (0.9, 0.5), 0.5
+# be inside the picture, and that another face may cover. Of turn and share in the picture the
+# second is where no face can be: no camera sees one that looks so far away.
+_TURN, _ROLL, _PIXELS, _INSIDE, _COVERED = (60.0, 100.0), 50.0, 40.0, (0.9, 0.5), 0.5
 _MATCH = 0.45  # of the box with the finder's; faces that are framed well share 0.6 and more
 _FOUND = 0.8  # probability that there is a face; of those that are there four fifths have more
 _RESIDUAL = 0.06  # a landmark fit that leaves more has not found the face's shape
@@ -184,7 +185,8 @@ def _doubts(known: Evidence, error: float) -> Iterator[tuple[str, str]]:
         said = f"readings of shifted crops differ (expected error {100 * error:.0f} %)"
         yield FAIL if error >= LIMITS[1] else SUSPECT, said
     if known.again == 0:
-        sure = np.isnan(known.spread) or error < LIMITS[0]
+        missed = known.residual > _RESIDUAL
+        sure = not missed and (np.isnan(known.spread) or error < LIMITS[0])
         yield SUSPECT if sure else FAIL, "the finder sees no face there"
     elif known.match < _MATCH:
         yield SUSPECT, "the finder sees the face elsewhere or of another size"
@@ -193,9 +195,12 @@ def _doubts(known: Evidence, error: float) -> Iterator[tuple[str, str]]:
     if known.upside < known.spread:
         yield FAIL, "upside down, by how much steadier the reading is then"
     if known.residual > _RESIDUAL:
-        yield SUSPECT, f"landmarks are missed by {100 * known.residual:.0f} % of the eye distance"
-    if known.turn > _TURN:
-        yield SUSPECT, f"turned away by {known.turn:.0f} degrees"
+        worse = known.residual >= LIMITS[1]
+        said = f"landmarks are missed by {100 * known.residual:.0f} % of the eye distance"
+        yield FAIL if worse else SUSPECT, said
+    if known.turn > _TURN[0]:
+        worse = known.turn > _TURN[1]
+        yield FAIL if worse else SUSPECT, f"turned away by {known.turn:.0f} degrees"
     if known.roll > _ROLL:
         yield SUSPECT, f"turned in the picture by {known.roll:.0f} degrees"
     if known.pixels < _PIXELS:

@@ -67,6 +67,24 @@ def test_wavering_readings_fail_and_missed_landmarks_are_suspect():
 
 
 @pytest.mark.parametrize(
+    "worse",
+    [
+        dict(residual=0.83),  # points at random
+        dict(residual=confidence.LIMITS[1]),
+        dict(turn=171.0),  # left and right swapped
+        dict(residual=0.07, again=0.0, match=0.0),
+    ],
+)
+def test_a_fit_to_points_that_are_no_face_fails(worse):
+    assert judge(dataclasses.replace(FITTED, **worse)).verdict == "fail"
+
+
+def test_a_good_fit_that_the_finder_misses_is_only_suspect():
+    assert judge(dataclasses.replace(FITTED, again=0.0, match=0.0)).verdict == "suspect"
+    assert judge(dataclasses.replace(FITTED, turn=95.0, residual=0.2)).verdict == "suspect"
+
+
+@pytest.mark.parametrize(
     ("name", "better", "worse"),
     [("spread", 0.01, 0.1), ("mirror", 0.02, 0.2), ("turn", 0, 50), ("inside", 1, 0.7)],
 )
