@@ -63,11 +63,12 @@ def main(argv: list[str]) -> int:
     exports = export_commands.Exports(model.head, model.size, model.about)
     gallery = photo_commands.open_gallery(model.head, model.size, model.about)
     gallery.warm_up(model.inference.config.model.n_expression)
-    batch, plain, other = 0, 0, False
+    batch, plain, worse, other = 0, 0, 0, False
     for faces in photo_commands.batches(named, gallery, model.crop_scale, model.finder):
         batch = batch or len(faces)  # one face by itself is not filled up
         read = model.read(faces, batch, chosen.refine)
-        plain += sum(result.refined is False for result in read)
+        kept = [result.residual_before for result in read if result.refined is False]
+        plain, worse = plain + kept.count(None), worse + len(kept) - kept.count(None)
         results = put(read, batch)
         if (other := results[0].worn is not None) and can_paint(model.inference):
             results = paint(model.inference, model.head, faces, results, batch)
@@ -87,6 +88,11 @@ def main(argv: list[str]) -> int:
         exports.add_clips(gallery, named.clips)
     if plain:
         print(f"{plain} faces have no landmarks to refine by: theirs is the networks' reading")
+    if worse:
+        print(
+            f"{worse} faces have landmarks that a fit missed by more than the networks' reading, "
+            "which is kept: see whether the landmarks are theirs"
+        )
     if other and not can_paint(model.inference):
         print(f"{source} has no trained synthesiser: no expression.png is written")
     if not model.reads_emotion:

@@ -51,10 +51,10 @@ class Refined(NamedTuple):
 
     Attributes:
       coefficients: [F, ...], cameras of the crops that were read; the reading of faces that could
-        not be fitted.
-      done: [F] which could be.
-      before, after: [F] mean distance of the landmarks as a share of the inter-ocular distance; NaN
-        where not done.
+        not be fitted, or whose fit missed the landmarks by more than the reading.
+      done: [F] which were fitted.
+      before, after: [F] mean distance of the landmarks as a share of the inter-ocular distance;
+        `after` is NaN where not done, `before` where there are no landmarks.
     """
 
     coefficients: FlameCoefficients
@@ -63,11 +63,11 @@ class Refined(NamedTuple):
     after: Float[np.ndarray, " F"]
 
     def notes(self) -> list[tuple[bool, float | None, float | None]]:
-        """(done, before, after) of each face, None where not done."""
+        """(done, before, after) of each face, None where not known."""
         columns = zip(self.done, self.before, self.after, strict=True)
         return [
-            (bool(done), *((float(b), float(a)) if done else (None, None)))
-            for done, b, a in columns
+            (bool(done), *(float(each) if np.isfinite(each) else None for each in shares))
+            for done, *shares in columns
         ]
 
 
@@ -110,13 +110,17 @@ class Refiner:
         marks = observed(chosen, self.size)
         refinement = self.solve(marks, Guess(own, deviation))
         before[done], after[done] = refinement.before, refinement.fit.residual
+        found = jax.tree.map(np.asarray, refinement.fit.coefficients)
+        # Points that are no face's pull a head away without coming closer to them.
+        better = (after <= before)[done]
+        done[done] = better
+        after[~done] = np.nan
 
-        def put(column: np.ndarray, fitted: Any) -> np.ndarray:
+        def put(column: np.ndarray, fitted: np.ndarray) -> np.ndarray:
             column = np.array(column)
-            column[done] = fitted
+            column[done] = fitted[better]
             return column
 
-        found = refinement.fit.coefficients
         return Refined(jax.tree.map(put, readings, found), done, before, after)
 
     def solve(self, marks: Any, guess: Guess) -> Refinement:

@@ -50,7 +50,7 @@ CONVENTIONS = {
     "landmarks_68_image": "[68, 2] in pixels of the photograph",
     "residual": "mean distance of fitted from given landmarks, share of the inter-ocular distance",
     "refined": "whether a landmark fit followed the networks' reading; present with --refine only",
-    "residual_before": "the residual that the networks' reading left; present where refined",
+    "residual_before": "the residual that the networks' reading left; present where a fit was tried",
     "meta": "JSON: head, weights, photograph, how the face was found, version",
 }
 
@@ -81,7 +81,7 @@ class Result:
       emotion: as the network reads it, or None.
       residual: of a landmark fit, or None.
       refined: whether a landmark fit followed the networks' reading; None where none was wanted.
-      residual_before: that of the networks' reading; None where no fit followed it.
+      residual_before: that of the networks' reading; None where no fit was tried.
       verdict: how far the reading is believed, or None where that was not asked.
       evidence: for the verdict, or None.
       worn: whose expression it has; None where it is the photograph's own.

@@ -113,7 +113,9 @@ class Gallery:
             row["refined"] = "yes" if result.refined else "no"
         if result.residual_before is not None:
             row["residual_before"] = f"{result.residual_before:.4f}"
-            notes.append(f"by {100 * result.residual_before:.1f} % before the fit")
+            before = f"by {100 * result.residual_before:.1f} %"
+            kept = f"a fit would miss the landmarks by more than the reading, {before}: not refined"
+            notes.append(f"{before} before the fit" if result.refined else kept)
         reading = ""
         if result.emotion is not None:
             emotion, axes = result.emotion["emotion"], ("valence", "arousal")

@@ -11,7 +11,7 @@ import pytest
 
 from fields_jax.errors import UserError
 from fields_jax.fitting import refine
-from fields_jax.fitting.landmarks import Guess, Observed, Refinement, refine_landmarks
+from fields_jax.fitting.landmarks import Fit, Guess, Observed, Refinement, refine_landmarks
 from fields_jax.fitting.parameters import Layout, pack
 from fields_jax.fitting.view import landmark_rigs, projected, view
 from fields_jax.flame.model import flame
@@ -217,6 +217,27 @@ def test_faces_without_landmarks_keep_the_reading(truth):
     found = refine.Refiner(networks, procedural_head(), SIZE, 2).refine(faces, reading)
     assert found.notes() == [(False, None, None)] * 2 and networks.calls == 0
     jax.tree.map(np.testing.assert_array_equal, found.coefficients, reading)
+
+
+def test_a_fit_that_is_worse_than_the_reading_is_not_kept(truth, reading, monkeypatch):
+    """Two faces with landmarks, of which one fit comes closer, and one without."""
+    marked = np.random.default_rng(0).uniform(10, 50, (68, 2)).astype(np.float32)
+    faces = [face(marked), face(None), face(marked)]
+    before, after = jnp.float32([0.63, 0.2]), jnp.float32([0.87, 0.1])
+    fitted = jax.tree.map(lambda a: jnp.asarray(a[:2]) + 1, reading)
+    fit = Fit(fitted, *[after] * 5, jnp.ones(2, bool), jnp.ones(2, bool))
+    monkeypatch.setattr(refine.Refiner, "solve", lambda *_: Refinement(fit, before))
+    own = jax.tree.map(lambda a: a[:3], reading)
+    found = refine.Refiner(Networks(truth), procedural_head(), SIZE, 3).refine(faces, own)
+    assert found.notes() == [
+        (False, pytest.approx(0.63), None),
+        (False, None, None),
+        (True, pytest.approx(0.2), pytest.approx(0.1)),
+    ]
+    for name in ("expression", "pose", "camera"):
+        kept, given = (np.asarray(getattr(c, name)) for c in (found.coefficients, own))
+        np.testing.assert_array_equal(kept[:2], given[:2])
+        np.testing.assert_allclose(kept[2], given[1] + 1, rtol=1e-6)
 
 
 def test_landmarks_are_taken_in_the_crop_that_was_read(truth, reading, monkeypatch):
