@@ -50,7 +50,7 @@ class Tracker:
     """Follows the faces of a clip.
 
     Attributes:
-      tracks: faces that are in sight or have not been lost for longer than the bridge.
+      tracks: faces that were in the last frame or not lost for longer than the bridge.
     """
 
     def __init__(self, bridge: float):
@@ -59,7 +59,7 @@ class Tracker:
         Args:
           bridge: seconds; a face found again within this time is the same one, by its place.
         """
-        self._bridge, self._count = bridge, 0
+        self._bridge, self._count, self._before = bridge, 0, -np.inf
         self.tracks: list[Track] = []
 
     def assign(self, time: float, boxes: Sequence[Float[np.ndarray, "4"]]) -> list[int]:
@@ -70,6 +70,7 @@ class Tracker:
           boxes: (x0, y0, x1, y1) in pixels, of different faces.
         """
         self.expire(time)
+        self._before = time
         found: list[Track | None] = [None] * len(boxes)
         for row, track in self._matched(time, boxes):
             found[row] = track
@@ -82,8 +83,15 @@ class Tracker:
         return [track.number for track in found]
 
     def expire(self, time: float) -> None:
-        """Gives up the faces that have been out of sight for longer than the bridge."""
-        self.tracks = [track for track in self.tracks if time - track.time <= self._bridge + 1e-6]
+        """Gives up the faces that have been out of sight for longer than the bridge.
+
+        A face of the frame directly before is not out of sight, however far apart frames are.
+        """
+        self.tracks = [
+            track
+            for track in self.tracks
+            if track.time >= self._before or time - track.time <= self._bridge + 1e-6
+        ]
 
     def _matched(
         self, time: float, boxes: Sequence[Float[np.ndarray, "4"]]

@@ -27,7 +27,17 @@ def test_a_face_out_of_sight_is_the_same_within_the_bridge_and_another_after():
     assert tracker.assign(0.0, [box(50, 50)]) == [0]
     assert tracker.assign(0.1, []) == []
     assert tracker.assign(0.5, [box(52, 50)]) == [0]
+    assert tracker.assign(0.6, []) == []
     assert tracker.assign(1.01, [box(52, 50)]) == [1]
+
+
+def test_a_face_of_both_frames_is_the_same_however_far_apart_they_are():
+    tracker = Tracker(bridge=0.5)
+    times = [0.0, 0.033, 0.733, 3.0, 6.0]
+    for time in times:
+        assert tracker.assign(time, [box(50, 50), box(150, 50)]) == [0, 1], time
+    assert tracker.assign(7.0, [box(150, 50)]) == [1]
+    assert tracker.assign(8.0, [box(50, 50), box(150, 50)]) == [2, 1]
 
 
 def test_a_moving_face_is_expected_where_it_goes():
