@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from fields_jax import pages
-from fields_jax.errors import first_line, printable
-from fields_jax.files import write_whole
-from fields_jax.outputs.bundle import Bundle, Result
+from fields_jax.errors import UserError, first_line, printable
+from fields_jax.files import read_bytes, write_whole
+from fields_jax.outputs.bundle import Bundle, Result, load_params
 from fields_jax.outputs.confidence import said_of
 from fields_jax.outputs.morphs import choose_morphs
 from fields_jax.outputs.warming import warm_up
 from fields_jax.outputs.writers import write_bundle
 from fields_jax.photos.faces import Face
 from fields_jax.photos.files import Unusable
-from fields_jax.photos.names import unique_name
+from fields_jax.photos.names import OF_A_FACE, OF_A_PAGE, OF_A_RUN, unique_name
 from fields_jax.report import cards
 from fields_jax.types import FlameModel
 
@@ -33,6 +33,7 @@ COLUMNS = (
     *("face", "status", "image", "found", "residual", "refined", "residual_before"),
     *("emotion", "probability", "valence", "arousal", "verdict", "reason"),
 )
+_PAGE, _TABLE = OF_A_RUN
 
 
 class Gallery:
@@ -52,7 +53,7 @@ class Gallery:
         meta: Mapping[str, Any],
         morphs: str = "",
     ):
-        """Makes the folder if it is absent; files in it are overwritten.
+        """Makes the folder if it is absent; what an earlier run wrote there is overwritten.
 
         Args:
           out: the folder.
@@ -62,10 +63,12 @@ class Gallery:
           morphs: of `outputs.bundle.Bundle`.
 
         Raises:
-          UserError: the head has no such morph targets.
+          UserError: the head has no such morph targets, or the folder holds a page or a table that
+            no run of these commands wrote.
         """
         self._morphs = choose_morphs(head, morphs)
         self._out = epath.Path(out)
+        _refuse_others(self._out)
         self._out.mkdir(parents=True, exist_ok=True)
         self._head, self._size, self._meta = head, size, dict(meta)
         self._rows: list[dict[str, Any]] = []
@@ -92,14 +95,16 @@ class Gallery:
             self.refuse(Unusable(epath.Path(face.path), f"{face.name}: the result is not finite"))
             return ""
         name = unique_name(face.name, self._names)
-        face = dataclasses.replace(face, name=name)
-        folder = self._out / name
         try:
+            while _is_of_others(self._out / name):
+                name = unique_name(face.name, self._names)
+            face = dataclasses.replace(face, name=name)
+            folder = self._out / name
             bundle = Bundle(face, self._head, result, self._size, self._meta, self._morphs)
             written = write_bundle(folder, bundle)
             solid = cards.write_page_files(folder, bundle, written)
         except OSError as error:
-            reason = f"{folder} cannot be written: {error.strerror or first_line(error)}"
+            reason = f"{self._out / name} cannot be written: {error.strerror or first_line(error)}"
             self.refuse(Unusable(epath.Path(face.path), reason))
             return ""
         self.faces.append(name)
@@ -177,7 +182,7 @@ class Gallery:
         writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_whole(self._out / "summary.csv", text.getvalue())
+        write_whole(self._out / _TABLE, text.getvalue())
         page = pages.render(
             "fields_jax.report",
             "gallery.html",
@@ -190,7 +195,36 @@ class Gallery:
             version=self._meta["version"],
             date=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
-        write_whole(self._out / "index.html", page)
+        write_whole(self._out / _PAGE, page)
+
+
+def _refuse_others(out: epath.Path) -> None:
+    """Refuses a folder whose page or table is not of a run of these commands, told by its table."""
+    there = next((out / name for name in OF_A_RUN if (out / name).exists()), None)
+    if there is None:
+        return
+    table = out / _TABLE
+    if not (table.exists() and read_bytes(table).startswith(",".join(COLUMNS[:2]).encode())):
+        raise UserError(
+            f"{there} is of no earlier run and would be overwritten: move it or name another --out"
+        )
+
+
+def _is_of_others(folder: epath.Path) -> bool:
+    """Whether a folder holds files called as those of a face that no run of these commands wrote.
+
+    As where --out is the folder of the photographs. Ours have a params.npz, which is written first.
+    """
+    if not folder.is_dir():
+        return False
+    names = {path.name.casefold() for path in folder.iterdir()}
+    if not names.intersection((*OF_A_FACE, *OF_A_PAGE)):
+        return False
+    try:
+        load_params(folder / OF_A_FACE[0])
+    except UserError:
+        return True
+    return False
 
 
 def _facts(meta: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -134,3 +134,28 @@ def test_a_folder_that_cannot_be_written_costs_only_its_face(head, results, tmp_
     assert unusable.reason == f"{tmp_path / 'a b'} cannot be written: File exists"
     assert "a b cannot be written" in (tmp_path / "summary.csv").read_text()
     assert (tmp_path / "a b").read_text() == "in the way"
+
+
+def test_files_of_the_user_where_the_results_go_stay(head, results, tmp_path):
+    """As with --out=. in the folder of the photographs: a folder is taken that is free."""
+    own = tmp_path / "a b/photograph.jpg"
+    own.parent.mkdir()
+    own.write_text("of the user")
+    (tmp_path / "a b-2").mkdir()
+    (tmp_path / "a b-2/params.npz").write_text("of another program")
+    for _ in range(2):  # the second run overwrites what the first wrote
+        gallery = Gallery(tmp_path, head, SIZE, META)
+        gallery.add(photograph(), results[0])
+        gallery.close("Faces", "A lead.")
+        assert gallery.faces == ["a b-3"] and not gallery.unusable
+    assert own.read_text() == "of the user"
+    assert [path.name for path in own.parent.iterdir()] == ["photograph.jpg"]
+    assert load_params(tmp_path / "a b-3/params.npz")[1]["face"] == "a b-3"
+
+
+@pytest.mark.parametrize("name", names.OF_A_RUN)
+def test_a_page_or_table_of_no_earlier_run_is_refused(head, tmp_path, name):
+    (tmp_path / name).write_text("face,height\n")
+    with pytest.raises(UserError, match=f"{name} is of no earlier run .* name another --out"):
+        Gallery(tmp_path, head, SIZE, META)
+    assert (tmp_path / name).read_text() == "face,height\n"
