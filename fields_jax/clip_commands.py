@@ -10,7 +10,7 @@ from absl import flags
 from etils import epath
 
 from fields_jax.errors import UserError
-from fields_jax.photos.detector import Detector, find_python
+from fields_jax.photos.detector import find_python, lasting
 from fields_jax.photos.faces import Finder
 from fields_jax.photos.files import Unusable
 from fields_jax.photos.kinds import VIDEO_SUFFIXES
@@ -88,18 +88,18 @@ def make(
     from fields_jax.clips.watching import Where
 
     for clip in clips:
-        with _finder() as detector:
-            finder = detector or (None if marked else packaged)
-            where = Where(maker.scale, finder, box, near=detector is None)
-            try:
+        try:
+            with _finder() as detector:
+                finder = detector or (None if marked else packaged)
+                where = Where(maker.scale, finder, box, near=detector is None)
                 for person in maker.make(source_of(clip), where, gallery.out / clip.name):
                     gallery.add_clip(f"{clip.name}/{person.name}", str(clip.path), person)
-            except UserError as error:
-                reason = str(error).removeprefix(f"{clip.path}: ")
-                gallery.refuse(Unusable(clip.path, reason))
-            except OSError as error:
-                reason = f"{gallery.out / clip.name} cannot be written: {error.strerror or error}"
-                gallery.refuse(Unusable(clip.path, reason))
+        except UserError as error:
+            reason = str(error).removeprefix(f"{clip.path}: ")
+            gallery.refuse(Unusable(clip.path, reason))
+        except OSError as error:
+            reason = f"{gallery.out / clip.name} cannot be written: {error.strerror or error}"
+            gallery.refuse(Unusable(clip.path, reason))
 
 
 def source_of(clip: Clip) -> Source:
@@ -118,5 +118,5 @@ def _finder() -> Iterator[Finder | None]:
     if python is None:
         yield None
     else:
-        with Detector(python) as detector:
-            yield detector.finder
+        with lasting(python) as finder:
+            yield finder

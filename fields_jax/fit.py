@@ -52,32 +52,34 @@ def main(argv: list[str]) -> int:
     exports = export_commands.Exports(fitter.head, CROP_SIZE, fitter.about)
     gallery = photo_commands.open_gallery(fitter.head, CROP_SIZE, fitter.about)
     batch = 0
-    for found in photo_commands.batches(named, gallery, CROP_SCALE):
-        faces = []
-        for face in found:
-            if reason := unfit(face):
-                gallery.refuse(Unusable(face.path, reason))
-            else:
-                faces.append(face)
-        if not faces:
-            continue
-        batch = batch or len(faces)  # one face by itself is not filled up
-        for first in range(0, len(faces), batch):
-            part = faces[first : first + batch]
-            results = put(fitter.read(part, batch), batch)
-            for face, result in zip(part, results, strict=True):
-                exports.add_face(gallery, gallery.add(face, result), face, result)
-    if named.clips:
-        from fields_jax.clip_readers import LandmarkReader
-        from fields_jax.clips.making import Maker
+    page = gallery, "Fitted faces", _LEAD
+    with photo_commands.kept(*page):
+        for found in photo_commands.batches(named, gallery, CROP_SCALE):
+            faces = []
+            for face in found:
+                if reason := unfit(face):
+                    gallery.refuse(Unusable(face.path, reason))
+                else:
+                    faces.append(face)
+            if not faces:
+                continue
+            batch = batch or len(faces)  # one face by itself is not filled up
+            for first in range(0, len(faces), batch):
+                part = faces[first : first + batch]
+                results = put(fitter.read(part, batch), batch)
+                for face, result in zip(part, results, strict=True):
+                    exports.add_face(gallery, gallery.add(face, result), face, result)
+        if named.clips:
+            from fields_jax.clip_readers import LandmarkReader
+            from fields_jax.clips.making import Maker
 
-        finder = packaged()
-        reader = LandmarkReader(fitter.head, chosen.batch_size, finder)
-        maker = Maker(fitter.head, reader, clip_commands.settings(), fitter.about)
-        clip_commands.make(named.clips, maker, gallery, finder, marked=True)
-        exports.add_clips(gallery, named.clips)
+            finder = packaged()
+            reader = LandmarkReader(fitter.head, chosen.batch_size, finder)
+            maker = Maker(fitter.head, reader, clip_commands.settings(), fitter.about)
+            clip_commands.make(named.clips, maker, gallery, finder, marked=True)
+            exports.add_clips(gallery, named.clips)
     exports.say()
-    return photo_commands.conclude(gallery, "Fitted faces", _LEAD)
+    return photo_commands.conclude(*page)
 
 
 class _Fit(types.ModuleType):

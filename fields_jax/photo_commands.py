@@ -11,7 +11,7 @@ from absl import flags
 from fields_jax import clip_commands, export_commands, expression_commands
 from fields_jax.disk import writing
 from fields_jax.errors import UserError, printable
-from fields_jax.photos.detector import Detector, find_python
+from fields_jax.photos.detector import DetectorError, find_python, lasting
 from fields_jax.photos.faces import Face, Finder, find_faces, parse_box
 from fields_jax.photos.files import Photograph, Unusable
 from fields_jax.photos.finding import find_photographs
@@ -90,11 +90,16 @@ def batches(
     with open_finder(named) as detector:
         finder = detector or (other if _is_blind(named) else None)
         for number, photograph in enumerate(progress(named.photographs, total, "photographs"), 1):
-            for found in find_faces(photograph, scale=scale, box=named.box, finder=finder):
-                if isinstance(found, Unusable):
-                    gallery.refuse(found)
-                else:
-                    faces.append(found)
+            try:
+                for found in find_faces(photograph, scale=scale, box=named.box, finder=finder):
+                    if isinstance(found, Unusable):
+                        gallery.refuse(found)
+                    else:
+                        faces.append(found)
+            except DetectorError:
+                if faces:  # what was found is read before the command ends
+                    yield faces
+                raise
             while len(faces) >= size or (faces and number == total):
                 yield faces[:size]
                 faces = faces[size:]
@@ -107,8 +112,8 @@ def open_finder(named: Named) -> Iterator[Finder | None]:
     if python is None or not _is_blind(named):
         yield None
     else:
-        with Detector(python) as detector:
-            yield detector.finder
+        with lasting(python) as finder:
+            yield finder
 
 
 def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Gallery:
@@ -127,6 +132,18 @@ def open_gallery(head: FlameModel, size: int, meta: Mapping[str, Any]) -> Galler
 
     with _writing():
         return Gallery(flags.FLAGS.out, head, size, meta, flags.FLAGS.morphs or "")
+
+
+@contextlib.contextmanager
+def kept(gallery: Gallery, title: str, lead: str) -> Iterator[None]:
+    """Where the work in the block ends early, by Ctrl-C too, the page shows what is finished."""
+    try:
+        yield
+    except BaseException:
+        if gallery.faces or gallery.persons:
+            with contextlib.suppress(UserError, OSError):  # the disk may be what ended it
+                conclude(gallery, title, lead)
+        raise
 
 
 def conclude(gallery: Gallery, title: str, lead: str) -> int:

@@ -64,28 +64,30 @@ def main(argv: list[str]) -> int:
     gallery = photo_commands.open_gallery(model.head, model.size, model.about)
     gallery.warm_up(model.inference.config.model.n_expression)
     batch, plain, worse, other = 0, 0, 0, False
-    for faces in photo_commands.batches(named, gallery, model.crop_scale, model.finder):
-        batch = batch or len(faces)  # one face by itself is not filled up
-        read = model.read(faces, batch, chosen.refine)
-        kept = [result.residual_before for result in read if result.refined is False]
-        plain, worse = plain + kept.count(None), worse + len(kept) - kept.count(None)
-        results = put(read, batch)
-        if (other := results[0].worn is not None) and can_paint(model.inference):
-            results = paint(model.inference, model.head, faces, results, batch)
-        for face, result in zip(faces, results, strict=True):
-            exports.add_face(gallery, gallery.add(face, result), face, result)
-    if named.clips:
-        if chosen.refine:
-            print("--refine is for photographs: clips keep the networks' reading")
-        from fields_jax.clip_readers import NetworkReader
-        from fields_jax.clips.making import Maker
-        from fields_jax.finder import packaged
+    page = gallery, "Reconstructed faces", _LEAD
+    with photo_commands.kept(*page):
+        for faces in photo_commands.batches(named, gallery, model.crop_scale, model.finder):
+            batch = batch or len(faces)  # one face by itself is not filled up
+            read = model.read(faces, batch, chosen.refine)
+            left = [result.residual_before for result in read if result.refined is False]
+            plain, worse = plain + left.count(None), worse + len(left) - left.count(None)
+            results = put(read, batch)
+            if (other := results[0].worn is not None) and can_paint(model.inference):
+                results = paint(model.inference, model.head, faces, results, batch)
+            for face, result in zip(faces, results, strict=True):
+                exports.add_face(gallery, gallery.add(face, result), face, result)
+        if named.clips:
+            if chosen.refine:
+                print("--refine is for photographs: clips keep the networks' reading")
+            from fields_jax.clip_readers import NetworkReader
+            from fields_jax.clips.making import Maker
+            from fields_jax.finder import packaged
 
-        finder = packaged()
-        reader = NetworkReader(model, chosen.batch_size, finder)
-        maker = Maker(model.head, reader, clip_commands.settings(), model.about)
-        clip_commands.make(named.clips, maker, gallery, finder, box=named.box)
-        exports.add_clips(gallery, named.clips)
+            finder = packaged()
+            reader = NetworkReader(model, chosen.batch_size, finder)
+            maker = Maker(model.head, reader, clip_commands.settings(), model.about)
+            clip_commands.make(named.clips, maker, gallery, finder, box=named.box)
+            exports.add_clips(gallery, named.clips)
     if plain:
         print(f"{plain} faces have no landmarks to refine by: theirs is the networks' reading")
     if worse:
@@ -98,7 +100,7 @@ def main(argv: list[str]) -> int:
     if not model.reads_emotion:
         print(f"{source} has no trained emotion head: no emotion.json is written")
     exports.say()
-    return photo_commands.conclude(gallery, "Reconstructed faces", _LEAD)
+    return photo_commands.conclude(*page)
 
 
 def _say(model: Model, source: str) -> None:

@@ -50,7 +50,7 @@ CONVENTIONS = {
     "landmarks_68_image": "[68, 2] in pixels of the photograph",
     "residual": "mean distance of fitted from given landmarks, share of the inter-ocular distance",
     "refined": "whether a landmark fit followed the networks' reading; present with --refine only",
-    "residual_before": "the residual that the networks' reading left; present where a fit was tried",
+    "residual_before": "the residual of the networks' reading; present where a fit was tried",
     "meta": "JSON: head, weights, photograph, how the face was found, version",
 }
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,6 +34,33 @@ def find_python() -> Path | None:
     """The interpreter of the landmark environment, or None if that was not made."""
     python = ENVIRONMENT / "bin" / "python"
     return python if python.exists() else None
+
+
+@contextlib.contextmanager
+def lasting(python: Path | str, **options: Any) -> Iterator[Finder]:
+    """A detector that is started anew once, where it ends at a picture, which may be what ended it.
+
+    That picture is not looked at, see `NotLookedAt`; the second end is a DetectorError.
+
+    Args:
+      python, options: of `Detector`.
+
+    Raises:
+      DetectorError: it cannot be started.
+    """
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(Detector(python, **options))]
+
+        def detect(image: UInt8[np.ndarray, "H W 3"]) -> Sequence[Detection]:
+            try:
+                return running[-1].detect(image)
+            except DetectorError as error:
+                if len(running) > 1:
+                    raise
+                running.append(stack.enter_context(Detector(python, **options)))
+                raise NotLookedAt(str(error)) from error
+
+        yield Finder(running[0].name, detect)
 
 
 class Detector:

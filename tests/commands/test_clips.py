@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from fields_jax import clip_commands, photo_commands, reconstruct
 from fields_jax.outputs.bundle import load_params
+from fields_jax.photos.detector import DetectorError
 from tests.support.clips import CLIP_FLAGS, numbered, write_video
 from tests.support.portraits import face_picture, write_photograph
 from tests.support.workdirs import write_workdir
@@ -132,3 +133,16 @@ def test_a_clip_without_a_face_is_told(place, here, capsys):
     video = write_video(place / "blank.mp4", numbered(4))
     assert here(reconstruct, video, out=place / "blank") == 2
     assert f"not used: {video}: no face found in 4 frames" in capsys.readouterr().out
+
+
+def test_a_detector_that_does_not_start_costs_the_clip_alone(place, here, monkeypatch, capsys):
+    def failing(python):
+        raise DetectorError("the face detector ended with status 1")
+
+    monkeypatch.setattr(clip_commands, "find_python", lambda: "python")
+    monkeypatch.setattr(clip_commands, "lasting", failing)
+    write_photograph(place / "alone/one.png")
+    out = place / "no detector"
+    assert here(fit, place / "alone/one.png", place / "frames", out=out, clip=True) == 0
+    assert "frames: the face detector ended with status 1" in capsys.readouterr().out
+    assert "one/overlay.png" in (out / "index.html").read_text()

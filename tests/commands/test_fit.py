@@ -14,9 +14,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from fields_jax import photo_commands
+from fields_jax.errors import Preemption
 from fields_jax.flame import flame
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.outputs.bundle import load_params
+from fields_jax.photos.detector import DetectorError
+from fields_jax.photos.faces import Detection, Finder
 from fields_jax.photos.finding import find_photographs
 from fields_jax.photos.names import OF_A_FACE, OF_A_PAGE
 from fields_jax.photos.points import select_105
@@ -135,3 +138,36 @@ def test_fitted_landmarks_lie_on_the_photograph(fitted):
         assert np.abs(off).max() < 2
         assert arrays["residual"] < 0.03 and select_105(arrays["points"]).shape == (105, 2)
         assert meta["head"]["name"] == "procedural"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (DetectorError("gone"), ["a", "b", "c"]),  # the face that waits for others is read
+        (KeyboardInterrupt(), ["a", "b"]),
+        (Preemption(), ["a", "b"]),
+    ],
+)
+def test_the_page_shows_what_is_finished_where_the_work_ends(
+    tmp_path, monkeypatch, error, expected
+):
+    for name in "abcd":
+        points = write_photograph(tmp_path / f"in/{name}.png", marked=False)[0]
+    seen = []
+
+    def detect(image):
+        seen.append(image)
+        if len(seen) == 4:
+            raise error
+        return [Detection(np.pad(points, ((0, 0), (0, 1))), 0.75)]
+
+    finder = contextlib.nullcontext(Finder("finder", detect))
+    monkeypatch.setattr(photo_commands, "open_finder", lambda named: finder)
+    out = tmp_path / "out"
+    chosen = dict(out=str(out), head="", batch_size=2, morphs="", **CLIP_FLAGS)
+    monkeypatch.setattr(fit.flags, "FLAGS", ConfigDict(chosen))
+    with pytest.raises(type(error)):
+        fit.main(["fit", str(tmp_path / "in")])
+    with (out / "summary.csv").open() as file:
+        assert [row["face"] for row in csv.DictReader(file)] == expected
+    assert "overlay.png" in (out / "index.html").read_text()

@@ -16,8 +16,8 @@ from PIL import Image
 
 from data_pipelines import landmarks
 from fields_jax.photos import mediapipe_child
-from fields_jax.photos.detector import Detector, DetectorError, find_python
-from fields_jax.photos.faces import find_faces
+from fields_jax.photos.detector import Detector, DetectorError, find_python, lasting
+from fields_jax.photos.faces import NotLookedAt, find_faces
 from fields_jax.photos.files import Photograph, Unusable
 from fields_jax.photos.points import load_faces, select_105
 from tests.support.portraits import face_picture, write_photograph
@@ -116,6 +116,19 @@ def test_a_picture_at_which_the_detector_fails_harms_no_other(tmp_path):
     assert [len(each) for each in found] == [1, 1, 1]
     assert found[1] == [Unusable(photographs[1].path, "the face detector failed at it: too large")]
     assert not any(isinstance(each, Unusable) for each in (*found[0], *found[2]))
+
+
+def test_a_detector_that_ends_at_a_picture_is_started_anew_once(tmp_path):
+    dies = "    if count == 2: raise SystemExit('killed')\n    angle ="
+    script = program(tmp_path, FAKE.replace("    angle =", dies))
+    one, two = (np.full((30, 40, 3), count, np.uint8) for count in (1, 2))
+    with lasting(sys.executable, script=script) as finder:
+        assert len(finder.detect(one)) == 1
+        with pytest.raises(NotLookedAt, match=r"status 1 \(killed\)"):
+            finder.detect(two)
+        assert len(finder.detect(one)) == 1
+        with pytest.raises(DetectorError, match=r"status 1 \(killed\)"):
+            finder.detect(two)
 
 
 def test_a_detector_that_has_gone_is_noticed(tmp_path):
