@@ -12,10 +12,14 @@ import contextlib
 import io
 import json
 import math
+import os
 import re
+import secrets
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -304,11 +308,33 @@ def write_whole(path: epath.PathLike, content: bytes | str) -> None:
     Raises:
       OSError: the file cannot be written; nothing is left of the attempt.
     """
-    file = epath.Path(path)
+    with _beside(epath.Path(path)) as new:
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def whole_file(path: epath.PathLike) -> Iterator[Path]:
+    """A place on a disk for what writes its file itself; it gets its name if the block succeeds."""
+    if is_remote(path):
+        with tempfile.TemporaryDirectory() as spare:
+            place = Path(spare) / "file"
+            yield place
+            epath.Path(place).copy(path, overwrite=True)
+    else:
+        with _beside(epath.Path(path)) as new:
+            yield Path(new)
+
+
+@contextlib.contextmanager
+def _beside(file: epath.Path) -> Iterator[epath.Path]:
+    """A hidden file that replaces another after the block, and is removed where that fails.
+
+    Its name is of this process and call, so that two that write the same file do not meet.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.new")
+    beside = file.with_name(f".{file.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.new")
     try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield beside
         beside.replace(file)
     except BaseException:
         with contextlib.suppress(OSError):

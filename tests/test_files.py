@@ -132,6 +132,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert os.listdir(tmp_path) == ["x.json"] and files.read_json(path) == {"a": 1}
 
 
+def test_two_that_write_a_file_do_not_damage_each_other(tmp_path):
+    """One begins and ends while the other writes, which is whole after it all the same."""
+    path = tmp_path / ("x" * 250)
+    with files.whole_file(path) as place:
+        place.write_bytes(b"first")
+        files.write_whole(path, b"second")
+        assert path.read_bytes() == b"second" and place.read_bytes() == b"first"
+    assert path.read_bytes() == b"first" and os.listdir(tmp_path) == [path.name]
+    with pytest.raises(KeyboardInterrupt), files.whole_file(path) as place:
+        place.write_bytes(b"third")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"first" and os.listdir(tmp_path) == [path.name]
+
+
 def test_messages_can_do_nothing_to_a_terminal():
     assert printable("a\x1b[31m\tb\n  c\u202e\udcff") == r"a\x1b[31m\tb c\u202e\udcff"
     assert str(UserError("Traceback (most\nrecent)\x07")) == r"Traceback (most recent)\x07"

@@ -64,9 +64,11 @@ class Film:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if error is None and self._sized:
-            self._container.mux(self._stream.encode())
-        self._container.close()
+        try:
+            if error is None and self._sized:
+                self._container.mux(self._stream.encode())
+        finally:
+            self._container.close()
 
 
 def panels(

@@ -6,9 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -21,8 +19,8 @@ from fields_jax.clips.motion import eye_distances, landmarks, steadied
 from fields_jax.clips.person import Person, runs, together
 from fields_jax.clips.reading import ReadClip, Reader, Stages, read_clip
 from fields_jax.clips.watching import Watcher, Where
-from fields_jax.errors import UserError
-from fields_jax.files import write_whole
+from fields_jax.errors import UserError, first_line
+from fields_jax.files import whole_file, write_whole
 from fields_jax.flame.landmark_head import landmark_head
 from fields_jax.outputs.bundle import pose_heads
 from fields_jax.outputs.confidence import VERDICTS, Evidence, Verdict, judge
@@ -136,10 +134,9 @@ class Maker:
         if settings.film and importlib.util.find_spec("av") is None:
             told["film"] = {"left out": NO_FILM}
         elif settings.film:
-            codec = self._film(source, [clip.person for clip in clips], folders, stages)
-            for each in written:
+            told["film"] = self._film(source, [clip.person for clip in clips], folders, stages)
+            for each in written if "codec" in told["film"] else ():
                 each.append(FILM)
-            told["film"] = {"codec": codec}
         _forget(folder, written)
         told["frames_per_second"] = _rates(stages, found.frames)
         for number, (place, clip, names) in enumerate(zip(folders, clips, written, strict=True)):
@@ -199,22 +196,26 @@ class Maker:
         persons: Sequence[Person],
         folders: Sequence[epath.Path],
         stages: Stages,
-    ) -> str:
-        """Writes the films of all persons in one pass over the clip; returns their codec."""
+    ) -> dict[str, str]:
+        """Writes the films of all persons in one pass over the clip; a failure costs only them.
+
+        Returns:
+          Their codec, or why they are left out.
+        """
+        import av
+
         size = self._read.batch_size
         line = Progress(source.length, "frames drawn", of=source.name)
-        with contextlib.ExitStack() as stack:
-            spare = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clip-")))
-            paths = [spare / f"{number}.mp4" for number in range(len(persons))]
-            with contextlib.ExitStack() as open_films:
-                films = [open_films.enter_context(film.Film(p, source.rate)) for p in paths]
-                drawn = self._panels(source, persons, size, stages, line)
-                for number, picture, time in drawn:
+        try:
+            with contextlib.ExitStack() as stack:
+                paths = [stack.enter_context(whole_file(folder / FILM)) for folder in folders]
+                films = [stack.enter_context(film.Film(path, source.rate)) for path in paths]
+                for number, picture, time in self._panels(source, persons, size, stages, line):
                     with stages.stage("encode"):
                         films[number].add(picture, time)
-            for path, folder in zip(paths, folders, strict=True):
-                write_whole(folder / FILM, path.read_bytes())
-        return films[0].codec
+        except (av.FFmpegError, OSError) as error:
+            return {"left out": f"no {FILM}, which failed: {first_line(error)}"}
+        return {"codec": films[0].codec}
 
     def _panels(
         self,

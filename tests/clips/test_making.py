@@ -156,6 +156,27 @@ def test_without_pyav_the_film_is_left_out_and_the_page_says_so(tiny_head, tmp_p
     assert written[0].notes[-1].startswith("no clip.mp4, which needs PyAV")
 
 
+@pytest.mark.parametrize("kind", ["pyav", "disk"])
+def test_a_film_that_fails_costs_no_person(tiny_head, tmp_path, monkeypatch, kind):
+    av = pytest.importorskip("av", reason="the extra `video` is not installed")
+    error = {"pyav": av.FFmpegError(1, "broken"), "disk": OSError(28, "No space left on device")}
+
+    def failing(*_):
+        raise error[kind]
+
+    monkeypatch.setattr(making, "judge", lambda evidence: Verdict("ok", (), 0.05))
+    monkeypatch.setattr(making.film.Film, "add", failing)
+    (tmp_path / "person_0").mkdir()
+    (tmp_path / "person_0/clip.mp4").write_bytes(b"of an earlier run")
+    maker = Maker(tiny_head, Reader(tiny_head), Settings(film=True), META)
+    where = Where(SCALE, Finder("known", look))
+    written = list(maker.make(Clip(8), where, epath.Path(tmp_path)))
+    assert len(written) == 2 and "clip.mp4" not in written[0].files
+    assert written[0].notes[-1].startswith("no clip.mp4, which failed: [Errno ")
+    names = {path.name for path in (tmp_path / "person_0").iterdir()}
+    assert names == set(written[0].files)
+
+
 def test_strength_0_leaves_the_coefficients(make, tmp_path):
     make(smooth=0.0)
     told = json.loads((tmp_path / "person_0/clip.json").read_text())
