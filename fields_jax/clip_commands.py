@@ -37,9 +37,9 @@ class Clip(NamedTuple):
 def define_flags() -> None:
     """Flags about clips."""
     flags.DEFINE_bool("clip", False, "folders named are clips: their pictures are its frames")
-    flags.DEFINE_float("rate", 30.0, "frames per second of folders of frames", 1e-3)
-    flags.DEFINE_float("smooth", 1.0, "strength of the smoothing of clips; 0 for none", 0.0)
-    flags.DEFINE_float("bridge", 0.5, "seconds that a face of a clip may be out of sight", 0.0)
+    flags.DEFINE_float("rate", 30.0, "frames per second of folders of frames")
+    flags.DEFINE_float("smooth", 1.0, "strength of the smoothing of clips; 0 for none")
+    flags.DEFINE_float("bridge", 0.5, "seconds that a face of a clip may be out of sight")
     flags.DEFINE_bool("film", True, "write clip.mp4 of each person of a clip")
 
 

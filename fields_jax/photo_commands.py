@@ -40,6 +40,10 @@ def define_flags() -> None:
     clip_commands.define_flags()
 
 
+# Least and most of the numbers that flags give; absl's own bounds let NaN and infinity pass.
+_RANGES = {"rate": (1e-3, 1e3), "smooth": (0, 1e3), "bridge": (0, 1e6), "focal": (0.5, 1e3)}
+
+
 class Named(NamedTuple):
     """The arguments of a command line.
 
@@ -60,9 +64,12 @@ def read_arguments(argv: list[str], box: str = "") -> Named:
     """The photographs of a command line; `box` is the value of --box.
 
     Raises:
-      UserError: nothing was named, --out is missing, or --box is no box.
+      UserError: nothing was named, --out is missing, --box is no box, or a number is out of range.
     """
     chosen = flags.FLAGS
+    for name, (least, most) in _RANGES.items():
+        if not least <= chosen[name] <= most:
+            raise UserError(f"--{name}={chosen[name]:g}: expected {least:g} to {most:g}")
     if not chosen.out:
         raise UserError("--out is missing: name the folder to write to")
     if len(argv) < 2:

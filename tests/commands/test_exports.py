@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from fields_jax import clip_commands, expression_commands, face3d, photo_commands
 from fields_jax.errors import UserError
@@ -106,6 +108,48 @@ def test_a_clip_is_exported(place, here):
     assert '<a href="frames/person_0/vhap/">vhap/</a>' in page
 
 
+def test_an_export_takes_the_place_of_a_longer_one(place, here, tmp_path):
+    for index in range(FRAMES):
+        write_photograph(tmp_path / f"clip/{index}.png", places=((5 + 2 * index, 10),))
+    out = tmp_path / "out"
+    assert here(tmp_path / "clip", out=str(out), clip=True, export=("vhap",)) == 0
+    for suffix in ("png", "npy"):
+        (tmp_path / f"clip/4.{suffix}").unlink()
+    assert here(tmp_path / "clip", out=str(out), clip=True, export=("vhap",)) == 0
+    folder = out / "clip/person_0/vhap"
+    for part in ("images", "fg_masks", "flame_param"):
+        assert len(list((folder / part).iterdir())) == FRAMES - 1, part
+    assert not (folder.parent / ".vhap.new").exists()
+
+
+def test_sets_that_cannot_be_written_are_told_and_cost_nothing_else(
+    place, here, tmp_path, monkeypatch, capsys
+):
+    for index in range(3):
+        path = tmp_path / f"clip/{index}.png"
+        write_photograph(path, places=((5, 10),))
+    Image.open(path).crop((0, 0, 320, 200)).save(path)
+    own = tmp_path / "out/clip/person_0/vhap/of the user.png"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    layouts = ("vhap", "metrical-tracker")
+    assert here(tmp_path / "clip", out=str(tmp_path / "out"), clip=True, export=layouts) == 0
+    said = capsys.readouterr().out
+    assert "person_0/metrical-tracker: the pictures are of several sizes" in said
+    assert "vhap cannot be made anew" in said and own.read_text() == "mine"
+    assert not (own.parents[1] / "metrical-tracker").exists()
+    assert "clip/person_0/clip.npz" in (tmp_path / "out/index.html").read_text()
+
+
+def test_a_lens_that_is_too_near_is_told_with_a_longer_one(place, here, capsys):
+    out = str(place / "near")
+    assert here(place / "one.png", out=out, export=("vhap",), focal=0.5) == 0
+    said = capsys.readouterr().out
+    (focal,) = re.findall(r"% of the square about a face.* such as --focal=(\d+)", said)
+    assert here(place / "one.png", out=out, export=("vhap",), focal=float(focal)) == 0
+    assert "such as --focal" not in capsys.readouterr().out
+
+
 def test_mistakes_are_one_line(place, here, tmp_path):
     one, frames = place / "one.png", place / "frames"
     for paths, values, line in (
@@ -114,6 +158,12 @@ def test_mistakes_are_one_line(place, here, tmp_path):
         ((one,), dict(expression_from=str(one), neutral=True), "two expressions: choose one"),
         ((frames,), dict(neutral=True, clip=True), "frames is a clip, which keeps its own"),
         ((one,), dict(neutral=True, export=("vhap",)), "--export=vhap is of the pictures' own"),
+        ((one,), dict(rate=float("inf")), "--rate=inf: expected 0.001 to 1000"),
+        ((one,), dict(rate=1e5), "--rate=100000: expected 0.001 to 1000"),
+        ((one,), dict(rate=0.0), "--rate=0: expected 0.001 to 1000"),
+        ((one,), dict(smooth=float("nan")), "--smooth=nan: expected 0 to 1000"),
+        ((one,), dict(bridge=-1.0), "--bridge=-1: expected 0 to 1e"),
+        ((one,), dict(focal=float("inf")), "--focal=inf: expected 0.5 to 1000"),
     ):
         with pytest.raises(UserError, match=line) as said:
             here(*paths, **values)

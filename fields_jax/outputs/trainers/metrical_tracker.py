@@ -21,6 +21,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
+from fields_jax.errors import UserError
 from fields_jax.files import write_whole
 from fields_jax.flame.model import flame
 from fields_jax.geometry.rotations import matrix_of
@@ -41,7 +42,11 @@ _OPENCV, _PYTORCH3D = np.diag([1.0, -1.0, -1.0]), np.diag([-1.0, 1.0, -1.0])
 def write_metrical_tracker(
     folder: epath.Path, shots: Iterable[Shot], job: Job
 ) -> Float[np.ndarray, "T 2"]:
-    """Writes the shots of one person; see `shots.Trainer`."""
+    """Writes the shots of one person; see `shots.Trainer`.
+
+    Raises:
+      UserError: the pictures are of several sizes.
+    """
     head, frames, off = job.head, [], []
     comment = f"head {head.name} {head.version} in metres"
     for step, (shot, one) in enumerate(placed(shots, job, DROPPED)):
@@ -58,6 +63,11 @@ def write_metrical_tracker(
         if step == 0:
             shared = _intrinsics(one)
             write_whole(folder / "canonical.obj", _canonical(head, one, comment))
+        elif _intrinsics(one) != shared:  # which the layout has once
+            raise UserError(
+                "the pictures are of several sizes, and this layout has one camera for all: bring "
+                "them to one size"
+            )
     for part, rows in parted(len(frames)).items():
         table = shared | {"frames": [frames[row] for row in rows]}
         write_whole(folder / f"transforms{part}.json", json_text(table))
