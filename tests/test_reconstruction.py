@@ -105,6 +105,29 @@ def test_paths_images_and_arrays_with_landmarks_or_boxes_are_one(place, model):
         np.testing.assert_allclose(face.landmarks_68, found[0].landmarks_68, atol=1e-2)
 
 
+def test_networks_that_answer_nan_spoil_their_face_alone(place, model, monkeypatch):
+    """One of two faces that are read together; its result is not finite, which pages refuse."""
+    found = face3d.find_given(
+        [place[0] / "one.png", place[0] / "bare.png"],
+        scale=model.crop_scale,
+        boxes=[None, (40, 30, 140, 150)],
+    )
+    say = type(model.networks).say
+
+    def failing(self, crops, batch_size):
+        said = say(self, crops, batch_size)
+        first = np.arange(len(crops)) < len(crops) // 2
+
+        def spoil(column):
+            return np.where(first.reshape(-1, *[1] * (column.ndim - 1)), np.nan, column)
+
+        return jax.tree.map(spoil, said)
+
+    monkeypatch.setattr(type(model.networks), "say", failing)
+    read = model.read([face for _, face in found], 2)
+    assert [result.is_finite() for result in read] == [False, True]
+
+
 def test_a_picture_turned_by_its_metadata_is_read_upright(place, model):
     turned = Image.open(place[0] / "bare.png").convert("RGB")
     notes = turned.getexif()

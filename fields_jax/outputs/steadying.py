@@ -49,11 +49,17 @@ def steadied(
 
 
 def _mean_pose(poses: Float[np.ndarray, "F C 3"]) -> Float[np.ndarray, "F 3"]:
-    """The rotation nearest to the mean of those that the crops' turns are taken from."""
+    """The rotation nearest to the mean of those that the crops' turns are taken from.
+
+    NaN where a pose is not finite: the decomposition would raise, for all faces of the batch.
+    """
+    sound = np.isfinite(poses).all(axis=(1, 2))
+    poses = np.where(sound[:, None, None], poses, 0)
     degrees = np.array([0.0, *(variation[3] for variation in VARIATIONS)])
     turns = np.zeros((UPRIGHT, 3))
     turns[:, 2] = np.deg2rad(degrees)
     left, _, right = np.linalg.svd((matrix_of(turns)[None] @ matrix_of(poses)).mean(axis=1))
     sign = np.ones((len(poses), 3))
     sign[:, 2] = np.linalg.det(left @ right)
-    return np.float32([vector_of(each) for each in (left * sign[:, None]) @ right])
+    found = np.float32([vector_of(each) for each in (left * sign[:, None]) @ right])
+    return np.where(sound[:, None], found, np.float32(np.nan))
