@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ from fields_jax.photos import faces, given, points
 from fields_jax.photos.crops import to_photograph
 from fields_jax.photos.detector import Detector, find_python
 from fields_jax.photos.files import Photograph, Unusable, read_photograph
+from fields_jax.photos.names import unique_name
 from fields_jax.types import FlameCoefficients, FlameModel
 
 _BATCH = 8  # faces that are worked on at once
@@ -41,7 +43,8 @@ class Face3D:
     Attributes:
       picture: row of the picture in the list that was given.
       name: of the picture's file without suffix, or picture_ROW; with _0, _1 ... where the picture
-        shows several faces.
+        shows several faces. Of a list all differ: -2, -3 ... is added where a name is taken, and
+        what some disk forbids is replaced, as in the folders of the commands.
       origin: how the face was found, in a few words.
       params: the coefficients and the camera of the crop, numpy arrays without a batch dimension.
       emotion: "emotion" (the likeliest of eight), "probabilities" by name, "valence" and "arousal"
@@ -130,13 +133,15 @@ def face3d(picture: int, bundle: Bundle) -> Face3D:
 
 
 def read_faces(
-    found: Sequence[tuple[int, faces.Face]],
+    found: Iterator[tuple[int, faces.Face]],
     read: Callable[[Sequence[faces.Face], int], list[Result]],
     head: FlameModel,
     size: int,
     about: Mapping[str, Any],
-) -> list[Face3D]:
+) -> Iterator[Face3D]:
     """Faces as a model or a fit reads them, a few at once.
+
+    No more pictures are held than of a few faces; each face that is given holds its own.
 
     Args:
       found: see `find_given`.
@@ -146,13 +151,17 @@ def read_faces(
       size: side in pixels of the crops that their cameras belong to.
       about: facts about the program for every output; see `Bundle.meta`.
     """
-    batch, results = min(_BATCH, len(found)), []
-    for start in range(0, len(found), _BATCH):
-        results += read([face for _, face in found[start : start + _BATCH]], batch)
-    return [
-        face3d(row, Bundle(face, head, result, size, about))
-        for (row, face), result in zip(found, results, strict=True)
-    ]
+    batch = 0
+    while chosen := list(itertools.islice(found, _BATCH)):
+        batch = batch or len(chosen)
+        results = read([face for _, face in chosen], batch)
+        made = [
+            face3d(row, Bundle(face, head, result, size, about))
+            for (row, face), result in zip(chosen, results, strict=True)
+        ]
+        chosen.clear()  # the pictures go with the faces
+        while made:
+            yield made.pop(0)
 
 
 def find_given(
@@ -162,8 +171,8 @@ def find_given(
     boxes: Any = None,
     landmarks: Any = None,
     finder: faces.Finder | None = None,
-) -> list[tuple[int, faces.Face]]:
-    """The faces of pictures, each with the row of its picture.
+) -> Iterator[tuple[int, faces.Face]]:
+    """The faces of pictures, each with the row of its picture; a picture is read when it is asked.
 
     Args:
       images: a path, a pillow image or an [H, W, 3] uint8 array of RGB; or a list of them.
@@ -181,12 +190,11 @@ def find_given(
         given.per_picture(values, single, len(pictures), name)
         for values, name in ((boxes, "boxes"), (landmarks, "landmarks"))
     ]
+    taken: set[str] = set()
     with _detector(finder) as look:
-        return [
-            (row, face)
-            for row, (picture, box, marks) in enumerate(zip(pictures, *placed, strict=True))
-            for face in _found(_Given(row, picture, box, marks), scale, look)
-        ]
+        for row, (picture, box, marks) in enumerate(zip(pictures, *placed, strict=True)):
+            for face in _found(_Given(row, picture, box, marks), scale, look):
+                yield row, dataclasses.replace(face, name=unique_name(face.name, taken))
 
 
 @dataclasses.dataclass(frozen=True)

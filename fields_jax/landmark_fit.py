@@ -58,11 +58,15 @@ class Fitter:
 
     def fit(self, images: Picture | Sequence[Picture], landmarks: Any = None) -> list[Face3D]:
         """The faces of pictures; see `fit`."""
-        found = find_given(images, scale=CROP_SCALE, landmarks=landmarks)
-        for _, face in found:
-            if reason := unfit(face):
-                raise UserError(f"{face.path}: {reason}")
-        return read_faces(found, self.read, self.head, CROP_SIZE, self.about)
+        found = map(_fit_for, find_given(images, scale=CROP_SCALE, landmarks=landmarks))
+        return list(read_faces(found, self.read, self.head, CROP_SIZE, self.about))
+
+
+def _fit_for(found: tuple[int, faces.Face]) -> tuple[int, faces.Face]:
+    """A face with the row of its picture, as it is where it has enough landmarks."""
+    if reason := unfit(found[1]):
+        raise UserError(f"{found[1].path}: {reason}")
+    return found
 
 
 def fit(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,20 @@ class Model:
         Raises:
           UserError: a picture, box or set of landmarks cannot be used, or a picture shows no face;
             the message names it. Nothing is returned for the others then.
+        """
+        return list(self.iterate(images, boxes=boxes, landmarks=landmarks, refine=refine))
+
+    def iterate(
+        self,
+        images: Picture | Sequence[Picture],
+        *,
+        boxes: Any = None,
+        landmarks: Any = None,
+        refine: bool = False,
+    ) -> Iterator[Face3D]:
+        """As `reconstruct`, for long lists: a picture is read when its faces are asked for.
+
+        Memory holds the pictures of a few faces and of those that the caller keeps.
         """
         found = find_given(
             images, scale=self.crop_scale, boxes=boxes, landmarks=landmarks, finder=self.finder

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import json
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import jax
@@ -161,8 +164,36 @@ def test_the_detector_is_started_once_and_only_where_it_is_needed(place, model, 
     model.reconstruct(folder / "one.png")
     assert started == []
     found = model.reconstruct([folder / "bare.png", folder / "bare.png"])
-    assert [face.name for face in found] == ["bare_0", "bare_1"] * 2
+    assert [face.name for face in found] == ["bare_0", "bare_1", "bare_0-2", "bare_1-2"]
     assert started == [Path("python"), "closed"]
+
+
+def test_faces_of_a_list_have_names_of_their_own(place, model, tmp_path):
+    points = write_photograph(tmp_path / "a.png", places=((10, 20), (160, 60)))
+    write_photograph(tmp_path / "a_0.png")
+    write_photograph(tmp_path / "x/a.png")
+    found = model.reconstruct([tmp_path / name for name in ("a.png", "a_0.png", "x/a.png")])
+    assert len(points) == 2 and [face.name for face in found] == ["a_0", "a_1", "a_0-2", "a"]
+
+
+def test_a_long_list_is_read_a_few_pictures_at_a_time(place, model, monkeypatch):
+    monkeypatch.setattr(face3d, "_BATCH", 2)
+    read, held = [], []
+    find = face3d.faces.find_faces
+
+    def counted(photograph, **options):
+        for face in find(photograph, **options):
+            face = dataclasses.replace(face, image=face.image.copy())
+            read.append(weakref.ref(face.image))
+            yield face
+
+    monkeypatch.setattr(face3d.faces, "find_faces", counted)
+    for number, face in enumerate(model.iterate([place[0] / "one.png"] * 6)):
+        held.append(sum(each() is not None for each in read))
+        assert face.picture == number and len(read) == 2 * (number // 2 + 1)
+        del face
+        gc.collect()
+    assert len(held) == 6 and max(held) <= 2
 
 
 def test_mistakes_are_one_line_that_names_the_picture(place, model):
