@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from fields_jax.clips import animation, files, film, measures
-from fields_jax.clips.decode import Frame, Source
+from fields_jax.clips.decode import Frame, FrameFolder, Source
 from fields_jax.clips.motion import eye_distances, landmarks, steadied
 from fields_jax.clips.person import Person, runs, together
 from fields_jax.clips.reading import ReadClip, Reader, Stages, read_clip
@@ -315,7 +315,8 @@ def _measured(before: np.ndarray, after: np.ndarray, seen: np.ndarray) -> dict[s
 
 def _told(source: Source, found: ReadClip, settings: Settings) -> dict[str, Any]:
     """What is told of a clip, for JSON."""
-    rate = (found.frames - 1) / found.seconds if found.seconds else source.rate
+    # Frames that cannot be read change neither.
+    rate = source.rate if isinstance(source, FrameFolder) else found.rate or source.rate
     return {
         "clip": str(source.path),
         "frames": found.frames,

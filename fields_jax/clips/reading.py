@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from fields_jax.clips.decode import Frame, Source
 from fields_jax.clips.person import Person, Rows
 from fields_jax.clips.watching import Sighting, Watcher
@@ -81,6 +83,7 @@ class ReadClip(NamedTuple):
       persons: in the order of first sight.
       frames: number of frames.
       seconds: from the first to the last.
+      rate: frames per second where none is missing; None of a single frame.
       passers: faces that are left out, since they are seen in too few frames.
       refused: why faces were not read, by reason: how often.
     """
@@ -88,6 +91,7 @@ class ReadClip(NamedTuple):
     persons: list[Person]
     frames: int
     seconds: float
+    rate: float | None
     passers: int
     refused: dict[str, int]
 
@@ -143,4 +147,12 @@ def read_clip(source: Source, watcher: Watcher, read: Reader, stages: Stages) ->
         )
     persons = [rows.person(times, read.scale, read.size) for rows in kept]
     passers = len(people) - len(kept)
-    return ReadClip(persons, len(times), max(times.values()), passers, refused)
+    told = len(times), max(times.values()), rate_of(list(times.values()))
+    return ReadClip(persons, *told, passers, refused)
+
+
+def rate_of(times: Sequence[float]) -> float | None:
+    """`ReadClip.rate`: of the mean step, for some clocks count whole milliseconds, without gaps."""
+    steps = np.diff(times)
+    steps = steps[steps < 1.5 * np.median(steps)] if len(steps) else steps
+    return float(1 / steps.mean()) if len(steps) else None

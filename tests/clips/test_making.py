@@ -9,11 +9,13 @@ import json
 import numpy as np
 import pytest
 from etils import epath
+from PIL import Image
 
 from fields_jax import arkit
 from fields_jax.clips import making
-from fields_jax.clips.decode import Frame
+from fields_jax.clips.decode import Frame, FrameFolder
 from fields_jax.clips.making import Maker, Settings
+from fields_jax.clips.reading import rate_of
 from fields_jax.clips.watching import Where
 from fields_jax.errors import UserError
 from fields_jax.outputs.bundle import load_params
@@ -186,6 +188,29 @@ def test_strength_0_leaves_the_coefficients(make, tmp_path):
 def test_a_longer_gap_than_the_bridge_makes_another_person(make):
     written, _ = make(bridge=0.1)
     assert [each.name for each in written] == ["person_0", "person_1", "person_2"]
+
+
+def test_frames_that_cannot_be_read_leave_the_rate(tiny_head, tmp_path, monkeypatch):
+    """Two thirds of a folder's, of which the time code is counted on."""
+    monkeypatch.setattr(making, "judge", lambda evidence: Verdict("ok", (), 0.05))
+    (tmp_path / "frames").mkdir()
+    for frame in Clip(18).frames():
+        picture = tmp_path / f"frames/{frame.index}.png"
+        picture.write_bytes(b"")
+        if frame.index % 3 == 0:
+            Image.fromarray(frame.image).save(picture)
+    source = FrameFolder(tmp_path / "frames", "frames", 25.0)
+    maker = Maker(tiny_head, Reader(tiny_head), Settings(film=False), META)
+    out = epath.Path(tmp_path / "out")
+    (_, _) = maker.make(source, Where(SCALE, Finder("known", look)), out)
+    assert json.loads((out / "person_0/clip.json").read_text())["rate"] == 25
+
+
+def test_gaps_of_a_video_leave_its_rate():
+    times = np.round(np.arange(120) / 59.94, 3)  # whole milliseconds
+    assert rate_of(times) == pytest.approx(59.94, rel=1e-3)
+    assert rate_of(np.delete(times, [3, 4, 5, 40, 60, 61])) == pytest.approx(59.94, rel=5e-3)
+    assert rate_of([0.0]) is None
 
 
 def test_one_frame_is_enough_and_no_face_is_none(make, tmp_path):
