@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -10,18 +11,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from absl import logging
+
 from fields_jax.disk import writing
 from fields_jax.errors import UserError
 from fields_jax.files import is_remote
 
 LOCK_FILE = ".lock"
+# Lustre without -o flock and file systems by FUSE answer so.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 # A killed process holds its lock until its memory is freed; a restart may come sooner.
 _PATIENCE = 3.0  # seconds
 
 
 @contextlib.contextmanager
 def only_run(workdir: str, *, patience: float = _PATIENCE) -> Iterator[None]:
-    """Holds a workdir for this process; buckets have no locks, so a gs:// workdir is not held.
+    """Holds a workdir for this process, where there are locks.
+
+    Buckets have none, so a gs:// workdir is not held; nor is one of a disk without, with a warning.
 
     Args:
       workdir: is made if it does not exist.
@@ -59,4 +66,12 @@ def _try(stream) -> bool:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logging.warning(
+            "%s: this disk has no locks (%s): see that no other training writes there",
+            os.path.dirname(stream.name),
+            error.strerror,
+        )
     return True

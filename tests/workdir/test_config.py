@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 
@@ -9,6 +10,7 @@ import pytest
 
 from fields_jax.errors import UserError
 from fields_jax.training import loop
+from fields_jax.workdir import lock
 from fields_jax.workdir.config import check_workdir, claim_workdir, read_config
 from fields_jax.workdir.inference import load_inference
 from fields_jax.workdir.lock import only_run
@@ -98,3 +100,19 @@ def test_a_start_that_is_under_way_gives_way_to_nobody(tmp_path, monkeypatch):
         loop.train(config, str(tmp_path), None, None, {})
     assert (tmp_path / "config.json").read_bytes() == before
     assert (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "set_aside").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_disk_without_locks_is_written_to_with_a_warning(tmp_path, monkeypatch, caplog, number):
+    refusal = OSError(number, "not here")
+
+    def refuse(*_):
+        raise refusal
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    with only_run(str(tmp_path)):
+        pass
+    assert f"{tmp_path}: this disk has no locks (not here)" in caplog.text
+    refusal.errno = errno.EIO
+    with pytest.raises(OSError, match="not here"), only_run(str(tmp_path)):
+        pass
