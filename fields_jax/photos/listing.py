@@ -24,9 +24,10 @@ NOT_READ = (".npz", ".mat", ".csv")  # other programs keep points in them
 _COMPANIONS = (*LANDMARKS, DENSE, ABOUT, *NOT_READ)
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
-# A listing is renewed when the folder's time of change differs. That time advances in ticks of at
-# most 10 ms: a listing made sooner than this after a change may lack files added in the same tick.
-_TICKS = 0.05
+# A listing is renewed when the folder's time of change differs. That time advances in ticks, of 2 s
+# on FAT and exFAT and 10 ms elsewhere: a listing made sooner than this after a change may lack
+# files added in the same tick.
+_TICKS = 2.1
 # A folder that changes all the time, such as one that another program fills, is not listed anew for
 # every photograph: a listing of over _MANY names is kept for _KEPT times as long as it took.
 _MANY, _KEPT = 10_000, 100

@@ -130,6 +130,21 @@ def test_a_folder_is_listed_once(tmp_path, monkeypatch, remote):
         assert own(tmp_path / names[0]) and len(listed) == 2
 
 
+def test_a_listing_in_the_tick_of_a_change_is_made_again(tmp_path, monkeypatch):
+    """FAT and exFAT tell times of change in whole two seconds."""
+    version, tick = listing._version, 2 * 10**9
+
+    def coarse(place):
+        *which, changed = version(place)
+        return *which, changed // tick * tick
+
+    monkeypatch.setattr(listing, "_version", coarse)
+    touch(tmp_path, "a.jpg")
+    assert own(tmp_path / "a.jpg") is None
+    touch(tmp_path, "a.npy")
+    assert own(tmp_path / "a.jpg") == "a.npy"
+
+
 def test_a_large_folder_that_changes_is_not_listed_for_every_picture(tmp_path, monkeypatch):
     listed = []
 
