@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from fields_jax.kept import kept_program
 from fields_jax.outputs.bundle import Result
@@ -57,7 +58,7 @@ def paint(
     rows = np.minimum(np.arange(batch_size), len(found) - 1)
     batch = (each[rows] for each in (crops, masks, after, before, cameras))
     static = (inference.model, make_masking(inference.config))
-    made = kept_program(_paint, inference.variables, head, *batch, rows, static=static)
+    made = kept_program(_paint, inference.variables, head, *batch, static=static)
     pictures = to_uint8(np.asarray(made))[: len(found)]
     return [
         dataclasses.replace(result, painted=picture)
@@ -82,12 +83,12 @@ def _paint(
     vertices: Float[Array, "B V 3"],
     before: Float[Array, "B V 3"],
     cameras: Float[Array, "B 3"],
-    rows: Int[Array, " B"],
     model: Any,
     masking: Masking,
 ) -> Float[Array, "B S S 3"]:
     image, mask = crops.astype(vertices.dtype) / 255, masks.astype(vertices.dtype)
-    keys = sample_keys(jax.random.key(0), rows)
+    # One key for all, so that a face's picture is the same beside any others.
+    keys = sample_keys(jax.random.key(0), jnp.zeros(len(crops), int))
     geometry, masked = synthesizer_input(
         masking, head, vertices, cameras, image, mask, keys, seen=before
     )

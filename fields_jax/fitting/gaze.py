@@ -201,7 +201,8 @@ def _shows_eyes(points: Float[np.ndarray, "N 2"] | None) -> bool:
 
 
 def _opening(points: np.ndarray, side: str) -> float:
-    """Height of the slit over its width."""
+    """Height of the slit over its width; 0, as of a closed eye, where the corners coincide."""
     upper, lower = points[list(EYE_SLITS_478[side])]
     inner, outer = points[list(EYE_ENDS_478[side])]
-    return float(np.linalg.norm(upper - lower) / np.linalg.norm(inner - outer))
+    width = np.linalg.norm(inner - outer)
+    return float(np.linalg.norm(upper - lower) / width) if width > 0 else 0.0

@@ -13,7 +13,7 @@ from fields_jax.flame.eyes import eyeballs
 from fields_jax.flame.procedural import procedural_head
 from fields_jax.geometry.rotations import rotation_vector, turned
 from fields_jax.geometry.spheres import fit_sphere
-from fields_jax.landmark_schemes import IRIS_478, MEDIAPIPE_105
+from fields_jax.landmark_schemes import EYE_ENDS_478, IRIS_478, MEDIAPIPE_105
 from fields_jax.photos.faces import Face
 from fields_jax.render import project
 from fields_jax.types import FlameCoefficients
@@ -114,6 +114,15 @@ def test_an_eye_that_is_nearly_shut_is_taken_for_a_wink():
         0.08 < gaze._opening(face["points"], "left") < 0.5 * gaze._opening(face["points"], "right")
     )
     assert degrees_apart(turn, found[3:]) < 1.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_eye_whose_corners_coincide_is_a_closed_one():
+    turn = rotation_vector(-14, 6, 0)
+    face = person(2, (0, 0, 0), np.tile(turn, 2))
+    face["points"][list(EYE_ENDS_478["left"])] = 0.1
+    assert gaze._opening(face["points"], "left") == 0
+    assert degrees_apart(turn, reader().read(**face)[3:]) < 1.0
 
 
 @pytest.mark.parametrize(("yaw", "near"), [(50, 1), (-50, 0)])
