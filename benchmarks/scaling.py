@@ -174,22 +174,27 @@ def _chip_row(chip: Chip) -> str:
 
 _HEAD = """# What 8, 64 and 256 chips would give
 
-**A model, not a measurement.** No TPU was at hand. The first table is what XLA's compiler says of
-the full-size step of stage 2, phase B (224 px), for devices of the kind named; the second follows
-from its rows of TPUs by the formulas between them, for TPU v5e. `python -m benchmarks.scaling`
+**A model, not a measurement.** No TPU or GPU was at hand. The first table is what XLA's compilers
+say of the full-size step of stage 2, phase B (224 px), for devices of the kind named; the second
+follows from its rows of accelerators by the formulas between them. `python -m benchmarks.scaling`
 writes this page from docs/scaling.json, a list of what
 
     python -m benchmarks.step --notime --topology=v5e:2x2 --json=OUT
 
-writes, which takes from a quarter to three quarters of an hour for each program, and with
-`--topology=cpu` one or two minutes (with XLA_FLAGS=--xla_backend_optimization_level=0). FLOPs and
-the gradients' bytes are the same for both; bytes are not, since CPUs fuse other operations and keep
+writes, which takes from a quarter to three quarters of an hour for each program, with
+`--topology=h100:2` two to six minutes, and with `--topology=cpu` one or two (with
+XLA_FLAGS=--xla_backend_optimization_level=0). FLOPs and the gradients' bytes are the same for all;
+bytes are not, since CPUs fuse other operations and keep
 nothing on a chip, and the number of collectives differs, since each compiler merges some. An
 iteration is the reconstruction and one of the two turns of the cycle; figures are per device. "GB
 accessed" is the compiler's count, which takes in what stays on the chip; "GB to and from memory" is
 read off the compiled program (fields_jax/tools/hlo.py): operands and results of every fusion that
 do not stay there, without what TPUs add to fill whole tiles (a layout whose innermost axis is a
-batch of 64 images moves twice as much). Both count the rasteriser's loops once. What was measured,
+batch of 64 images moves twice as much); of an operand that is sliced, slices count in the rows of
+the H100 and the whole in the others, which were compiled before. Both count the rasteriser's loops
+once. GPUs' convolutions and products are those of cuDNN and cuBLAS, whose work space is not in the
+memory; the H100 launches some 4,800 kernels in the reconstruction, 5,100 before images were pooled
+and enlarged without scatters and copies, and moves 4 % fewer bytes than then. What was measured,
 on a CPU, is in [performance.md](performance.md); `python -m benchmarks.accelerator` measures a TPU
 or GPU.
 
