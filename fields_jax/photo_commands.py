@@ -68,8 +68,9 @@ def read_arguments(argv: list[str], box: str = "") -> Named:
     """
     chosen = flags.FLAGS
     for name, (least, most) in _RANGES.items():
-        if not least <= chosen[name] <= most:
-            raise UserError(f"--{name}={chosen[name]:g}: expected {least:g} to {most:g}")
+        value = getattr(chosen, name)
+        if not least <= value <= most:
+            raise UserError(f"--{name}={value:g}: expected {least:g} to {most:g}")
     if not chosen.out:
         raise UserError("--out is missing: name the folder to write to")
     if len(argv) < 2:

@@ -126,6 +126,8 @@ CASES = {
         "--out={text}/out a.png",
         "--out={folder}/out --head={folder} a.png",
         "--out={folder}/out --head={none} a.png",
+        "--out={folder}/out --rate=inf a.png",
+        "--out={folder}/out --focal=nan a.png",
     ],
     "fields_jax.transfer": [
         "",

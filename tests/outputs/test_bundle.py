@@ -148,7 +148,7 @@ def test_bundle_of_a_face(head, results, tmp_path):
         assert picture.size == (640, 320)
     assert json.loads((tmp_path / "f/emotion.json").read_text()) == {"emotion": "happy"}
     doubts = json.loads((tmp_path / "f/confidence.json").read_text())
-    assert doubts["verdict"] == "suspect" and doubts["expected_error"] == 0.25
+    assert doubts["verdict"] == "fail" and doubts["expected_error"] == 0.25
     assert doubts["reasons"][0] == "the finder sees no face there"
 
     arrays, about = load_params(tmp_path / "f/params.npz")
