@@ -70,7 +70,8 @@ class PhotographBuilder(ShardedBuilder):
         Args:
           stored_size: largest side of a stored crop; a small face is stored as it is.
           stored_scale: side of the stored crop relative to the face box. Training crops reach 1.8
-            (SMIRK), so 2 leaves room to move.
+            (SMIRK), so 2 leaves room to move; of those that are zoomed out, turned and moved 13 %
+            have a corner beyond it, which is black.
           limit: at most so many photographs of each split, chosen by hash; 0: all.
           threads: photographs read at once; 0: one per core.
           **kwargs: see `ShardedBuilder`.
