@@ -21,6 +21,7 @@ from tests.support.pages import (
     SHOWN,
     STILL,
     canvas,
+    changed,
     click,
     needs_browser,
     part,
@@ -339,8 +340,9 @@ def test_splines_and_steps_are_sampled_as_the_format_says(page):
 
 @needs_browser
 def test_a_lost_context_comes_back_with_the_head_as_it_was(page):
+    rest = canvas(page)
     set_slider(page, "[data-movement=jawOpen]", 1)
-    before = canvas(page)
+    before = changed(page, rest)
     page.evaluate("Fields.lost = Fields.stage.view.renderer.gl.getExtension('WEBGL_lose_context')")
     page.evaluate("Fields.lost.loseContext()")
     page.wait(f"{part('message')}.textContent.includes('busy')")

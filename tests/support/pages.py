@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,6 +77,16 @@ def part(name: str) -> str:
 def canvas(page: Browser) -> np.ndarray:
     """[H, W, 3] int of the 3D view."""
     return page.picture("[data-part=canvas]").astype(int)
+
+
+def changed(page: Browser, before: np.ndarray) -> np.ndarray:
+    """The 3D view once it is another one and at rest; a busy machine shows frames late."""
+    for _ in range(100):
+        found = canvas(page)
+        if (found != before).any() and (found == canvas(page)).all():
+            return found
+        time.sleep(0.1)
+    raise TimeoutError("the 3D view does not change, or not come to rest")
 
 
 def set_slider(page: Browser, selector: str, value: float) -> None:
