@@ -271,7 +271,7 @@ def step_parts(bench: Bench, dtype: str, images: int) -> Iterator[Row]:
 def forms(bench: Bench) -> Iterator[Row]:
     """Every form of the layers that have several, of which `platforms.per_platform` takes one."""
     side, images = bench.config.image_size // 4, max(bench.sizes.drawn)
-    for dtype in ("bfloat16", "float32"):
+    for dtype in dict.fromkeys(dtype for dtype, _ in bench.sizes.read):
         x = jnp.ones((images, side, side, 64), dtype)
         for kernel, choices in _FORMS.values():
             arrays = (x, jnp.ones(kernel, dtype)) if kernel else (x,)
