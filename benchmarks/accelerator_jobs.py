@@ -24,6 +24,7 @@ from fields_jax.models import convolution, layers
 from fields_jax.models.encoders import CAMERA_SCALE
 from fields_jax.models.fields import FieldsModel, build_model, init_variables
 from fields_jax.render import geometry_map
+from fields_jax.training.compilation import threads_for
 from fields_jax.training.optim import make_optimizer, update
 from fields_jax.types import FlameCoefficients, FlameModel
 
@@ -32,25 +33,19 @@ _DRAWN = {"ids": "ids", "forward": "interpolated", "forward+backward": "with gra
 
 
 # Shape of the kernel, if there is one, and functions of image and kernel.
-_FORMS: dict[str, tuple[tuple[int, ...], tuple[Callable, ...]]] = {
-    "depthwise": (
+_FORMS: tuple[tuple[tuple[int, ...], tuple[Callable, ...]], ...] = (
+    (
         (3, 3, 1, 64),
         tuple(
             partial(form, stride=1)
             for form in (convolution.depthwise_conv_by_groups, convolution.depthwise_conv_by_shifts)
         ),
     ),
-    "pointwise": (
-        (1, 1, 64, 64),
-        (convolution.pointwise_conv_by_conv, convolution.pointwise_conv_by_matmul),
-    ),
-    "up-convolution": ((2, 2, 64, 32), (layers.up_conv_by_conv, layers.up_conv_by_matmul)),
-    "max pool": ((), (layers.max_pool_by_window, layers.max_pool_by_pairs)),
-    "upsample": (
-        (),
-        (layers.upsample_by_conv, layers.upsample_by_gathering, layers.upsample_by_pairs),
-    ),
-}
+    ((1, 1, 64, 64), (convolution.pointwise_conv_by_conv, convolution.pointwise_conv_by_matmul)),
+    ((2, 2, 64, 32), (layers.up_conv_by_conv, layers.up_conv_by_matmul)),
+    ((), (layers.max_pool_by_window, layers.max_pool_by_pairs)),
+    ((), (layers.upsample_by_conv, layers.upsample_by_gathering, layers.upsample_by_pairs)),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,9 +175,7 @@ def drawing(bench: Bench, side: int) -> Iterator[Row]:
 def stepping(bench: Bench, dtype: str, images: int, phase: str) -> Iterator[Row]:
     """Every program of a phase, and its iteration, with so many images on each device."""
     images *= jax.device_count()
-    # GPUs time kernels while they compile: side by side they would disturb one another.
-    threads = 1 if jax.default_backend() == "gpu" else 3
-    ready = step.prepare(bench.sized(dtype, images), bench.head, phase, threads=threads)
+    ready = step.prepare(bench.sized(dtype, images), bench.head, phase, threads_for(3))
     found = step.measure(ready, bench.sizes.repeats)
     rows = [
         bench.row(name, ready.programs[name], seconds, dtype, items=images)
@@ -273,7 +266,7 @@ def forms(bench: Bench) -> Iterator[Row]:
     side, images = bench.config.image_size // 4, max(bench.sizes.drawn)
     for dtype in dict.fromkeys(dtype for dtype, _ in bench.sizes.read):
         x = jnp.ones((images, side, side, 64), dtype)
-        for kernel, choices in _FORMS.values():
+        for kernel, choices in _FORMS:
             arrays = (x, jnp.ones(kernel, dtype)) if kernel else (x,)
             for choice in choices:
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.step import iteration_total
+from benchmarks.step import PEAKS, iteration_total
 from fields_jax.cli import run
 from fields_jax.disk import writing
 from fields_jax.files import read_json, write_whole
+from fields_jax.tools.targets import GPUS
 
 FOLDER = Path(__file__).parents[1] / "docs"
 _PROGRAMS = 3  # of a phase with a cycle; a report of fewer has no estimate
@@ -42,14 +43,22 @@ class Chip:
     counts: tuple[int, ...]
 
 
+_V5E, _H100 = PEAKS["v5e"], GPUS["h100"]
 # By a part of what a report calls the kind of its devices.
 CHIPS = {
     # Half of the 1600 Gbit/s of its interconnect leave a chip.
     "TPU v5 lite": Chip(
-        "TPU v5e", dict(bfloat16=197e12, float32=197e12), 819e9, 16, 100e9, (1, 8, 64, 256)
+        "TPU v5e", dict(bfloat16=_V5E, float32=_V5E), 819e9, 16, 100e9, (1, 8, 64, 256)
     ),
     # Half of NVLink's 900 GB/s; between hosts each cluster has links of its own.
-    "H100": Chip("H100", dict(bfloat16=989e12, float32=495e12), 3352e9, 80, 450e9, (1, 8)),
+    "H100": Chip(
+        "H100",
+        dict(bfloat16=PEAKS["H100"], float32=495e12),
+        1e9 * _H100.speed,
+        _H100.memory,
+        450e9,
+        (1, 8),
+    ),
 }
 # Ours; nothing here was measured on a TPU or a GPU.
 ATTAINED = 0.4  # fraction of the peak and of the HBM's speed that a step attains

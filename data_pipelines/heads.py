@@ -59,10 +59,7 @@ def fitted(folders: Iterable[epath.Path]) -> list[epath.Path]:
     Raises:
       UserError: the metadata of a set are damaged.
     """
-    files = ((folder, folder / METADATA) for folder in folders)
-    return [
-        folder for folder, file in files if file.exists() and read_json(file).get("fitted") is True
-    ]
+    return [folder for folder in folders if (told := labels_of(folder)) and told.fitted]
 
 
 def compare(

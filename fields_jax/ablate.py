@@ -53,7 +53,6 @@ def main(argv: list[str]) -> None:
 
     from fields_jax.ablation import jobs, plan, sweep
 
-    backend = jobs.backend()
     jax.config.update("jax_platforms", "cpu")  # of this process: devices are for the runs
     logging.set_verbosity(logging.WARNING)  # tensorflow_datasets reports every file it opens
     asked = sweep.read_sweep(
@@ -65,6 +64,7 @@ def main(argv: list[str]) -> None:
         quick=chosen.quick,
     )
     work = plan.plan_jobs(asked, chosen.out, chosen.photographs)
+    backend = jobs.backend()
     count = chosen.jobs or jobs.default_count(backend)
     if chosen.dry_run:
         print(_told(asked, count))

@@ -23,7 +23,7 @@ def keep_programs() -> None:
     """
     if _FOLDER in os.environ:
         return
-    folder = _user_cache() / "fields_jax" / f"programs-{_processor()}"
+    folder = _default_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what lies there will be run
         _forget(folder)
@@ -41,7 +41,7 @@ def keep_none_by_default() -> None:
     not shared it would find its programs the next time, and the others wait for its share of the
     kernels' timings, which it then does not take.
     """
-    if Path(os.environ.get(_FOLDER, "")).parent == _user_cache() / "fields_jax":
+    if os.environ.get(_FOLDER) == str(_default_folder()):
         del os.environ[_FOLDER]
         keep_programs_in(None)
 
@@ -61,6 +61,10 @@ def keep_programs_in(folder: str | None) -> None:
 
     jax.config.update("jax_compilation_cache_dir", folder)
     compilation_cache.reset_cache()  # it stays with the folder of its first program otherwise
+
+
+def _default_folder() -> Path:
+    return _user_cache() / "fields_jax" / f"programs-{_processor()}"
 
 
 def _user_cache() -> Path:

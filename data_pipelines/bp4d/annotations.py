@@ -140,7 +140,13 @@ def read_fit(file: epath.Path, head: str) -> dict[int, dict[str, np.ndarray]]:
       OtherHead: fitted with another head.
       UserError: unreadable, of wrong shapes, or not finite.
     """
-    arrays = read_npz(file)
+    return fit_of(read_npz(file), file, head)
+
+
+def fit_of(
+    arrays: Mapping[str, np.ndarray], file: epath.Path, head: str
+) -> dict[int, dict[str, np.ndarray]]:
+    """`read_fit` of the arrays that a file holds."""
     fitted = fitted_head(arrays, file)
     remedy = "name the head of the fits by --head=HEAD.npz or fit the scans again"
     refuse_other_head(file, fitted, head, remedy)

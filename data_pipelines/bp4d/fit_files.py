@@ -14,9 +14,9 @@ from jaxtyping import Float
 
 from data_pipelines.bp4d.annotations import (
     OtherHead,
+    fit_of,
     fitted_head,
     numbers_of,
-    read_fit,
     refuse_other_head,
 )
 from fields_jax import batch
@@ -89,9 +89,10 @@ def is_finished(file: epath.Path, head: FlameModel, unit: float) -> bool:
       OtherUnit: its meshes were taken to be in another unit, and frames passed.
     """
     try:
-        if not read_fit(file, head.sha256):
+        arrays = read_npz(file)
+        if not fit_of(arrays, file, head.sha256):
             return False
-        known = _unit(read_npz(file), file)
+        known = _unit(arrays, file)
     except OtherHead:
         raise
     except UserError:

@@ -151,13 +151,13 @@ def count_examples(
 def basis_gram(head: FlameModel, group: str, components: int) -> Float[Array, "K K"]:
     """S^T S / V over the face mask, S in mm: mean squared vertex motion of a unit difference.
 
+    Computed on the host, so that all processes of a run have the same bits: GPUs choose how to sum
+    a matrix product by timing it.
+
     Args:
       head: the FLAME model.
       group: "expression" or "shape".
       components: the leading ones, K of them.
-
-    Computed on the host, so that all processes of a run have the same bits: GPUs choose how to sum
-    a matrix product by timing it.
     """
     basis = np.asarray(getattr(head, f"{group}_basis"), np.float64)[np.asarray(head.face_vertices)]
     rows = 1000.0 * basis[..., :components].reshape(-1, components)

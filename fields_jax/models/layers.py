@@ -167,32 +167,7 @@ def upsample_by_conv(x: Array) -> Array:
 
 def upsample_by_pairs(x: Array) -> Array:
     """`upsample` as weighted sums of neighbours, interleaved along one axis after the other."""
-    return _double(_double(x, 1), 2)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _double(x: Array, axis: int) -> Array:
-    # Output centres lie a quarter pixel to either side of each input centre.
-    padded = _repeat_edges(x, axis)
-    before, after = (lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis) for i in (0, 2))
-    pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
-    return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
-
-
-def _double_forward(x: Array, axis: int) -> tuple[Array, None]:
-    return _double(x, axis), None
-
-
-def _double_backward(axis: int, _: None, dy: Array) -> tuple[Array]:
-    # What autodiff makes of the slices, sums of padded images, is ten times slower on CPUs.
-    padded, stop = _repeat_edges(dy, axis), dy.shape[axis] - 1
-    far, near, near_too, far_too = (
-        lax.slice_in_dim(padded, i, i + stop, 2, axis=axis) for i in range(4)
-    )
-    return (0.75 * (near + near_too) + 0.25 * (far + far_too),)
-
-
-_double.defvjp(_double_forward, _double_backward)
+    return _double(_double(x, 1, False), 2, False)
 
 
 def upsample_by_gathering(x: Array) -> Array:
@@ -200,28 +175,39 @@ def upsample_by_gathering(x: Array) -> Array:
 
     GPUs do that in one pass; they copy an image to pad or interleave it.
     """
-    return _double_by_gathering(_double_by_gathering(x, 1), 2)
+    return _double(_double(x, 1, True), 2, True)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _double_by_gathering(x: Array, axis: int) -> Array:
-    output = np.arange(2 * x.shape[axis])
-    near, odd = np.divmod(output, 2)
-    return 0.75 * _look_up(x, near, axis) + 0.25 * _look_up(x, near + 2 * odd - 1, axis)
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _double(x: Array, axis: int, gathered: bool) -> Array:
+    # Output centres lie a quarter pixel to either side of each input centre.
+    if gathered:
+        near, odd = np.divmod(np.arange(2 * x.shape[axis]), 2)
+        return 0.75 * _look_up(x, near, axis) + 0.25 * _look_up(x, near + 2 * odd - 1, axis)
+    padded = _repeat_edges(x, axis)
+    before, after = (lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis) for i in (0, 2))
+    pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
+    return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
 
 
-def _double_by_gathering_forward(x: Array, axis: int) -> tuple[Array, None]:
-    return _double_by_gathering(x, axis), None
+def _double_forward(x: Array, axis: int, gathered: bool) -> tuple[Array, None]:
+    return _double(x, axis, gathered), None
 
 
-def _double_by_gathering_backward(axis: int, _: None, dy: Array) -> tuple[Array]:
-    # The gradient of looking up is a scattered sum; each pixel is in four pixels of the output.
-    first = np.arange(0, dy.shape[axis], 2)
-    far, near, near_too, far_too = (_look_up(dy, first + i, axis) for i in (-1, 0, 1, 2))
+def _double_backward(axis: int, gathered: bool, _: None, dy: Array) -> tuple[Array]:
+    # What autodiff makes of the slices, sums of padded images, is ten times slower on CPUs, and of
+    # looking up, a scattered sum. Each pixel is in four of the output.
+    if gathered:
+        first = np.arange(0, dy.shape[axis], 2)
+        parts = (_look_up(dy, first + i, axis) for i in (-1, 0, 1, 2))
+    else:
+        padded, stop = _repeat_edges(dy, axis), dy.shape[axis] - 1
+        parts = (lax.slice_in_dim(padded, i, i + stop, 2, axis=axis) for i in range(4))
+    far, near, near_too, far_too = parts
     return (0.75 * (near + near_too) + 0.25 * (far + far_too),)
 
 
-_double_by_gathering.defvjp(_double_by_gathering_forward, _double_by_gathering_backward)
+_double.defvjp(_double_forward, _double_backward)
 
 
 def _look_up(x: Array, index: np.ndarray, axis: int) -> Array:

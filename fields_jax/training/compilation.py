@@ -39,7 +39,7 @@ def compile_all(
       Exception: of a program that cannot be traced or compiled, as soon as it is known.
     """
     board = _Board(names, what)
-    pool = concurrent.futures.ThreadPoolExecutor(_threads(len(names)), "compile")
+    pool = concurrent.futures.ThreadPoolExecutor(threads_for(len(names)), "compile")
     running = []
     try:
         with kept_up(board.line, show):
@@ -57,7 +57,7 @@ def compile_all(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _threads(programs: int) -> int:
+def threads_for(programs: int) -> int:
     """Compilations at a time; each needs memory, and by itself keeps two cores busy now and then.
 
     GPUs measure kernels while they compile: side by side they disturb each other, and several

@@ -15,12 +15,12 @@ from fields_jax.training.compilation import compile_all
 from tests.support.small_programs import COMPILES, run_compiled
 
 NAMES = ("first", "second", "third")
-THREADS = compilation._threads
+THREADS = compilation.threads_for
 
 
 @pytest.fixture(autouse=True)
 def a_thread_for_each(monkeypatch):
-    monkeypatch.setattr(compilation, "_threads", lambda programs: programs)
+    monkeypatch.setattr(compilation, "threads_for", lambda programs: programs)
 
 
 class Program:
